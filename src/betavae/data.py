@@ -1,0 +1,521 @@
+"""Images with known factors: packed in memory, addressed by row or by factors, split into seeded subsets.
+
+The format on disk is that of the original dSprites file, an ``.npz`` with these members:
+
+- ``imgs``: uint8, (N, H, W) or (N, H, W, C) with 1 or 3 channels; pixels 0 and 1, or 0 to 255
+- ``latents_classes``: integers (N, K), the class of each factor (optional: without it the data have no factors)
+- ``latents_values``: finite numbers (N, K), the value of each factor (optional, checked but not used)
+- ``factor_names``: K strings (optional)
+
+Other members, such as the original's pickled ``metadata``, are never opened. Images are unpacked from the file and
+packed into bits a megabyte at a time, so the original's 3 GB never are in memory at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from betavae import dsprites
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the number of images in all."""
+
+_CHUNK_BYTES = 1 << 20
+
+_MEMBERS: dict[str, tuple[tuple[type, ...], tuple[int, ...], str]] = {
+    "imgs": ((np.uint8,), (3, 4), "uint8 of shape (N, H, W) or (N, H, W, C)"),
+    "latents_classes": ((np.integer,), (2,), "integers of shape (N, K)"),
+    "latents_values": ((np.integer, np.floating), (2,), "numbers of shape (N, K)"),
+    "factor_names": ((np.str_,), (1,), "strings of shape (K,)"),
+}
+"""The members of a file that are read: their element types and numbers of axes, and both in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class FactorData:
+    """A data set: N images and the K factors that each was made from.
+
+    Attributes:
+        name: what the data set is called in reports.
+        packed: images (N, bytes) uint8: ``np.packbits`` of each image's C * H * W pixels when ``max_value`` is 1, the
+            pixels themselves otherwise.
+        image_shape: (C, H, W).
+        max_value: the value of a white pixel, 1 or 255.
+        factors: factor indices (N, K) int32, column k in [0, factor_sizes[k]).
+        factor_names: K names.
+        factor_sizes: the number of values of each factor.
+
+    Example:
+        >>> dots = np.array([[0b1000_0000], [0b0100_0000]], np.uint8)
+        >>> data = FactorData("dots", dots, (1, 2, 2), 1, np.array([[0], [1]], np.int32), ("at",), (2,))
+        >>> len(data), data.images([1]).tolist(), data.rows([[1], [0]]).tolist()
+        (2, [[[[0, 1], [0, 0]]]], [1, 0])
+    """
+
+    name: str
+    packed: npt.NDArray[np.uint8]
+    image_shape: tuple[int, int, int]
+    max_value: int
+    factors: npt.NDArray[np.int32]
+    factor_names: tuple[str, ...]
+    factor_sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        pixels = math.prod(self.image_shape)
+        stored = (len(self.factors), -(-pixels // 8) if self.max_value == 1 else pixels)
+        if self.packed.shape != stored or self.packed.dtype != np.uint8:
+            raise ValueError(
+                f"packed is {self.packed.dtype} of shape {self.packed.shape}; {stored[0]} images {self.image_shape} "
+                f"with max_value {self.max_value} are uint8 of shape {stored}."
+            )
+        if self.factors.shape[1:] != (len(self.factor_names),) or len(self.factor_names) != len(self.factor_sizes):
+            raise ValueError(
+                f"factors has shape {self.factors.shape} with {len(self.factor_names)} names and "
+                f"{len(self.factor_sizes)} sizes; there must be a name and a size for each column."
+            )
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def images(self, rows: npt.NDArray[Any] | list[int] | slice) -> npt.NDArray[np.uint8]:
+        """Images (B, C, H, W) of the given rows (indices, a mask or a slice), pixels from 0 to ``max_value``."""
+        packed = self.packed[rows]
+        if self.max_value == 1:
+            packed = np.unpackbits(packed, axis=-1, count=math.prod(self.image_shape))
+        return packed.reshape(-1, *self.image_shape)
+
+    def rows(self, factors: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Rows (B,) of the images that have the given factors (B, K): the inverse of ``data.factors[rows]``.
+
+        Where several images share their factors, the first is returned.
+
+        Raises:
+            ValueError: if the factors are out of range, or no image has them.
+        """
+        wanted = np.asarray(factors)
+        if wanted.ndim != 2 or wanted.shape[1] != len(self.factor_names) or not self.factor_names:
+            raise ValueError(
+                f"factors must have shape (B, {len(self.factor_names)}), one column for each factor of {self.name!r} "
+                f"({', '.join(self.factor_names) or 'it has none'}); got shape {wanted.shape}."
+            )
+        wrong = np.argwhere((wanted < 0) | (wanted >= np.array(self.factor_sizes)))
+        if len(wrong):
+            row, column = wrong[0]
+            raise ValueError(
+                f"factors[{row}] has {self.factor_names[column]} {wanted[row, column]}; "
+                f"{self.factor_names[column]} indices of {self.name!r} go from 0 to {self.factor_sizes[column] - 1}."
+            )
+        keys, rows = self._index
+        key = np.ravel_multi_index(tuple(wanted.T), self.factor_sizes)
+        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+        missing = np.flatnonzero(keys[place] != key)
+        if len(missing):
+            raise ValueError(f"no image of {self.name!r} has the factors {wanted[missing[0]].tolist()}.")
+        found: npt.NDArray[np.int64] = rows[place]
+        return found
+
+    @cached_property
+    def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Flat factor indices in ascending order, and the row of each."""
+        keys = np.ravel_multi_index(tuple(self.factors.T), self.factor_sizes)
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows (int64, in random order) for training, validation and test; no row is in two of them."""
+
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+
+def split_rows(
+    num_rows: int, train: int | float = 1.0, validation: int | float = 0, test: int | float = 0, seed: int = 0
+) -> Split:
+    """Choose disjoint random subsets of the rows.
+
+    Each share is a count (an int) or a fraction of all rows (a float in (0, 1]), rounded down; 0 means none. A training
+    share of 1.0 is all rows but the held-out ones. The held-out rows depend on the seed and on their own sizes only,
+    not on the size of the training set.
+
+    Args:
+        num_rows: how many rows there are.
+        train: share to train on.
+        validation: share held out to watch the training.
+        test: share held out to the end.
+        seed: seed of the shuffle.
+
+    Raises:
+        ValueError: if a share is not a count or a fraction, if it comes to no rows, or if the shares together are more
+            than the data.
+
+    Example:
+        >>> split = split_rows(737_280, train=150_000, validation=15_000)
+        >>> len(split.train), len(split.validation), len(split.test)
+        (150000, 15000, 0)
+        >>> [len(rows) for rows in vars(split_rows(10, 0.8, 0.1, 0.1)).values()]
+        [8, 1, 1]
+    """
+    counts = {
+        name: _count(name, share, num_rows)
+        for name, share in (("train", train), ("validation", validation), ("test", test))
+    }
+    if isinstance(train, float) and train == 1:
+        counts["train"] -= min(num_rows, counts["validation"] + counts["test"])
+    if not counts["train"]:
+        raise ValueError(f"train is {train!r}, which leaves nothing to train on; give a count or a fraction above 0.")
+    wanted = sum(counts.values())
+    if wanted > num_rows:
+        parts = " + ".join(f"{name} {count}" for name, count in counts.items() if count)
+        raise ValueError(f"the split takes {parts} = {wanted} rows, but the data have {num_rows}; take fewer.")
+    order = np.random.default_rng(seed).permutation(num_rows)
+    test_end, validation_end = counts["test"], counts["test"] + counts["validation"]
+    return Split(train=order[validation_end:wanted], validation=order[test_end:validation_end], test=order[:test_end])
+
+
+def _count(name: str, share: int | float, num_rows: int) -> int:
+    if isinstance(share, bool) or not 0 <= share <= (1.0 if isinstance(share, float) else math.inf):
+        raise ValueError(
+            f"{name} is {share!r}; it must be a number of rows (an integer, such as 150000) "
+            "or a fraction of them (between 0.0 and 1.0)."
+        )
+    count = math.floor(share * num_rows + 1e-9) if isinstance(share, float) else share
+    if share and not count:
+        raise ValueError(f"{name} is {share!r}, which is less than one of the {num_rows} rows; give 0 for none.")
+    return count
+
+
+def load_data(source: str | Path, *, progress: Progress | None = None) -> FactorData:
+    """Load a data set into memory.
+
+    From a file, a factor that never changes is dropped (such as the original's colour), and the classes that occur are
+    numbered 0, 1, 2, ... in ascending order. A file without ``factor_names`` that is laid out like dSprites has the
+    names of dSprites; otherwise its factors are called by the number of their column.
+
+    Args:
+        source: ``"dsprites"`` draws all 737,280 images (about 2 seconds); anything else is the path of a file.
+        progress: called as a file is read.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, or its contents are not as this module describes.
+
+    Example:
+        >>> data = load_data("dsprites")
+        >>> len(data), data.image_shape, data.factor_names
+        (737280, (1, 64, 64), ('shape', 'scale', 'orientation', 'posX', 'posY'))
+    """
+    if source == "dsprites":
+        return FactorData(
+            name="dsprites",
+            packed=dsprites.draw_all(),
+            image_shape=dsprites.IMAGE_SHAPE,
+            max_value=1,
+            factors=dsprites.factor_table(),
+            factor_names=dsprites.FACTOR_NAMES,
+            factor_sizes=dsprites.FACTOR_SIZES,
+        )
+    contents = _read_npz(source, progress)
+    columns = [np.unique(column, return_inverse=True) for column in contents.classes.T]
+    kept = [k for k, (classes, _) in enumerate(columns) if len(classes) > 1]
+    factors = np.zeros((len(contents.packed), len(kept)), np.int32)
+    for place, k in enumerate(kept):
+        factors[:, place] = columns[k][1]
+    return FactorData(
+        name=Path(source).stem,
+        packed=contents.packed,
+        image_shape=contents.image_shape,
+        max_value=contents.max_value,
+        factors=factors,
+        factor_names=tuple(contents.names[k] for k in kept),
+        factor_sizes=tuple(len(columns[k][0]) for k in kept),
+    )
+
+
+def export_npz(
+    data: FactorData, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None
+) -> None:
+    """Write a data set in the layout of the original dSprites file, so that any loader of that file reads it.
+
+    The members are ``imgs``, ``latents_values`` and ``latents_classes``; for dSprites the two tables start with the
+    constant colour, as in the original, and for other data ``factor_names`` is added. The original's ``metadata`` is a
+    pickle and is left out. The file appears under its name only when it is complete.
+
+    Args:
+        data: what to write.
+        path: where to.
+        overwrite: replace a file that is there already.
+        progress: called as images are written.
+
+    Raises:
+        FileExistsError: if the file exists and ``overwrite`` is false.
+        OSError: if it cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or ask for it to be overwritten.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            _write_images(archive, data, progress)
+            for name, table in _tables(data).items():
+                with archive.open(f"{name}.npy", "w") as stream:
+                    np.lib.format.write_array(stream, table, allow_pickle=False)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How the images of a dSprites file differ from the drawn ones of the same factors.
+
+    Attributes:
+        num_images: images in the file.
+        rows: rows (D,) of the images that differ.
+        factors: their factor indices (D, 5).
+        wrong_pixels: the number of pixels (D,) in which each differs.
+        tables_agree: whether the file has every image in the original's order, with the original's classes and values.
+    """
+
+    num_images: int
+    rows: npt.NDArray[np.int64]
+    factors: npt.NDArray[np.int64]
+    wrong_pixels: npt.NDArray[np.int64]
+    tables_agree: bool
+
+    @property
+    def num_different(self) -> int:
+        """The number of images that differ in at least one pixel."""
+        return len(self.rows)
+
+    def summary(self, limit: int = 10) -> str:
+        """A few lines for a person to read, with at most ``limit`` of the images that differ."""
+        lines = [
+            f"{self.num_different:,} of {self.num_images:,} images differ from the drawn ones"
+            + (f", by {self.wrong_pixels.sum():,} pixels in all." if self.num_different else "."),
+            "The factor tables are those of the original."
+            if self.tables_agree
+            else f"The factor tables are not those of the original and its {dsprites.NUM_IMAGES:,} images.",
+        ]
+        for row, factors, wrong in list(zip(self.rows, self.factors, self.wrong_pixels, strict=True))[:limit]:
+            named = ", ".join(f"{name} {index}" for name, index in zip(dsprites.FACTOR_NAMES, factors, strict=True))
+            lines.append(f"  row {row}: {wrong} wrong pixels ({named})")
+        if self.num_different > limit:
+            lines.append(f"  and {self.num_different - limit:,} more")
+        return "\n".join(lines)
+
+
+def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Comparison:
+    """Compare the images of a dSprites file with the drawn ones that have the same factors.
+
+    Args:
+        path: a file in the layout of the original; it may hold a part of the images, in any order.
+        progress: called as the file is read.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, or is not dSprites.
+    """
+    contents = _read_npz(path, progress)
+    classes, values = contents.classes, contents.values
+    if contents.max_value != 1 or not _looks_like_dsprites(classes, contents.image_shape):
+        raise ValueError(
+            f"{path}: it is not dSprites, so there is nothing to compare it with; dSprites has images of 64x64 pixels "
+            f"0 and 1 and a table latents_classes with the columns color, {', '.join(dsprites.FACTOR_NAMES)}."
+        )
+    factors = classes[:, 1:].astype(np.int64)
+    drawn, drawn_rows = dsprites.draw_all(), np.ravel_multi_index(tuple(factors.T), dsprites.FACTOR_SIZES)
+    wrong_pixels = np.empty(len(factors), np.int64)
+    for start in range(0, len(factors), 4096):
+        chunk = slice(start, start + 4096)
+        wrong_pixels[chunk] = np.bitwise_count(contents.packed[chunk] ^ drawn[drawn_rows[chunk]]).sum(axis=1)
+    rows = np.flatnonzero(wrong_pixels)
+    return Comparison(
+        num_images=len(factors),
+        rows=rows,
+        factors=factors[rows],
+        wrong_pixels=wrong_pixels[rows],
+        tables_agree=np.array_equal(drawn_rows, np.arange(dsprites.NUM_IMAGES))
+        and not classes[:, 0].any()
+        and values is not None
+        and values.shape == classes.shape
+        and np.allclose(values, dsprites.latent_values(factors)),
+    )
+
+
+class _Contents(NamedTuple):
+    """What a file holds, checked: the tables have a row for each image, and the columns of classes have names."""
+
+    packed: npt.NDArray[np.uint8]
+    image_shape: tuple[int, int, int]
+    max_value: int
+    classes: npt.NDArray[Any]
+    values: npt.NDArray[Any] | None
+    names: tuple[str, ...]
+
+
+def _read_npz(source: str | Path, progress: Progress | None) -> _Contents:
+    """Read and check a file; messages about its contents are raised below and get the name of the file here."""
+    path = Path(source)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(str(source), ["dsprites"])
+        raise FileNotFoundError(
+            f"there is no file {str(path)!r}; data are 'dsprites', which needs no file, or the path of an .npz file"
+            + (f" (did you mean {near[0]!r}?)." if near else ".")
+        ) from error
+    with file:
+        try:
+            return _read_archive(zipfile.ZipFile(file), progress)
+        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError) as error:
+            raise ValueError(
+                f"{path}: it is damaged or not an .npz file ({str(error) or 'it ends too early'}); copy or download it "
+                "again, or write dSprites with `betavae data export FILE.npz`."
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> _Contents:
+    classes = _read_table(archive, "latents_classes")
+    values = _read_table(archive, "latents_values")
+    names = _read_table(archive, "factor_names")
+    packed, image_shape, max_value = _read_images(archive, progress)
+    if classes is None:
+        classes = np.empty((len(packed), 0), np.int64)
+    for name, table in (("latents_classes", classes), ("latents_values", values)):
+        if table is not None and len(table) != len(packed):
+            raise ValueError(
+                f"{name} has {len(table)} rows for {len(packed)} images; there must be one for each image."
+            )
+    if values is not None and not np.isfinite(values).all():
+        row = np.argwhere(~np.isfinite(values))[0, 0]
+        raise ValueError(f"latents_values has NaN or infinity in row {row}; all values must be finite.")
+    if names is None and _looks_like_dsprites(classes, image_shape):
+        names = np.array(("color", *dsprites.FACTOR_NAMES))
+    elif names is None:
+        names = np.array([f"factor_{column}" for column in range(classes.shape[1])], np.str_)
+    if len(names) != classes.shape[1] or len(set(names)) != len(names):
+        raise ValueError(
+            f"factor_names has {', '.join(names)} for the {classes.shape[1]} columns of latents_classes; "
+            "each column needs a name of its own."
+        )
+    return _Contents(packed, image_shape, max_value, classes, values, tuple(map(str, names)))
+
+
+def _looks_like_dsprites(classes: npt.NDArray[Any], image_shape: tuple[int, int, int]) -> bool:
+    sizes = np.array((1, *dsprites.FACTOR_SIZES))
+    if image_shape != dsprites.IMAGE_SHAPE or classes.shape[1] != len(sizes):
+        return False
+    return bool(((classes >= 0) & (classes < sizes)).all())
+
+
+@contextmanager
+def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any], bool]]:
+    """Open an array in the archive: the stream of its elements, its shape, its type, and whether in Fortran order."""
+    types, num_axes, wanted = _MEMBERS[name]
+    with archive.open(f"{name}.npy") as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote; they read well.
+                shape, fortran, dtype = read(stream)
+        except (ValueError, TokenError) as error:
+            raise ValueError(f"{name} does not begin like a NumPy array; write the file with numpy.savez.") from error
+        if dtype.hasobject:
+            raise ValueError(f"{name} holds pickled Python objects, which are never read; it must be {wanted}.")
+        if len(shape) not in num_axes or not any(np.issubdtype(dtype, kind) for kind in types):
+            raise ValueError(f"{name} is {dtype} of shape {shape}; it must be {wanted}.")
+        expected = math.prod(shape) * dtype.itemsize
+        size = archive.getinfo(f"{name}.npy").file_size - stream.tell()
+        if size != expected:
+            raise EOFError(f"{name} has {size:,} bytes where its shape {shape} needs {expected:,}")
+        yield stream, shape, dtype, fortran
+
+
+def _read_table(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any] | None:
+    if f"{name}.npy" not in archive.namelist():
+        return None
+    with _member(archive, name) as (stream, shape, dtype, fortran):
+        return np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _read_images(
+    archive: zipfile.ZipFile, progress: Progress | None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int], int]:
+    """The images of a file as in `FactorData`: packed, image_shape and max_value."""
+    members = [member.removesuffix(".npy") for member in archive.namelist()]
+    if "imgs" not in members:
+        raise ValueError(f"it has no member 'imgs', only {members}; the images must be an array of that name.")
+    with _member(archive, "imgs") as (stream, shape, _, fortran):
+        num_images, height, width, channels = (*shape, 1)[:4]
+        if 0 in shape:
+            raise ValueError(f"imgs has shape {shape}; it must have at least one image and one pixel.")
+        if channels not in (1, 3):
+            raise ValueError(f"imgs has shape {shape}, so {channels} channels; the last axis must be 1 or 3 channels.")
+        if fortran:
+            raise ValueError(
+                "imgs is in Fortran order; save numpy.ascontiguousarray(imgs), so that images come in turn."
+            )
+        num_pixels = height * width * channels
+        packed = np.empty((num_images, -(-num_pixels // 8)), np.uint8)
+        max_value = 1
+        step = max(1, _CHUNK_BYTES // num_pixels)
+        for start in range(0, num_images, step):
+            stop = min(start + step, num_images)
+            chunk = np.frombuffer(stream.read((stop - start) * num_pixels), np.uint8)
+            images = np.moveaxis(chunk.reshape(-1, height, width, channels), -1, 1).reshape(-1, num_pixels)
+            if max_value == 1 and images.max() > 1:
+                max_value, packed = 255, np.unpackbits(packed, axis=1, count=num_pixels)
+            packed[start:stop] = np.packbits(images, axis=1) if max_value == 1 else images
+            if progress:
+                progress(stop, num_images)
+    return packed, (channels, height, width), max_value
+
+
+def _tables(data: FactorData) -> dict[str, npt.NDArray[Any]]:
+    """The members of a file beside the images."""
+    if data.factor_names == dsprites.FACTOR_NAMES and data.factor_sizes == dsprites.FACTOR_SIZES:
+        values, classes = dsprites.latent_values(data.factors), dsprites.latent_classes(data.factors)
+        return {"latents_values": values, "latents_classes": classes}
+    return {
+        "latents_values": data.factors.astype(np.float64),
+        "latents_classes": data.factors.astype(np.int64),
+        "factor_names": np.array(data.factor_names, np.str_),
+    }
+
+
+def _write_images(archive: zipfile.ZipFile, data: FactorData, progress: Progress | None) -> None:
+    channels, height, width = data.image_shape
+    shape = (len(data), height, width) if channels == 1 else (len(data), height, width, channels)
+    step = max(1, _CHUNK_BYTES // math.prod(data.image_shape))
+    with archive.open("imgs.npy", "w", force_zip64=True) as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for start in range(0, len(data), step):
+            images = data.images(slice(start, start + step))
+            stream.write(np.ascontiguousarray(np.moveaxis(images, 1, -1)).data)
+            if progress:
+                progress(start + len(images), len(data))

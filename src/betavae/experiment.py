@@ -1,0 +1,395 @@
+"""The story of a run: settings, data, training, codes, scores, figures, report. Read this file first.
+
+Each chapter reads what it needs from the run folder and the data, and leaves its result in the folder; so any of them
+can be told again, and an interrupted run goes on where it stopped.
+"""
+
+import hashlib
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from betavae import dsprites, metrics, report
+from betavae import run as folders
+from betavae.config import Config, objective_name, run_id, to_dict
+from betavae.data import FactorData, Split, load_data, split_rows
+from betavae.figures import draw_all
+from betavae.run import Codes, Run
+from betavae.train import (
+    Record,
+    State,
+    choose_device,
+    choose_precision,
+    encode,
+    held_out_terms,
+    new_state,
+    train,
+)
+
+CHECKPOINT_SECONDS = 60.0
+"""Seconds of training between checkpoints."""
+SEED_IMAGES = 20
+"""Held-out images to reconstruct; the first few of them are traversed."""
+
+Watch = Callable[[Record], None]
+
+
+def experiment(
+    config: Config,
+    folder: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    data: FactorData | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Train, score and draw a new run.
+
+    Args:
+        config: settings.
+        folder: run folder; `runs/<run id>` if none is given.
+        overwrite: replace a run that is in the folder already.
+        data: images, where they are loaded already; must be those that `config.data` names.
+        watch: called with each record of the curves, e.g. a progress bar.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FileExistsError: the folder holds something already.
+        ValueError: data or model do not fit the settings.
+        RuntimeError: the loss is not finite; the message names the step and the last good checkpoint.
+        KeyboardInterrupt: interrupted; what was trained is saved.
+    """
+    data = load_data(config.data) if data is None else data
+    _split(config, data)
+    new_state(config, data)  # settings that cannot work are refused before anything is written
+    run = folders.create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
+    return resume(run.folder, data=data, watch=watch)
+
+
+def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch | None = None) -> Run:
+    """Continue the run in a folder to its end; to the numbers of a run that was never interrupted.
+
+    Args:
+        folder: of a run that was started.
+        data: as for `experiment`.
+        watch: as for `experiment`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: one of its files is damaged or of another version.
+        RuntimeError: as for `experiment`.
+        KeyboardInterrupt: as for `experiment`.
+    """
+    run = folders.open_run(folder)
+    if run.done:
+        return run
+    data = load_data(run.config.data) if data is None else data
+    state = train_run(run, data, watch=watch)
+    encode_run(run, data, state)
+    score_run(run, data)
+    draw_run(run, data)
+    report_run(run, data)
+    run.path("DONE").touch()
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Chapters
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
+    """Train from the run's checkpoint, or from the start, to the end; save the weights and what they reach."""
+    config, split = run.config, _split(run.config, data)
+    state = new_state(config, data)
+    if run.path("checkpoint.safetensors").exists():
+        folders.load_checkpoint(run, state)
+    folders.cut_curve(run, state.step)
+    folders.write_json(run, "provenance.json", provenance(config, data))
+    saved_step, saved_at = state.step, time.monotonic()
+    with _interruptions() as interrupted:
+        try:
+            for record in train(config, data, split.train, split.validation, state):
+                folders.append_record(run, record)
+                if watch:
+                    watch(record)
+                finished = state.step == config.steps
+                if record.split == "train" and (
+                    interrupted or finished or time.monotonic() - saved_at > CHECKPOINT_SECONDS
+                ):
+                    folders.save_checkpoint(run, state)
+                    saved_step, saved_at = state.step, time.monotonic()
+                if interrupted:
+                    raise KeyboardInterrupt
+        except RuntimeError as error:
+            last = (
+                f"the last good checkpoint is that of step {saved_step}"
+                if saved_step
+                else "no checkpoint was saved yet"
+            )
+            raise RuntimeError(
+                f"{error}; {last}. Try a lower learning rate (now {config.learning_rate}), or --precision fp32"
+            ) from None
+    folders.save_model(run, state.model)
+    facts = folders.read_json(run, "provenance.json")
+    facts["train_seconds"] = round(state.wall_seconds, 3)
+    facts["images_per_second"] = round(state.step * config.batch_size / state.wall_seconds, 1)
+    facts["peak_memory_bytes"] = _peak_memory()
+    folders.write_json(run, "provenance.json", facts)
+    return state
+
+
+def encode_run(run: Run, data: FactorData, state: State | None = None) -> Codes:
+    """Encode the images to score, once; from the weights in memory or those in the folder."""
+    model = folders.load_model(run).to(choose_device(run.config.device)) if state is None else state.model
+    wanted = run.config.scored_images
+    count = round(wanted * len(data)) if isinstance(wanted, float) else wanted
+    rows = np.arange(len(data))
+    if count < len(data):
+        rows = np.sort(np.random.default_rng(run.config.seed).choice(len(data), count, replace=False))
+    mean, log_var = encode(run.config, data, rows, model)
+    codes = Codes(rows, mean, log_var)
+    folders.save_codes(run, codes)
+    return codes
+
+
+def score_run(run: Run, data: FactorData) -> dict[str, Any]:
+    """Score the codes in the folder against the data's factors; write scores.json and return it."""
+    codes = folders.load_codes(run)
+    values: dict[str, Any] = {}
+    if data.factors.shape[1]:
+        values = metrics.evaluate(
+            codes.mean,
+            data.factors[codes.rows],
+            preset="dlib",
+            seed=run.config.seed,
+            kl=codes.kl,
+            factor_names=data.factor_names,
+            num_train=min(10_000, 2 * len(codes.rows) // 3),
+            num_test=min(5_000, len(codes.rows) // 3),
+        ).to_json()
+    values["kl"] = codes.kl.tolist()
+    values["held_out"] = _held_out(run, data)
+    folders.write_json(run, "scores.json", values)
+    return values
+
+
+def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Draw all figures of a trained run into its folder `figures`."""
+    codes, scores, model = folders.load_codes(run), folders.read_json(run, "scores.json"), folders.load_model(run)
+    rows = seed_rows(run.config, data)
+    seed_codes, _ = encode(run.config, data, rows, model)
+
+    def decode(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            images: NDArray[np.float32] = model.mean_images(torch.from_numpy(codes)).numpy()
+        return images
+
+    arrays = {name: np.array(values, float) for name, values in scores.get("arrays", {}).items()}
+    scored = "dci.importance" in arrays
+    return draw_all(
+        run.path("figures"),
+        decode=decode,
+        seed_images=data.images(rows) / data.max_value,
+        seed_codes=seed_codes,
+        code_mean=codes.mean.mean(0),
+        code_std=codes.mean.std(0),
+        kl=codes.kl,
+        carries=carried_factors(scores, run.config.codes),
+        records=folders.read_curve(run),
+        codes=codes.mean,
+        factors=data.factors[codes.rows],
+        factor_names=data.factor_names,
+        factor_values=_factor_values(data),
+        importance=arrays.get("dci.importance"),
+        per_code={"disentanglement": arrays["dci.per_code"]} if scored else None,
+        per_factor={"completeness": arrays["dci.per_factor"], "informativeness": arrays["dci.accuracy"]}
+        if scored
+        else None,
+        formats=formats,
+    )
+
+
+def report_run(run: Run, data: FactorData) -> Path:
+    """Write the run's report.html from what is in its folder."""
+    scores, facts = folders.read_json(run, "scores.json"), folders.read_json(run, "provenance.json")
+    pictures = run.path("figures")
+    figures = sorted([*pictures.glob("*.png"), *pictures.glob("*.gif"), *pictures.glob("traversals/*.gif")])
+    return report.write_report(
+        report.Report(
+            title=run.folder.resolve().name,
+            summary=_summary(run.config, data, facts),
+            config=to_dict(run.config),
+            provenance=facts,
+            command=f"betavae train --from {run.folder.as_posix()}/config.json --out runs/again",
+            carriers=carrier_phrases(scores),
+            scores=scores.get("scores", {}),
+            intervals=scores.get("intervals", {}),
+            chance=scores.get("chance", {}),
+            ceilings=scores.get("ceilings", {}),
+            records=folders.read_curve(run),
+            kl=scores["kl"],
+            figures=figures,
+        ),
+        run.path("report.html"),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Details
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def seed_rows(config: Config, data: FactorData) -> NDArray[np.int64]:
+    """Rows of the images to reconstruct and traverse: held out where any are, the first factor's values in turn."""
+    split = _split(config, data)
+    pool = split.validation if len(split.validation) else split.train
+    pool = np.random.default_rng(config.seed).permutation(pool)[: 50 * SEED_IMAGES]
+    if data.factors.shape[1]:
+        first = data.factors[pool, 0]
+        turn = np.empty(len(pool), int)
+        for value in np.unique(first):
+            turn[first == value] = np.arange(np.count_nonzero(first == value))
+        pool = pool[np.lexsort((-first, turn))]
+    return pool[:SEED_IMAGES]
+
+
+def carried_factors(scores: dict[str, Any], num_codes: int) -> list[str]:
+    """For each code the names of the factors that it carries, joined; empty where it carries none."""
+    carried: list[list[str]] = [[] for _ in range(num_codes)]
+    for carrier in scores.get("carriers", []):
+        for code in carrier["codes"]:
+            carried[code].append(carrier["factor"])
+    return [", ".join(names) for names in carried]
+
+
+def carrier_phrases(scores: dict[str, Any]) -> list[str]:
+    """For each factor the codes that carry it, in words: "posX: z6", "shape: not found"."""
+    return [metrics.describe_carriers([metrics.Carrier(**carrier)]) for carrier in scores.get("carriers", [])]
+
+
+def provenance(config: Config, data: FactorData) -> dict[str, Any]:
+    """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
+    device = choose_device(config.device)
+    return {
+        "format": folders.FORMAT,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["betavae", *sys.argv[1:]],
+        **_commit(),
+        "versions": {name: metadata.version(name) for name in ("betavae", "torch", "numpy", "scikit-learn")}
+        | {"python": platform.python_version()},
+        "system": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
+        "threads": torch.get_num_threads(),
+        "precision": choose_precision(config.precision, device),
+        "data": {"name": data.name, "images": len(data), "sha256": hashlib.sha256(data.packed.data).hexdigest()},
+    }
+
+
+def _split(config: Config, data: FactorData) -> Split:
+    return split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
+
+
+def _held_out(run: Run, data: FactorData) -> dict[str, float]:
+    """Loss and terms of the trained model on all held-out images; empty where there are none."""
+    rows = _split(run.config, data).validation
+    if not len(rows):
+        return {}
+    state = new_state(run.config, data)
+    state.model.load_state_dict(folders.load_model(run).state_dict())
+    state.step = run.config.steps
+    return held_out_terms(run.config, data, rows, state)
+
+
+def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
+    """What the indices of dSprites' factors stand for; unknown for other data."""
+    if data.factor_names != dsprites.FACTOR_NAMES or data.factor_sizes != dsprites.FACTOR_SIZES:
+        return None
+    values = (
+        dsprites.SHAPES,
+        dsprites.SCALES.tolist(),
+        dsprites.ORIENTATIONS.tolist(),
+        dsprites.POSITIONS.tolist(),
+        dsprites.POSITIONS.tolist(),
+    )
+    return dict(zip(dsprites.FACTOR_NAMES, values, strict=True))
+
+
+def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
+    split = _split(config, data)
+    return (
+        f"{objective_name(config.objective)} objective, {config.model} network with {config.codes} codes: "
+        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}, "
+        f"in {facts['train_seconds'] / 60:.1f} minutes at {facts['images_per_second']:,.0f} images/s."
+    )
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Collects Ctrl-C and SIGTERM, so that the loop ends between two records; a second one ends it at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def catch(number: int, frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _commit() -> dict[str, Any]:
+    """Commit of the source tree and whether it has changes; nothing where the package is installed without one."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(Path(__file__).parent), *words],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+    if not tracked:
+        return {}
+    return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def _processor(device: torch.device) -> str:
+    name = torch.cpu.get_capabilities().get("cpu_name") if device.type == "cpu" else None
+    return str(name or platform.processor() or device.type)
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,210 @@
+"""Disentanglement, completeness and informativeness, from the importances of boosted trees."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from betavae.metrics.inputs import check_tables, draw_rows, num_threads
+from betavae.metrics.undefined import warn_undefined
+
+ESTIMATORS = ("fast", "sklearn")
+
+
+@dataclass(frozen=True)
+class DCI:
+    """Everything one DCI fit knows; `scores` sums it up.
+
+    Attributes:
+        importance: (D, K) share of each code in the prediction of each factor; a column sums to 1, or is ``nan`` for a
+            factor that does not vary.
+        per_code: (D,) disentanglement of each code; ``nan`` for a code that no classifier uses.
+        code_weight: (D,) weight of each code in the disentanglement score; sums to 1.
+        per_factor: (K,) completeness of each factor.
+        accuracy: (K,) held-out accuracy of each factor's classifier.
+        accuracy_train: (K,) its accuracy on the rows it was fitted to.
+    """
+
+    importance: np.ndarray
+    per_code: np.ndarray
+    code_weight: np.ndarray
+    per_factor: np.ndarray
+    accuracy: np.ndarray
+    accuracy_train: np.ndarray
+
+    def scores(self) -> dict[str, float]:
+        """Sum up: ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``.
+
+        Undefined scores are ``nan``, with one warning that names them all.
+        """
+        varying = ~np.isnan(self.importance).any(axis=0)
+        used = self.code_weight > 0
+        reasons = []
+        if varying.sum() < 2:
+            reasons.append(f"disentanglement needs two factors that vary, got {varying.sum()}")
+        if len(self.importance) < 2:
+            reasons.append("completeness needs two codes, got 1")
+        if not used.any():
+            reasons.append("no classifier found a code to split on")
+        if reasons:
+            warn_undefined("a DCI score", "; ".join(reasons))
+        mass = np.where(varying, np.nan_to_num(self.importance).sum(axis=0), 0.0)
+        return {
+            "disentanglement": _weighted_mean(self.per_code[used], self.code_weight[used]),
+            "completeness": _weighted_mean(self.per_factor[mass > 0], mass[mass > 0]),
+            "informativeness": _mean(self.accuracy[varying]),
+            "informativeness_train": _mean(self.accuracy_train[varying]),
+        }
+
+
+def dci(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    num_train: int = 10_000,
+    num_test: int = 5_000,
+    estimator: str = "fast",
+    with_replacement: bool = False,
+) -> dict[str, float]:
+    """Disentanglement, completeness and informativeness, from gradient boosted trees.
+
+    R[d, k] is the share of code d in the error that the trees for factor k remove. With p the rows of R scaled to sum
+    1 and K factors, a code's disentanglement is 1 - H(p) / log K; the score weights the codes by their share of R.
+    Completeness is the same for columns, with log D. Informativeness is the accuracy on held-out rows (larger is
+    better; some papers report 1 - accuracy under this name).
+
+    Dead codes count in D: leave them out, or completeness grows with their number.
+
+    Source:
+        A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood & Williams, 2018), section
+        2. https://openreview.net/forum?id=By-7dz-AZ
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) integer factors.
+        seed: seed of the rows drawn, and of scikit-learn.
+        num_train: rows the classifiers are fitted to.
+        num_test: rows they are judged on.
+        estimator: ``"fast"`` (compiled here) or ``"sklearn"`` (``GradientBoostingClassifier``; minutes).
+        with_replacement: draw rows as disentanglement_lib does; training and test rows may then coincide.
+
+    Returns:
+        ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``, each in 0..1, larger is
+        better. Factors that do not vary are left out; ``nan`` with a warning where nothing is left.
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: A table is malformed, holds too few rows, or a factor has too many classes; unknown estimator.
+
+    Example:
+        >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
+        >>> scores = dci(factors.astype(float), factors, seed=0, num_train=400, num_test=200)
+        >>> round(scores["disentanglement"], 2), round(scores["completeness"], 2), scores["informativeness"]
+        (1.0, 1.0, 1.0)
+    """
+    return fit_dci(
+        codes,
+        factors,
+        seed=seed,
+        num_train=num_train,
+        num_test=num_test,
+        estimator=estimator,
+        with_replacement=with_replacement,
+    ).scores()
+
+
+def fit_dci(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    num_train: int = 10_000,
+    num_test: int = 5_000,
+    estimator: str = "fast",
+    with_replacement: bool = False,
+) -> DCI:
+    """Fit the classifiers of `dci` (same arguments) and keep the matrix and the values of each code and factor.
+
+    Example:
+        >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
+        >>> fit_dci(factors[:, ::-1].astype(float), factors, seed=0, num_train=400, num_test=200).importance.round(2)
+        array([[0., 1.],
+               [1., 0.]])
+    """
+    codes, factors = check_tables(codes, factors)
+    if estimator not in ESTIMATORS:
+        near = get_close_matches(str(estimator), ESTIMATORS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}{hint}")
+    rng = np.random.default_rng(seed)
+    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
+    for k, column in enumerate(factors[train].T):
+        num_classes = len(np.unique(column))
+        if num_classes > num_train // 2:
+            raise ValueError(
+                f"factor {k} has {num_classes:,} classes in {num_train:,} training rows; a classifier needs at least "
+                "two rows a class: give more rows (num_train) or merge values, for instance with np.digitize"
+            )
+    fit = _fit_fast if estimator == "fast" else _fit_sklearn
+
+    def fit_factor(k: int) -> tuple[np.ndarray, float, float]:
+        labels = factors[train, k]
+        if len(np.unique(labels)) < 2:
+            return np.full(codes.shape[1], np.nan), np.nan, np.nan
+        gain, train_class, test_class = fit(codes[train], labels, codes[test], seed)
+        share = gain / gain.sum() if gain.sum() > 0 else gain
+        return share, float((test_class == factors[test, k]).mean()), float((train_class == labels).mean())
+
+    order = sorted(range(factors.shape[1]), key=lambda k: -len(np.unique(factors[train, k])))
+    with ThreadPoolExecutor(max_workers=num_threads()) as pool:
+        fits = dict(zip(order, pool.map(fit_factor, order), strict=True))
+    columns, accuracy, accuracy_train = zip(*(fits[k] for k in range(factors.shape[1])), strict=True)
+    return _summarise(np.stack(columns, axis=1), np.array(accuracy), np.array(accuracy_train))
+
+
+def _fit_fast(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    from betavae.metrics.boosting import boost
+
+    return boost(train, labels, test, seed=seed)
+
+
+def _fit_sklearn(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    model = GradientBoostingClassifier(random_state=seed).fit(train, labels)
+    return model.feature_importances_, model.predict(train), model.predict(test)
+
+
+def _summarise(importance: np.ndarray, accuracy: np.ndarray, accuracy_train: np.ndarray) -> DCI:
+    varying = ~np.isnan(importance).any(axis=0)
+    known = importance[:, varying]
+    per_factor = np.full(len(varying), np.nan)
+    per_factor[varying] = _concentration(known.T)
+    return DCI(
+        importance=importance,
+        per_code=_concentration(known),
+        code_weight=known.sum(axis=1) / max(known.sum(), np.finfo(float).tiny),
+        per_factor=per_factor,
+        accuracy=accuracy,
+        accuracy_train=accuracy_train,
+    )
+
+
+def _concentration(rows: np.ndarray) -> np.ndarray:
+    """1 - entropy / log(columns) of each row scaled to sum 1; nan for a row of zeros, or where there is one column."""
+    if rows.shape[1] < 2:
+        return np.full(len(rows), np.nan)
+    mass = rows.sum(axis=1, keepdims=True)
+    share = np.divide(rows, mass, out=np.zeros_like(rows), where=mass > 0)
+    logs = np.log(share, out=np.zeros_like(share), where=share > 0)
+    return np.where(mass[:, 0] > 0, 1 + (share * logs).sum(axis=1) / np.log(rows.shape[1]), np.nan)
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    return float((values * weights).sum() / weights.sum()) if len(values) else float("nan")
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")

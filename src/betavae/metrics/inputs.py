@@ -1,0 +1,151 @@
+"""What every metric checks about its two tables, once, and how rows are drawn from them."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+MIN_KL_NATS = 0.05
+MIN_RELATIVE_SPREAD = 0.05
+
+
+def check_tables(
+    codes: np.ndarray, factors: np.ndarray, *, integer_factors: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two tables as arrays that every metric can work on, or say what is wrong with them.
+
+    Args:
+        codes: (N, D) finite numbers.
+        factors: (N, K) whole numbers; any finite numbers where ``integer_factors`` is false.
+        integer_factors: whether factors serve as classes.
+
+    Returns:
+        Codes as float32 or float64, factors as int64 (or float64 where ``integer_factors`` is false).
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: A table has a wrong shape, is empty, or holds NaN or infinite values; the two differ in rows; a
+            factor is not made of whole numbers.
+
+    Example:
+        >>> codes, factors = check_tables(np.array([[0, 1]]), np.array([[2.0]]))
+        >>> codes.dtype, factors.dtype
+        (dtype('float64'), dtype('int64'))
+    """
+    codes, factors = np.asarray(codes), np.asarray(factors)
+    for name, table, columns in (("codes", codes, "codes"), ("factors", factors, "factors")):
+        if table.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must hold numbers, got an array of {table.dtype}; convert it with astype(float)")
+        if table.ndim != 2:
+            raise ValueError(
+                f"{name} must have the shape (samples, {columns}), got {table.shape}; "
+                f"a single column is {name}[:, None]"
+            )
+        if table.size == 0:
+            raise ValueError(f"{name} is empty: its shape is {table.shape}")
+        _check_finite(name, table)
+    if len(codes) != len(factors):
+        raise ValueError(
+            f"codes and factors must have one row for each sample, got {len(codes):,} rows of codes "
+            f"and {len(factors):,} rows of factors"
+        )
+    if codes.dtype not in (np.float32, np.float64):
+        codes = codes.astype(np.float64)
+    if not integer_factors:
+        return codes, factors.astype(np.float64)
+    whole = factors.astype(np.int64)
+    if factors.dtype.kind == "f" and not np.array_equal(whole, factors):
+        row, factor = np.argwhere(whole != factors)[0]
+        raise ValueError(
+            f"factors must be whole numbers to serve as classes, got {factors[row, factor]} in row {row}, "
+            f"factor {factor}; number the values of a continuous factor first, for instance with np.digitize"
+        )
+    return codes, whole
+
+
+def _check_finite(name: str, table: np.ndarray) -> None:
+    if table.dtype.kind != "f" or np.isfinite(table).all():
+        return
+    bad = np.argwhere(~np.isfinite(table))
+    num_nan = int(np.isnan(table).sum())
+    raise ValueError(
+        f"{name} must be finite, got {num_nan:,} NaN and {len(bad) - num_nan:,} infinite values in columns "
+        f"{sorted({int(column) for column in bad[:, 1]})}; the first is in row {bad[0, 0]}, column {bad[0, 1]}"
+    )
+
+
+def draw_rows(
+    num_rows: int, sizes: Sequence[int], rng: np.random.Generator, *, with_replacement: bool = False
+) -> list[np.ndarray]:
+    """Draw several sets of rows: disjoint by default, or independent of each other and with replacement.
+
+    Args:
+        num_rows: rows to draw from.
+        sizes: how many rows each set holds.
+        rng: source of randomness.
+        with_replacement: draw as disentanglement_lib does; a row may then be in two sets, or in one set twice.
+
+    Returns:
+        One (size,) array of row indices for each of ``sizes``.
+
+    Raises:
+        ValueError: A size is not positive, or there are too few rows for disjoint sets.
+
+    Example:
+        >>> first, second = draw_rows(5, (3, 2), np.random.default_rng(0))
+        >>> sorted([*first, *second]) == [0, 1, 2, 3, 4]
+        True
+    """
+    if min(sizes) < 1:
+        raise ValueError(f"every set of rows needs at least one row, got sizes {tuple(sizes)}")
+    if with_replacement:
+        return [rng.integers(num_rows, size=size) for size in sizes]
+    if sum(sizes) > num_rows:
+        wanted = " + ".join(f"{size:,}" for size in sizes)
+        raise ValueError(
+            f"{wanted} different rows are needed, got {num_rows:,}; ask for fewer (num_train, num_test), give more "
+            "rows, or draw with replacement (with_replacement=True)"
+        )
+    rows = rng.choice(num_rows, size=sum(sizes), replace=False)
+    return np.split(rows, np.cumsum(sizes)[:-1])
+
+
+def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
+    """Tell which codes are in use.
+
+    A code is dead when its standard deviation is below 5 % of the largest one, or, where ``kl`` is known, when its
+    mean KL divergence from the prior is below 0.05 nats. A relative spread leaves the mask independent of the unit of
+    the codes.
+
+    Args:
+        codes: (N, D) codes.
+        kl: (D,) mean KL divergence of each code in nats.
+
+    Returns:
+        (D,) boolean mask, true for active codes.
+
+    Raises:
+        ValueError: ``kl`` does not hold one number for each code.
+
+    Example:
+        >>> active_codes(np.array([[0.0, 0.0, 5.0], [1.0, 0.01, 5.0]]))
+        array([ True, False, False])
+    """
+    spread = codes.std(axis=0, dtype=np.float64)
+    active: np.ndarray = (spread > 0) & (spread >= MIN_RELATIVE_SPREAD * spread.max())
+    if kl is None:
+        return active
+    kl = np.asarray(kl, dtype=np.float64)
+    if kl.shape != spread.shape:
+        raise ValueError(f"kl must hold one number for each of the {len(spread)} codes, got the shape {kl.shape}")
+    return np.asarray(active & (kl >= MIN_KL_NATS))
+
+
+def num_threads() -> int:
+    """Number of cores that this process may use.
+
+    Example:
+        >>> num_threads() >= 1
+        True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,342 @@
+"""The networks: encoder/decoder pairs by name, and the variational autoencoder made of a pair.
+
+`ARCHITECTURES` maps a name to a function `(image_shape, num_codes) -> (encoder, decoder)`. The encoder turns images
+(B, C, H, W) into (B, 2 * num_codes): the posterior's means, then its log variances. The decoder turns codes
+(B, num_codes) into pixel logits (B, C, H, W).
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from betavae.config import unknown
+
+ImageShape = tuple[int, int, int]
+Likelihood = Literal["bernoulli", "gaussian"]
+
+
+class Posterior(NamedTuple):
+    """The diagonal Gaussian q(z|x) of each image."""
+
+    mean: Float[Tensor, "batch codes"]
+    log_var: Float[Tensor, "batch codes"]
+
+    def sample(self, noise: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch codes"]:
+        """Codes mean + standard deviation * noise, the noise being standard normal (Kingma & Welling 2014, eq. 4)."""
+        return self.mean + torch.exp(0.5 * self.log_var) * noise
+
+
+class VAE(nn.Module):
+    """A variational autoencoder: images to posteriors, codes to pixel logits; float32 at both ends.
+
+    Args:
+        name: architecture, a key of `ARCHITECTURES`.
+        image_shape: (channels, height, width).
+        num_codes: dimensions of the latent space.
+        likelihood: `bernoulli`, whose pixel means are the sigmoid of the decoder's output, or `gaussian`, whose pixel
+            means are that output.
+
+    Raises:
+        ValueError: unknown architecture, or an image shape that it cannot take.
+    """
+
+    def __init__(
+        self, name: str, image_shape: ImageShape, num_codes: int, likelihood: Likelihood = "bernoulli"
+    ) -> None:
+        super().__init__()
+        if name not in ARCHITECTURES:
+            raise ValueError(unknown("model", name, ARCHITECTURES))
+        self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
+        self.encoder, self.decoder = ARCHITECTURES[name](image_shape, num_codes)
+
+    def encode(self, images: Float[Tensor, "batch channel height width"]) -> Posterior:
+        """Posterior of each image; pixels in [0, 1]."""
+        mean, log_var = self.encoder(images).float().chunk(2, dim=1)
+        return Posterior(mean, log_var)
+
+    def decode(self, codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch channel height width"]:
+        """What the likelihood is parameterised by: logits (Bernoulli) or means (Gaussian) of the pixels."""
+        logits: Tensor = self.decoder(codes).float()
+        return logits
+
+    def mean_images(self, codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch channel height width"]:
+        """Expected pixels given codes, in [0, 1]."""
+        output = self.decode(codes)
+        return torch.sigmoid(output) if self.likelihood == "bernoulli" else output.clamp(0, 1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Downsample(nn.Conv2d):
+    """A 4x4 convolution of stride 2 and padding 1, computed as a 2x2 convolution over 2x2 blocks of pixels.
+
+    The weights and the result are those of `nn.Conv2d(channels_in, channels_out, 4, 2, 1)`. With one to three input
+    channels the plain form leaves a CPU's matrix units idle; blocks give four times the channels.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        blocks = F.pixel_unshuffle(F.pad(images, (1, 1, 1, 1)), 2)
+        return F.conv2d(blocks, F.pixel_unshuffle(self.weight, 2), self.bias)
+
+
+class Upsample(nn.ConvTranspose2d):
+    """A 4x4 transposed convolution of stride 2 and padding 1, whose gradients are computed as those of a convolution.
+
+    A transposed convolution is the gradient of a convolution, so its own gradients are a convolution (for the input)
+    and a convolution's weight gradient. CPU libraries are faster at these than at what autograd calls.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
+
+    def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
+        weight, bias = self.weight, self.bias
+        assert bias is not None
+        if torch.is_autocast_enabled(features.device.type):
+            dtype = torch.get_autocast_dtype(features.device.type)
+            features, weight, bias = features.to(dtype), weight.to(dtype), bias.to(dtype)
+        upsampled: Tensor = _Upsample.apply(features, weight, bias)  # type: ignore[no-untyped-call]
+        return upsampled
+
+
+class _Upsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        return F.conv_transpose2d(features, weight, bias, stride=2, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        _, weight_gradient, _ = torch.ops.aten.convolution_backward(
+            features, gradient, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
+        )
+        bias_gradient = gradient.sum((0, 2, 3), dtype=torch.float32).to(weight.dtype)
+        return F.conv2d(gradient, weight, stride=2, padding=1), weight_gradient, bias_gradient
+
+
+class ResidualBlock(nn.Module):
+    """A resampling 3x3 convolution, then x + BatchNorm(ReLU(conv(x)))."""
+
+    def __init__(self, resample: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.resample = resample
+        self.residual = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(), nn.BatchNorm2d(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = self.resample(features)
+        result: Tensor = features + self.residual(features)
+        return result
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Architectures
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def burgess(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Convolutions 4x4 of stride 2 with 32 channels down to 4x4 pixels, then two layers of 256; the decoder mirrors it.
+
+    Source:
+        Understanding disentangling in β-VAE (Burgess et al., 2018), appendix A.1. https://arxiv.org/abs/1804.03599
+    """
+    channels, halvings = image_shape[0], _halvings("burgess", image_shape)
+    encoder = nn.Sequential(
+        Downsample(channels, 32),
+        nn.ReLU(),
+        *_chain(*[(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()) for _ in range(halvings - 1)]),
+        nn.Flatten(),
+        nn.Linear(512, 256),
+        nn.ReLU(),
+        nn.Linear(256, 256),
+        nn.ReLU(),
+        nn.Linear(256, 2 * num_codes),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(num_codes, 256),
+        nn.ReLU(),
+        nn.Linear(256, 256),
+        nn.ReLU(),
+        nn.Linear(256, 512),
+        nn.ReLU(),
+        nn.Unflatten(1, (32, 4, 4)),
+        *_chain(*[(Upsample(32, 32), nn.ReLU()) for _ in range(halvings - 1)]),
+        Upsample(32, channels),
+    )
+    return encoder, decoder
+
+
+def locatello(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """The study's convolutions: kernels 4, 4, 2, 2 of stride 2 with 32, 32, 64, 64 channels. 64x64 pixels only.
+
+    Weights start uniform after Glorot and biases at zero, as in the TensorFlow original.
+
+    Source:
+        Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        2019), table 1 of the appendix. https://arxiv.org/abs/1811.12359
+    """
+    channels = image_shape[0]
+    if image_shape[1:] != (64, 64):
+        raise ValueError(
+            f"model locatello takes images of 64x64 pixels, not {_size(image_shape)}; burgess takes 32, 64, 128"
+        )
+    encoder = nn.Sequential(
+        Downsample(channels, 32),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 2, 2),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 2, 2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(1024, 256),
+        nn.ReLU(),
+        nn.Linear(256, 2 * num_codes),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(num_codes, 256),
+        nn.ReLU(),
+        nn.Linear(256, 1024),
+        nn.ReLU(),
+        nn.Unflatten(1, (64, 4, 4)),
+        Upsample(64, 64),
+        nn.ReLU(),
+        Upsample(64, 32),
+        nn.ReLU(),
+        Upsample(32, 32),
+        nn.ReLU(),
+        Upsample(32, channels),
+    )
+    for layer in [*encoder, *decoder]:
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return encoder, decoder
+
+
+def higgins(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Fully connected: two layers of 1200 with ReLU, and three of 1200 with tanh in the decoder.
+
+    Source:
+        beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),
+        table 1 of the appendix (2D shapes). https://openreview.net/forum?id=Sy2fzU9gl
+    """
+    pixels = math.prod(image_shape)
+    encoder = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(pixels, 1200),
+        nn.ReLU(),
+        nn.Linear(1200, 1200),
+        nn.ReLU(),
+        nn.Linear(1200, 2 * num_codes),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(num_codes, 1200),
+        nn.Tanh(),
+        nn.Linear(1200, 1200),
+        nn.Tanh(),
+        nn.Linear(1200, 1200),
+        nn.Tanh(),
+        nn.Linear(1200, pixels),
+        nn.Unflatten(1, image_shape),
+    )
+    return encoder, decoder
+
+
+def residual(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Residual blocks of 32, 32, 64, 64 channels, one linear layer each side. 64x64 pixels reach 4x4.
+
+    The blocks of a public β-VAE for dSprites, less its dropout, and with the last layer a plain convolution to pixels
+    where it had a residual block on one channel. https://github.com/JohanYe/Beta-VAE
+    """
+    channels, halvings = image_shape[0], _halvings("residual", image_shape)
+    widths = [32] * (halvings - 2) + [64, 64]
+    features = (widths[-1], 4, 4)
+    encoder = nn.Sequential(
+        *[
+            ResidualBlock(nn.Conv2d(width_in, width_out, 3, 2, 1), width_out)
+            for width_in, width_out in pairwise([channels, *widths])
+        ],
+        nn.Flatten(),
+        nn.Linear(math.prod(features), 2 * num_codes),
+    )
+    backwards = widths[::-1]
+    decoder = nn.Sequential(
+        nn.Linear(num_codes, math.prod(features)),
+        nn.ReLU(),
+        nn.Unflatten(1, features),
+        *[
+            ResidualBlock(nn.ConvTranspose2d(width_in, width_out, 3, 2, 1, output_padding=1), width_out)
+            for width_in, width_out in pairwise(backwards)
+        ],
+        nn.ConvTranspose2d(widths[0], channels, 3, 2, 1, output_padding=1),
+    )
+    return encoder, decoder
+
+
+def wide(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Convolutions 4x4 of stride 2 with 32, 64, 128, 256 channels and one linear layer each side.
+
+    The network of a public β-VAE written from scratch. https://github.com/GMPilankar/Beta-VAE-from-scratch-
+    """
+    channels, halvings = image_shape[0], _halvings("wide", image_shape)
+    widths = [min(32 * 2**i, 256) for i in range(halvings)]
+    features = (widths[-1], 4, 4)
+    encoder = nn.Sequential(
+        Downsample(channels, 32),
+        nn.ReLU(),
+        *_chain(*[(nn.Conv2d(i, o, 4, 2, 1), nn.ReLU()) for i, o in pairwise(widths)]),
+        nn.Flatten(),
+        nn.Linear(math.prod(features), 2 * num_codes),
+    )
+    backwards = widths[::-1]
+    decoder = nn.Sequential(
+        nn.Linear(num_codes, math.prod(features)),
+        nn.Unflatten(1, features),
+        *_chain(*[(Upsample(i, o), nn.ReLU()) for i, o in pairwise(backwards)]),
+        Upsample(32, channels),
+    )
+    return encoder, decoder
+
+
+ARCHITECTURES: dict[str, Callable[[ImageShape, int], tuple[nn.Sequential, nn.Sequential]]] = {
+    "burgess": burgess,
+    "locatello": locatello,
+    "higgins": higgins,
+    "residual": residual,
+    "wide": wide,
+}
+
+
+def _chain(*groups: tuple[nn.Module, ...]) -> list[nn.Module]:
+    return [layer for group in groups for layer in group]
+
+
+def _halvings(name: str, image_shape: ImageShape) -> int:
+    """How often the sides halve on the way to 4x4 pixels."""
+    _, height, width = image_shape
+    if height != width or height not in (32, 64, 128):
+        raise ValueError(
+            f"model {name} takes square images of 32, 64 or 128 pixels, not {_size(image_shape)}; "
+            "resize them, or use model higgins, which takes any size"
+        )
+    return int(math.log2(height)) - 2
+
+
+def _size(image_shape: ImageShape) -> str:
+    return f"{image_shape[2]}x{image_shape[1]}"

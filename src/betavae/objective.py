@@ -1,0 +1,241 @@
+"""What is minimised: pure functions of tensors, and the objectives composed of them.
+
+Conventions, the same everywhere: a term is summed over pixels or codes and averaged over the images of a batch; it is
+in nats; β multiplies the summed KL.
+
+An objective is a function `(settings, model, batch) -> Loss`. It encodes and decodes, and draws nothing at random by
+itself: the noise and the step are in the batch. So an objective may change the posterior before sampling (pairs of
+images are the two halves of a batch), use half a batch for a second purpose, or weigh its terms by the step.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from betavae.config import TC, Annealed, Beta, Vae
+from betavae.model import VAE, Likelihood, Posterior
+
+
+class Batch(NamedTuple):
+    """What an objective sees of one step."""
+
+    images: Float[Tensor, "batch channel height width"]
+    """Pixels in [0, 1]."""
+    noise: Float[Tensor, "batch codes"]
+    """Standard normal, for sampling the posterior."""
+    step: int
+    """Updates done before this one: 0 for the first."""
+
+
+class Loss(NamedTuple):
+    """What an objective returns."""
+
+    loss: Float[Tensor, ""]
+    """To be minimised over the model's parameters."""
+    terms: dict[str, Float[Tensor, ""] | float]
+    """What the curves show: at least `reconstruction` and `rate`, in nats."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Terms
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def reconstruction_error(
+    output: Float[Tensor, "*batch channel height width"],
+    images: Float[Tensor, "*batch channel height width"],
+    likelihood: Likelihood = "bernoulli",
+) -> Float[Tensor, "*batch"]:
+    """Negative log likelihood of images, summed over pixels, in nats.
+
+    Bernoulli: -Σ x log σ(l) + (1 - x) log(1 - σ(l)) with logits l; soft targets are allowed, and the entropy of the
+    targets is not subtracted. Gaussian with unit variance: Σ (x - m)² / 2 + log(2π) / 2.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix C. https://arxiv.org/abs/1312.6114
+
+    Args:
+        output: logits (Bernoulli) or means (Gaussian) of the pixels.
+        images: pixels in [0, 1].
+        likelihood: `bernoulli` or `gaussian`.
+
+    Returns:
+        One value an image, in nats; at least 0 for Bernoulli.
+
+    Example:
+        >>> reconstruction_error(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)) / math.log(2)
+        tensor([4.])
+    """
+    if likelihood == "bernoulli":
+        error = F.binary_cross_entropy_with_logits(output, images, reduction="none")
+    else:
+        error = 0.5 * (output - images) ** 2 + 0.5 * math.log(2 * math.pi)
+    return error.sum((-3, -2, -1))
+
+
+def gaussian_kl(
+    mean: Float[Tensor, "*batch codes"], log_var: Float[Tensor, "*batch codes"]
+) -> Float[Tensor, "*batch codes"]:
+    """KL divergence of a diagonal Gaussian from the standard normal, per code, in nats: (μ² + σ² - log σ² - 1) / 2.
+
+    No reduction: sum over codes for the rate of an image, then average over the batch.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix B. https://arxiv.org/abs/1312.6114
+
+    Args:
+        mean: of the Gaussian.
+        log_var: natural logarithm of its variance.
+
+    Returns:
+        Nats, at least 0, of the shape given.
+
+    Example:
+        >>> gaussian_kl(torch.tensor([1.0, 0.0]), torch.zeros(2))
+        tensor([0.5000, 0.0000])
+    """
+    return 0.5 * (mean**2 + log_var.exp() - log_var - 1)
+
+
+def gaussian_log_density(
+    codes: Float[Tensor, "*shape"], mean: Float[Tensor, "*shape"], log_var: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Logarithm of the normal density, elementwise, in nats.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix C.2. https://arxiv.org/abs/1312.6114
+
+    Example:
+        >>> gaussian_log_density(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+        tensor([-0.9189])
+    """
+    return -0.5 * ((codes - mean) ** 2 * torch.exp(-log_var) + log_var + math.log(2 * math.pi))
+
+
+def total_correlation(codes: Float[Tensor, "batch codes"], posterior: Posterior) -> Float[Tensor, ""]:
+    """Total correlation of the codes, KL(q(z) || Π q(z_d)), by minibatch-weighted sampling, in nats.
+
+    Mean over i of  log Σ_j Π_d q(z_id | x_j)  -  Σ_d log Σ_j q(z_id | x_j)  +  (D - 1) log B.
+
+    The constant is that of a batch of B taken for the whole data set. The paper's has N · B in place of B, which adds
+    (D - 1) log N: it changes no gradient, but no value could be read (41.7 nats for five independent codes, against
+    about 2 here). An estimate from a batch is biased: compare it between runs of one batch size only.
+
+    Source:
+        Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation S3 of the
+        appendix. https://arxiv.org/abs/1802.04942
+
+    Args:
+        codes: one sample of each image's posterior.
+        posterior: of the same images.
+
+    Returns:
+        Nats; an estimate below 0 is possible.
+
+    Example:
+        >>> codes, posterior = torch.zeros(4, 1), Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
+        >>> total_correlation(codes, posterior)
+        tensor(0.)
+    """
+    log_q = gaussian_log_density(codes[:, None], posterior.mean[None], posterior.log_var[None])  # [i, j, d]
+    joint = log_q.sum(2).logsumexp(1)
+    product = log_q.logsumexp(1).sum(1)
+    return (joint - product).mean() + (codes.shape[1] - 1) * math.log(len(codes))
+
+
+def ramp(step: int, steps: int) -> float:
+    """Share of a linear rise done before a step: 0 at step 0, 1 from step `steps` on; 1 always if there is no rise.
+
+    Example:
+        >>> [ramp(step, 4) for step in (0, 1, 4, 9)], ramp(0, 0)
+        ([0.0, 0.25, 1.0, 1.0], 1.0)
+    """
+    return min(1.0, step / steps) if steps else 1.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Objectives
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Evidence(NamedTuple):
+    """The two halves of the evidence lower bound of a batch, and what they came from."""
+
+    reconstruction: Float[Tensor, ""]
+    rate: Float[Tensor, ""]
+    codes: Float[Tensor, "batch codes"]
+    posterior: Posterior
+
+
+def evidence(model: VAE, batch: Batch) -> Evidence:
+    """Encode, sample, decode: reconstruction error and rate in nats, averaged over the batch. Their sum is -ELBO.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), equations 7 and 10. https://arxiv.org/abs/1312.6114
+    """
+    posterior = model.encode(batch.images)
+    codes = posterior.sample(batch.noise)
+    error = reconstruction_error(model.decode(codes), batch.images, model.likelihood)
+    return Evidence(error.mean(), gaussian_kl(*posterior).sum(1).mean(), codes, posterior)
+
+
+def vae(settings: Vae, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + rate.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), equation 10. https://arxiv.org/abs/1312.6114
+    """
+    seen = evidence(model, batch)
+    return Loss(seen.reconstruction + seen.rate, {"reconstruction": seen.reconstruction, "rate": seen.rate})
+
+
+def beta(settings: Beta, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + β · rate, β rising linearly over the first `warmup_steps`.
+
+    Source:
+        beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),
+        equation 4. https://openreview.net/forum?id=Sy2fzU9gl
+    """
+    seen = evidence(model, batch)
+    weight = settings.beta * ramp(batch.step, settings.warmup_steps)
+    loss = seen.reconstruction + weight * seen.rate
+    return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "beta": weight})
+
+
+def annealed(settings: Annealed, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + γ · |rate - C|, the capacity C rising linearly from 0; the distance is the batch mean's.
+
+    Source:
+        Understanding disentangling in β-VAE (Burgess et al., 2018), equation 8. https://arxiv.org/abs/1804.03599
+    """
+    seen = evidence(model, batch)
+    capacity = settings.capacity_nats * ramp(batch.step, settings.capacity_steps)
+    loss = seen.reconstruction + settings.gamma * (seen.rate - capacity).abs()
+    return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "capacity_nats": capacity})
+
+
+def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + w · (rate + (β - 1) · total correlation), w rising linearly to 1 over the first `warmup_steps`.
+
+    The paper splits the rate into mutual information + total correlation + dimension-wise KL and weighs the second with
+    β; with the other two weights at 1 that is this sum.
+
+    Source:
+        Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation 4.
+        https://arxiv.org/abs/1802.04942
+    """
+    seen = evidence(model, batch)
+    correlation = total_correlation(seen.codes, seen.posterior)
+    weight = ramp(batch.step, settings.warmup_steps)
+    loss = seen.reconstruction + weight * (seen.rate + (settings.beta - 1) * correlation)
+    return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation})
+
+
+Objective = Callable[[Any, VAE, Batch], Loss]
+
+OBJECTIVES: dict[type, Objective] = {Vae: vae, Beta: beta, Annealed: annealed, TC: tc}

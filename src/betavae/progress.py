@@ -1,0 +1,66 @@
+"""Showing a training on a terminal: a live bar, or a line now and then where there is no terminal."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from betavae.config import Config
+from betavae.train import Record
+
+LINE_SECONDS = 15.0
+"""Seconds between lines where there is no terminal."""
+
+
+class TrainingBar:
+    """A consumer of records: steps, images/s, reconstruction, rate, capacity, time left.
+
+    Example:
+        >>> with TrainingBar(Config(steps=50), Console(quiet=True)) as bar:
+        ...     bar(Record(50, 1.0, "train", {"loss": 3.0, "reconstruction": 2.0, "rate": 1.0}))
+    """
+
+    def __init__(self, config: Config, console: Console) -> None:
+        self._config, self._console = config, console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._last_line = -float("inf")
+        self._first: tuple[int, float] | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        self._task = self._progress.add_task("training", total=self._config.steps, terms="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, record: Record) -> None:
+        """Show a record."""
+        self._first = self._first or (record.step, record.wall_seconds)
+        if record.split != "train" or self._task is None:
+            return
+        steps, seconds = record.step - self._first[0], record.wall_seconds - self._first[1]
+        speed = steps * self._config.batch_size / seconds if seconds > 0 else 0.0
+        terms = f"{speed:,.0f} images/s · reconstruction {record.terms['reconstruction']:.1f} nats"
+        terms += f" · rate {record.terms['rate']:.1f} nats"
+        if "capacity_nats" in record.terms:
+            terms += f" (capacity {record.terms['capacity_nats']:.1f})"
+        self._progress.update(self._task, completed=record.step, terms=terms)
+        last = record.step == self._config.steps
+        if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):
+            self._last_line = time.monotonic()
+            left = (self._config.steps - record.step) * self._config.batch_size / speed if speed else float("nan")
+            self._console.print(f"step {record.step:,}/{self._config.steps:,} · {terms} · {left:.0f} s left")

@@ -1,0 +1,321 @@
+"""The run folder: what one training leaves on disk, written so that it can be interrupted at any moment.
+
+    config.json             settings; repeats the run with `betavae train --from config.json`
+    provenance.json         format of the folder, versions, machine, commit, command, seeds, data digest, seconds
+    curve.jsonl             one record a line: step, wall_seconds, split, terms in nats
+    checkpoint.safetensors  weights, optimiser and step; continues the run
+    model.safetensors       trained weights
+    codes.npz               posterior `mean` and `log_var` (N, D) float32 of the data's `rows` (N,) int64
+    scores.json             metrics, importance and information matrices, which code carries which factor
+    figures/                PNG and GIF
+    report.html             all of it on one page
+    DONE                    empty; written last
+
+Every file but curve.jsonl is replaced whole. Nothing is a pickle.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from betavae import config as configuration
+from betavae.config import Config
+from betavae.files import replacing, write_atomically
+from betavae.model import VAE, ImageShape
+from betavae.train import Record, State
+
+FORMAT = 1
+"""Version of the layout above; a folder of another version is not read."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Posteriors of images, encoded once and shared by all that comes after training."""
+
+    rows: NDArray[np.int64]
+    mean: NDArray[np.float32]
+    log_var: NDArray[np.float32]
+
+    @property
+    def kl(self) -> NDArray[np.float64]:
+        """KL of each code from the prior, averaged over images, in nats (D,)."""
+        mean, log_var = self.mean.astype(np.float64), self.log_var.astype(np.float64)
+        kl: NDArray[np.float64] = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).mean(0)
+        return kl
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its settings."""
+
+    folder: Path
+    config: Config
+
+    def path(self, name: str) -> Path:
+        """Path of one of the folder's files."""
+        return self.folder / name
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that the folder should hold is there."""
+        return self.path("DONE").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Folders
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -> Run:
+    """A new run folder holding its settings.
+
+    Args:
+        folder: where; parents are made.
+        config: settings.
+        overwrite: delete a run that is there already. A folder that is no run is never deleted.
+
+    Raises:
+        FileExistsError: the folder holds something, and it was not told to be overwritten or is no run.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder / "config.json").is_file():
+            raise FileExistsError(f"{folder} exists and is not a run; name another folder with --out")
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} holds a run already; continue it with --resume {folder}, replace it with --overwrite, "
+                "or name another folder with --out"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, config)
+    write_json(run, "config.json", configuration.to_dict(config))
+    return run
+
+
+def open_run(folder: str | Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        FileNotFoundError: no folder, or no run in it.
+        ValueError: its settings cannot be read, or it was made by another version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such run folder")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json, so it is no run; give the folder that `train` printed")
+    run = Run(folder, configuration.load(folder / "config.json"))
+    if run.path("provenance.json").exists():
+        found = read_json(run, "provenance.json").get("format")
+        if found != FORMAT:
+            raise ValueError(
+                f"{folder} is a run of format {found}, and this version reads format {FORMAT}; "
+                "repeat it with `betavae train --from config.json`, or use the version that made it"
+            )
+    return run
+
+
+def list_runs(root: str | Path) -> list[Path]:
+    """Run folders directly below a folder, by name."""
+    return sorted(path.parent for path in Path(root).glob("*/config.json"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Small files
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def write_json(run: Run, name: str, values: Mapping[str, Any]) -> None:
+    """Write one of a run's JSON files; numbers must be finite."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(run.path(name), (text + "\n").encode())
+
+
+def read_json(run: Run, name: str) -> dict[str, Any]:
+    """Read one of a run's JSON files.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        ValueError: it is no JSON object.
+    """
+    path = run.path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); repeat the run") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged (no JSON object); repeat the run")
+    return values
+
+
+def append_record(run: Run, record: Record) -> None:
+    """Add a line to the curve."""
+    with run.path("curve.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record.to_dict()) + "\n")
+
+
+def read_curve(run: Run) -> list[dict[str, Any]]:
+    """All records of the curve; a last line cut off by an interruption is left out."""
+    path = run.path("curve.jsonl")
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise ValueError(f"{path} is damaged in line {number}; repeat the run") from None
+    return records
+
+
+def cut_curve(run: Run, step: int) -> None:
+    """Drop the records after a step: those that a continued run will write again."""
+    kept = [json.dumps(record) + "\n" for record in read_curve(run) if record["step"] <= step]
+    write_atomically(run.path("curve.jsonl"), "".join(kept).encode())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights and codes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(run: Run, state: State) -> None:
+    """Save what continues the run, replacing the checkpoint before.
+
+    Raises:
+        RuntimeError: a weight is not finite; the checkpoint before stays.
+        OSError: the disk is full; the checkpoint before stays.
+    """
+    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in state.model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise RuntimeError(f"{name} is not finite after step {state.step}")
+    for name, parameter in state.model.named_parameters():
+        moments = state.optimiser.state[parameter]
+        tensors |= {f"optimiser.{name}.{key}": value.contiguous() for key, value in moments.items()}
+    header = {"format": str(FORMAT), "step": str(state.step), "wall_seconds": repr(state.wall_seconds)}
+    with replacing(run.path("checkpoint.safetensors")) as temporary:
+        _save(tensors, temporary, header)
+
+
+def load_checkpoint(run: Run, state: State) -> None:
+    """Restore a fresh state, in place, from the run's checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or does not fit the run's settings.
+    """
+    tensors, header = _load(run.path("checkpoint.safetensors"))
+    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    _restore(state.model, weights, run.path("checkpoint.safetensors"))
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for index, (name, parameter) in enumerate(state.model.named_parameters()):
+        prefix = f"optimiser.{name}."
+        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if own:
+            moments[index] = {
+                key: value if value.dim() == 0 else torch.empty_like(parameter).copy_(value)
+                for key, value in own.items()
+            }
+    saved = state.optimiser.state_dict()
+    state.optimiser.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
+    state.step, state.wall_seconds = int(header["step"]), float(header["wall_seconds"])
+
+
+def save_model(run: Run, model: VAE) -> None:
+    """Save the trained weights with what rebuilds their network."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    header = {"format": str(FORMAT), "image_shape": json.dumps(model.image_shape)}
+    with replacing(run.path("model.safetensors")) as temporary:
+        _save(tensors, temporary, header)
+
+
+def load_model(run: Run) -> VAE:
+    """The trained network, on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: training has not ended.
+        ValueError: the file is damaged or does not fit the run's settings.
+    """
+    path = run.path("model.safetensors")
+    tensors, header = _load(path)
+    shape: ImageShape = tuple(json.loads(header.get("image_shape", "[]")))
+    if len(shape) != 3:
+        raise ValueError(f"{path} does not say the shape of its images; repeat the run")
+    model = VAE(run.config.model, shape, run.config.codes, run.config.likelihood)
+    _restore(model, tensors, path)
+    return model.eval()
+
+
+def save_codes(run: Run, codes: Codes) -> None:
+    """Save encoded posteriors."""
+    with replacing(run.path("codes.npz")) as temporary, temporary.open("wb") as file:
+        np.savez(file, rows=codes.rows, mean=codes.mean, log_var=codes.log_var)
+
+
+def load_codes(run: Run) -> Codes:
+    """Encoded posteriors.
+
+    Raises:
+        FileNotFoundError: there are none yet.
+        ValueError: the file is damaged or does not fit the run's settings.
+    """
+    path = run.path("codes.npz")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            codes = Codes(archive["rows"], archive["mean"], archive["log_var"])
+    except Exception as error:  # a damaged archive raises any of zipfile's, zlib's and numpy's errors
+        raise ValueError(
+            f"{path} is damaged ({error}); encode again with `betavae score {run.folder} --encode`"
+        ) from None
+    if codes.mean.shape != (len(codes.rows), run.config.codes) or codes.log_var.shape != codes.mean.shape:
+        raise ValueError(f"{path} holds codes of shape {codes.mean.shape}, not those of this run; encode again")
+    return codes
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata=header)
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path}: {error}") from None
+
+
+def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the run is not finished or was never started; see --resume")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+        tensors = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}); repeat the run with --overwrite") from None
+    if header.get("format") != str(FORMAT):
+        raise ValueError(f"{path} is of format {header.get('format')}, and this version reads format {FORMAT}")
+    return tensors, header
+
+
+def _restore(model: VAE, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} does not fit the run's settings: {reason}") from None
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} holds values that are not finite; repeat the run")

@@ -1,0 +1,303 @@
+"""The training loop: a generator of records. There is one; everything that trains goes through it.
+
+Everything random in a step follows from the seed and the step, so a state needs no generators: continued from a saved
+state, the loop yields what it would have yielded, to the bit.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from betavae.config import Config
+from betavae.data import FactorData
+from betavae.model import VAE
+from betavae.objective import OBJECTIVES, Batch, Loss
+
+RECORD_STEPS = 50
+"""Steps that a training record is the mean of."""
+VALIDATION_POINTS = 50
+"""Points of the validation curve over a run."""
+VALIDATION_IMAGES = 512
+"""Held-out images behind a point of the validation curve; the final held-out terms take them all."""
+
+_SEED_PURPOSES = {"weights": 1, "order": 2, "noise": 3, "validation": 4}
+
+
+@dataclass
+class State:
+    """What changes while training: saved and restored, it continues the run."""
+
+    model: VAE
+    optimiser: torch.optim.Adam
+    step: int = 0
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """A point of the curves: terms in nats, averaged over the steps since the last record or over held-out images."""
+
+    step: int
+    wall_seconds: float
+    split: str
+    terms: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat row, as a line of `curve.jsonl`."""
+        row: dict[str, Any] = {"step": self.step, "wall_seconds": round(self.wall_seconds, 3), "split": self.split}
+        return row | self.terms
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Hardware
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name; `auto` is CUDA or MPS where there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device '{name}' cannot be used here ({reason}); use auto, cpu, cuda or mps") from None
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`fp32` or `bf16`; `auto` is bf16 where hardware multiplies it fast: CUDA, a CPU with AMX or AVX-512 bf16."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+    return "fp32"
+
+
+def arithmetic(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which the networks run: autocast to bf16, or nothing."""
+    bf16 = choose_precision(config.precision, device) == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+class DeviceImages:
+    """A data set's images on a device, packed as they are, unpacked a batch at a time."""
+
+    def __init__(self, data: FactorData, device: torch.device) -> None:
+        self._packed = torch.from_numpy(data.packed).to(device)
+        self._shape, self._max_value = data.image_shape, data.max_value
+        self._bits = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
+
+    def __call__(self, rows: NDArray[np.integer]) -> Tensor:
+        """Pixels in [0, 1], (B, C, H, W) float32."""
+        pixels = self._packed[torch.from_numpy(np.asarray(rows, np.int64)).to(self._packed.device)]
+        if self._max_value == 1:
+            pixels = ((pixels[:, :, None] >> self._bits) & 1).flatten(1)[:, : math.prod(self._shape)]
+        images = pixels.reshape(-1, *self._shape).float() / self._max_value
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Randomness: functions of seed, purpose and count
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _seed(config: Config, purpose: str, count: int = 0) -> int:
+    return int(np.random.SeedSequence([config.seed, _SEED_PURPOSES[purpose], count]).generate_state(1, np.uint64)[0])
+
+
+def _noise(config: Config, purpose: str, count: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+    generator = torch.Generator(device).manual_seed(_seed(config, purpose, count))
+    return torch.randn(shape, generator=generator, device=device)
+
+
+class _Order:
+    """The rows of each batch: one shuffled pass over the training images after another, cut into batches."""
+
+    def __init__(self, config: Config, rows: NDArray[np.int64]) -> None:
+        self._config, self._rows, self._pass, self._shuffled = config, rows, -1, rows
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        first = step * self._config.batch_size
+        return np.concatenate([self._span(start, stop) for start, stop in self._cuts(first)])
+
+    def _cuts(self, first: int) -> Iterator[tuple[int, int]]:
+        last = first + self._config.batch_size
+        while first < last:
+            stop = min(last, (first // len(self._rows) + 1) * len(self._rows))
+            yield first, stop
+            first = stop
+
+    def _span(self, start: int, stop: int) -> NDArray[np.int64]:
+        number, offset = divmod(start, len(self._rows))
+        if number != self._pass:
+            generator = np.random.default_rng(_seed(self._config, "order", number))
+            self._pass, self._shuffled = number, generator.permutation(self._rows)
+        return self._shuffled[offset : offset + stop - start]
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """Learning rate of a step: constant, or one-cycle (linear rise over the first tenth, then half a cosine down to 0).
+
+    Source:
+        Super-Convergence (Smith & Topin, 2018), with a cosine for the fall. https://arxiv.org/abs/1708.07120
+
+    Example:
+        >>> config = Config(schedule="one-cycle", steps=100, learning_rate=1.0)
+        >>> [round(learning_rate(config, step), 2) for step in (0, 9, 54, 99)]
+        [0.1, 1.0, 0.52, 0.0]
+    """
+    if config.schedule == "constant":
+        return config.learning_rate
+    rise = max(1, config.steps // 10)
+    if step < rise:
+        return config.learning_rate * (step + 1) / rise
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loop
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def new_state(config: Config, data: FactorData) -> State:
+    """An untrained model and its optimiser: Adam with the configured learning rate, other settings PyTorch's.
+
+    Raises:
+        ValueError: the architecture cannot take the data's images, or the device is not there.
+    """
+    device = choose_device(config.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(config, "weights"))
+        model = VAE(config.model, data.image_shape, config.codes, config.likelihood)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    return State(model, optimiser)
+
+
+def train(
+    config: Config,
+    data: FactorData,
+    train_rows: NDArray[np.int64],
+    validation_rows: NDArray[np.int64],
+    state: State,
+) -> Iterator[Record]:
+    """Train from a state to `config.steps`, yielding records; between two records the state is whole and may be saved.
+
+    Args:
+        config: settings; `config.steps` counts from the very first step, not from the state's.
+        data: images.
+        train_rows: rows to train on, at least one.
+        validation_rows: held-out rows; none for no validation records.
+        state: changed in place.
+
+    Yields:
+        A `train` record every `RECORD_STEPS` steps and at the end; a `validation` record at the start, at
+        `VALIDATION_POINTS` even distances and at the end. A record of training comes before one of validation.
+
+    Raises:
+        RuntimeError: the loss is not finite; the message names the step.
+    """
+    device = next(state.model.parameters()).device
+    objective = OBJECTIVES[type(config.objective)]
+    images, order = DeviceImages(data, device), _Order(config, train_rows)
+    validation_steps = RECORD_STEPS * max(1, config.steps // VALIDATION_POINTS // RECORD_STEPS)
+    seen: list[Loss] = []
+    started = time.perf_counter() - state.wall_seconds
+
+    def record(split: str, terms: dict[str, float]) -> Record:
+        state.wall_seconds = time.perf_counter() - started
+        return Record(state.step, state.wall_seconds, split, terms)
+
+    def validation() -> Record:
+        return record("validation", held_out_terms(config, data, validation_rows[:VALIDATION_IMAGES], state))
+
+    if state.step == 0 and len(validation_rows):
+        yield validation()
+    while state.step < config.steps:
+        for group in state.optimiser.param_groups:
+            group["lr"] = learning_rate(config, state.step)
+        noise = _noise(config, "noise", state.step, (config.batch_size, config.codes), device)
+        with arithmetic(config, device):
+            loss = objective(config.objective, state.model, Batch(images(order(state.step)), noise, state.step))
+        state.optimiser.zero_grad()
+        loss.loss.backward()  # type: ignore[no-untyped-call]
+        state.optimiser.step()
+        state.step += 1
+        seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
+        if state.step % RECORD_STEPS == 0 or state.step == config.steps:
+            yield record("train", _means(seen, state.step))
+            seen.clear()
+            if len(validation_rows) and (state.step % validation_steps == 0 or state.step == config.steps):
+                yield validation()
+
+
+def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], state: State) -> dict[str, float]:
+    """The objective's loss and terms on given rows, in nats, with noise that is the same at every call."""
+    device = next(state.model.parameters()).device
+    objective = OBJECTIVES[type(config.objective)]
+    images, seen = DeviceImages(data, device), []
+    state.model.eval()
+    with torch.no_grad():
+        for start in range(0, len(rows), config.batch_size):
+            batch = rows[start : start + config.batch_size]
+            if len(batch) < config.batch_size and start:
+                break  # a smaller last batch would weigh more, and within-batch estimates depend on the size
+            noise = _noise(config, "validation", start, (len(batch), config.codes), device)
+            with arithmetic(config, device):
+                seen.append(objective(config.objective, state.model, Batch(images(batch), noise, state.step)))
+    state.model.train()
+    return _means(seen, state.step)
+
+
+def encode(
+    config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE, batch_size: int = 1024
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Posterior means and log variances of images, each (len(rows), codes) float32, in the order of the rows."""
+    device = next(model.parameters()).device
+    images = DeviceImages(data, device)
+    mean = np.empty((len(rows), config.codes), np.float32)
+    log_var = np.empty_like(mean)
+    model.eval()
+    with torch.inference_mode(), arithmetic(config, device):
+        for start in range(0, len(rows), batch_size):
+            span = slice(start, start + batch_size)
+            posterior = model.encode(images(rows[span]))
+            mean[span], log_var[span] = posterior.mean.cpu().numpy(), posterior.log_var.cpu().numpy()
+    model.train()
+    return mean, log_var
+
+
+def _detached(term: Tensor | float) -> Tensor | float:
+    return term.detach() if isinstance(term, Tensor) else term
+
+
+def _means(seen: list[Loss], step: int) -> dict[str, float]:
+    """Mean loss and terms of the last steps; one transfer from the device for all."""
+    losses = torch.stack([loss.loss for loss in seen]).tolist()
+    for back, value in zip(range(len(seen), 0, -1), losses, strict=True):
+        if not math.isfinite(value):
+            raise RuntimeError(f"the loss is {value} at step {step - back + 1}")
+    terms = {"loss": math.fsum(losses) / len(losses)}
+    for name in seen[0].terms:
+        values = [loss.terms[name] for loss in seen]
+        tensors = [value for value in values if isinstance(value, Tensor)]
+        numbers = torch.stack(tensors).tolist() if tensors else values
+        terms[name] = math.fsum(numbers) / len(numbers)
+    return terms

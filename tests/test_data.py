@@ -1,0 +1,469 @@
+"""Data sets in memory and on disk: rows and factors, splits, the file format, and every way a file can be wrong."""
+
+import struct
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from betavae import data as data_module
+from betavae import dsprites
+from betavae.data import FactorData, compare_npz, export_npz, load_data, split_rows
+
+
+@pytest.fixture(scope="module")
+def full():
+    return load_data("dsprites")
+
+
+@pytest.fixture
+def small():
+    """Sixty dSprites images, with the factor tables of the whole set."""
+    factors = dsprites.factor_table()[np.random.default_rng(0).choice(dsprites.NUM_IMAGES, 60, replace=False)]
+    return FactorData(
+        "small",
+        dsprites.draw_packed(factors),
+        dsprites.IMAGE_SHAPE,
+        1,
+        factors,
+        dsprites.FACTOR_NAMES,
+        dsprites.FACTOR_SIZES,
+    )
+
+
+@pytest.fixture
+def members():
+    """The members of a valid file: 12 images of 5 x 7 pixels and two factors of 3 and 4 values."""
+    classes = np.stack(np.unravel_index(np.arange(12), (3, 4)), axis=1)
+    imgs = np.random.default_rng(0).integers(0, 2, (12, 5, 7), dtype=np.uint8)
+    return {"imgs": imgs, "latents_classes": classes, "latents_values": classes / 2}
+
+
+def saved(path, members):
+    np.savez_compressed(path, **members)
+    return path
+
+
+def same(one, other):
+    assert np.array_equal(one.packed, other.packed)
+    assert np.array_equal(one.factors, other.factors)
+    for name in ("image_shape", "max_value", "factor_names", "factor_sizes"):
+        assert getattr(one, name) == getattr(other, name)
+
+
+# In memory
+
+
+def test_dsprites_is_complete(full):
+    assert (len(full), full.image_shape, full.max_value) == (737_280, (1, 64, 64), 1)
+    assert full.factor_names == ("shape", "scale", "orientation", "posX", "posY")
+    assert full.factor_sizes == (3, 6, 40, 32, 32)
+    assert full.factors.dtype == np.int32
+
+
+@given(st.lists(st.integers(0, 737_279), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_rows_to_factors_to_rows_is_the_identity(full, rows):
+    assert full.rows(full.factors[rows]).tolist() == rows
+
+
+def test_images_are_those_of_the_rows(full):
+    rows = [3, 700_000, 3]
+    images = full.images(rows)
+    assert (images.shape, images.dtype) == ((3, 1, 64, 64), np.uint8)
+    assert np.array_equal(images, dsprites.draw(full.factors[rows]))
+    mask = np.zeros(len(full), bool)
+    mask[10:12] = True
+    for ten_and_eleven in (slice(10, 12), mask, np.array([10, 11], np.int32)):
+        assert np.array_equal(full.images(ten_and_eleven), full.images([10, 11]))
+    assert full.images([]).shape == (0, 1, 64, 64)
+
+
+@given(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_images_are_unpacked_whatever_their_size(num_images, channels, height, width, seed):
+    bits = np.random.default_rng(seed).integers(0, 2, (num_images, channels, height, width), dtype=np.uint8)
+    packed = np.packbits(bits.reshape(num_images, -1), axis=1)
+    data = FactorData("bits", packed, bits.shape[1:], 1, np.empty((num_images, 0), np.int32), (), ())
+    assert np.array_equal(data.images(np.arange(num_images)), bits)
+
+
+def test_rows_of_data_that_are_no_grid(small):
+    order = np.random.default_rng(1).permutation(60)
+    assert np.array_equal(small.rows(small.factors[order]), order)
+    twice = FactorData("twice", np.zeros((3, 1), np.uint8), (1, 2, 2), 1, np.array([[1], [0], [1]]), ("at",), (2,))
+    assert twice.rows([[1], [0]]).tolist() == [0, 1]
+
+
+def test_rows_refuses_factors_that_no_image_has(small):
+    absent = next(row for row in dsprites.factor_table() if not (small.factors == row).all(axis=1).any())
+    with pytest.raises(ValueError, match=r"no image of 'small' has the factors \[0, 0, 0, 0, 0\]\."):
+        small.rows([absent])
+    with pytest.raises(ValueError, match=r"factors\[1\] has scale 6; scale indices of 'small' go from 0 to 5\."):
+        small.rows([[0, 0, 0, 0, 0], [0, 6, 0, 0, 0]])
+    with pytest.raises(ValueError, match=r"must have shape \(B, 5\).*shape, scale.*got shape \(5,\)\."):
+        small.rows([0, 0, 0, 0, 0])
+    bare = FactorData("bare", np.zeros((3, 1), np.uint8), (1, 2, 2), 1, np.empty((3, 0), np.int32), (), ())
+    with pytest.raises(ValueError, match="it has none"):
+        bare.rows(np.empty((3, 0), np.int32))
+
+
+def test_factor_data_refuses_arrays_that_do_not_fit():
+    factors = np.zeros((3, 1), np.int32)
+    with pytest.raises(ValueError, match=r"packed is uint8 of shape \(3, 4\); 3 images \(1, 2, 2\).*shape \(3, 1\)\."):
+        FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 1, factors, ("at",), (2,))
+    with pytest.raises(ValueError, match="with 2 names and 1 sizes; there must be a name and a size for each column"):
+        FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, factors, ("at", "on"), (2,))
+
+
+# Splits
+
+
+@given(st.integers(1, 60), st.integers(0, 40), st.integers(0, 40), st.integers(0, 99))
+def test_splits_are_disjoint_and_deterministic(train, validation, test, seed):
+    split, again = (split_rows(140, train, validation, test, seed) for _ in range(2))
+    assert (len(split.train), len(split.validation), len(split.test)) == (train, validation, test)
+    rows = np.concatenate([split.train, split.validation, split.test])
+    assert rows.dtype == np.int64
+    assert len(set(rows.tolist())) == len(rows)
+    assert set(rows.tolist()) <= set(range(140))
+    assert all(np.array_equal(getattr(split, name), getattr(again, name)) for name in vars(split))
+
+
+def test_held_out_rows_do_not_depend_on_how_many_rows_are_trained_on():
+    few, many = split_rows(1000, 10, 50, 0.1, seed=3), split_rows(1000, 800, 50, 0.1, seed=3)
+    assert np.array_equal(few.validation, many.validation)
+    assert np.array_equal(few.test, many.test)
+    assert not np.array_equal(few.test, split_rows(1000, 10, 50, 0.1, seed=4).test)
+
+
+@given(st.integers(10, 10**6))
+def test_fractions_that_sum_to_one_fit(num_rows):
+    split = split_rows(num_rows, 0.8, 0.1, 0.1)
+    assert 0 <= num_rows - sum(map(len, vars(split).values())) <= 2
+
+
+def test_all_rows():
+    assert sorted(split_rows(100, train=1.0).train) == list(range(100))
+    assert len(split_rows(100, train=1).train) == 1
+    assert len(split_rows(100, train=1.0, validation=20, test=0.1).train) == 70
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ((150, 15, 0), r"takes train 150 \+ validation 15 = 165 rows, but the data have 100; take fewer\."),
+        ((0.95, 0.1, 0), r"train 95 \+ validation 10 = 105 rows, but the data have 100"),
+        ((1.0, 70, 40), r"train is 1\.0, which leaves nothing to train on"),
+        ((-5, 0, 0), r"train is -5; it must be a number of rows .* or a fraction of them \(between 0\.0 and 1\.0\)\."),
+        ((1.5, 0, 0), r"train is 1\.5; it must be"),
+        ((float("nan"), 0, 0), r"train is nan; it must be"),
+        ((10, True, 0), r"validation is True; it must be"),
+        ((0.5, 0.001, 0), r"validation is 0\.001, which is less than one of the 100 rows; give 0 for none\."),
+        ((0, 10, 0), r"train is 0, which leaves nothing to train on"),
+    ],
+)
+def test_impossible_splits_are_refused(shares, message):
+    with pytest.raises(ValueError, match=message):
+        split_rows(100, *shares)
+
+
+# Files
+
+
+def test_export_has_the_layout_of_the_original(small, tmp_path):
+    calls = []
+    export_npz(small, tmp_path / "small.npz", progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(60, 60)]
+    with np.load(tmp_path / "small.npz", allow_pickle=False) as file:
+        assert sorted(file) == ["imgs", "latents_classes", "latents_values"]
+        imgs, classes, values = file["imgs"], file["latents_classes"], file["latents_values"]
+    assert (imgs.shape, imgs.dtype) == ((60, 64, 64), np.uint8)
+    assert (classes.shape, classes.dtype) == ((60, 6), np.int64)
+    assert (values.shape, values.dtype) == ((60, 6), np.float64)
+    assert np.array_equal(imgs, dsprites.draw(small.factors)[:, 0])
+    assert np.array_equal(classes[:, 1:], small.factors)
+    assert np.array_equal(values, dsprites.latent_values(small.factors))
+    assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
+
+
+def test_dsprites_layout_gets_the_names_of_dsprites_and_loses_the_colour(small, tmp_path):
+    export_npz(small, tmp_path / "small.npz")
+    loaded = load_data(tmp_path / "small.npz")
+    assert loaded.name == "small"
+    assert loaded.factor_names == dsprites.FACTOR_NAMES
+    assert np.array_equal(loaded.packed, small.packed)
+    for column, size, original in zip(loaded.factors.T, loaded.factor_sizes, small.factors.T, strict=True):
+        values = np.unique(original)  # classes that do not occur are left out of the numbering
+        assert size == len(values)
+        assert np.array_equal(values[column], original)
+
+
+@pytest.mark.parametrize("max_value", [1, 255])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("chunk", [1, 100, 1 << 20])
+def test_any_data_set_survives_a_round_trip(tmp_path, monkeypatch, max_value, channels, chunk):
+    monkeypatch.setattr(data_module, "_CHUNK_BYTES", chunk)
+    images = np.random.default_rng(0).integers(0, max_value + 1, (12, channels * 35), dtype=np.uint8)
+    factors = np.stack(np.unravel_index(np.arange(12), (3, 4)), axis=1).astype(np.int32)
+    packed = np.packbits(images, axis=1) if max_value == 1 else images
+    data = FactorData("any", packed, (channels, 5, 7), max_value, factors, ("hue", "Größe"), (3, 4))
+    export_npz(data, tmp_path / "any.npz")
+    same(load_data(tmp_path / "any.npz"), data)
+
+
+def test_data_without_factors_survive_a_round_trip(tmp_path):
+    data = FactorData("bare", np.zeros((3, 1), np.uint8), (1, 2, 2), 1, np.empty((3, 0), np.int32), (), ())
+    export_npz(data, tmp_path / "bare.npz")
+    same(load_data(tmp_path / "bare.npz"), data)
+    same(load_data(saved(tmp_path / "only.npz", {"imgs": np.zeros((3, 2, 2), np.uint8)})), data)
+
+
+def test_grey_levels_that_appear_late_are_kept(tmp_path, monkeypatch, members):
+    monkeypatch.setattr(data_module, "_CHUNK_BYTES", 70)  # two images
+    members["imgs"][9, 2, 3] = 2
+    loaded = load_data(saved(tmp_path / "late.npz", members))
+    assert loaded.max_value == 255
+    assert np.array_equal(loaded.images(np.arange(12))[:, 0], members["imgs"])
+
+
+def test_colour_channels_come_last_in_a_file(tmp_path, members):
+    members["imgs"] = np.random.default_rng(0).integers(0, 256, (12, 5, 7, 3), dtype=np.uint8)
+    loaded = load_data(saved(tmp_path / "colour.npz", members))
+    assert loaded.image_shape == (3, 5, 7)
+    assert np.array_equal(loaded.images(np.arange(12)), members["imgs"].transpose(0, 3, 1, 2))
+
+
+def test_constant_factors_are_dropped_and_classes_are_renumbered(tmp_path, members):
+    classes = members["latents_classes"]
+    wide = np.stack([classes[:, 0] * 10 - 10, np.full(12, 7), classes[:, 1] ** 2], axis=1)  # -10 0 10 · 7 · 0 1 4 9
+    members |= {"latents_classes": np.asfortranarray(wide), "latents_values": wide.astype(np.float32)}
+    loaded = load_data(saved(tmp_path / "odd.npz", members))
+    assert (loaded.factor_names, loaded.factor_sizes) == (("factor_0", "factor_2"), (3, 4))
+    assert np.array_equal(loaded.factors, classes)
+    members["factor_names"] = ["hue", "light", "size"]
+    assert load_data(saved(tmp_path / "odd.npz", members)).factor_names == ("hue", "size")
+
+
+def test_a_file_written_by_python_2_with_a_pickle_beside_it_is_read(tmp_path, members):
+    with zipfile.ZipFile(tmp_path / "old.npz", "w") as archive:
+        for name, array in members.items():
+            shape = ", ".join(f"{size}L" for size in array.shape)
+            header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': ({shape}), }}".ljust(117) + "\n"
+            start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
+            archive.writestr(f"{name}.npy", start + header.encode() + array.tobytes())
+        archive.writestr("metadata.npy", b"cos\nsystem\n(S'exit 1'\ntR.")
+    same(load_data(tmp_path / "old.npz"), load_data(saved(tmp_path / "new.npz", members)))
+
+
+def test_progress_counts_the_images_read(tmp_path, monkeypatch, members):
+    monkeypatch.setattr(data_module, "_CHUNK_BYTES", 5 * 35)
+    calls = []
+    load_data(saved(tmp_path / "some.npz", members), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(5, 12), (10, 12), (12, 12)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is measured with the resource module")
+def test_a_file_is_never_unpacked_whole(tmp_path):
+    num_images = 40_000  # 164 MB of pixels, 20 MB packed
+    black = np.zeros((num_images, 512), np.uint8)
+    export_npz(
+        FactorData("black", black, (1, 64, 64), 1, black[:, :0].astype(np.int32), (), ()), tmp_path / "black.npz"
+    )
+    program = (
+        "import resource, sys; from betavae.data import load_data\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak(); load_data(sys.argv[1]); print(peak() - before)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "black.npz")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(run.stdout) * (1 if sys.platform == "darwin" else 1024) < 60e6  # measured: 26e6
+
+
+# Files that are wrong
+
+
+def replaced(**changes):
+    return lambda members: {name: array for name, array in (members | changes).items() if array is not None}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replaced(imgs=None), r"it has no member 'imgs', only \['latents_classes', 'latents_values'\]"),
+        (
+            replaced(imgs=np.zeros((12, 5, 7))),
+            r"imgs is float64 of shape \(12, 5, 7\); it must be uint8 of shape \(N, H",
+        ),
+        (replaced(imgs=np.zeros((12, 35), np.uint8)), r"imgs is uint8 of shape \(12, 35\); it must be uint8 of shape"),
+        (replaced(imgs=np.zeros((12, 3, 5, 7), np.uint8)), r"shape \(12, 3, 5, 7\), so 7 channels; the last axis"),
+        (replaced(imgs=np.zeros((0, 5, 7), np.uint8)), r"imgs has shape \(0, 5, 7\); it must have at least one image"),
+        (replaced(imgs=np.asfortranarray(np.zeros((12, 5, 7), np.uint8))), r"Fortran order; save numpy.ascontiguous"),
+        (
+            replaced(imgs=np.full((12, 5, 7), None)),
+            r"imgs holds pickled Python objects, which are never read; it must be",
+        ),
+        (
+            replaced(latents_classes=np.zeros((12, 2))),
+            r"latents_classes is float64 .* it must be integers of shape \(N, K",
+        ),
+        (
+            replaced(latents_classes=np.zeros(12, int)),
+            r"latents_classes is int64 of shape \(12,\); it must be integers",
+        ),
+        (replaced(latents_classes=np.zeros((9, 2), int)), r"latents_classes has 9 rows for 12 images"),
+        (replaced(latents_classes=np.full((12, 2), None)), r"latents_classes holds pickled Python objects"),
+        (replaced(latents_values=np.zeros((9, 2))), r"latents_values has 9 rows for 12 images"),
+        (replaced(latents_values=np.diag([np.nan] * 12)), r"latents_values has NaN or infinity in row 0; all values"),
+        (
+            replaced(factor_names=["hue"]),
+            r"factor_names has hue for the 2 columns of latents_classes; each column needs",
+        ),
+        (replaced(factor_names=["hue", "hue"]), r"factor_names has hue, hue for the 2 columns"),
+        (replaced(factor_names=[1, 2]), r"factor_names is int64 of shape \(2,\); it must be strings of shape \(K,\)\."),
+    ],
+)
+def test_wrong_contents_are_refused_with_the_file_and_the_cure(tmp_path, members, change, message):
+    path = saved(tmp_path / "wrong.npz", change(members))
+    with pytest.raises(ValueError, match=rf"wrong\.npz: .*{message}"):
+        load_data(path)
+
+
+def test_every_truncation_is_refused(tmp_path, members):
+    whole = saved(tmp_path / "whole.npz", members).read_bytes()
+    for length in range(0, len(whole), 7):
+        (tmp_path / "part.npz").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"part\.npz: it is damaged or not an \.npz file \(.+\); copy or download"):
+            load_data(tmp_path / "part.npz")
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_damaged_bytes_are_refused_or_harmless(tmp_path, members, compress):
+    (np.savez_compressed if compress else np.savez)(tmp_path / "whole.npz", **members)
+    whole, expected, path = (
+        (tmp_path / "whole.npz").read_bytes(),
+        load_data(tmp_path / "whole.npz"),
+        tmp_path / "bad.npz",
+    )
+    rng, refusals = np.random.default_rng(0), []
+    for place in rng.integers(0, len(whole), 300):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ rng.integers(1, 256)]) + whole[place + 1 :])
+        try:
+            assert np.array_equal(load_data(path).packed, expected.packed)
+        except ValueError as error:
+            refusals.append(str(error))
+    assert all("bad.npz: " in refusal for refusal in refusals)
+    assert len(refusals) > 150  # the others hit dates, attributes and names of members that are optional
+
+
+def test_members_that_are_no_arrays_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("imgs.npy", "hello, world")
+    with pytest.raises(
+        ValueError, match=r"text\.npz: imgs does not begin like a NumPy array; write the file with numpy"
+    ):
+        load_data(tmp_path / "text.npz")
+
+
+def test_a_missing_source_is_named_and_the_nearest_suggested(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no file 'dsprits'; data are 'dsprites', .* \(did you mean 'dsprites'\?"
+    ):
+        load_data("dsprits")
+    with pytest.raises(FileNotFoundError, match=r"no file '.*gone\.npz'; data are 'dsprites', .* an \.npz file\.$"):
+        load_data(tmp_path / "gone.npz")
+    with pytest.raises(IsADirectoryError):
+        load_data(tmp_path)
+
+
+def test_export_replaces_nothing_unless_told(small, tmp_path):
+    path = tmp_path / "mine.npz"
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match=r"mine\.npz exists; choose another name or ask"):
+        export_npz(small, path)
+    assert path.read_text() == "precious"
+    export_npz(small, path, overwrite=True)
+    assert len(load_data(path)) == 60
+
+
+def test_a_failed_export_names_the_file_and_leaves_nothing_behind(small, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*absent/small\.npz'"):
+        export_npz(small, tmp_path / "absent" / "small.npz")
+    (tmp_path / "small.npz").write_text("precious")
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # stands for a full disk; the file needs 4 kB
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*small\.npz'"):
+            export_npz(small, tmp_path / "small.npz", overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
+    assert (tmp_path / "small.npz").read_text() == "precious"
+
+
+def test_an_interrupted_export_leaves_nothing_behind(small, tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_npz(small, tmp_path / "small.npz", progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Comparison with the drawn images
+
+
+@pytest.fixture
+def drawn_once(full, monkeypatch):
+    monkeypatch.setattr(dsprites, "draw_all", lambda: full.packed)
+
+
+@pytest.mark.usefixtures("drawn_once")
+def test_compare_finds_the_pixels_that_differ(small, tmp_path):
+    small.packed[7, 100] ^= 0b0110_0000
+    small.packed[31, 511] ^= 1
+    export_npz(small, tmp_path / "small.npz")
+    comparison = compare_npz(tmp_path / "small.npz")
+    assert (comparison.num_images, comparison.num_different) == (60, 2)
+    assert comparison.rows.tolist() == [7, 31]
+    assert comparison.wrong_pixels.tolist() == [2, 1]
+    assert np.array_equal(comparison.factors, small.factors[[7, 31]])
+    assert not comparison.tables_agree
+    seventh = ", ".join(f"{name} {index}" for name, index in zip(small.factor_names, small.factors[7], strict=True))
+    assert comparison.summary(limit=1).splitlines() == [
+        "2 of 60 images differ from the drawn ones, by 3 pixels in all.",
+        "The factor tables are not those of the original and its 737,280 images.",
+        f"  row 7: 2 wrong pixels ({seventh})",
+        "  and 1 more",
+    ]
+
+
+@pytest.mark.usefixtures("drawn_once")
+def test_compare_agrees_with_the_whole_set(full, tmp_path, monkeypatch):
+    tables = {
+        "latents_classes": dsprites.latent_classes(full.factors),
+        "latents_values": dsprites.latent_values(full.factors),
+    }
+    monkeypatch.setattr(data_module, "_read_table", lambda archive, name: tables.get(name))
+    monkeypatch.setattr(data_module, "_read_images", lambda archive, progress: (full.packed, full.image_shape, 1))
+    path = saved(tmp_path / "stand-in.npz", {})
+    comparison = compare_npz(path)
+    assert (comparison.num_images, comparison.num_different, comparison.tables_agree) == (737_280, 0, True)
+    assert comparison.summary().splitlines() == [
+        "0 of 737,280 images differ from the drawn ones.",
+        "The factor tables are those of the original.",
+    ]
+    tables["latents_values"][5, 3] += 0.1
+    assert not compare_npz(path).tables_agree
+
+
+@pytest.mark.usefixtures("drawn_once")
+@pytest.mark.parametrize("change", [replaced(), replaced(latents_classes=None)])
+def test_compare_refuses_other_data(tmp_path, members, change):
+    path = saved(tmp_path / "other.npz", change(members))
+    with pytest.raises(ValueError, match=r"other\.npz: it is not dSprites, so there is nothing to compare it with"):
+        compare_npz(path)

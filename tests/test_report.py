@@ -1,0 +1,174 @@
+"""The report: one well-formed file, everything escaped, nothing from outside, missing parts named."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from betavae.report import Report, render_report, write_report
+
+EVIL = "<script>alert('x')</script>"
+PNG = b"\x89PNG not really"
+
+
+class Page(HTMLParser):
+    """Collects tags and checks that they nest."""
+
+    VOID = frozenset({"meta", "img", "rect", "link", "br"})
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def full(tmp_path) -> Report:
+    stills = ("loss_curves", "reconstructions", "kl_per_code", "factor_strips", "importance")
+    names = [f"{name}.png" for name in stills] + ["traversal_grid_0.png", "traversal_grid_1.png", "traversals.gif"]
+    names += [f"seed{seed}_z{code}_{kind}.gif" for seed in (0, 1) for code in range(3) for kind in ("fixed", "fitted")]
+    for name in [*names, "loss_curves.pdf"]:
+        (tmp_path / name).write_bytes(PNG + name.encode())
+    return Report(
+        title="tc-6",
+        summary="Trained on dSprites.",
+        config={"seed": 3, "objective": {"name": "tc", "beta": 6.0}, "sizes": [1, 2], "out": None},
+        provenance={"versions": {"torch": "2.13"}},
+        command="betavae train --seed 3",
+        carriers=["posX: z1", "shape: not found"],
+        scores={"dci.disentanglement": 0.4123, "mig": None, "sap": float("nan"), "nats": 7.5},
+        intervals={"dci.disentanglement": (0.39, 0.44)},
+        chance={"dci.disentanglement": 0.02},
+        records=[
+            {"step": 0, "split": "train", "loss": 9.0, "reconstruction": 8.0, "rate": 1.0},
+            {"step": 12000, "split": "train", "loss": 30.5, "reconstruction": 20.0, "rate": 10.5},
+            {"step": 12000, "split": "validation", "loss": 31.0, "reconstruction": 20.25, "rate": 10.75},
+        ],
+        kl=[0.5, 3.0, 0.001],
+        figures=sorted(tmp_path.iterdir()),
+    )
+
+
+def test_full_report_is_well_formed_and_accessible(full):
+    page = Page(render_report(full))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link["href"] for link in page.all("a")} <= {f"#{name}" for name in ids}
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(attributes["aria-labelledby"] in ids for attributes in page.all("section"))
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("nav")) == 1
+
+
+def test_nothing_comes_from_outside(full):
+    text = render_report(full)
+    page = Page(text)
+    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "img-src data:;" in policy
+    assert all(image["src"].startswith("data:image/") for image in page.all("img"))
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert not page.all("script")
+    assert not page.all("link")
+
+
+def test_pictures_are_embedded_byte_for_byte(full):
+    shown = {
+        base64.b64decode(image["src"].split(",")[1]).removeprefix(PNG).decode()
+        for image in Page(render_report(full)).all("img")
+    }
+    live = {f"seed{seed}_z{code}_fitted.gif" for seed in (0, 1) for code in (0, 1)}  # z2 is dead
+    assert shown == {path.name for path in full.figures if path.suffix == ".png"} | {"traversals.gif"} | live
+
+
+def test_single_traversals_are_sorted_by_kl(full):
+    alts = [image["alt"] for image in Page(render_report(full)).all("img") if "Traversal of" in image["alt"]]
+    assert alts[:2] == ["Traversal of z1 from seed image 1", "Traversal of z0 from seed image 1"]
+
+
+def test_what_would_make_the_file_too_large_is_counted(full):
+    large = next(path for path in full.figures if path.name == "seed0_z1_fitted.gif")
+    large.write_bytes(bytes(3_600_000))
+    text = render_report(full)
+    assert "4 more animations are in the folder figures/traversals" in text
+    assert len(text) < 1_000_000
+
+
+def test_numbers_stand_in_the_tables(full):
+    text = Page(render_report(full)).text
+    for piece in ("0.412", "0.390 to 0.440", "0.020", "7.500", "12,000", "20.25", "objective.beta", "1, 2", "of 3"):
+        assert piece in text
+    assert text.count("undefined") == 3  # None and nan in the table, None in its tile
+    assert "95 % interval" in text
+    assert "Ceiling" not in text
+
+
+def test_bars_are_drawn_only_for_shares(full):
+    page = Page(render_report(full))
+    widths = [rect["width"] for rect in page.all("rect") if rect["class"] == "value"]
+    assert widths == ["41.2"]
+    assert [rect["x"] for rect in page.all("rect") if rect["class"] == "interval"] == ["39.0"]
+
+
+def test_text_stays_text():
+    report = Report(
+        title=EVIL,
+        summary=EVIL,
+        config={EVIL: EVIL},
+        provenance={"argv": [EVIL]},
+        command=EVIL,
+        carriers=[EVIL],
+        scores={EVIL: 0.5},
+        records=[{"step": 1, "split": "train", "loss": 1.0}],
+    )
+    text = render_report(report)
+    assert "<script" not in text
+    assert Page(text).text.count(EVIL) == 8  # the title stands twice
+
+
+def test_missing_parts_are_named():
+    page = Page(render_report(Report(title="bare")))
+    for sentence in (
+        "Not known: the run was not scored, or its data has no factors.",
+        "No scores: the run was not scored, or its data has no factors.",
+        "Not drawn: Loss, reconstruction and rate against the training step.",
+        "No settings were kept with this run.",
+        "No provenance was kept with this run.",
+    ):
+        assert sentence in page.text
+    assert not page.all("img")
+    assert not page.all("table")
+
+
+def test_report_is_written_whole_and_in_utf8(full, tmp_path):
+    target = write_report(full, tmp_path / "report.html")
+    assert target.read_text(encoding="utf-8") == render_report(full)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_figure_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        render_report(Report(title="run", figures=[Path("gone.png")]))
