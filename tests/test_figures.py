@@ -149,9 +149,9 @@ def test_frames_go_there_and_back_without_doubled_ends():
 def test_a_gif_holds_exactly_its_frames_and_loops_for_ever(tmp_path, channels):
     images = np.random.default_rng(0).uniform(size=(2, 4, channels, 16, 16)).round(1)
     frames = figures.traversal_animation(images, kl=np.array([0.0, 2.0]), carries=["", "posX"])
-    gif = Image.open(figures.save_gif(frames, tmp_path / "all.gif"))
-    assert gif.info["loop"] == 0
-    shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
+    with Image.open(figures.save_gif(frames, tmp_path / "all.gif")) as gif:
+        assert gif.info["loop"] == 0
+        shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
     assert len(shown) == len(frames) == 6
     for image, frame in zip(shown, frames, strict=True):
         np.testing.assert_array_equal(image, np.asarray(frame.convert("RGB")))

@@ -297,7 +297,7 @@ def factor_strips(
     """
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) == 0:
         raise ValueError(
-            f"codes {codes.shape} and factors {factors.shape} must be tables with the same rows, one or more"
+            f"codes {codes.shape} and factors {factors.shape} must be tables of the same rows, one or more"
         )
     if factors.shape[1] != len(factor_names) or not len(factor_names):
         raise ValueError(f"factors have {factors.shape[1]} columns but there are {len(factor_names)} factor names")

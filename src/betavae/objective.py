@@ -103,8 +103,8 @@ def gaussian_kl(
 
 
 def gaussian_log_density(
-    codes: Float[Tensor, "*shape"], mean: Float[Tensor, "*shape"], log_var: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
+    codes: Float[Tensor, "..."], mean: Float[Tensor, "..."], log_var: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     """Logarithm of the normal density, elementwise, in nats.
 
     Source:

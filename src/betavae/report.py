@@ -146,15 +146,15 @@ def _score_row(name: str, report: Report) -> dict[str, Any]:
         "interval": f"{_number(interval[0])} to {_number(interval[1])}" if interval else "",
         "chance": _number(report.chance[name]) if name in report.chance else "",
         "ceiling": _number(report.ceilings[name]) if name in report.ceilings else "",
-        "bar": _bar(value, interval, report.chance.get(name), report.ceilings.get(name)),
+        "bar": _bar(name, value, interval, report.chance.get(name), report.ceilings.get(name)),
     }
 
 
 def _bar(
-    value: float | None, interval: tuple[float, float] | None, chance: float | None, ceiling: float | None
+    name: str, value: float | None, interval: tuple[float, float] | None, chance: float | None, ceiling: float | None
 ) -> dict[str, Any] | None:
     """Places on a bar from 0 to 100; none for what is undefined or not a share."""
-    if value is None or not 0 <= value <= 1:
+    if value is None or not 0 <= value <= 1 or name.endswith("_nats"):
         return None
     return {
         "value": round(100 * value, 1),

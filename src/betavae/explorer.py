@@ -1,0 +1,328 @@
+"""What the report's page needs to run a model without a server: its networks as plain data, and the range of each code.
+
+`explorer.js` beside this file runs what `pack_network` writes. There is one layout for all: values are channel-last
+(y, x, channel), a fully connected layer is a convolution over a single pixel, and so flattening vanishes.
+"""
+
+import base64
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from betavae.model import VAE, ImageShape, ResidualBlock
+
+WEIGHT_BYTES = 20_000_000
+"""Weights of a decoder, in bytes as stored in the page, above which it is not run there."""
+BINS = 32
+"""Bars of the histogram behind a slider."""
+
+_SINGLE_WEIGHTS = 300_000  # decoders up to this size are kept in single precision
+_SAMPLES = 20_000
+_SHAPE = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Code:
+    """One slider.
+
+    Attributes:
+        index: which code.
+        kl: KL from the prior, in nats.
+        low: lower end of the slider.
+        high: upper end.
+        counts: histogram of the code over the data between them, the largest bar being 1.
+        carries: factors that it carries, each with the share of the factor's entropy that the code tells.
+    """
+
+    index: int
+    kl: float
+    low: float
+    high: float
+    counts: tuple[float, ...]
+    carries: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """A model to explore in a page.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+        codes: one for each code of the model, in the order of the sliders.
+        seed_images: images to start from (S, C, H, W) uint8, 0 to 255.
+        seed_codes: their posterior means (S, D).
+    """
+
+    model: VAE
+    codes: Sequence[Code]
+    seed_images: NDArray[np.uint8]
+    seed_codes: NDArray[np.float32]
+
+
+def describe_codes(
+    mean: NDArray[np.float32],
+    log_var: NDArray[np.float32],
+    kl: NDArray[np.float64],
+    carries: Sequence[Sequence[tuple[str, float]]],
+    seed: int = 0,
+) -> list[Code]:
+    """The sliders, sorted by KL. A slider spans 99 % of the aggregate posterior q(z), and at least -2 to 2.
+
+    The aggregate posterior is the mixture of the images' posteriors; it is sampled.
+
+    Args:
+        mean: posterior means (N, D).
+        log_var: posterior log variances (N, D).
+        kl: KL of each code from the prior (D,), in nats.
+        carries: for each code the factors that it carries, with strengths.
+        seed: of the samples.
+
+    Returns:
+        D codes, the largest KL first.
+
+    Raises:
+        ValueError: the tables do not fit together.
+
+    Example:
+        >>> code, = describe_codes(np.zeros((9, 1), np.float32), np.zeros((9, 1), np.float32), np.zeros(1), [[]])
+        >>> code.low <= -2, code.high >= 2, len(code.counts) == BINS
+        (True, True, True)
+    """
+    if mean.shape != log_var.shape or kl.shape != mean.shape[1:] or len(carries) != len(kl):
+        raise ValueError(
+            f"mean {mean.shape}, log_var {log_var.shape}, kl {kl.shape} and {len(carries)} lists of factors do not fit "
+            "together: pass (N, D), (N, D), (D,) and D lists"
+        )
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(len(mean), size=_SAMPLES)
+    samples = mean[rows] + np.exp(0.5 * log_var[rows]) * rng.standard_normal((_SAMPLES, mean.shape[1]))
+    low, high = np.quantile(samples, [0.005, 0.995], axis=0)
+    low, high = np.minimum(np.floor(10 * low) / 10, -2), np.maximum(np.ceil(10 * high) / 10, 2)
+    codes = []
+    for d in np.argsort(-kl, kind="stable"):
+        counts, _ = np.histogram(samples[:, d], BINS, (low[d], high[d]))
+        codes.append(
+            Code(
+                int(d),
+                float(kl[d]),
+                float(low[d]),
+                float(high[d]),
+                tuple((counts / counts.max()).tolist()),
+                tuple(carries[d]),
+            )
+        )
+    return codes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def pack_network(network: nn.Sequential, input_shape: ImageShape, single_weights: int = 0) -> dict[str, Any]:
+    """A network as JSON: its operations in order, and all their weights in one base64 string.
+
+    Operations: `conv` (also transposed, also fully connected), `relu`, `tanh`, `affine` (batch normalisation as it
+    runs in evaluation mode) and `residual` (x + f(x)). The weights stand in the order in which the operations use them:
+    a convolution's kernel as (y, x, out, in), then its bias; an affine operation's scale, then its shift.
+
+    Args:
+        network: layers in evaluation mode.
+        input_shape: what it takes, (C, H, W); codes are (D, 1, 1).
+        single_weights: up to how many weights they are stored as float32; beyond as float16.
+
+    Returns:
+        `layers`, `type` ("float16" or "float32") and `weights`. A convolution straight after a fully connected layer is
+        multiplied into it where that takes fewer weights.
+
+    Raises:
+        ValueError: a layer that the page cannot run, or too many weights.
+
+    Example:
+        >>> packed = pack_network(nn.Sequential(nn.Linear(2, 3), nn.Tanh()), (2, 1, 1))
+        >>> [layer["op"] for layer in packed["layers"]], packed["type"]
+        (['conv', 'tanh'], 'float16')
+        >>> pack_network(nn.Sequential(nn.Sigmoid()), (2, 1, 1))
+        Traceback (most recent call last):
+        ValueError: the page cannot run a layer of type Sigmoid; it runs Linear, Conv2d, ConvTranspose2d, BatchNorm2d, \
+ReLU, Tanh, Flatten, Unflatten, ResidualBlock and Sequential
+    """
+    packer = _Packer(input_shape)
+    with torch.no_grad():
+        layers = packer.pack(network)
+        weights = torch.cat([tensor.float().flatten() for tensor in packer.weights])
+    single = len(weights) <= single_weights
+    size = len(weights) * (4 if single else 2)
+    if size > WEIGHT_BYTES:
+        raise ValueError(
+            f"its {len(weights) / 1e6:.0f} million weights would add {size / 1e6:.0f} MB to the page; "
+            f"at most {WEIGHT_BYTES / 1e6:.0f} MB are embedded"
+        )
+    stored = weights.numpy().astype("<f4" if single else "<f2")
+    return {
+        "layers": layers,
+        "type": "float32" if single else "float16",
+        "weights": base64.b64encode(stored.tobytes()).decode(),
+    }
+
+
+def pack_decoder(model: VAE) -> dict[str, Any]:
+    """The decoder as `pack_network` does, from codes to what the likelihood is parameterised by."""
+    return pack_network(model.decoder, (model.num_codes, 1, 1), _SINGLE_WEIGHTS)
+
+
+def pack_encoder(model: VAE) -> dict[str, Any]:
+    """The encoder as `pack_network` does, from pixels in [0, 1] to means, then log variances."""
+    return pack_network(model.encoder, model.image_shape)
+
+
+class _Packer:
+    """Walks through layers; knows the shape of what flows and collects the weights."""
+
+    def __init__(self, shape: _SHAPE) -> None:
+        self.shape = shape
+        self.weights: list[Tensor] = []
+        self.flattened: _SHAPE | None = None  # what the vector was before it was flattened
+        self.linear: dict[str, Any] | None = None  # the fully connected operation before, if nothing came between
+
+    def pack(self, layers: nn.Sequential) -> list[dict[str, Any]]:
+        return [operation for layer in layers for operation in self._operations(layer)]
+
+    def _operations(self, layer: nn.Module) -> Iterator[dict[str, Any]]:
+        match layer:
+            case nn.Sequential():
+                yield from self.pack(layer)
+            case ResidualBlock():
+                yield from self._operations(layer.resample)
+                self.linear = None
+                yield {"op": "residual", "layers": self.pack(layer.residual)}
+            case nn.Flatten(start_dim=1, end_dim=-1):
+                self.flattened, self.shape = self.shape, (int(np.prod(self.shape)), 1, 1)
+            case nn.Unflatten():
+                self._unflatten(layer)
+            case nn.Linear():
+                self.linear = self._linear(layer)
+                yield self.linear
+            case nn.Conv2d() | nn.ConvTranspose2d():
+                if not self._folded(layer):
+                    self.linear = None
+                    yield self._convolution(layer)
+            case nn.BatchNorm2d():
+                self.linear = None
+                self._normalisation(layer)
+                yield {"op": "affine", "channels": self.shape[0]}
+            case nn.ReLU() | nn.Tanh():
+                self.linear = None
+                yield {"op": type(layer).__name__.lower()}
+            case _:
+                raise ValueError(
+                    f"the page cannot run a layer of type {type(layer).__name__}; it runs Linear, Conv2d, "
+                    "ConvTranspose2d, BatchNorm2d, ReLU, Tanh, Flatten, Unflatten, ResidualBlock and Sequential"
+                )
+
+    def _linear(self, layer: nn.Linear) -> dict[str, Any]:
+        weight = layer.weight if self.flattened is None else layer.weight[:, _channel_last(self.flattened)]
+        self.flattened = None
+        self._keep(weight, layer.bias, layer.out_features)
+        return self._conv((layer.out_features, 1, 1), kernel=1, stride=1, padding=0, transposed=False)
+
+    def _folded(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+        """Multiplies a convolution into the fully connected layer before it, if that saves weights."""
+        if self.linear is None:
+            return False
+        weight, bias = (tensor.double() for tensor in self.weights[-2:])
+        channels, height, width = self.shape
+        rows = torch.cat([weight.T, bias[None], torch.zeros_like(bias[None])])
+        images = copy.deepcopy(layer).double()(rows.view(-1, height, width, channels).permute(0, 3, 1, 2))
+        *columns, bias, shift = images.permute(0, 2, 3, 1).flatten(1)
+        weight = torch.stack(columns, 1) - shift[:, None]
+        if weight.numel() > self.weights[-2].numel() + layer.weight.numel():
+            return False
+        self.weights[-2:] = [weight, bias]
+        self.shape = (images.shape[1], images.shape[2], images.shape[3])
+        self.linear["output"] = [1, 1, len(bias)]
+        return True
+
+    def _convolution(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+        (kernel, *_), (stride, *_) = layer.kernel_size, layer.stride
+        padding, extra = layer.padding, layer.output_padding
+        square = all(len(set(values)) == 1 for values in (layer.kernel_size, layer.stride, extra))
+        if isinstance(padding, str) or len(set(padding)) > 1 or not square or set(layer.dilation) != {1}:
+            raise ValueError(f"the page runs square convolutions without dilation or named padding only, not {layer}")
+        if layer.groups != 1 or layer.padding_mode != "zeros":
+            raise ValueError(f"the page runs convolutions of one group, padded with zeros, only, not {layer}")
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        weight = layer.weight.permute(2, 3, 1, 0) if transposed else layer.weight.permute(2, 3, 0, 1)
+        self._keep(weight, layer.bias, layer.out_channels)
+
+        def size(side: int) -> int:
+            if transposed:
+                return (side - 1) * stride - 2 * padding[0] + kernel + extra[0]
+            return (side + 2 * padding[0] - kernel) // stride + 1
+
+        shape = (layer.out_channels, size(self.shape[1]), size(self.shape[2]))
+        return self._conv(shape, kernel=kernel, stride=stride, padding=padding[0], transposed=transposed)
+
+    def _conv(self, shape: _SHAPE, **options: int | bool) -> dict[str, Any]:
+        before, self.shape = self.shape, shape
+        return {
+            "op": "conv",
+            "input": _height_width_channels(before),
+            "output": _height_width_channels(shape),
+        } | options
+
+    def _normalisation(self, layer: nn.BatchNorm2d) -> None:
+        if layer.running_mean is None or layer.running_var is None:
+            raise ValueError("the page runs batch normalisation with running statistics only")
+        scale = torch.rsqrt(layer.running_var + layer.eps)
+        shift = -layer.running_mean * scale
+        if layer.affine:
+            scale, shift = scale * layer.weight, shift * layer.weight + layer.bias
+        self.weights += [scale, shift]
+
+    def _unflatten(self, layer: nn.Unflatten) -> None:
+        """Reorders the rows of the fully connected layer before it, so that its output is channel-last already."""
+        channels, height, width = (int(side) for side in layer.unflattened_size)
+        order = _channel_last((channels, height, width))
+        self.weights[-2:] = [tensor[order] for tensor in self.weights[-2:]]
+        self.shape = (channels, height, width)
+
+    def _keep(self, weight: Tensor, bias: Tensor | None, size: int) -> None:
+        self.weights += [weight, torch.zeros(size) if bias is None else bias]
+
+
+def _channel_last(shape: _SHAPE) -> Tensor:
+    """For each entry of a channel-last vector its place in the channel-first one."""
+    return torch.arange(int(np.prod(shape))).reshape(shape).permute(1, 2, 0).flatten()
+
+
+def _height_width_channels(shape: _SHAPE) -> list[int]:
+    return [shape[1], shape[2], shape[0]]
+
+
+def strengths(scores: Mapping[str, Any], num_codes: int) -> list[list[tuple[str, float]]]:
+    """For each code the factors that it carries, with the share of the factor's entropy that it tells.
+
+    Args:
+        scores: as in scores.json; empty where there are none.
+        num_codes: codes of the model.
+
+    Example:
+        >>> carriers = [{"factor": "posX", "kind": "carried", "codes": [1], "strength": 0.8}]
+        >>> strengths({"carriers": carriers}, 2)
+        [[], [('posX', 0.8)]]
+    """
+    arrays = scores.get("arrays", {})
+    information, entropies = arrays.get("mig.mutual_information"), arrays.get("mig.factor_entropy")
+    found: list[list[tuple[str, float]]] = [[] for _ in range(num_codes)]
+    for k, carrier in enumerate(scores.get("carriers", [])):
+        for code in carrier["codes"]:
+            share = information[code][k] / entropies[k] if information and entropies[k] else carrier["strength"]
+            found[code].append((carrier["factor"], share))
+    return [sorted(factors, key=lambda factor: -factor[1]) for factors in found]

@@ -1,0 +1,29 @@
+"""The objectives in plain numpy loops, written from the papers' equations."""
+
+import numpy as np
+
+
+def bernoulli_error(logits, images):
+    """-Σ x log p + (1 - x) log(1 - p) over pixels (Kingma & Welling 2014, appendix C.1), p = 1 / (1 + exp(-logit))."""
+    p = 1 / (1 + np.exp(-logits))
+    return -(images * np.log(p) + (1 - images) * np.log(1 - p)).sum((1, 2, 3))
+
+
+def rate(mean, log_var):
+    """-½ Σ (1 + log σ² - μ² - σ²) over codes (Kingma & Welling 2014, appendix B)."""
+    return -0.5 * (1 + log_var - mean**2 - np.exp(log_var)).sum(1)
+
+
+def log_normal(z, mean, log_var):
+    return -0.5 * np.log(2 * np.pi) - 0.5 * log_var - (z - mean) ** 2 / (2 * np.exp(log_var))
+
+
+def weighted_sampling(z, mean, log_var):
+    """log q(z_i), Σ_d log q(z_id) by minibatch-weighted sampling (Chen et al. 2018, eq. S3), N being 1."""
+    count, codes = z.shape
+    joint, product = np.zeros(count), np.zeros(count)
+    for i in range(count):
+        density = np.array([np.exp(log_normal(z[i], mean[j], log_var[j])) for j in range(count)])
+        joint[i] = np.log(density.prod(1).sum() / count)
+        product[i] = sum(np.log(density[:, d].sum() / count) for d in range(codes))
+    return joint, product

@@ -1,0 +1,94 @@
+"""Networks: shapes, sizes that an architecture cannot take, and fast layers equal to the plain ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from betavae.model import ARCHITECTURES, VAE, Downsample, Posterior, Upsample
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_every_architecture_at_every_size(name, channels, size):
+    if name == "locatello" and size != 64:
+        with pytest.raises(ValueError, match=f"takes images of 64x64 pixels, not {size}x{size}"):
+            VAE(name, (channels, size, size), 3)
+        return
+    model = VAE(name, (channels, size, size), 3)
+    images = torch.rand(2, channels, size, size)
+    posterior = model.encode(images)
+    assert posterior.mean.shape == posterior.log_var.shape == (2, 3)
+    assert model.decode(posterior.mean).shape == images.shape
+    means = model.mean_images(posterior.mean)
+    assert 0 <= means.min() <= means.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["burgess", "residual", "wide"])
+def test_other_sizes_are_refused(name):
+    with pytest.raises(ValueError, match=f"model {name} takes square images of 32, 64 or 128 pixels, not 48x64"):
+        VAE(name, (1, 64, 48), 3)
+
+
+def test_unknown_architecture():
+    with pytest.raises(ValueError, match="unknown model 'wyde'; did you mean 'wide'"):
+        VAE("wyde", (1, 64, 64), 3)
+
+
+@pytest.mark.parametrize("codes", [1, 64])
+def test_any_number_of_codes(codes):
+    assert VAE("burgess", (1, 64, 64), codes).encode(torch.rand(2, 1, 64, 64)).mean.shape == (2, codes)
+
+
+def test_burgess_has_the_layers_of_the_paper():
+    model = VAE("burgess", (1, 64, 64), 10)
+    kernels = [layer.weight.shape for layer in model.encoder if isinstance(layer, nn.Conv2d)]
+    assert kernels == [(32, 1, 4, 4), (32, 32, 4, 4), (32, 32, 4, 4), (32, 32, 4, 4)]
+    widths = [layer.out_features for layer in model.encoder if isinstance(layer, nn.Linear)]
+    assert widths == [256, 256, 20]
+
+
+def test_locatello_has_its_small_kernels():
+    kernels = [layer.kernel_size for layer in VAE("locatello", (1, 64, 64), 10).encoder if isinstance(layer, nn.Conv2d)]
+    assert kernels == [(4, 4), (4, 4), (2, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("fast", "plain", "channels"),
+    [
+        (Downsample, nn.Conv2d, (1, 32)),
+        (Downsample, nn.Conv2d, (3, 5)),
+        (Upsample, nn.ConvTranspose2d, (32, 1)),
+        (Upsample, nn.ConvTranspose2d, (5, 3)),
+    ],
+)
+def test_fast_layers_are_the_plain_ones(fast, plain, channels):
+    ours, theirs = fast(*channels).double(), plain(*channels, 4, 2, 1).double()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.rand(2, channels[0], 16, 16, dtype=torch.float64)
+    results = []
+    for layer in (ours, theirs):
+        given = images.clone().requires_grad_()
+        output = layer(given)
+        (output**3).sum().backward()
+        results.append([output, given.grad, layer.weight.grad, layer.bias.grad])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_fast_layers_run_in_bf16():
+    layer = Upsample(8, 4)
+    plain = nn.ConvTranspose2d(8, 4, 4, 2, 1)
+    plain.load_state_dict(layer.state_dict())
+    images = torch.rand(2, 8, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = layer(images)
+        torch.testing.assert_close(output, plain(images), rtol=2e-2, atol=2e-2)
+    output.float().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+def test_posterior_sample():
+    posterior = Posterior(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 2.0]]).log())
+    sample = posterior.sample(torch.tensor([[3.0, 1.0]]))
+    torch.testing.assert_close(sample, torch.tensor([[1.0, 2.0 + 2**0.5]]))

@@ -1,0 +1,155 @@
+"""Objectives: the papers' equations in numpy, identities between terms, hand values, neutral settings."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from betavae.config import TC, Annealed, Beta, Vae
+from betavae.model import VAE, Posterior
+from betavae.objective import (
+    OBJECTIVES,
+    Batch,
+    annealed,
+    beta,
+    evidence,
+    gaussian_kl,
+    gaussian_log_density,
+    ramp,
+    reconstruction_error,
+    tc,
+    total_correlation,
+    vae,
+)
+from tests import references
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return VAE("higgins", (1, 4, 4), 3)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    images = (torch.rand(6, 1, 4, 4, generator=generator) > 0.5).float()
+    return Batch(images, torch.randn(6, 3, generator=generator), 50)
+
+
+def posterior_of(count, codes, seed=0):
+    rng = np.random.default_rng(seed)
+    mean, log_var = rng.normal(size=(count, codes)), rng.normal(size=(count, codes))
+    sample = mean + np.exp(log_var / 2) * rng.normal(size=(count, codes))
+    return [torch.from_numpy(array) for array in (sample, mean, log_var)]
+
+
+def test_reconstruction_is_the_papers():
+    rng = np.random.default_rng(0)
+    logits, images = rng.normal(size=(5, 2, 3, 3)), rng.random((5, 2, 3, 3))
+    ours = reconstruction_error(torch.from_numpy(logits), torch.from_numpy(images))
+    np.testing.assert_allclose(ours, references.bernoulli_error(logits, images), rtol=1e-12)
+
+
+def test_gaussian_reconstruction_is_a_log_density():
+    means, images = torch.rand(2, 1, 3, 3), torch.rand(2, 1, 3, 3)
+    density = torch.distributions.Normal(means, 1.0).log_prob(images).sum((1, 2, 3))
+    torch.testing.assert_close(reconstruction_error(means, images, "gaussian"), -density)
+
+
+def test_rate_is_the_papers():
+    _, mean, log_var = posterior_of(7, 4)
+    np.testing.assert_allclose(
+        gaussian_kl(mean, log_var).sum(1), references.rate(mean.numpy(), log_var.numpy()), rtol=1e-12
+    )
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5))
+def test_rate_is_a_divergence(mean, log_var):
+    kl = gaussian_kl(torch.tensor([mean], dtype=torch.float64), torch.tensor([log_var], dtype=torch.float64))
+    assert float(kl) >= -1e-12
+    normal = torch.distributions.Normal(mean, math.exp(log_var / 2))
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0))
+    assert float(kl) == pytest.approx(float(expected), rel=1e-4, abs=1e-5)
+
+
+def test_total_correlation_is_the_papers():
+    z, mean, log_var = posterior_of(16, 3)
+    joint, product = references.weighted_sampling(z.numpy(), mean.numpy(), log_var.numpy())
+    assert float(total_correlation(z, Posterior(mean, log_var))) == pytest.approx((joint - product).mean(), rel=1e-10)
+
+
+def test_rate_splits_into_information_correlation_and_dimensions():
+    """MI + TC + dimension-wise KL, each by the same estimate, telescope to log q(z|x) - log p(z)."""
+    z, mean, log_var = posterior_of(16, 3)
+    joint, product = (
+        torch.from_numpy(term) for term in references.weighted_sampling(z.numpy(), mean.numpy(), log_var.numpy())
+    )
+    conditional = gaussian_log_density(z, mean, log_var).sum(1)
+    prior = gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z)).sum(1)
+    information, dimensions = (conditional - joint).mean(), (product - prior).mean()
+    total = information + total_correlation(z, Posterior(mean, log_var)) + dimensions
+    assert float(total) == pytest.approx(float((conditional - prior).mean()), rel=1e-10)
+
+
+def test_total_correlation_of_one_code_is_zero():
+    z, mean, log_var = posterior_of(16, 1)
+    assert float(total_correlation(z, Posterior(mean, log_var))) == pytest.approx(0, abs=1e-12)
+
+
+def test_total_correlation_sees_a_copied_code():
+    """Two codes that are one have far more total correlation than two of their own."""
+    _, mean, log_var = posterior_of(256, 2)
+    log_var = log_var - 4
+    copied = [torch.stack([array[:, 0]] * 2, 1) for array in (mean, mean, log_var)]
+    own = total_correlation(mean, Posterior(mean, log_var))
+    assert total_correlation(copied[0], Posterior(copied[1], copied[2])) > own + 1  # measured: 2.5 nats apart
+
+
+def test_ramp():
+    assert [ramp(step, 10) for step in (0, 5, 10, 20)] == [0, 0.5, 1, 1]
+    assert ramp(0, 0) == 1
+
+
+def test_neutral_settings_are_the_vae(model, batch):
+    expected = vae(Vae(), model, batch).loss
+    for settings in (Beta(beta=1.0), TC(beta=1.0)):
+        torch.testing.assert_close(OBJECTIVES[type(settings)](settings, model, batch).loss, expected)
+
+
+def test_beta_weighs_the_summed_kl(model, batch):
+    seen = evidence(model, batch)
+    loss = beta(Beta(beta=4.0, warmup_steps=100), model, batch)  # step 50 of 100: half of 4
+    torch.testing.assert_close(loss.loss, seen.reconstruction + 2 * seen.rate)
+    assert loss.terms["beta"] == 2
+
+
+def test_annealed_presses_the_mean_rate_to_the_capacity(model, batch):
+    seen = evidence(model, batch)
+    loss = annealed(Annealed(gamma=10.0, capacity_nats=8.0, capacity_steps=100), model, batch)
+    torch.testing.assert_close(loss.loss, seen.reconstruction + 10 * (seen.rate - 4).abs())
+    assert loss.terms["capacity_nats"] == 4
+
+
+def test_tc_weighs_total_correlation(model, batch):
+    seen = evidence(model, batch)
+    correlation = total_correlation(seen.codes, seen.posterior)
+    loss = tc(TC(beta=6.0, warmup_steps=100), model, batch)
+    torch.testing.assert_close(loss.loss, seen.reconstruction + 0.5 * (seen.rate + 5 * correlation))
+
+
+@pytest.mark.parametrize("settings", [Vae(), Beta(), Annealed(), TC()], ids=lambda settings: type(settings).__name__)
+def test_contract(settings, model, batch):
+    """Every objective: a finite scalar loss with gradients, the two terms, and nothing random of its own."""
+    first, second = (OBJECTIVES[type(settings)](settings, model, batch) for _ in range(2))
+    assert first.loss.shape == ()
+    assert torch.isfinite(first.loss)
+    assert {"reconstruction", "rate"} <= first.terms.keys()
+    assert torch.equal(first.loss, second.loss)
+    first.loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    assert OBJECTIVES[type(settings)].__doc__ is not None
+    assert "Source:" in OBJECTIVES[type(settings)].__doc__
