@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgba
 from PIL import Image, ImageSequence
 
 from betavae import figures
+from betavae.files import write_atomically
 
 
 def decode(codes: np.ndarray) -> np.ndarray:
@@ -242,7 +243,7 @@ def test_a_failed_write_keeps_what_was_there_and_leaves_nothing(tmp_path, monkey
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        figures.write_atomically(target, b"new")
+        write_atomically(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
     assert target.read_text() == "old"
 

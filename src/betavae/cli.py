@@ -127,6 +127,25 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Explore:
+    """Open a run's report in the browser; print its path where there is none."""
+
+    run: Positional[Path]
+    """Run folder."""
+
+    def __call__(self, console: "Console") -> None:
+        import webbrowser
+
+        from betavae.run import open_run
+
+        page = open_run(self.run).path("report.html").resolve()
+        if not page.exists():
+            Report(self.run)(console)
+        if not webbrowser.open(page.as_uri()):
+            console.print(f"no browser here; open {page}", markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
 class Export:
     """Write the drawn dSprites as an .npz file in the layout of the original, for tools that read that."""
 
@@ -211,6 +230,7 @@ def _parse(words: list[str]) -> Any:
         | Annotated[Score, command("score", prefix_name=False)]
         | Annotated[Figures, command("figures", prefix_name=False)]
         | Annotated[Report, command("report", prefix_name=False)]
+        | Annotated[Explore, command("explore", prefix_name=False)]
         | Annotated[Data, command("data", prefix_name=False)]
     )
     return tyro.cli(

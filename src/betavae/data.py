@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import struct
 import warnings
 import zipfile
@@ -32,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae import dsprites
+from betavae.files import replacing
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of images in all."""
@@ -272,18 +272,12 @@ def export_npz(
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or ask for it to be overwritten.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-            _write_images(archive, data, progress)
-            for name, table in _tables(data).items():
-                with archive.open(f"{name}.npy", "w") as stream:
-                    np.lib.format.write_array(stream, table, allow_pickle=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    compression = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 6}
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", **compression) as archive:
+        _write_images(archive, data, progress)
+        for name, table in _tables(data).items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, table, allow_pickle=False)
 
 
 @dataclass(frozen=True, eq=False)

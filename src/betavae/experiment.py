@@ -27,7 +27,9 @@ from betavae import dsprites, metrics, report
 from betavae import run as folders
 from betavae.config import Config, objective_name, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
+from betavae.explorer import Explorer, describe_codes, strengths
 from betavae.figures import draw_all
+from betavae.model import VAE
 from betavae.run import Codes, Run
 from betavae.train import (
     Record,
@@ -44,6 +46,8 @@ CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
 SEED_IMAGES = 20
 """Held-out images to reconstruct; the first few of them are traversed."""
+EXPLORED_IMAGES = 16
+"""The first of them, from which the report's explorer can start."""
 
 Watch = Callable[[Record], None]
 
@@ -229,8 +233,10 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
 
 
 def report_run(run: Run, data: FactorData) -> Path:
-    """Write the run's report.html from what is in its folder."""
-    scores, facts = folders.read_json(run, "scores.json"), folders.read_json(run, "provenance.json")
+    """Write the run's report.html from what is in its folder; the page says what is missing there."""
+    scores, facts = _read_if_there(run, "scores.json"), _read_if_there(run, "provenance.json")
+    model, codes, problem = _model_and_codes(run)
+    kl = codes.kl.tolist() if codes else []
     pictures = run.path("figures")
     figures = sorted([*pictures.glob("*.png"), *pictures.glob("*.gif"), *pictures.glob("traversals/*.gif")])
     return report.write_report(
@@ -246,8 +252,12 @@ def report_run(run: Run, data: FactorData) -> Path:
             chance=scores.get("chance", {}),
             ceilings=scores.get("ceilings", {}),
             records=folders.read_curve(run),
-            kl=scores["kl"],
+            kl=kl,
+            factor_names=data.factor_names,
+            information=information_shares(scores, kl),
             figures=figures,
+            explorer=_explorer(run, data, scores, model, codes) if model and codes else None,
+            no_explorer=problem,
         ),
         run.path("report.html"),
     )
@@ -286,6 +296,16 @@ def carrier_phrases(scores: dict[str, Any]) -> list[str]:
     return [metrics.describe_carriers([metrics.Carrier(**carrier)]) for carrier in scores.get("carriers", [])]
 
 
+def information_shares(scores: dict[str, Any], kl: Sequence[float]) -> dict[str, list[float]]:
+    """For each code, the largest KL first, the share of each factor's entropy that it tells; empty without scores."""
+    arrays = scores.get("arrays", {})
+    if not kl or "mig.mutual_information" not in arrays:
+        return {}
+    entropies = np.array(arrays["mig.factor_entropy"], float)
+    shares = np.array(arrays["mig.mutual_information"], float) / np.where(entropies > 0, entropies, 1)
+    return {f"z{code}": shares[code].clip(0, 1).tolist() for code in np.argsort(-np.array(kl), kind="stable")}
+
+
 def provenance(config: Config, data: FactorData) -> dict[str, Any]:
     """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
     device = choose_device(config.device)
@@ -319,6 +339,25 @@ def _held_out(run: Run, data: FactorData) -> dict[str, float]:
     return held_out_terms(run.config, data, rows, state)
 
 
+def _read_if_there(run: Run, name: str) -> dict[str, Any]:
+    return folders.read_json(run, name) if run.path(name).exists() else {}
+
+
+def _model_and_codes(run: Run) -> tuple[VAE | None, Codes | None, str]:
+    """The trained network and its codes, or what of them is missing or damaged, in a sentence."""
+    try:
+        return folders.load_model(run), folders.load_codes(run), ""
+    except (FileNotFoundError, ValueError) as error:
+        return None, None, f"No explorer: {error}."
+
+
+def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, codes: Codes) -> Explorer:
+    rows = seed_rows(run.config, data)[:EXPLORED_IMAGES]
+    seed_codes, _ = encode(run.config, data, rows, model)
+    sliders = describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
+    return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_codes)
+
+
 def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
     """What the indices of dSprites' factors stand for; unknown for other data."""
     if data.factor_names != dsprites.FACTOR_NAMES or data.factor_sizes != dsprites.FACTOR_SIZES:
@@ -335,10 +374,12 @@ def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
 
 def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
     split = _split(config, data)
+    trained = ", not trained to the end"
+    if "train_seconds" in facts:
+        trained = f", in {facts['train_seconds'] / 60:.1f} minutes on {facts['device']}"
     return (
         f"{objective_name(config.objective)} objective, {config.model} network with {config.codes} codes: "
-        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}, "
-        f"in {facts['train_seconds'] / 60:.1f} minutes at {facts['images_per_second']:,.0f} images/s."
+        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}."
     )
 
 

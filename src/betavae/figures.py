@@ -25,6 +25,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
 
+from betavae.files import write_atomically
+
 DEAD_NATS = 0.05
 """A code whose KL divergence is below this, in nats, carries next to nothing and is drawn in grey."""
 
@@ -546,34 +548,6 @@ def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str], *, mil
     options = {"duration": milliseconds, "loop": 0, "optimize": True, "palette": palette}
     first.save(memory, "GIF", save_all=True, append_images=rest, **options)
     return write_atomically(path, memory.getvalue())
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Writes a file whole or not at all: a temporary file beside it takes its place once complete.
-
-    Args:
-        path: Where to, in a folder that exists; a file there is replaced.
-        content: All bytes of the file.
-
-    Returns:
-        The path.
-
-    Raises:
-        OSError: No permission, no space or no such folder; what stood at the path still does.
-
-    Example:
-        >>> import tempfile
-        >>> write_atomically(Path(tempfile.mkdtemp()) / "note.txt", b"nats").read_bytes()
-        b'nats'
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def draw_all(

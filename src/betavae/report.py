@@ -1,10 +1,13 @@
 """The report of a run: one HTML file that holds everything and asks the network for nothing.
 
-`report.html` beside this file is the template and `report.css` its style; both can be edited without knowing Python.
-Everything a run brings with it is escaped, and a content security policy forbids the page to load anything.
+Beside this file are the template `report.html`, its style `report.css` and `explorer.js`, which runs the decoder in the
+page; all can be edited without knowing Python. Everything a run brings with it is escaped, and a content security
+policy forbids the page to load anything.
 """
 
 import base64
+import hashlib
+import io
 import math
 import os
 import re
@@ -15,10 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from betavae.figures import DEAD_NATS, write_atomically
+from betavae.explorer import Explorer, pack_decoder, pack_encoder
+from betavae.figures import DEAD_NATS
+from betavae.files import write_atomically
 
-_PICTURE_BYTES = 3_600_000  # as base64 a third more, so that the file stays below 5 MB; GIFs of single codes give way
+PAGE_BYTES = 4_900_000
+"""Size that a page keeps below if its decoder and the main figures let it; encoder and further pictures give way."""
+
+_MARKUP_BYTES = 200_000  # what is left for tables and text
 
 _MEANINGS = {
     "dci.disentanglement": "Does each code know only one factor?",
@@ -58,8 +69,16 @@ class Report:
     """Lines of the training curve; the last of each split is shown as numbers."""
     kl: Sequence[float] = ()
     """KL of each code in nats, to count the live ones."""
+    factor_names: Sequence[str] = ()
+    """Factors of the data: the columns of `information`."""
+    information: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """For each code, by name, the share of each factor's entropy that it tells."""
     figures: Sequence[Path] = ()
     """The files that `betavae.figures.draw_all` wrote; only PNG and GIF are shown."""
+    explorer: Explorer | None = None
+    """The model to run in the page."""
+    no_explorer: str = ""
+    """Why there is no model, in a sentence."""
 
 
 def render_report(report: Report) -> str:
@@ -79,29 +98,51 @@ def render_report(report: Report) -> str:
         >>> "<script>" in page, "<h1>&lt;script&gt;</h1>" in page
         (False, True)
     """
-    files = resources.files("betavae")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(files.joinpath("report.html").read_text(encoding="utf-8"))
+    style, script = _file("report.css"), _file("explorer.js")
+    explorer, decoder, reason = report.explorer, None, report.no_explorer
+    if explorer is not None:
+        try:
+            decoder = pack_decoder(explorer.model)
+        except ValueError as error:
+            explorer, reason = None, f"The model cannot run in the page: {error}."
     stills = {path.stem: path for path in report.figures if path.suffix == ".png"}
-    animation = next((path for path in report.figures if path.name == "traversals.gif"), None)
-    always = [*stills.values(), *([animation] if animation else [])]
-    room = _PICTURE_BYTES - sum(path.stat().st_size for path in always)
-    traversals, left_out = _traversals(report, room)
+    grids = [name for name in sorted(stills, key=_natural) if name.startswith("traversal_grid_")]
+    images = {name: _data_uri(path) for name, path in stills.items() if name not in grids[1:]}
+    seeds = [] if explorer is None else [_png(image) for image in explorer.seed_images]
+    pieces = [style, script, *images.values(), *seeds, decoder["weights"] if decoder else ""]
+    room = _Room(PAGE_BYTES - _MARKUP_BYTES - sum(map(len, pieces)))
+    encoder = _encoder(explorer, room) if explorer else None
+    animation = room.embed(next((path for path in report.figures if path.name == "traversals.gif"), None))
+    images |= {name: uri for name in grids[1:] if (uri := room.embed(stills[name]))}
+    traversals = _traversals(report, room)
+    template = environment.from_string(_file("report.html"))
     return template.render(
         report=report,
-        style=files.joinpath("report.css").read_text(encoding="utf-8"),
+        style=style,
+        style_hash=_hash(style),
+        script=script,
+        script_hash=_hash(script),
         tiles=_tiles(report),
         scores=[_score_row(name, report) for name in report.scores],
         endings=_endings(report.records),
         settings=_flat(report.config),
         provenance=_flat(report.provenance),
-        images={name: _data_uri(path) for name, path in stills.items()},
-        animation=_data_uri(animation) if animation else "",
-        grids=[name for name in sorted(stills, key=_natural) if name.startswith("traversal_grid_")],
+        images=images,
+        animation=animation,
+        grids=[name for name in grids if name in images],
         traversals=traversals,
-        left_out=left_out,
+        left_out=room.left_out,
+        explorer=explorer,
+        no_explorer=reason,
+        encoder=encoder is not None,
+        seed_uris=seeds,
+        dead_nats=DEAD_NATS,
+        live=[code for code in explorer.codes if code.kl >= DEAD_NATS] if explorer else [],
+        dead=[code for code in explorer.codes if code.kl < DEAD_NATS] if explorer else [],
+        page_data=_page_data(report.title, explorer, decoder, encoder) if explorer else {},
     )
 
 
@@ -134,6 +175,9 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     if len(report.kl):
         live = sum(value >= DEAD_NATS for value in report.kl)
         tiles.append(("live codes", str(live), f"of {len(report.kl)}"))
+    if "train_seconds" in report.provenance:
+        tiles.append(("trained in", _number(report.provenance["train_seconds"] / 60, 1), "minutes"))
+        tiles.append(("speed", _number(report.provenance["images_per_second"], 0), "images/s"))
     return tiles
 
 
@@ -177,8 +221,29 @@ def _endings(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def _traversals(report: Report, room: int) -> tuple[list[tuple[str, list[tuple[str, str]]]], int]:
-    """GIFs of live codes over the fitted interval, by KL, that fit into so many bytes, and how many did not.
+class _Room:
+    """How much more, in bytes, the page may hold; counts the pictures that did not fit."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.left_out = size, 0
+
+    def take(self, size: int) -> bool:
+        fits = size <= self.size
+        self.size -= size if fits else 0
+        return fits
+
+    def embed(self, path: Path | None) -> str:
+        """The picture as a data URI; nothing if there is none or it does not fit."""
+        if path is None:
+            return ""
+        if not self.take(4 * path.stat().st_size // 3):
+            self.left_out += 1
+            return ""
+        return _data_uri(path)
+
+
+def _traversals(report: Report, room: _Room) -> list[tuple[str, list[tuple[str, str]]]]:
+    """GIFs of live codes over the fitted interval, by KL, as far as there is room.
 
     Each entry is a seed image, counted from 1, with pairs of a code and a data URI.
     """
@@ -190,14 +255,51 @@ def _traversals(report: Report, room: int) -> tuple[list[tuple[str, list[tuple[s
             if nats >= DEAD_NATS:
                 found.append((seed, -nats, code, path))
     rows: dict[int, list[tuple[str, str]]] = {}
-    left_out = 0
     for seed, _, code, path in sorted(found):
-        room -= path.stat().st_size
-        if room < 0:
-            left_out += 1
-        else:
-            rows.setdefault(seed, []).append((f"z{code}", _data_uri(path)))
-    return [(str(seed + 1), cells) for seed, cells in rows.items()], left_out
+        if uri := room.embed(path):
+            rows.setdefault(seed, []).append((f"z{code}", uri))
+    return [(str(seed + 1), cells) for seed, cells in rows.items()]
+
+
+def _encoder(explorer: Explorer, room: _Room) -> dict[str, Any] | None:
+    """The encoder for the page; none where it does not fit or the page cannot run it: the decoder does without."""
+    try:
+        encoder = pack_encoder(explorer.model)
+    except ValueError:
+        return None
+    return encoder if room.take(len(encoder["weights"])) else None
+
+
+def _page_data(
+    name: str, explorer: Explorer, decoder: dict[str, Any] | None, encoder: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What `explorer.js` reads."""
+    return {
+        "name": name,
+        "image": explorer.model.image_shape,
+        "likelihood": explorer.model.likelihood,
+        "codes": [{"index": code.index, "low": code.low, "high": code.high} for code in explorer.codes],
+        "seeds": np.round(explorer.seed_codes.astype(float), 4).tolist(),
+        "decoder": decoder,
+        "encoder": encoder,
+    }
+
+
+def _png(image: NDArray[np.uint8]) -> str:
+    """An image (C, H, W) with 1 or 3 channels as a data URI."""
+    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _file(name: str) -> str:
+    return resources.files("betavae").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """As a content security policy names an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

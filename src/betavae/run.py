@@ -278,7 +278,7 @@ def load_codes(run: Run) -> Codes:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             codes = Codes(archive["rows"], archive["mean"], archive["log_var"])
     except Exception as error:  # a damaged archive raises any of zipfile's, zlib's and numpy's errors
         raise ValueError(

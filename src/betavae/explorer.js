@@ -1,0 +1,544 @@
+// The explorer of a report: runs the decoder (and the encoder, where it is embedded) of a β-VAE in the page.
+//
+// Part 1 runs networks as `explorer.py` packs them; part 2 is what one sees. The page holds the data in a JSON element
+// and all markup in the template; this file only fills it with life. No library, no network, no build step.
+"use strict";
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 1. Networks: arrays are channel-last, (y, x, channel) in one Float32Array
+// ---------------------------------------------------------------------------------------------------------------------
+
+function bytesFromBase64(text) {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+function readWeights({ type, weights }) {
+  const { buffer } = bytesFromBase64(weights);
+  if (type === "float32") return new Float32Array(buffer);
+  const halves = new Uint16Array(buffer);
+  const table = Float32Array.from({ length: 65536 }, (_, bits) => {
+    const sign = bits >> 15 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024;
+    return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction);
+  });
+  return Float32Array.from(halves, (bits) => table[bits]);
+}
+
+// Makes a function from input to output values. The output array is reused by the next call.
+function readNetwork(packed) {
+  const weights = readWeights(packed);
+  let at = 0;
+  const take = (count) => weights.subarray(at, (at += count));
+  const read = (layers) => layers.map((layer) => readLayer(layer, take, read));
+  const run = chain(read(packed.layers));
+  return (values) => run(Float32Array.from(values));
+}
+
+function chain(operations) {
+  return (values) => operations.reduce((current, operation) => operation(current), values);
+}
+
+function readLayer(layer, take, read) {
+  switch (layer.op) {
+    case "conv":
+      return convolution(layer, take);
+    case "relu":
+      return inPlace((value) => (value > 0 ? value : 0));
+    case "tanh":
+      return inPlace(Math.tanh);
+    case "affine": {
+      const scale = take(layer.channels), shift = take(layer.channels);
+      return inPlace((value, i) => value * scale[i % layer.channels] + shift[i % layer.channels]);
+    }
+    case "residual": {
+      const inner = chain(read(layer.layers));
+      return (values) => {
+        const kept = values.slice();
+        const result = inner(values);
+        for (let i = 0; i < result.length; i++) result[i] += kept[i];
+        return result;
+      };
+    }
+    default:
+      throw new Error(`unknown operation ${layer.op}`);
+  }
+}
+
+function inPlace(change) {
+  return (values) => {
+    for (let i = 0; i < values.length; i++) values[i] = change(values[i], i);
+    return values;
+  };
+}
+
+function convolution(layer, take) {
+  const [, , inputs] = layer.input, [height, width, outputs] = layer.output;
+  const kernel = take(layer.kernel ** 2 * outputs * inputs), bias = take(outputs);
+  const groups = gatherPixels(layer);
+  const result = new Float32Array(height * width * outputs);
+  return (values) => {
+    for (const group of groups) convolve(group, values, kernel, bias, inputs, outputs, result);
+    return result;
+  };
+}
+
+// For each output pixel the input pixels it is made from; pixels that use the same places of the kernel form a group.
+// Plain and transposed convolutions differ only here.
+function gatherPixels({ input, output, kernel, stride, padding, transposed }) {
+  const groups = new Map();
+  const source = (to, tap) => (transposed ? (to + padding - tap) / stride : to * stride - padding + tap);
+  const inside = (place, size) => place >= 0 && place < size && Number.isInteger(place);
+  for (let y = 0; y < output[0]; y++) {
+    for (let x = 0; x < output[1]; x++) {
+      const taps = [], sources = [];
+      for (let ky = 0; ky < kernel; ky++) {
+        for (let kx = 0; kx < kernel; kx++) {
+          const iy = source(y, ky), ix = source(x, kx);
+          if (!inside(iy, input[0]) || !inside(ix, input[1])) continue;
+          taps.push((ky * kernel + kx) * output[2] * input[2]);
+          sources.push((iy * input[1] + ix) * input[2]);
+        }
+      }
+      const name = taps.join();
+      if (!groups.has(name)) groups.set(name, { taps: Int32Array.from(taps), pixels: [], sources: [] });
+      const group = groups.get(name);
+      group.pixels.push((y * output[1] + x) * output[2]);
+      group.sources.push(...sources);
+    }
+  }
+  return [...groups.values()].map(({ taps, pixels, sources }) => ({
+    taps, pixels: Int32Array.from(pixels), sources: Int32Array.from(sources),
+  }));
+}
+
+// The hot loop: two pixels by four output channels at a time, so that eight sums share six loads.
+function convolve({ taps, pixels, sources }, values, kernel, bias, inputs, outputs, result) {
+  const blocked = outputs - (outputs % 4);
+  for (let out = 0; out < blocked; out += 4) {
+    for (let p = 0; p < pixels.length; p += 2) {
+      const q = p + 1 < pixels.length ? p + 1 : p;
+      let a0 = bias[out], a1 = bias[out + 1], a2 = bias[out + 2], a3 = bias[out + 3];
+      let b0 = a0, b1 = a1, b2 = a2, b3 = a3;
+      for (let t = 0; t < taps.length; t++) {
+        const a = sources[p * taps.length + t], b = sources[q * taps.length + t];
+        const k0 = taps[t] + out * inputs, k1 = k0 + inputs, k2 = k1 + inputs, k3 = k2 + inputs;
+        for (let i = 0; i < inputs; i++) {
+          const x = values[a + i], y = values[b + i];
+          const w0 = kernel[k0 + i], w1 = kernel[k1 + i], w2 = kernel[k2 + i], w3 = kernel[k3 + i];
+          a0 += x * w0; a1 += x * w1; a2 += x * w2; a3 += x * w3;
+          b0 += y * w0; b1 += y * w1; b2 += y * w2; b3 += y * w3;
+        }
+      }
+      const to = pixels[p] + out, next = pixels[q] + out;
+      result[to] = a0; result[to + 1] = a1; result[to + 2] = a2; result[to + 3] = a3;
+      result[next] = b0; result[next + 1] = b1; result[next + 2] = b2; result[next + 3] = b3;
+    }
+  }
+  for (let out = blocked; out < outputs; out++) {
+    for (let p = 0; p < pixels.length; p++) {
+      let sum = bias[out];
+      for (let t = 0; t < taps.length; t++) {
+        const a = sources[p * taps.length + t], k = taps[t] + out * inputs;
+        for (let i = 0; i < inputs; i++) sum += values[a + i] * kernel[k + i];
+      }
+      result[pixels[p] + out] = sum;
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 2. The explorer
+// ---------------------------------------------------------------------------------------------------------------------
+
+const PERIOD_SECONDS = 4; // of an animated code, there and back
+const MAP_CELLS = 7; // decoded images along a side of the pad
+const MAP_DELAY = 250; // milliseconds of rest before the pad's images are decoded
+const PEN_RADIUS = 0.04; // of the image's width
+const KEY_STEP = 0.02; // of a code's range, for the pad's arrow keys
+
+function startExplorer(root, data) {
+  const find = (selector) => root.querySelector(selector);
+  const [channels, height, width] = data.image;
+  const ranges = new Map(data.codes.map((code) => [code.index, code]));
+  const decoder = readNetwork(data.decoder);
+  const encoder = data.encoder && readNetwork(data.encoder);
+  const status = find("[data-status]");
+  const say = (text) => (status.textContent = text);
+
+  const start = new Float64Array(data.codes.length); // codes to which reset returns
+  const codes = new Float64Array(data.codes.length);
+
+  // --- Pictures -------------------------------------------------------------------------------------------------
+
+  function decode(values) {
+    const pixels = decoder(values);
+    for (let i = 0; i < pixels.length; i++) {
+      pixels[i] = data.likelihood === "bernoulli" ? 1 / (1 + Math.exp(-pixels[i])) : Math.min(Math.max(pixels[i], 0), 1);
+    }
+    return pixels;
+  }
+
+  function encode(pixels) {
+    return encoder(pixels).slice(0, codes.length);
+  }
+
+  function draw(canvas, pixels) {
+    const image = new ImageData(width, height);
+    for (let i = 0; i < width * height; i++) {
+      for (let c = 0; c < 3; c++) image.data[4 * i + c] = Math.round(255 * pixels[i * channels + (c % channels)]);
+      image.data[4 * i + 3] = 255;
+    }
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  function readPixels(canvas) {
+    const { data: bytes } = canvas.getContext("2d").getImageData(0, 0, width, height);
+    const pixels = new Float32Array(width * height * channels);
+    for (let i = 0; i < width * height; i++) {
+      const [red, green, blue] = [bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2]];
+      if (channels === 1) pixels[i] = (0.299 * red + 0.587 * green + 0.114 * blue) / 255;
+      else pixels.set([red / 255, green / 255, blue / 255], 3 * i);
+    }
+    return pixels;
+  }
+
+  const decoded = find("[data-decoded]"), original = find("[data-original]"), rebuilt = find("[data-rebuilt]");
+
+  // --- Frames: however many events arrive, a frame decodes once ---------------------------------------------------
+
+  let scheduled = false, drawn = false; // `drawn`: the original was drawn on and is to be encoded
+
+  function change() {
+    if (!scheduled) requestAnimationFrame(frame);
+    scheduled = true;
+  }
+
+  function frame(now) {
+    scheduled = false;
+    if (drawn) {
+      drawn = false;
+      begin(encode(readPixels(original)));
+    }
+    if (playing) advance(now);
+    draw(decoded, decode(codes));
+    for (const slider of sliders) slider.show();
+    if (pad) pad.show();
+  }
+
+  // --- Sliders ----------------------------------------------------------------------------------------------------
+
+  const format = (value) => value.toFixed(2).replace("-", "−");
+  const clamp = (fraction) => Math.min(Math.max(fraction, 0), 1);
+  const span = (index) => ranges.get(index).high - ranges.get(index).low;
+  const share = (index, value) => (value - ranges.get(index).low) / span(index);
+
+  function makeSlider(row) {
+    const index = Number(row.dataset.code);
+    const input = row.querySelector("input"), output = row.querySelector("output"), play = row.querySelector("button");
+    input.addEventListener("input", () => {
+      if (playing?.index === index) stop();
+      codes[index] = Number(input.value);
+      change();
+    });
+    input.addEventListener("dblclick", () => {
+      codes[index] = start[index];
+      change();
+    });
+    play.addEventListener("click", () => (playing?.index === index ? stop() : startPlaying(index, play)));
+    return {
+      show() {
+        const text = format(codes[index]);
+        if (output.textContent === text) return;
+        output.textContent = text;
+        input.value = codes[index];
+        input.setAttribute("aria-valuetext", text);
+      },
+      mark() {
+        row.style.setProperty("--start", clamp(share(index, start[index])));
+      },
+    };
+  }
+
+  const sliders = [...root.querySelectorAll("[data-code]")].map(makeSlider);
+
+  // --- Animation --------------------------------------------------------------------------------------------------
+
+  let playing = null;
+
+  function startPlaying(index, button) {
+    stop();
+    const phase = Math.asin(2 * clamp(share(index, codes[index])) - 1);
+    playing = { index, button, phase, since: performance.now() };
+    button.setAttribute("aria-pressed", "true");
+    change();
+  }
+
+  function stop() {
+    playing?.button.setAttribute("aria-pressed", "false");
+    playing = null;
+  }
+
+  function advance(now) {
+    const angle = playing.phase + (2 * Math.PI * Math.max(now - playing.since, 0)) / 1000 / PERIOD_SECONDS;
+    codes[playing.index] = ranges.get(playing.index).low + (span(playing.index) * (1 + Math.sin(angle))) / 2;
+    change();
+  }
+
+  root.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") stop();
+  });
+
+  let held = false; // a pointer is down: something may be dragged
+  root.addEventListener("pointerdown", () => (held = true), { capture: true });
+  for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, () => (held = false));
+
+  // --- Pad: two codes at once, over a map of decoded images ---------------------------------------------------------
+
+  function makePad(area) {
+    const surface = area.querySelector("[data-surface]"), map = area.querySelector("canvas");
+    const choices = [...area.querySelectorAll("select")];
+    const cell = document.createElement("canvas");
+    [cell.width, cell.height] = [width, height];
+    let timer = 0, shown = "";
+
+    const axes = () => choices.map((choice) => Number(choice.value));
+    const place = (index, fraction) => {
+      codes[index] = ranges.get(index).low + span(index) * clamp(fraction);
+    };
+    function move(x, y) {
+      const [across, up] = axes();
+      stop();
+      place(across, x);
+      place(up, y);
+      change();
+    }
+    function point(event) {
+      const box = surface.getBoundingClientRect();
+      move((event.clientX - box.left) / box.width, 1 - (event.clientY - box.top) / box.height);
+    }
+    surface.addEventListener("pointerdown", (event) => {
+      surface.setPointerCapture(event.pointerId);
+      point(event);
+    });
+    surface.addEventListener("pointermove", (event) => surface.hasPointerCapture(event.pointerId) && point(event));
+    surface.addEventListener("keydown", (event) => {
+      const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key] ?? [];
+      if (dx === undefined) return;
+      event.preventDefault();
+      const [across, up] = axes();
+      const step = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
+      move(share(across, codes[across]) + step * dx, share(up, codes[up]) + step * dy);
+      say(`z${across} ${format(codes[across])}, z${up} ${format(codes[up])}`);
+    });
+    choices.forEach((choice, i) =>
+      choice.addEventListener("change", () => {
+        const other = choices[1 - i];
+        if (other.value === choice.value) {
+          other.value = [...other.options].find((option) => option.value !== choice.value).value;
+        }
+        change();
+      }),
+    );
+
+    // The map is decoded one image at a time, while nothing moves.
+    function drawMap(number, point) {
+      if (number === MAP_CELLS ** 2) return;
+      const busy = playing || held;
+      timer = setTimeout(() => drawMap(busy ? number : number + 1, point), busy ? MAP_DELAY : 0);
+      if (busy) return;
+      const column = number % MAP_CELLS, row = Math.floor(number / MAP_CELLS);
+      const [across, up] = axes();
+      point[across] = ranges.get(across).low + (span(across) * (column + 0.5)) / MAP_CELLS;
+      point[up] = ranges.get(up).high - (span(up) * (row + 0.5)) / MAP_CELLS;
+      draw(cell, decode(point));
+      map.getContext("2d").drawImage(cell, column * width, row * height);
+    }
+    return {
+      show() {
+        const [across, up] = axes();
+        surface.style.setProperty("--x", clamp(share(across, codes[across])));
+        surface.style.setProperty("--y", clamp(share(up, codes[up])));
+        const rest = [across, up, ...codes.map((value, i) => (i === across || i === up ? 0 : value))].join();
+        if (rest === shown) return;
+        shown = rest;
+        clearTimeout(timer);
+        timer = setTimeout(drawMap, MAP_DELAY, 0, Float64Array.from(codes));
+      },
+    };
+  }
+
+  const pad = find("[data-pad]") && makePad(find("[data-pad]"));
+
+  // --- Where to start from ------------------------------------------------------------------------------------------
+
+  const starts = [...root.querySelectorAll("[data-start]")];
+
+  function begin(values) {
+    stop();
+    start.set(values);
+    codes.set(values);
+    for (const slider of sliders) slider.mark();
+    draw(rebuilt, decode(start));
+    change();
+  }
+
+  function press(button) {
+    for (const each of starts) each.setAttribute("aria-pressed", String(each === button));
+  }
+
+  function startFrom(button) {
+    press(button);
+    const name = button.dataset.start;
+    const image = button.querySelector("img");
+    const context = original.getContext("2d");
+    context.clearRect(0, 0, width, height);
+    root.classList.toggle("without-original", !image);
+    if (image) {
+      const paint = () => context.drawImage(image, 0, 0, width, height);
+      image.complete ? paint() : image.addEventListener("load", paint, { once: true });
+    }
+    if (name === "prior") begin(start.map(normal));
+    else if (name === "zero") begin(start.map(() => 0));
+    else begin(data.seeds[Number(name)]);
+    say(image ? `Starting from ${image.alt}` : name === "prior" ? "A sample of the prior" : "All codes are 0");
+  }
+
+  function normal() {
+    return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+  }
+
+  for (const button of starts) button.addEventListener("click", () => startFrom(button));
+
+  // --- Drawing, and pictures from elsewhere ---------------------------------------------------------------------------
+
+  function takeDrawing() {
+    press(null);
+    root.classList.remove("without-original");
+    drawn = true;
+    change();
+  }
+
+  async function openPicture(file) {
+    let picture;
+    try {
+      picture = await createImageBitmap(file);
+    } catch {
+      return say(`${file.name} is no picture that this browser can read; try a PNG or JPEG`);
+    }
+    const context = original.getContext("2d");
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, width, height);
+    context.drawImage(picture, 0, 0, width, height);
+    takeDrawing();
+    return say(`Encoded ${file.name}`);
+  }
+
+  function enableDrawing() {
+    const context = original.getContext("2d");
+    const erase = find("[data-erase]"), colour = find("[data-colour]");
+    let from = null;
+    const position = (event) => {
+      const box = original.getBoundingClientRect();
+      return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
+    };
+    const stroke = (event) => {
+      const to = position(event);
+      context.strokeStyle = erase.getAttribute("aria-pressed") === "true" ? "#000" : (colour?.value ?? "#fff");
+      context.lineWidth = 2 * PEN_RADIUS * width;
+      context.lineCap = "round";
+      context.beginPath();
+      context.moveTo(...from);
+      context.lineTo(...to);
+      context.stroke();
+      from = to;
+      takeDrawing();
+    };
+    const blacken = () => {
+      context.fillStyle = "#000";
+      context.fillRect(0, 0, width, height);
+    };
+    original.addEventListener("pointerdown", (event) => {
+      original.setPointerCapture(event.pointerId);
+      if (root.classList.contains("without-original")) blacken();
+      from = position(event);
+      stroke(event);
+    });
+    original.addEventListener("pointermove", (event) => from && stroke(event));
+    for (const name of ["pointerup", "pointercancel"]) original.addEventListener(name, () => (from = null));
+    erase.addEventListener("click", () =>
+      erase.setAttribute("aria-pressed", String(erase.getAttribute("aria-pressed") !== "true")),
+    );
+    find("[data-clear]").addEventListener("click", () => {
+      blacken();
+      takeDrawing();
+    });
+    const chooser = find("[data-file]");
+    find("[data-open]").addEventListener("click", () => chooser.click());
+    chooser.addEventListener("change", () => {
+      if (chooser.files.length) openPicture(chooser.files[0]);
+      chooser.value = "";
+    });
+    root.addEventListener("dragover", (event) => event.preventDefault());
+    root.addEventListener("drop", (event) => {
+      event.preventDefault();
+      if (event.dataTransfer.files.length) openPicture(event.dataTransfer.files[0]);
+    });
+  }
+
+  if (encoder) enableDrawing();
+
+  // --- Reset, copy, save ------------------------------------------------------------------------------------------------
+
+  find("[data-reset]").addEventListener("click", () => {
+    stop();
+    codes.set(start);
+    change();
+    say("Codes are back where they started");
+  });
+
+  find("[data-copy]").addEventListener("click", async () => {
+    const text = `[${Array.from(codes, (value) => value.toFixed(4)).join(", ")}]`;
+    try {
+      await navigator.clipboard.writeText(text);
+      say(`Copied ${codes.length} ${codes.length === 1 ? "code" : "codes"}`);
+    } catch {
+      say(text); // where the browser allows no copying, the numbers can be selected
+    }
+  });
+
+  find("[data-save]").addEventListener("click", () => {
+    const scale = Math.max(1, Math.round(512 / Math.max(width, height)));
+    const large = document.createElement("canvas");
+    [large.width, large.height] = [scale * width, scale * height];
+    const context = large.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(decoded, 0, 0, large.width, large.height);
+    large.toBlob((blob) => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(blob);
+      link.download = `${data.name.replace(/[^\p{L}\p{N}._-]+/gu, "-")}.png`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+      say(`Saved ${link.download}`);
+    });
+  });
+
+  startFrom(root.querySelector("[data-start='0']") ?? starts[0]);
+  say("");
+  // For the browser's console: betavae.decode([...]) gives pixels (y, x, channel) in [0, 1].
+  window.betavae = { decode: (values) => decode(values).slice(), encode: encoder && encode, codes };
+}
+
+{
+  const root = document.querySelector("[data-explorer]");
+  const holder = document.querySelector("[data-explorer-data]");
+  try {
+    startExplorer(root, JSON.parse(holder.textContent));
+    root.classList.add("ready");
+  } catch (error) {
+    root.querySelector("[data-status]").textContent = `The explorer cannot run in this browser: ${error.message}`;
+    throw error;
+  }
+}

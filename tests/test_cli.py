@@ -1,0 +1,143 @@
+"""The command line as a user meets it: help, one sentence and exit code 2 for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from betavae import cli
+from betavae.cli import main
+from betavae.data import export_npz
+
+TINY = [
+    *("--steps", "50", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
+    *("--device", "cpu", "--precision", "fp32"),
+]
+
+
+@pytest.fixture(scope="module")
+def file(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    export_npz(small, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def done(file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    main(["train", "beta", "--beta", "2", "--data", file, *TINY, "--out", str(folder)])
+    return folder
+
+
+def refused(capsys, *words):
+    """The sentence with which the words are refused."""
+    with pytest.raises(SystemExit) as error:
+        main(list(words))
+    assert error.value.code == 2
+    sentence = capsys.readouterr().err.strip()
+    assert len(sentence.splitlines()) == 1
+    assert sentence.startswith("betavae: ")
+    return sentence
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["demo"], ["score"], ["data", "export"]])
+def test_help(words, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([*words, "--help"])
+    assert error.value.code == 0
+    assert "usage: betavae" in capsys.readouterr().out
+
+
+def test_python_m():
+    done = subprocess.run([sys.executable, "-m", "betavae", "--help"], capture_output=True, text=True, check=True)
+    assert "train" in done.stdout
+
+
+def test_a_run(done, capsys):
+    config = json.loads((done / "config.json").read_text())
+    assert config["objective"] == {"name": "beta", "beta": 2.0, "warmup_steps": 0}
+    assert config["steps"] == 50
+    for words in (["score"], ["figures", "--formats", "png", "pdf"], ["report"], ["train", "--resume"]):
+        main([words[0], *words[1:], str(done)] if words[0] != "figures" else ["figures", str(done), *words[1:]])
+    output = capsys.readouterr().out
+    assert "dci.disentanglement" in output
+    assert "report.html" in output
+    assert "is finished already" in output
+    assert (done / "figures" / "loss_curves.pdf").exists()
+
+
+def test_a_run_is_repeated_from_its_settings(done, tmp_path):
+    main(["train", "--from", str(done / "config.json"), "--out", str(tmp_path / "again")])
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (done / "model.safetensors").read_bytes()
+
+
+def test_flags_change_a_recipe(monkeypatch):
+    started = []
+    monkeypatch.setattr(cli, "_start", lambda config, *rest: started.append(config))
+    monkeypatch.setattr(cli, "_show", lambda *rest: None)
+    recipe = Path(__file__).parents[1] / "recipes" / "demo.toml"
+    main(["train", "--from", str(recipe), "--steps", "7"])
+    main(["train", f"--from={recipe}", "tc", "--beta", "9", "--seed", "3"])
+    main(["train", "--from", "demo"])
+    main(["train", "annealed", "--steps", "300000", "--seed", "3", "--capacity-nats", "20"])
+    shipped = started[2]
+    assert (started[0].steps, started[0].objective) == (7, shipped.objective)
+    assert (started[1].objective.beta, started[1].seed, started[1].steps) == (9, 3, shipped.steps)
+    assert (started[3].objective.capacity_nats, started[3].steps, started[3].seed) == (20, 300_000, 3)
+
+
+def test_mistakes(done, file, capsys, tmp_path):
+    out = ["--out", str(tmp_path / "x")]
+    assert "holds a run already" in refused(capsys, "train", "--data", file, *TINY, "--out", str(done))
+    assert "no such run folder" in refused(capsys, "score", str(tmp_path / "none"))
+    assert "no such run folder" in refused(capsys, "train", "--resume", str(tmp_path / "none"))
+    assert "leave out all other flags" in refused(capsys, "train", "--resume", str(done), "--steps", "3")
+    assert "unknown recipe 'dem'; did you mean 'demo'" in refused(capsys, "train", "--from", "dem")
+    assert "no such recipe" in refused(capsys, "train", "--from", str(tmp_path / "none.toml"))
+    assert "none.npz" in refused(capsys, "train", "--data", str(tmp_path / "none.npz"), *out)
+    assert "beta is -1.0" in refused(capsys, "train", "beta", "--beta", "-1", *out)
+    assert "train 5000 + validation 50 = 5050 rows, but the data have 900" in refused(
+        capsys, "train", "--data", file, *TINY, "--train-images", "5000", *out
+    )
+    assert "cannot be used here" in refused(capsys, "train", "--data", file, *TINY, "--device", "cuda:77", *out)
+    assert "none.npz" in refused(capsys, "data", "check", str(tmp_path / "none.npz"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_unknown_flags_are_refused(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["train", "--stepz", "3"])
+    assert error.value.code == 2
+    assert "--steps" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(file, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    sentence = refused(capsys, "train", "--data", file, *TINY, "--out", str(tmp_path / "file" / "run"))
+    assert str(tmp_path / "file") in sentence
+
+
+def test_a_pickled_file_is_refused(capsys, tmp_path):
+    np.savez(tmp_path / "evil.npz", imgs=np.array([object()]), latents_classes=np.zeros((1, 1)))
+    assert "evil.npz" in refused(capsys, "train", "--data", str(tmp_path / "evil.npz"), "--out", str(tmp_path / "x"))
+
+
+def test_check_says_how_many_images_differ(file, capsys):
+    main(["data", "check", file])
+    assert "900" in capsys.readouterr().out
+
+
+def test_interrupted_it_says_how_to_go_on(monkeypatch, capsys, file, tmp_path):
+    from betavae import experiment
+
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "train_run", interrupted)
+    with pytest.raises(SystemExit) as error:
+        main(["train", "--data", file, *TINY, "--out", str(tmp_path / "run")])
+    assert error.value.code == 130
+    assert f"betavae train --resume {tmp_path / 'run'}" in capsys.readouterr().out.replace("\n", "")

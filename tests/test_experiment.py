@@ -1,0 +1,203 @@
+"""The whole story on a small data set: complete, repeatable, interruptible at any moment."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from betavae import experiment as module
+from betavae.config import TC, Config
+from betavae.data import export_npz
+from betavae.experiment import carried_factors, carrier_phrases, experiment, resume, seed_rows
+from betavae.run import load_codes, read_curve, read_json
+
+CONFIG = Config(
+    objective=TC(6.0, 50),
+    train_images=700,
+    validation_images=100,
+    steps=100,
+    batch_size=8,
+    learning_rate=1e-3,
+    codes=4,
+    precision="fp32",
+    device="cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    return experiment(CONFIG, tmp_path_factory.mktemp("runs") / "<b>run", data=small)
+
+
+def test_the_folder_is_complete(finished):
+    assert finished.done
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names == {
+        *("DONE", "checkpoint.safetensors", "codes.npz", "config.json", "curve.jsonl", "figures"),
+        *("model.safetensors", "provenance.json", "report.html", "scores.json"),
+    }
+    assert len(list(finished.path("figures").glob("traversals/*.gif"))) == 2 * 5 * 4
+    page = finished.path("report.html").read_text()
+    assert "&lt;b&gt;run" in page
+    assert "<b>run" not in page
+
+
+def test_scores(finished, small):
+    values = read_json(finished, "scores.json")
+    assert {"dci.disentanglement", "dci.completeness", "dci.informativeness", "mig"} <= values["scores"].keys()
+    assert np.shape(values["arrays"]["dci.importance"]) == (4, 5)
+    assert len(values["kl"]) == 4
+    assert values["held_out"]["reconstruction"] > 0
+    assert load_codes(finished).mean.shape == (len(small), 4)
+
+
+def test_provenance(finished):
+    facts = read_json(finished, "provenance.json")
+    assert facts["data"]["images"] == 900
+    assert len(facts["data"]["sha256"]) == 64
+    assert facts["images_per_second"] > 0
+    assert {"torch", "numpy", "python", "betavae"} <= facts["versions"].keys()
+
+
+def test_a_finished_run_is_left_alone(finished, small):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+    assert resume(finished.folder, data=small).done
+    assert before == {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+
+
+def test_same_settings_same_numbers(finished, small, tmp_path):
+    again = experiment(CONFIG, tmp_path / "again", data=small)
+    assert again.path("model.safetensors").read_bytes() == finished.path("model.safetensors").read_bytes()
+    assert read_json(again, "scores.json") == read_json(finished, "scores.json")
+
+
+def test_bad_settings_leave_no_folder(small, tmp_path):
+    for settings, message in (
+        ({"train_images": 10_000}, "train 10000 .* but the data have 900"),
+        ({"device": "cuda:99"}, "cannot be used here"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            experiment(replace(CONFIG, **settings), tmp_path / "run", data=small)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_names_step_and_checkpoint(small, tmp_path):
+    config = replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(RuntimeError, match=r"at step \d+; no checkpoint was saved yet. Try a lower learning rate"):
+        experiment(config, tmp_path / "run", data=small)
+
+
+def test_without_factors_and_without_held_out_images(small, tmp_path):
+    bare = replace(small, factors=np.zeros((len(small), 0), np.int32), factor_names=(), factor_sizes=())
+    run = experiment(replace(CONFIG, validation_images=0, steps=50), tmp_path / "run", data=bare)
+    values = read_json(run, "scores.json")
+    assert values["held_out"] == {}
+    assert "scores" not in values
+    assert run.path("report.html").exists()
+
+
+def test_dead_codes_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
+    """A constant code has no variance; the run still ends, with its figures and its report."""
+    encode = module.encode
+
+    def dead(*arguments):
+        mean, log_var = encode(*arguments)
+        mean[:, 2], log_var[:, 2] = 0, 0
+        return mean, log_var
+
+    monkeypatch.setattr(module, "encode", dead)
+    run = experiment(replace(CONFIG, steps=50), tmp_path / "run", data=small)
+    values = read_json(run, "scores.json")
+    assert values["arrays"]["active"][2] is False
+    assert values["kl"][2] == 0
+
+
+def test_interrupt_saves_and_resume_reaches_the_same_weights(finished, small, tmp_path):
+    def interrupt(record):
+        if record.split == "train" and record.step == 50:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        experiment(CONFIG, tmp_path / "run", data=small, watch=interrupt)
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    run = resume(tmp_path / "run", data=small)
+    assert run.path("model.safetensors").read_bytes() == finished.path("model.safetensors").read_bytes()
+
+    def unclocked(run):
+        return [{key: value for key, value in record.items() if key != "wall_seconds"} for record in read_curve(run)]
+
+    assert unclocked(run) == unclocked(finished)
+
+
+CHILD = """
+import sys
+from betavae import experiment as module
+module.CHECKPOINT_SECONDS = 0.0
+from betavae.run import open_run
+from pathlib import Path
+folder, file = sys.argv[1:]
+config = module.Config(**{**CONFIG, "data": file})
+if (Path(folder) / "config.json").exists():
+    module.resume(folder)
+else:
+    module.experiment(config, folder)
+"""
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path):
+    """kill -9, again and again, then left alone; fp32 on the CPU: the very weights of an undisturbed run."""
+    export_npz(small, tmp_path / "small.npz")
+    settings = {field: getattr(CONFIG, field) for field in CONFIG.__dataclass_fields__ if field != "objective"}
+    settings |= {"steps": 400, "scored_images": 300}
+    code = CHILD.replace("CONFIG", repr(settings))
+
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", code, str(folder), str(tmp_path / "small.npz")])
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(whole).wait() == 0
+    chance = random.Random(0)
+    reached = []
+    for _ in range(3):
+        child = start(broken)
+        deadline = time.monotonic() + 60
+        target = (reached[-1] if reached else 0) + chance.choice([50, 100])
+        while time.monotonic() < deadline and child.poll() is None:
+            lines = (broken / "curve.jsonl").read_text().splitlines() if (broken / "curve.jsonl").exists() else []
+            if any(f'"step": {target}' in line for line in lines):
+                time.sleep(chance.random() / 5)
+                break
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+        reached.append(target)
+    assert not (broken / "DONE").exists()
+    assert start(broken).wait() == 0
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert json.loads((broken / "scores.json").read_text()) == json.loads((whole / "scores.json").read_text())
+
+
+def test_seed_images_are_held_out_and_take_turns(small):
+    rows = seed_rows(CONFIG, small)
+    assert len(set(rows)) == len(rows) == module.SEED_IMAGES
+    assert small.factors[rows[:3], 0].tolist() == [2, 1, 0]
+    split = module._split(CONFIG, small)
+    assert set(rows) <= set(split.validation)
+
+
+def test_words():
+    scores = {
+        "carriers": [
+            {"factor": "posX", "kind": "carried", "codes": [1], "strength": 0.9},
+            {"factor": "scale", "kind": "spread", "codes": [1, 0], "strength": 0.4},
+        ]
+    }
+    assert carried_factors(scores, 3) == ["scale", "posX, scale", ""]
+    assert carrier_phrases(scores) == ["posX: z1", "scale: spread over z1 and z0"]

@@ -1,0 +1,224 @@
+"""The run folder: nothing is lost, nothing damaged is believed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from betavae import run as module
+from betavae.config import TC, Config
+from betavae.data import split_rows
+from betavae.files import replacing
+from betavae.run import (
+    Codes,
+    append_record,
+    create_run,
+    cut_curve,
+    list_runs,
+    load_checkpoint,
+    load_codes,
+    load_model,
+    open_run,
+    read_curve,
+    read_json,
+    save_checkpoint,
+    save_codes,
+    save_model,
+    write_json,
+)
+from betavae.train import Record, new_state, train
+
+CONFIG = Config(objective=TC(), steps=100, batch_size=4, precision="fp32", device="cpu", model="residual", codes=3)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return create_run(tmp_path / "a" / "run", CONFIG)
+
+
+def advance(state, small, stop):
+    split = split_rows(len(small), 700, 0, seed=0)
+    for _ in train(CONFIG, small, split.train, split.validation, state):
+        if state.step == stop:
+            break
+
+
+def test_a_restored_state_goes_on_to_the_same_weights(run, small):
+    whole, broken = new_state(CONFIG, small), new_state(CONFIG, small)
+    advance(whole, small, 100)
+    advance(broken, small, 50)
+    save_checkpoint(run, broken)
+    restored = new_state(CONFIG, small)
+    load_checkpoint(run, restored)
+    assert (restored.step, restored.wall_seconds) == (50, broken.wall_seconds)
+    advance(restored, small, 100)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, restored.model.state_dict()[name]), name
+
+
+def test_folders_are_not_overwritten_unless_told(run, tmp_path):
+    with pytest.raises(FileExistsError, match=r"holds a run already; continue it with --resume .*, replace it with"):
+        create_run(run.folder, CONFIG)
+    run.path("DONE").touch()
+    assert open_run(run.folder).done
+    assert not create_run(run.folder, CONFIG, overwrite=True).done
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(FileExistsError, match="exists and is not a run; name another folder"):
+        create_run(tmp_path / "mine", CONFIG, overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_runs_are_listed(run, tmp_path):
+    assert list_runs(run.folder.parent) == [run.folder]
+    assert list_runs(tmp_path / "nothing") == []
+
+
+def test_what_is_no_run_is_refused(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such run folder"):
+        open_run(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json, so it is no run"):
+        open_run(tmp_path)
+    write_json(run, "provenance.json", {"format": 99})
+    with pytest.raises(ValueError, match="is a run of format 99, and this version reads format 1"):
+        open_run(run.folder)
+
+
+def test_curve(run):
+    assert read_curve(run) == []
+    for step in (50, 100, 150):
+        append_record(run, Record(step, 1.0, "train", {"loss": 2.0}))
+    assert read_curve(run)[1] == {"step": 100, "wall_seconds": 1.0, "split": "train", "loss": 2.0}
+    with run.path("curve.jsonl").open("a") as file:
+        file.write('{"step": 200, "wall')
+    assert [record["step"] for record in read_curve(run)] == [50, 100, 150]
+    cut_curve(run, 100)
+    assert [record["step"] for record in read_curve(run)] == [50, 100]
+    run.path("curve.jsonl").write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(ValueError, match="damaged in line 2"):
+        read_curve(run)
+
+
+def test_model_round_trip(run, small):
+    model = new_state(CONFIG, small).model.eval()
+    save_model(run, model)
+    images = torch.from_numpy(small.images([0, 1])).float()
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(run).encode(images), model.encode(images))
+
+
+def test_missing_files(run):
+    for call in (load_model, load_codes):
+        with pytest.raises(FileNotFoundError, match="is missing: the run is not finished"):
+            call(run)
+    with pytest.raises(FileNotFoundError, match=r"scores\.json is missing"):
+        read_json(run, "scores.json")
+
+
+def test_damaged_files(run, small):
+    state = new_state(CONFIG, small)
+    for name, save, load in (
+        ("model.safetensors", lambda: save_model(run, state.model), lambda: load_model(run)),
+        ("checkpoint.safetensors", lambda: save_checkpoint(run, state), lambda: load_checkpoint(run, state)),
+        (
+            "codes.npz",
+            lambda: save_codes(run, Codes(np.arange(4), np.zeros((4, 3), "f4"), np.zeros((4, 3), "f4"))),
+            lambda: load_codes(run),
+        ),
+    ):
+        save()
+        load()
+        whole = run.path(name).read_bytes()
+        for damaged in (whole[: len(whole) // 2], b"", b"nonsense" * 100):
+            run.path(name).write_bytes(damaged)
+            with pytest.raises(ValueError, match=f"{name} is damaged"):
+                load()
+    run.path("scores.json").write_text('{"scores": ')
+    with pytest.raises(ValueError, match=r"scores\.json is damaged"):
+        read_json(run, "scores.json")
+
+
+def test_weights_that_do_not_fit(run, small, tmp_path):
+    other = create_run(tmp_path / "other", Config(model="burgess", codes=5, device="cpu"))
+    save_model(other, new_state(other.config, small).model)
+    os.replace(other.path("model.safetensors"), run.path("model.safetensors"))
+    with pytest.raises(ValueError, match="does not fit the run's settings"):
+        load_model(run)
+    save_file({"x": torch.zeros(1)}, run.path("model.safetensors"), {"format": "7"})
+    with pytest.raises(ValueError, match="is of format 7, and this version reads format 1"):
+        load_model(run)
+    with np.errstate(all="ignore"):
+        np.savez(run.path("codes.npz"), rows=np.arange(4), mean=np.zeros((4, 9)), log_var=np.zeros((4, 9)))
+    with pytest.raises(ValueError, match=r"holds codes of shape \(4, 9\), not those of this run"):
+        load_codes(run)
+
+
+def test_weights_that_are_not_finite(run, small):
+    state = new_state(CONFIG, small)
+    save_checkpoint(run, state)
+    good = run.path("checkpoint.safetensors").read_bytes()
+    with torch.no_grad():
+        next(state.model.parameters()).fill_(float("nan"))
+    with pytest.raises(RuntimeError, match=r"model\.encoder.* is not finite after step 0"):
+        save_checkpoint(run, state)
+    assert run.path("checkpoint.safetensors").read_bytes() == good
+    save_model(run, state.model)
+    with pytest.raises(ValueError, match="holds values that are not finite"):
+        load_model(run)
+
+
+def test_pickled_codes_are_refused(run):
+    np.savez(run.path("codes.npz"), rows=np.array([object()]), mean=np.zeros((1, 3)), log_var=np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"codes\.npz is damaged"):
+        load_codes(run)
+
+
+def test_a_full_disk_loses_nothing(run, small):
+    """Files may not grow beyond 64 KiB in the child: the checkpoint cannot be written, the one before stays."""
+    state = new_state(CONFIG, small)
+    save_checkpoint(run, state)
+    good = run.path("checkpoint.safetensors").read_bytes()
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+from betavae.run import open_run, save_checkpoint
+from betavae.train import new_state
+from tests.conftest import sprites
+run = open_run({str(run.folder)!r})
+try:
+    save_checkpoint(run, new_state(run.config, sprites(10)))
+except OSError as error:
+    print("OSError", error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("OSError")
+    assert "checkpoint.safetensors" in done.stdout
+    assert run.path("checkpoint.safetensors").read_bytes() == good
+    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoint.safetensors", "config.json"]
+
+
+def test_replacing_removes_what_it_could_not_finish(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_layout_is_documented(run):
+    for name in ("config.json", "curve.jsonl", "checkpoint.safetensors", "codes.npz", "DONE"):
+        assert name in module.__doc__
+    assert json.loads(run.path("config.json").read_text())["objective"]["name"] == "tc"
