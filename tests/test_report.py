@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from betavae.report import Report, render_report, write_report
+from betavae.report import PAGE_BYTES, Report, _hash, render_report, write_report
 
 EVIL = "<script>alert('x')</script>"
 PNG = b"\x89PNG not really"
@@ -63,6 +63,8 @@ def full(tmp_path) -> Report:
         scores={"dci.disentanglement": 0.4123, "mig": None, "sap": float("nan"), "kl_nats": 0.5},
         intervals={"dci.disentanglement": (0.39, 0.44)},
         chance={"dci.disentanglement": 0.02},
+        factor_names=["posX", "shape"],
+        information={"z1": [0.84, 0.06], "z0": [0.0, 1.0]},
         records=[
             {"step": 0, "split": "train", "loss": 9.0, "reconstruction": 8.0, "rate": 1.0},
             {"step": 12000, "split": "train", "loss": 30.5, "reconstruction": 20.0, "rate": 10.5},
@@ -89,11 +91,13 @@ def test_nothing_comes_from_outside(full):
     page = Page(text)
     policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
-    assert "img-src data:;" in policy
+    assert "img-src data: blob:;" in policy
+    assert "script-src 'none'" in policy
+    assert f"style-src '{_hash(text.split('<style>')[1].split('</style>')[0])}'" in policy
     assert all(image["src"].startswith("data:image/") for image in page.all("img"))
     assert not re.search(r"https?://|@import|url\(", text)
     assert not page.all("script")
-    assert not page.all("link")
+    assert [link["href"] for link in page.all("link")] == ["data:,"]
 
 
 def test_pictures_are_embedded_byte_for_byte(full):
@@ -111,10 +115,10 @@ def test_single_traversals_are_sorted_by_kl(full):
 
 
 def test_what_would_make_the_file_too_large_is_counted(full):
-    large = next(path for path in full.figures if path.name == "seed0_z1_fitted.gif")
-    large.write_bytes(bytes(3_600_000))
+    large = next(path for path in full.figures if path.name == "traversal_grid_1.png")
+    large.write_bytes(bytes(PAGE_BYTES * 3 // 4))
     text = render_report(full)
-    assert "4 more animations are in the folder figures/traversals" in text
+    assert "1 more pictures are in the folder figures of the run" in text
     assert len(text) < 1_000_000
 
 
@@ -134,6 +138,11 @@ def test_bars_are_drawn_only_for_shares(full):
     assert [rect["x"] for rect in page.all("rect") if rect["class"] == "interval"] == ["39.0"]
 
 
+def test_the_information_matrix_is_shaded_by_share(full):
+    cells = [cell["class"] for cell in Page(render_report(full)).all("td") if "heat" in (cell.get("class") or "")]
+    assert cells == ["heat8", "heat1", "heat0", "heat10"]
+
+
 def test_text_stays_text():
     report = Report(
         title=EVIL,
@@ -144,10 +153,13 @@ def test_text_stays_text():
         carriers=[EVIL],
         scores={EVIL: 0.5},
         records=[{"step": 1, "split": "train", "loss": 1.0}],
+        factor_names=[EVIL],
+        information={EVIL: [0.5]},
+        no_explorer=EVIL,
     )
     text = render_report(report)
     assert "<script" not in text
-    assert Page(text).text.count(EVIL) == 9  # the title stands twice
+    assert Page(text).text.count(EVIL) == 12  # the title stands twice
 
 
 def test_missing_parts_are_named():
@@ -155,6 +167,7 @@ def test_missing_parts_are_named():
     for sentence in (
         "Not known: the run was not scored, or its data has no factors.",
         "No scores: the run was not scored, or its data has no factors.",
+        "No explorer: the model was not given.",
         "Not drawn: Loss, reconstruction and rate against the training step.",
         "No settings were kept with this run.",
         "No provenance was kept with this run.",

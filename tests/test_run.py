@@ -149,7 +149,7 @@ def test_weights_that_do_not_fit(run, small, tmp_path):
     os.replace(other.path("model.safetensors"), run.path("model.safetensors"))
     with pytest.raises(ValueError, match="does not fit the run's settings"):
         load_model(run)
-    save_file({"x": torch.zeros(1)}, run.path("model.safetensors"), {"format": "7"})
+    save_file({"x": torch.zeros(1)}, run.path("model.safetensors"), {"betavae": '{"format": 7}'})
     with pytest.raises(ValueError, match="is of format 7, and this version reads format 1"):
         load_model(run)
     with np.errstate(all="ignore"):

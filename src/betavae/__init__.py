@@ -1,1 +1,41 @@
-"""betavae."""
+"""betavae: train, score and draw disentangled representations, on dSprites that need no download.
+
+Example:
+    >>> from betavae import Beta, Config
+    >>> Config(objective=Beta(beta=4.0), seed=3).steps
+    300000
+"""
+
+from importlib import import_module, metadata
+from typing import Any
+
+_HOMES = {
+    "Annealed": "config",
+    "Beta": "config",
+    "Config": "config",
+    "TC": "config",
+    "Vae": "config",
+    "load": "config",
+    "FactorData": "data",
+    "load_data": "data",
+    "split_rows": "data",
+    "VAE": "model",
+    "train": "train",
+    "open_run": "run",
+    "load_model": "run",
+    "load_codes": "run",
+    "experiment": "experiment",
+    "resume": "experiment",
+}
+
+__all__ = [*_HOMES, "metrics"]  # noqa: PLE0604, RUF100
+__version__ = metadata.version("betavae")
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load their module when first asked for, so that `import betavae` is fast."""
+    if name in _HOMES:
+        return getattr(import_module(f"betavae.{_HOMES[name]}"), name)
+    if name == "metrics":
+        return import_module("betavae.metrics")
+    raise AttributeError(f"module 'betavae' has no attribute '{name}'")

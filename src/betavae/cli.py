@@ -112,18 +112,24 @@ class Figures:
 
 @dataclass(frozen=True)
 class Report:
-    """Write a trained run's report.html again."""
+    """Write a trained run's report.html again; of several runs on the same data, a page that compares them."""
 
-    run: Positional[Path]
-    """Run folder."""
+    runs: Positional[tuple[Path, ...]]
+    """Run folders."""
+    out: Path = Path("comparison.html")
+    """Page to write where there are several runs."""
 
     def __call__(self, console: "Console") -> None:
         from betavae.data import load_data
-        from betavae.experiment import report_run
+        from betavae.experiment import compare_runs, report_run
         from betavae.run import open_run
 
-        run = open_run(self.run)
-        console.print(str(report_run(run, load_data(run.config.data))), markup=False, soft_wrap=True)
+        if not self.runs:
+            raise ValueError("which run? Give one run folder to report on it, or several to compare them")
+        runs = [open_run(folder) for folder in self.runs]
+        data = load_data(runs[0].config.data)
+        page = report_run(runs[0], data) if len(runs) == 1 else compare_runs(runs, data, self.out)
+        console.print(str(page), markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class Explore:
 
         page = open_run(self.run).path("report.html").resolve()
         if not page.exists():
-            Report(self.run)(console)
+            Report((self.run,))(console)
         if not webbrowser.open(page.as_uri()):
             console.print(f"no browser here; open {page}", markup=False, soft_wrap=True)
 

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from betavae import dsprites, metrics, report
+from betavae import comparison, dsprites, metrics, report
 from betavae import run as folders
 from betavae.config import Config, objective_name, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes, strengths
 from betavae.figures import draw_all
+from betavae.files import write_atomically
 from betavae.model import VAE
 from betavae.run import Codes, Run
 from betavae.train import (
@@ -46,6 +47,8 @@ CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
 SEED_IMAGES = 20
 """Held-out images to reconstruct; the first few of them are traversed."""
+COMPARED_IMAGES = 11
+"""Images of a traversal in a comparison of runs."""
 EXPLORED_IMAGES = 16
 """The first of them, from which the report's explorer can start."""
 
@@ -263,6 +266,23 @@ def report_run(run: Run, data: FactorData) -> Path:
     )
 
 
+def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
+    """Write one page about several trained runs on the same data.
+
+    Raises:
+        FileNotFoundError: a run is not finished.
+        ValueError: fewer than two runs, or runs of different data.
+    """
+    sources = {run.config.data for run in runs}
+    if len(sources) > 1:
+        raise ValueError(
+            f"the runs are of different data ({', '.join(sorted(sources))}); scores of different data cannot be "
+            "compared: give runs of one"
+        )
+    members = [_member(run, data, seed_rows(runs[0].config, data)[:1]) for run in runs]
+    return write_atomically(path, comparison.render_comparison(members, data.name, data.factor_names).encode())
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Details
 # ---------------------------------------------------------------------------------------------------------------------
@@ -356,6 +376,28 @@ def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, co
     seed_codes, _ = encode(run.config, data, rows, model)
     sliders = describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
     return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_codes)
+
+
+def _member(run: Run, data: FactorData, row: NDArray[np.int64]) -> comparison.Member:
+    """A run for the comparison: its scores, and for each factor the traversal of the code that tells most about it."""
+    scores, model, codes = _read_if_there(run, "scores.json"), folders.load_model(run), folders.load_codes(run)
+    start = encode(run.config, data, row, model)[0][0]
+    ranges = {
+        code.index: np.linspace(code.low, code.high, COMPARED_IMAGES)
+        for code in describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
+    }
+    shares = information_shares(scores, codes.kl.tolist())
+    traversals = {}
+    for k, factor in enumerate(data.factor_names if shares else ()):
+        code = max(ranges, key=lambda code: shares[f"z{code}"][k])
+        moved = np.tile(start, (COMPARED_IMAGES, 1))
+        moved[:, code] = ranges[code]
+        with torch.inference_mode():
+            images = model.mean_images(torch.from_numpy(moved)).mul(255).round().byte().numpy()
+        traversals[factor] = comparison.Traversal(code, shares[f"z{code}"][k], images)
+    return comparison.Member(
+        run.folder.resolve().name, to_dict(run.config), scores.get("scores", {}), folders.read_curve(run), traversals
+    )
 
 
 def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:

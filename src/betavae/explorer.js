@@ -204,6 +204,7 @@ function startExplorer(root, data) {
     return pixels;
   }
 
+  find("[data-original]").getContext("2d", { willReadFrequently: true });
   const decoded = find("[data-decoded]"), original = find("[data-original]"), rebuilt = find("[data-rebuilt]");
 
   // --- Frames: however many events arrive, a frame decodes once ---------------------------------------------------

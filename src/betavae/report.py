@@ -98,10 +98,7 @@ def render_report(report: Report) -> str:
         >>> "<script>" in page, "<h1>&lt;script&gt;</h1>" in page
         (False, True)
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style, script = _file("report.css"), _file("explorer.js")
+    script = _file("explorer.js")
     explorer, decoder, reason = report.explorer, None, report.no_explorer
     if explorer is not None:
         try:
@@ -111,25 +108,23 @@ def render_report(report: Report) -> str:
     stills = {path.stem: path for path in report.figures if path.suffix == ".png"}
     grids = [name for name in sorted(stills, key=_natural) if name.startswith("traversal_grid_")]
     images = {name: _data_uri(path) for name, path in stills.items() if name not in grids[1:]}
-    seeds = [] if explorer is None else [_png(image) for image in explorer.seed_images]
-    pieces = [style, script, *images.values(), *seeds, decoder["weights"] if decoder else ""]
+    seeds = [] if explorer is None else [png_uri(image) for image in explorer.seed_images]
+    pieces = [script, *images.values(), *seeds, decoder["weights"] if decoder else ""]
     room = _Room(PAGE_BYTES - _MARKUP_BYTES - sum(map(len, pieces)))
     encoder = _encoder(explorer, room) if explorer else None
     animation = room.embed(next((path for path in report.figures if path.name == "traversals.gif"), None))
     images |= {name: uri for name in grids[1:] if (uri := room.embed(stills[name]))}
     traversals = _traversals(report, room)
-    template = environment.from_string(_file("report.html"))
-    return template.render(
+    return render_page(
+        "report.html",
         report=report,
-        style=style,
-        style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
         tiles=_tiles(report),
         scores=[_score_row(name, report) for name in report.scores],
         endings=_endings(report.records),
-        settings=_flat(report.config),
-        provenance=_flat(report.provenance),
+        settings=flatten(report.config),
+        provenance=flatten(report.provenance),
         images=images,
         animation=animation,
         grids=[name for name in grids if name in images],
@@ -144,6 +139,28 @@ def render_report(report: Report) -> str:
         dead=[code for code in explorer.codes if code.kl < DEAD_NATS] if explorer else [],
         page_data=_page_data(report.title, explorer, decoder, encoder) if explorer else {},
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template beside this file, filled in; text is escaped, `style` and its hash for the policy are added.
+
+    Args:
+        template: Name of the file.
+        **values: What the template asks for; one that it asks for and does not get is an error.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> render_page("report.html", report=Report("run"))
+        Traceback (most recent call last):
+        jinja2.exceptions.UndefinedError: 'explorer' is undefined
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = _file("report.css")
+    return environment.from_string(_file(template)).render(style=style, style_hash=_hash(style), **values)
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
@@ -165,6 +182,37 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
         'report.html'
     """
     return write_atomically(path, render_report(report).encode())
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names and texts.
+
+    Example:
+        >>> flatten({"objective": {"beta": 6.0}, "sizes": [1, 2], "out": None})
+        [('objective.beta', '6.0'), ('sizes', '1, 2'), ('out', '—')]
+    """
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            rows.append((prefix + key, ", ".join(map(str, value))))
+        else:
+            rows.append((prefix + key, "—" if value is None else str(value)))
+    return rows
+
+
+def png_uri(image: NDArray[np.uint8]) -> str:
+    """An image (C, H, W) with 1 or 3 channels as a data URI.
+
+    Example:
+        >>> png_uri(np.zeros((1, 2, 2), np.uint8))[:22]
+        'data:image/png;base64,'
+    """
+    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _tiles(report: Report) -> list[tuple[str, str, str]]:
@@ -285,14 +333,6 @@ def _page_data(
     }
 
 
-def _png(image: NDArray[np.uint8]) -> str:
-    """An image (C, H, W) with 1 or 3 channels as a data URI."""
-    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
 def _file(name: str) -> str:
     return resources.files("betavae").joinpath(name).read_text(encoding="utf-8")
 
@@ -300,19 +340,6 @@ def _file(name: str) -> str:
 def _hash(text: str) -> str:
     """As a content security policy names an inline style or script."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted names and texts."""
-    rows = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            rows.append((prefix + key, ", ".join(map(str, value))))
-        else:
-            rows.append((prefix + key, "—" if value is None else str(value)))
-    return rows
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from betavae import config as configuration
 from betavae.config import Config
 from betavae.files import replacing, write_atomically
-from betavae.model import VAE, ImageShape
+from betavae.model import VAE
 from betavae.train import Record, State
 
 FORMAT = 1
@@ -207,7 +207,7 @@ def save_checkpoint(run: Run, state: State) -> None:
     for name, parameter in state.model.named_parameters():
         moments = state.optimiser.state[parameter]
         tensors |= {f"optimiser.{name}.{key}": value.contiguous() for key, value in moments.items()}
-    header = {"format": str(FORMAT), "step": str(state.step), "wall_seconds": repr(state.wall_seconds)}
+    header = {"format": FORMAT, "step": state.step, "wall_seconds": state.wall_seconds}
     with replacing(run.path("checkpoint.safetensors")) as temporary:
         _save(tensors, temporary, header)
 
@@ -233,13 +233,13 @@ def load_checkpoint(run: Run, state: State) -> None:
             }
     saved = state.optimiser.state_dict()
     state.optimiser.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
-    state.step, state.wall_seconds = int(header["step"]), float(header["wall_seconds"])
+    state.step, state.wall_seconds = header["step"], header["wall_seconds"]
 
 
 def save_model(run: Run, model: VAE) -> None:
     """Save the trained weights with what rebuilds their network."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    header = {"format": str(FORMAT), "image_shape": json.dumps(model.image_shape)}
+    header = {"format": FORMAT, "image_shape": model.image_shape}
     with replacing(run.path("model.safetensors")) as temporary:
         _save(tensors, temporary, header)
 
@@ -253,10 +253,7 @@ def load_model(run: Run) -> VAE:
     """
     path = run.path("model.safetensors")
     tensors, header = _load(path)
-    shape: ImageShape = tuple(json.loads(header.get("image_shape", "[]")))
-    if len(shape) != 3:
-        raise ValueError(f"{path} does not say the shape of its images; repeat the run")
-    model = VAE(run.config.model, shape, run.config.codes, run.config.likelihood)
+    model = VAE(run.config.model, tuple(header["image_shape"]), run.config.codes, run.config.likelihood)
     _restore(model, tensors, path)
     return model.eval()
 
@@ -289,23 +286,24 @@ def load_codes(run: Run) -> Codes:
     return codes
 
 
-def _save(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, str]) -> None:
+def _save(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, Any]) -> None:
+    """Write tensors and a header; one JSON text, so that the same state gives the same bytes."""
     try:
-        save_file(tensors, path, metadata=header)
+        save_file(tensors, path, metadata={"betavae": json.dumps(header)})
     except safetensors.SafetensorError as error:
         raise OSError(f"{path}: {error}") from None
 
 
-def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run is not finished or was never started; see --resume")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("betavae", "{}"))
         tensors = load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); repeat the run with --overwrite") from None
-    if header.get("format") != str(FORMAT):
+    if header.get("format") != FORMAT:
         raise ValueError(f"{path} is of format {header.get('format')}, and this version reads format {FORMAT}")
     return tensors, header
 

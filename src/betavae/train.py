@@ -198,7 +198,7 @@ def train(
     validation_rows: NDArray[np.int64],
     state: State,
 ) -> Iterator[Record]:
-    """Train from a state to `config.steps`, yielding records; between two records the state is whole and may be saved.
+    """Train from a state to `config.steps`, yielding records; at those of training the state is whole and may be saved.
 
     Args:
         config: settings; `config.steps` counts from the very first step, not from the state's.
@@ -209,7 +209,7 @@ def train(
 
     Yields:
         A `train` record every `RECORD_STEPS` steps and at the end; a `validation` record at the start, at
-        `VALIDATION_POINTS` even distances and at the end. A record of training comes before one of validation.
+        `VALIDATION_POINTS` even distances and at the end. Of a step's two records that of training comes last.
 
     Raises:
         RuntimeError: the loss is not finite; the message names the step.
@@ -242,10 +242,11 @@ def train(
         state.step += 1
         seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
         if state.step % RECORD_STEPS == 0 or state.step == config.steps:
-            yield record("train", _means(seen, state.step))
+            terms = _means(seen, state.step)
             seen.clear()
             if len(validation_rows) and (state.step % validation_steps == 0 or state.step == config.steps):
                 yield validation()
+            yield record("train", terms)
 
 
 def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], state: State) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from betavae.metrics.carriers import Carrier, describe_carriers, find_carriers
 from betavae.metrics.dci import DCI, dci, fit_dci
 from betavae.metrics.inputs import active_codes
-from betavae.metrics.mig import mig, mutual_information
+from betavae.metrics.mig import mig
 from betavae.metrics.suite import METRICS, PRESETS, Scores, evaluate
 
 __all__ = [
@@ -19,5 +19,4 @@ __all__ = [
     "find_carriers",
     "fit_dci",
     "mig",
-    "mutual_information",
 ]

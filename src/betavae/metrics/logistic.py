@@ -58,13 +58,16 @@ class Logistic:
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights = flat.reshape(shape)
-            log_share = _log_softmax(table @ weights)
-            slope = np.exp(log_share)
-            slope[rows, index] -= 1.0
-            slope *= row_weight[:, None]
-            gradient = table.T @ slope
+            scores = table @ weights
+            scores -= scores.max(axis=1, keepdims=True)
+            own = scores[rows, index]
+            np.exp(scores, out=scores)
+            total = scores.sum(axis=1)
+            value = row_weight @ (np.log(total) - own) + penalty / 2 * (weights[:-1] ** 2).sum()
+            scores *= (row_weight / total)[:, None]
+            scores[rows, index] -= row_weight
+            gradient = table.T @ scores
             gradient[:-1] += penalty * weights[:-1]
-            value = -(row_weight * log_share[rows, index]).sum() + penalty / 2 * (weights[:-1] ** 2).sum()
             return value / len(table), gradient.ravel() / len(table)
 
         best = minimize(

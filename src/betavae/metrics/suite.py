@@ -11,8 +11,9 @@ import numpy as np
 
 from betavae.metrics.carriers import Carrier, find_carriers
 from betavae.metrics.dci import DCI, dci, fit_dci
-from betavae.metrics.inputs import active_codes, check_tables, draw_rows
-from betavae.metrics.mig import discretise, factor_entropies, mean_gap, mig, mutual_information
+from betavae.metrics.inputs import active_codes, check_tables
+from betavae.metrics.information import Information, measure_information
+from betavae.metrics.mig import mig, mig_of
 
 METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
     "dci": dci,
@@ -104,12 +105,15 @@ class _Draw:
     sizes: tuple[int, int]
 
     @cached_property
-    def information(self) -> np.ndarray:
-        return mutual_information(discretise(self.codes[self._rows]), self.factors[self._rows])
-
-    @cached_property
-    def entropies(self) -> np.ndarray:
-        return factor_entropies(self.factors[self._rows])
+    def information(self) -> Information:
+        return measure_information(
+            self.codes,
+            self.factors,
+            seed=self.seed,
+            num_train=self.sizes[0],
+            with_replacement=self.preset.with_replacement,
+            bias_correction=not self.preset.with_replacement,
+        )
 
     @cached_property
     def dci(self) -> DCI:
@@ -122,11 +126,6 @@ class _Draw:
             num_test=num_test,
             with_replacement=self.preset.with_replacement,
         )
-
-    @cached_property
-    def _rows(self) -> np.ndarray:
-        rng = np.random.default_rng(self.seed)
-        return draw_rows(len(self.codes), self.sizes[:1], rng, with_replacement=self.preset.with_replacement)[0]
 
 
 def _measure_dci(draw: _Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -142,8 +141,8 @@ def _measure_dci(draw: _Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
 
 
 def _measure_mig(draw: _Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    arrays = {"mutual_information": draw.information, "factor_entropy": draw.entropies}
-    return {"mig": mean_gap(draw.information, draw.entropies)}, arrays
+    found = draw.information
+    return mig_of(found), {"mutual_information": found.shared, "factor_entropy": found.factor_entropy}
 
 
 _Measure = Callable[[_Draw], tuple[dict[str, float], dict[str, np.ndarray]]]
@@ -229,7 +228,9 @@ def evaluate(
         shuffled, _ = run(_Draw(codes[order][:, kept], factors, protocol, seed, sizes), "shuffled")
     if progress is not None:
         progress("done", total, total)
-    carriers = find_carriers(_widen(draws[0].information, kept), draws[0].entropies, factor_names, active)
+    carriers = find_carriers(
+        _widen(draws[0].information.shared, kept), draws[0].information.factor_entropy, factor_names, active
+    )
     return Scores(
         scores=scores,
         intervals=_intervals([scores, *(other for other, _ in others)]),

@@ -1,0 +1,418 @@
+"""The explorer: networks as data, the range of each code, and the page itself in a real browser."""
+
+import base64
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from betavae.explorer import WEIGHT_BYTES, Explorer, describe_codes, pack_decoder, pack_encoder, pack_network, strengths
+from betavae.model import VAE
+from betavae.report import Report, render_report
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
+PIXELS = "canvas => canvas.toDataURL()"
+
+
+def vivid(name="burgess", shape=(1, 64, 64), codes=4, likelihood="bernoulli", seed=0) -> VAE:
+    """An untrained model whose pictures differ visibly, with batch statistics that are not neutral."""
+    torch.manual_seed(seed)
+    model = VAE(name, shape, codes, likelihood)
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                layer.weight *= 1.5 if name == "residual" else 2
+            elif isinstance(layer, nn.BatchNorm2d):
+                for values, low in ((layer.running_mean, -0.5), (layer.running_var, 0.5), (layer.weight, 0.5)):
+                    values.uniform_(low, low + 1)
+                layer.bias.uniform_(-0.5, 0.5)
+    return model.eval()
+
+
+def explorer(model: VAE, kl=None, carries=None) -> Explorer:
+    rng, size = np.random.default_rng(0), model.num_codes
+    kl = np.linspace(1, 2, size) if kl is None else np.array(kl, float)
+    mean = rng.normal(size=(500, size)).astype(np.float32)
+    sliders = describe_codes(mean, np.full_like(mean, -2), kl, carries or [[] for _ in range(size)])
+    images = rng.integers(256, size=(12, *model.image_shape)).astype(np.uint8)
+    with torch.inference_mode():
+        seeds = model.encode(torch.from_numpy(images / np.float32(255))).mean.numpy()
+    return Explorer(model, sliders, images, seeds)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Codes and networks as data
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_sliders_are_sorted_and_span_the_aggregate_posterior():
+    rng = np.random.default_rng(0)
+    mean = np.stack([np.zeros(9000), rng.choice([-5.0, 3.0], 9000)], 1).astype(np.float32)
+    log_var = np.full_like(mean, np.log(0.01))
+    wide, narrow = describe_codes(mean, log_var, np.array([0.1, 3.0]), [[], [("posX", 0.5)]])
+    assert (wide.index, wide.kl, wide.carries) == (1, 3.0, (("posX", 0.5),))
+    assert -5.4 <= wide.low <= -5.2  # -5 - 2.33 * 0.1 or a little further, rounded outwards
+    assert 3.2 <= wide.high <= 3.4
+    assert (narrow.low, narrow.high) == (-2, 2)
+    assert max(wide.counts) == max(narrow.counts) == 1
+    assert np.count_nonzero(narrow.counts) <= 8  # +-3 standard deviations of 0.1 in bars of 1/8
+
+
+def test_tables_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"mean \(5, 2\), log_var \(5, 2\), kl \(3,\) and 2 lists .* do not fit"):
+        describe_codes(np.zeros((5, 2)), np.zeros((5, 2)), np.zeros(3), [[], []])
+
+
+def test_strengths_are_shares_of_entropy():
+    scores = {
+        "carriers": [
+            {"factor": "posX", "kind": "spread", "codes": [1, 0], "strength": 0.5},
+            {"factor": "shape", "kind": "carried", "codes": [1], "strength": 0.8},
+            {"factor": "scale", "kind": "not found", "codes": [], "strength": 0.01},
+        ],
+        "arrays": {"mig.mutual_information": [[0.6, 0, 0], [1.0, 0.8, 0]], "mig.factor_entropy": [2.0, 1.0, 1.0]},
+    }
+    assert strengths(scores, 3) == [[("posX", 0.3)], [("shape", 0.8), ("posX", 0.5)], []]
+    assert strengths({}, 2) == [[], []]
+
+
+def test_weights_stand_in_the_order_of_use_and_channel_last():
+    linear, convolution = nn.Linear(8, 1), nn.Conv2d(2, 2, 2, 2)
+    packed = pack_network(nn.Sequential(convolution, nn.Flatten(), linear), (2, 4, 4))
+    weights = np.frombuffer(base64.b64decode(packed["weights"]), np.float16)
+    expected = [
+        convolution.weight.permute(2, 3, 0, 1).flatten(),
+        convolution.bias,
+        linear.weight.reshape(2, 2, 2).permute(1, 2, 0).flatten(),
+        linear.bias,
+    ]
+    np.testing.assert_array_equal(weights, torch.cat(expected).detach().numpy().astype(np.float16))
+    assert [layer["output"] for layer in packed["layers"]] == [[2, 2, 2], [1, 1, 1]]
+
+
+def test_a_convolution_straight_after_a_linear_layer_is_folded_where_that_saves():
+    wide, burgess = vivid("wide", codes=10), vivid("burgess", codes=10)
+    folded = pack_decoder(wide)
+    assert folded["layers"][0]["output"] == [1, 1, 8 * 8 * 128]
+    size = sum(parameter.numel() for parameter in wide.decoder.parameters())
+    assert len(base64.b64decode(folded["weights"])) / 4 < size / 2
+    assert pack_decoder(burgess)["layers"][0]["output"] == [1, 1, 256]
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        (nn.Sigmoid(), "the page cannot run a layer of type Sigmoid; it runs Linear, Conv2d"),
+        (nn.Conv2d(1, 1, 3, dilation=2), "square convolutions without dilation"),
+        (nn.Conv2d(1, 1, 3, padding="same"), "without dilation or named padding"),
+        (nn.Conv2d(1, 1, (3, 1)), "square convolutions"),
+        (nn.Conv2d(2, 2, 3, groups=2), "convolutions of one group"),
+        (nn.BatchNorm2d(1, track_running_stats=False), "running statistics only"),
+    ],
+)
+def test_what_the_page_cannot_run_is_named(layer, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        pack_network(nn.Sequential(layer), (2 if "groups=2" in str(layer) else 1, 8, 8))
+
+
+def test_too_many_weights_are_refused():
+    with pytest.raises(ValueError, match="its 16 million weights would add 32 MB to the page; at most 20 MB"):
+        pack_network(nn.Sequential(nn.Linear(4000, 4000)), (4000, 1, 1))
+    assert WEIGHT_BYTES == 20_000_000
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The page in a browser
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("no Chromium or Chrome on this machine; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=program, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path) -> Callable:
+    """Opens a report of an explorer; nothing may be logged, fail or be asked of the network."""
+
+    @contextmanager
+    def show(shown: Explorer | Report, **options):
+        report = Report(title="a run", explorer=shown) if isinstance(shown, Explorer) else shown
+        file = tmp_path / "page" / "report.html"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(render_report(report), encoding="utf-8")
+        context = browser.new_context(**options)
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: request.url.startswith("http") and complaints.append(request.url))
+        page.goto(file.as_uri())
+        yield page
+        context.close()
+        assert complaints == []
+
+    return show
+
+
+def picture(page) -> str:
+    """The decoded image after the next frames."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page.eval_on_selector("[data-decoded]", PIXELS)
+
+
+def largest_difference(page, function: str, inputs: torch.Tensor, expected: torch.Tensor) -> float:
+    """Between what the page and torch make of the same inputs."""
+    packed = base64.b64encode(expected.numpy().astype("<f4").tobytes()).decode()
+    return page.evaluate(
+        """([name, inputs, packed]) => {
+          const bytes = Uint8Array.from(atob(packed), c => c.charCodeAt(0));
+          const expected = new Float32Array(bytes.buffer);
+          let largest = 0, at = 0;
+          for (const input of inputs) {
+            for (const value of betavae[name](input)) largest = Math.max(largest, Math.abs(value - expected[at++]));
+          }
+          return at === expected.length ? largest : NaN;
+        }""",
+        [function, inputs.flatten(1).tolist(), packed],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "likelihood"),
+    [
+        ("burgess", (1, 64, 64), "bernoulli"),
+        ("locatello", (1, 64, 64), "bernoulli"),
+        ("higgins", (1, 64, 64), "bernoulli"),
+        ("residual", (1, 64, 64), "bernoulli"),
+        ("wide", (3, 64, 64), "gaussian"),
+        ("burgess", (3, 128, 128), "bernoulli"),
+        ("higgins", (3, 12, 20), "bernoulli"),
+    ],
+)
+def test_the_page_computes_as_torch_does(show, name, shape, likelihood):
+    model = vivid(name, shape, 10, likelihood)
+    codes = torch.randn(
+        100 if name == "burgess" and shape[1] == 64 else 20, 10, generator=torch.Generator().manual_seed(1)
+    )
+    images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        pixels, means = model.mean_images(codes).permute(0, 2, 3, 1), model.encode(images).mean
+    with show(explorer(model)) as page:
+        assert largest_difference(page, "decode", codes, pixels) < 2e-3
+        if page.evaluate("Boolean(betavae.encode)"):
+            inputs = images.permute(0, 2, 3, 1)
+            assert largest_difference(page, "encode", inputs, means) < 2e-3 * float(means.abs().max())
+        else:
+            assert name == "higgins"
+
+
+def test_everything_that_can_be_moved_changes_the_picture(show):
+    with show(explorer(vivid())) as page:
+        seen = [picture(page)]
+
+        def changed():
+            now = picture(page)
+            assert now not in seen
+            seen.append(now)
+
+        slider = page.locator("#z3").bounding_box()  # the largest KL is at the top
+        page.mouse.move(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(slider["x"] + 0.9 * slider["width"], slider["y"] + slider["height"] / 2, steps=4)
+        page.mouse.up()
+        changed()
+        page.locator("#z3").press("ArrowLeft")
+        changed()
+        page.locator("#z3").press("Home")
+        changed()
+        assert page.evaluate("betavae.codes[3]") == float(page.locator("#z3").get_attribute("min"))
+        surface = page.locator("[data-surface]").bounding_box()
+        page.mouse.click(surface["x"] + 0.25 * surface["width"], surface["y"] + 0.25 * surface["height"])
+        changed()
+        low, high = (float(page.locator("#z3").get_attribute(end)) for end in ("min", "max"))
+        assert page.evaluate("betavae.codes[3]") == pytest.approx(low + 0.25 * (high - low), abs=0.05)
+        page.locator("[data-surface]").press("Shift+ArrowUp")
+        changed()
+        page.get_by_role("button", name="held-out image 5").click()
+        changed()
+        page.get_by_role("button", name="Sample the prior").click()
+        changed()
+        page.get_by_role("button", name="All zero").click()
+        changed()
+        assert page.evaluate("betavae.codes.every(code => code === 0)")
+        zero = seen[-1]
+        play = page.get_by_role("button", name="Animate z1")
+        play.click()
+        changed()
+        changed()
+        assert play.get_attribute("aria-pressed") == "true"
+        page.keyboard.press("Escape")
+        assert play.get_attribute("aria-pressed") == "false"
+        page.get_by_role("button", name="Reset").click()
+        assert picture(page) == zero
+
+
+def test_copy_and_save(show):
+    with show(explorer(vivid()), permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.get_by_role("button", name="All zero").click()
+        page.locator("#z2").press("End")
+        page.get_by_role("button", name="Copy codes").click()
+        page.get_by_text("Copied 4 codes").wait_for()
+        high = float(page.locator("#z2").get_attribute("max"))
+        assert page.evaluate("navigator.clipboard.readText()") == f"[0.0000, 0.0000, {high:.4f}, 0.0000]"
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save PNG").click()
+        assert saved.value.suggested_filename == "a-run.png"
+        from PIL import Image
+
+        with Image.open(saved.value.path()) as image:
+            assert image.size == (512, 512)
+
+
+def test_what_is_drawn_or_opened_is_encoded(show, tmp_path):
+    from PIL import Image
+
+    model = vivid()
+    with show(explorer(model)) as page:
+        page.get_by_role("button", name="Clear").click()
+        with torch.inference_mode():
+            black = model.encode(torch.zeros(1, 1, 64, 64)).mean[0].tolist()
+        picture(page)
+        assert page.evaluate("Array.from(betavae.codes)") == pytest.approx(black, abs=2e-3)
+        canvas = page.locator("[data-original]").bounding_box()
+        page.mouse.move(canvas["x"] + 20, canvas["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(canvas["x"] + 90, canvas["y"] + 60)
+        page.mouse.up()
+        picture(page)
+        assert page.evaluate("Array.from(betavae.codes)") != pytest.approx(black, abs=2e-2)
+        Image.new("L", (64, 64), 255).save(tmp_path / "white.png")
+        page.locator("[data-file]").set_input_files(tmp_path / "white.png")
+        page.get_by_text("Encoded white.png").wait_for()
+        picture(page)
+        with torch.inference_mode():
+            white = model.encode(torch.ones(1, 1, 64, 64)).mean[0].tolist()
+        assert page.evaluate("Array.from(betavae.codes)") == pytest.approx(white, abs=2e-2)
+        (tmp_path / "words.png").write_text("no picture")
+        page.locator("[data-file]").set_input_files(tmp_path / "words.png")
+        page.get_by_text("words.png is no picture that this browser can read").wait_for()
+
+
+FRAMES = """() => {
+  window.frames_drawn = 0;
+  const put = CanvasRenderingContext2D.prototype.putImageData;
+  CanvasRenderingContext2D.prototype.putImageData = function (...words) {
+    if (this.canvas.matches("[data-decoded]")) window.frames_drawn++;
+    return put.apply(this, words);
+  };
+}"""
+
+
+def test_frames_follow_the_drag(show):
+    with show(explorer(vivid("burgess", codes=10))) as page:
+        page.evaluate(FRAMES)
+        slider = page.locator("#z9").bounding_box()
+        page.mouse.move(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+        page.mouse.down()
+        start = page.evaluate("performance.now()")
+        for step in range(60):
+            page.mouse.move(slider["x"] + slider["width"] * (0.2 + 0.01 * step), slider["y"] + slider["height"] / 2)
+        seconds = (page.evaluate("performance.now()") - start) / 1000
+        page.mouse.up()
+        assert page.evaluate("frames_drawn") / seconds > 8  # see docs/report.md for rates of a machine at rest
+
+
+VARIANTS = {
+    "ten": lambda: explorer(vivid(codes=10), carries=[[("orientation", 0.876), ("posX", 0.1)]] * 10),
+    "sixty-four": lambda: explorer(vivid(codes=64)),
+    "one": lambda: explorer(vivid(codes=1)),
+    "all dead": lambda: explorer(vivid(codes=3), kl=[0.0, 0.01, 0.0]),
+}
+OVERLAPS = """() => {
+  const parts = [...document.querySelectorAll(
+    ".start, .stage, .tools button, .slider label, .track, .slider output, .play, .surface, .axes"
+  )].filter(part => part.checkVisibility());
+  const boxes = parts.map(part => [part, part.getBoundingClientRect()]);
+  const found = [];
+  for (const [a, p] of boxes) for (const [b, q] of boxes) {
+    if (a === b || a.contains(b) || b.contains(a)) continue;
+    const across = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+    const down = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+    if (across > 1 && down > 1) found.push(`${a.className || a.textContent} / ${b.className || b.textContent}`);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_overlaps_or_scrolls_sideways(show, variant):
+    with show(VARIANTS[variant]()) as page:
+        for width, scheme in ((360, "light"), (768, "dark"), (1440, "light")):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(OVERLAPS) == []
+
+
+def test_dead_codes_are_folded_away(show):
+    with show(explorer(vivid(codes=3), kl=[0.001, 2.0, 0.0])) as page:
+        assert page.locator("#z1").is_visible()
+        assert not page.locator("#z0").is_visible()
+        page.get_by_text("2 dead codes, below 0.05 nats").click()
+        assert page.locator("#z0").is_visible()
+    with show(explorer(vivid(codes=3), kl=[0.0, 0.01, 0.0])) as page:
+        assert page.get_by_text("All codes are dead").is_visible()
+        assert page.locator("#z0").is_visible()
+
+
+def test_it_opens_from_a_read_only_folder(show, tmp_path):
+    with show(explorer(vivid())) as page:
+        folder = tmp_path / "page"
+        os.chmod(folder, stat.S_IRUSR | stat.S_IXUSR)
+        page.reload()
+        assert page.locator(".explorer.ready").count() == 1
+        os.chmod(folder, stat.S_IRWXU)
+
+
+def test_a_run_called_script_stays_text(show):
+    name = "</script><script>document.title = 'taken'</script>"
+    shown = explorer(vivid(), carries=[[(name, 0.5)]] * 4)
+    with show(Report(title=name, explorer=shown)) as page:
+        assert page.title() == f"{name} · betavae"
+        assert page.locator("h1").inner_text() == name
+        assert page.locator("label[for=z0]").inner_text().count("<script>") == 1
+
+
+def test_a_model_that_cannot_run_in_the_page_is_said(show):
+    model = vivid()
+    model.decoder.append(nn.Softplus())
+    with show(explorer(model)) as page:
+        assert page.get_by_text(
+            "The model cannot run in the page: the page cannot run a layer of type Softplus"
+        ).count()
+        assert page.get_by_text("The traversals below were computed beforehand.").count()
+        assert not page.locator("[data-explorer]").count()
+
+
+def test_a_page_is_no_larger_than_it_should_be():
+    for name in ("burgess", "locatello", "residual", "wide"):
+        model = vivid(name, codes=10)
+        assert len(pack_decoder(model)["weights"]) + len(pack_encoder(model)["weights"]) < 3_500_000
