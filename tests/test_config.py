@@ -19,7 +19,7 @@ objectives = st.one_of(
     st.builds(Vae),
     st.builds(Beta, weights, steps),
     st.builds(Annealed, weights, weights, st.integers(1, 10**7)),
-    st.builds(TC, weights, steps),
+    st.builds(TC, weights, steps, steps),
 )
 configs = st.builds(
     Config,

@@ -109,6 +109,26 @@ def test_total_correlation_sees_a_copied_code():
     assert total_correlation(copied[0], Posterior(copied[1], copied[2])) > own + 1  # measured: 2.5 nats apart
 
 
+def test_others_widen_the_mixture():
+    """With others total correlation is that of the whole mixture, at the codes of the batch."""
+    z, mean, log_var = posterior_of(16, 3)
+    joint, product = references.weighted_sampling(z.numpy(), mean.numpy(), log_var.numpy())
+    first, rest = Posterior(mean[:4], log_var[:4]), Posterior(mean[4:], log_var[4:])
+    assert float(total_correlation(z[:4], first, rest)) == pytest.approx((joint - product)[:4].mean(), rel=1e-10)
+
+
+def test_memory_keeps_the_last_posteriors(model, batch):
+    settings = TC(beta=6.0, memory_images=8)
+    first = tc(settings, model, batch)
+    assert first.memory["mean"].shape == (6, 3)
+    torch.testing.assert_close(first.loss, tc(TC(beta=6.0), model, batch).loss)
+    second = tc(settings, model, batch._replace(memory=first.memory))
+    assert second.memory["mean"].shape == (8, 3)
+    assert not second.memory["mean"].requires_grad
+    torch.testing.assert_close(second.memory["mean"][6:], first.memory["mean"][:2])
+    assert second.loss != first.loss
+
+
 def test_ramp():
     assert [ramp(step, 10) for step in (0, 5, 10, 20)] == [0, 0.5, 1, 1]
     assert ramp(0, 0) == 1

@@ -16,7 +16,7 @@ PNG = b"\x89PNG not really"
 class Page(HTMLParser):
     """Collects tags and checks that they nest."""
 
-    VOID = frozenset({"meta", "img", "rect", "link", "br"})
+    VOID = frozenset({"meta", "img", "rect", "circle", "link", "br"})
 
     def __init__(self, text: str):
         super().__init__()

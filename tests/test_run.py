@@ -33,7 +33,9 @@ from betavae.run import (
 )
 from betavae.train import Record, new_state, train
 
-CONFIG = Config(objective=TC(), steps=100, batch_size=4, precision="fp32", device="cpu", model="residual", codes=3)
+CONFIG = Config(
+    objective=TC(memory_images=50), steps=100, batch_size=4, precision="fp32", device="cpu", model="residual", codes=3
+)
 
 
 @pytest.fixture

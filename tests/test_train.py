@@ -30,6 +30,7 @@ OBJECTIVES = {
     "beta": Beta(4.0, 50),
     "annealed": Annealed(100.0, 10.0, 100),
     "tc": TC(6.0, 50),
+    "tc-memory": TC(6.0, 50, memory_images=64),
 }
 
 

@@ -141,7 +141,7 @@ def _summary(values: Sequence[float | None]) -> dict[str, Any]:
         "mean": f"{np.mean(known):.3f}" if known else "undefined",
         "interval": f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
         "dots": [round(100 * value, 1) for value in known if 0 <= value <= 1],
-        "values": ", ".join(f"{value:.3f}" for value in known),
+        "every": ", ".join(f"{value:.3f}" for value in known),
     }
 
 
@@ -168,7 +168,7 @@ def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colo
 
 
 def _colours(count: int) -> list[Any]:
-    return [colormaps["viridis"](0.9 * i / max(count - 1, 1)) for i in range(count)]
+    return [colormaps["viridis"](0.8 * i / max(count - 1, 1)) for i in range(count)]
 
 
 def _strip(traversal: Traversal) -> str:

@@ -66,10 +66,13 @@ class TC:
     """Weight of the total correlation of the codes; 1 is the VAE."""
     warmup_steps: int = 0
     """Steps over which the weight of the whole rate rises linearly from 0 to 1 (and of TC from 0 to β); 0 for none."""
+    memory_images: int = 0
+    """Posteriors of past images that help to estimate total correlation; 0 is the paper, the batch alone."""
 
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("warmup_steps", self.warmup_steps, 0)
+        _at_least("memory_images", self.memory_images, 0)
 
 
 ObjectiveSettings = Vae | Beta | Annealed | TC
@@ -175,7 +178,7 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config
 
     Example:
         >>> from_dict({"steps": 10, "objective": {"name": "tc", "beta": 8}}).objective
-        TC(beta=8.0, warmup_steps=0)
+        TC(beta=8.0, warmup_steps=0, memory_images=0)
     """
     values = dict(values)
     if "objective" in values:

@@ -272,8 +272,10 @@ def export_npz(
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or ask for it to be overwritten.")
-    compression = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 6}
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", **compression) as archive:
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
+    ):
         _write_images(archive, data, progress)
         for name, table in _tables(data).items():
             with archive.open(f"{name}.npy", "w") as stream:

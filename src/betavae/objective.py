@@ -5,11 +5,13 @@ in nats; β multiplies the summed KL.
 
 An objective is a function `(settings, model, batch) -> Loss`. It encodes and decodes, and draws nothing at random by
 itself: the noise and the step are in the batch. So an objective may change the posterior before sampling (pairs of
-images are the two halves of a batch), use half a batch for a second purpose, or weigh its terms by the step.
+images are the two halves of a batch), use half a batch for a second purpose, weigh its terms by the step, or hand
+something to the next step, as a controller does.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +32,8 @@ class Batch(NamedTuple):
     """Standard normal, for sampling the posterior."""
     step: int
     """Updates done before this one: 0 for the first."""
+    memory: Mapping[str, Tensor] = MappingProxyType({})
+    """What the objective returned as `Loss.memory` at the step before; empty at the first."""
 
 
 class Loss(NamedTuple):
@@ -39,6 +43,8 @@ class Loss(NamedTuple):
     """To be minimised over the model's parameters."""
     terms: dict[str, Float[Tensor, ""] | float]
     """What the curves show: at least `reconstruction` and `rate`, in nats."""
+    memory: Mapping[str, Tensor] = MappingProxyType({})
+    """What the next step is to be given, detached; it is part of a checkpoint."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -117,14 +123,17 @@ def gaussian_log_density(
     return -0.5 * ((codes - mean) ** 2 * torch.exp(-log_var) + log_var + math.log(2 * math.pi))
 
 
-def total_correlation(codes: Float[Tensor, "batch codes"], posterior: Posterior) -> Float[Tensor, ""]:
+def total_correlation(
+    codes: Float[Tensor, "batch codes"], mixture: Posterior, others: Posterior | None = None
+) -> Float[Tensor, ""]:
     """Total correlation of the codes, KL(q(z) || Π q(z_d)), by minibatch-weighted sampling, in nats.
 
-    Mean over i of  log Σ_j Π_d q(z_id | x_j)  -  Σ_d log Σ_j q(z_id | x_j)  +  (D - 1) log B.
+    Mean over i of  log Σ_j Π_d q(z_id | x_j)  -  Σ_d log Σ_j q(z_id | x_j)  +  (D - 1) log M,  j over M images.
 
-    The constant is that of a batch of B taken for the whole data set. The paper's has N · B in place of B, which adds
+    The constant is that of M images taken for the whole data set. The paper's has N · M in place of M, which adds
     (D - 1) log N: it changes no gradient, but no value could be read (41.7 nats for five independent codes, against
-    about 2 here). An estimate from a batch is biased: compare it between runs of one batch size only.
+    about 2 here). The estimate is biased: compare it between runs of one M only. It sees no dependence between codes
+    that carry more than log M nats together, for then hardly two of M images are neighbours; more images help.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation S3 of the
@@ -132,20 +141,23 @@ def total_correlation(codes: Float[Tensor, "batch codes"], posterior: Posterior)
 
     Args:
         codes: one sample of each image's posterior.
-        posterior: of the same images.
+        mixture: posteriors of the same images.
+        others: posteriors of further images.
 
     Returns:
         Nats; an estimate below 0 is possible.
 
     Example:
-        >>> codes, posterior = torch.zeros(4, 1), Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
-        >>> total_correlation(codes, posterior)
+        >>> codes, mixture = torch.zeros(4, 1), Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
+        >>> total_correlation(codes, mixture)
         tensor(0.)
     """
-    log_q = gaussian_log_density(codes[:, None], posterior.mean[None], posterior.log_var[None])  # [i, j, d]
+    if others is not None:
+        mixture = Posterior(*(torch.cat(pair) for pair in zip(mixture, others, strict=True)))
+    log_q = gaussian_log_density(codes[:, None], mixture.mean[None], mixture.log_var[None])  # [i, j, d]
     joint = log_q.sum(2).logsumexp(1)
     product = log_q.logsumexp(1).sum(1)
-    return (joint - product).mean() + (codes.shape[1] - 1) * math.log(len(codes))
+    return (joint - product).mean() + (codes.shape[1] - 1) * math.log(len(mixture.mean))
 
 
 def ramp(step: int, steps: int) -> float:
@@ -223,17 +235,31 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     """Reconstruction + w · (rate + (β - 1) · total correlation), w rising linearly to 1 over the first `warmup_steps`.
 
     The paper splits the rate into mutual information + total correlation + dimension-wise KL and weighs the second with
-    β; with the other two weights at 1 that is this sum.
+    β; with the other two weights at 1 that is this sum. With `memory_images` total correlation is estimated among the
+    batch and that many images seen last, as their posteriors were when they were seen (not in the paper): a small batch
+    then sees dependence that only a large one could.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation 4.
         https://arxiv.org/abs/1802.04942
     """
     seen = evidence(model, batch)
-    correlation = total_correlation(seen.codes, seen.posterior)
+    past = Posterior(batch.memory["mean"], batch.memory["log_var"]) if batch.memory else None
+    correlation = total_correlation(seen.codes, seen.posterior, past)
     weight = ramp(batch.step, settings.warmup_steps)
     loss = seen.reconstruction + weight * (seen.rate + (settings.beta - 1) * correlation)
-    return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation})
+    terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation}
+    return Loss(loss, {**terms}, _remembered(seen.posterior, past, settings.memory_images))
+
+
+def _remembered(posterior: Posterior, past: Posterior | None, count: int) -> dict[str, Tensor]:
+    """The last `count` posteriors, newest first."""
+    if not count:
+        return {}
+    own = {"mean": posterior.mean.detach(), "log_var": posterior.log_var.detach()}
+    if past is not None:
+        own = {"mean": torch.cat([own["mean"], past.mean]), "log_var": torch.cat([own["log_var"], past.log_var])}
+    return {name: values[:count] for name, values in own.items()}
 
 
 Objective = Callable[[Any, VAE, Batch], Loss]

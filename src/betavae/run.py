@@ -207,6 +207,7 @@ def save_checkpoint(run: Run, state: State) -> None:
     for name, parameter in state.model.named_parameters():
         moments = state.optimiser.state[parameter]
         tensors |= {f"optimiser.{name}.{key}": value.contiguous() for key, value in moments.items()}
+    tensors |= {f"memory.{name}": value.contiguous() for name, value in state.memory.items()}
     header = {"format": FORMAT, "step": state.step, "wall_seconds": state.wall_seconds}
     with replacing(run.path("checkpoint.safetensors")) as temporary:
         _save(tensors, temporary, header)
@@ -233,6 +234,9 @@ def load_checkpoint(run: Run, state: State) -> None:
             }
     saved = state.optimiser.state_dict()
     state.optimiser.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
+    device = next(state.model.parameters()).device
+    memory = {name: value.to(device) for name, value in tensors.items() if name.startswith("memory.")}
+    state.memory = {name.removeprefix("memory."): value for name, value in memory.items()}
     state.step, state.wall_seconds = header["step"], header["wall_seconds"]
 
 

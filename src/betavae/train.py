@@ -6,9 +6,9 @@ state, the loop yields what it would have yielded, to the bit.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class State:
     optimiser: torch.optim.Adam
     step: int = 0
     wall_seconds: float = 0.0
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the objective hands from step to step."""
 
 
 @dataclass(frozen=True)
@@ -234,12 +236,14 @@ def train(
         for group in state.optimiser.param_groups:
             group["lr"] = learning_rate(config, state.step)
         noise = _noise(config, "noise", state.step, (config.batch_size, config.codes), device)
+        batch = Batch(images(order(state.step)), noise, state.step, state.memory)
         with arithmetic(config, device):
-            loss = objective(config.objective, state.model, Batch(images(order(state.step)), noise, state.step))
+            loss = objective(config.objective, state.model, batch)
         state.optimiser.zero_grad()
         loss.loss.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
         state.step += 1
+        state.memory = loss.memory
         seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
         if state.step % RECORD_STEPS == 0 or state.step == config.steps:
             terms = _means(seen, state.step)
@@ -261,8 +265,9 @@ def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], st
             if len(batch) < config.batch_size and start:
                 break  # a smaller last batch would weigh more, and within-batch estimates depend on the size
             noise = _noise(config, "validation", start, (len(batch), config.codes), device)
+            given = Batch(images(batch), noise, state.step, state.memory)
             with arithmetic(config, device):
-                seen.append(objective(config.objective, state.model, Batch(images(batch), noise, state.step)))
+                seen.append(objective(config.objective, state.model, given))
     state.model.train()
     return _means(seen, state.step)
 

@@ -20,9 +20,9 @@ def beta_vae(
     """Accuracy of a linear classifier that tells which factor was held, from differences between codes.
 
     One point: draw a factor k; draw ``batch_size`` pairs of rows that agree in it; the features are the mean of
-    |z - z'| over the pairs, the label is k. The classifier is a multinomial logistic regression with an L2 penalty of 1,
-    as in disentanglement_lib under current versions of scikit-learn (the paper trained one by Adagrad). Features are not
-    scaled, so the penalty weighs more on codes with a small spread.
+    |z - z'| over the pairs, the label is k. The classifier is a multinomial logistic regression with an L2 penalty of
+    1, as in disentanglement_lib under current versions of scikit-learn (the paper trained one by Adagrad). Features are
+    not scaled, so the penalty weighs more on codes with a small spread.
 
     Source:
         beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),

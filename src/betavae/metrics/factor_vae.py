@@ -125,8 +125,8 @@ def z_max_variance(
 ) -> dict[str, float]:
     """The reverse of the FactorVAE score: vary one factor alone and vote by the code that varies most.
 
-    One point: draw a factor k and a row; draw rows that agree with it in all other factors; the feature is the code with
-    the largest variance, relative to its variance over all rows. Rescaled so that chance is 0.
+    One point: draw a factor k and a row; draw rows that agree with it in all other factors; the feature is the code
+    with the largest variance, relative to its variance over all rows. Rescaled so that chance is 0.
 
     Source:
         Relevance Factor VAE: Learning and Identifying Disentangled Factors (Kim, Wang, Sahu & Pavlovic, 2019).
@@ -141,8 +141,8 @@ def z_max_variance(
         batch_size: rows of one point, drawn with replacement.
 
     Returns:
-        ``z_max_variance``: (accuracy - 1/K) / (1 - 1/K) with K factors that vary; 1 at best, about 0 by chance; 0 with no
-        active code; ``nan`` with a warning when fewer than two factors vary.
+        ``z_max_variance``: (accuracy - 1/K) / (1 - 1/K) with K factors that vary; 1 at best, about 0 by chance; 0 with
+        no active code; ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
         TypeError: A table holds no numbers.

@@ -127,7 +127,6 @@ def fit_svm(code: np.ndarray, labels: np.ndarray, num_classes: int, cost: float)
     member = labels[order][:, None] == np.arange(num_classes)
     counts = member.sum(axis=0)
     weight = np.where(member, len(z) / (num_classes * np.maximum(counts, 1)), 1.0) * cost
-    sign = np.where(member, 1.0, -1.0)
     moments = np.stack([weight, weight * z[:, None], weight * z[:, None] ** 2])
     running = np.zeros((2, 3, len(z) + 1, num_classes))
     for side, mask in enumerate((member, ~member)):

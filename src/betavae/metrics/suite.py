@@ -11,8 +11,8 @@ import numpy as np
 
 from betavae.metrics.carriers import Carrier, find_carriers
 from betavae.metrics.dci import DCI, dci, fit_dci
-from betavae.metrics.inputs import active_codes, check_tables
 from betavae.metrics.information import Information, measure_information
+from betavae.metrics.inputs import active_codes, check_tables
 from betavae.metrics.mig import mig, mig_of
 
 METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
