@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from betavae import config as configuration
 from betavae.config import Config
@@ -209,8 +209,7 @@ def save_checkpoint(run: Run, state: State) -> None:
         tensors |= {f"optimiser.{name}.{key}": value.contiguous() for key, value in moments.items()}
     tensors |= {f"memory.{name}": value.contiguous() for name, value in state.memory.items()}
     header = {"format": FORMAT, "step": state.step, "wall_seconds": state.wall_seconds}
-    with replacing(run.path("checkpoint.safetensors")) as temporary:
-        _save(tensors, temporary, header)
+    _save(tensors, run.path("checkpoint.safetensors"), header)
 
 
 def load_checkpoint(run: Run, state: State) -> None:
@@ -244,8 +243,7 @@ def save_model(run: Run, model: VAE) -> None:
     """Save the trained weights with what rebuilds their network."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     header = {"format": FORMAT, "image_shape": model.image_shape}
-    with replacing(run.path("model.safetensors")) as temporary:
-        _save(tensors, temporary, header)
+    _save(tensors, run.path("model.safetensors"), header)
 
 
 def load_model(run: Run) -> VAE:
@@ -292,10 +290,7 @@ def load_codes(run: Run) -> Codes:
 
 def _save(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, Any]) -> None:
     """Write tensors and a header; one JSON text, so that the same state gives the same bytes."""
-    try:
-        save_file(tensors, path, metadata={"betavae": json.dumps(header)})
-    except safetensors.SafetensorError as error:
-        raise OSError(f"{path}: {error}") from None
+    write_atomically(path, safetensors.torch.save(tensors, {"betavae": json.dumps(header)}))
 
 
 def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
