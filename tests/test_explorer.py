@@ -160,6 +160,7 @@ def show(browser, tmp_path) -> Callable:
         file.write_text(render_report(report), encoding="utf-8")
         context = browser.new_context(**options)
         page = context.new_page()
+        page.set_default_timeout(180_000)  # a busy machine is no failure
         complaints: list[str] = []
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))

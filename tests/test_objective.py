@@ -126,7 +126,8 @@ def test_memory_keeps_the_last_posteriors(model, batch):
     assert second.memory["mean"].shape == (8, 3)
     assert not second.memory["mean"].requires_grad
     torch.testing.assert_close(second.memory["mean"][6:], first.memory["mean"][:2])
-    assert second.loss != first.loss
+    far = {"mean": first.memory["mean"] + 5, "log_var": first.memory["log_var"]}
+    assert tc(settings, model, batch._replace(memory=far)).loss != second.loss
 
 
 def test_ramp():

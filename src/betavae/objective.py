@@ -236,8 +236,8 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
 
     The paper splits the rate into mutual information + total correlation + dimension-wise KL and weighs the second with
     β; with the other two weights at 1 that is this sum. With `memory_images` total correlation is estimated among the
-    batch and that many images seen last, as their posteriors were when they were seen (not in the paper): a small batch
-    then sees dependence that only a large one could.
+    batch and that many images seen last, with the posteriors that they had then (not in the paper): a small batch then
+    sees dependence that only a large one could.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation 4.

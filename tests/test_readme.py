@@ -1,0 +1,46 @@
+"""The README's commands are commands, its Python runs as far as names go, and it stays short."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import betavae
+from betavae import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = re.findall(r"^betavae (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
+BLOCKS = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_are_understood(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(line)
+    if "--from" in words and not Path(words[words.index("--from") + 1]).exists():
+        words[words.index("--from") + 1] = "recipes/demo.toml"  # a run that the reader has and the repository has not
+    assert cli._parse(words) is not None
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_names_exist(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module == "betavae":
+            for name in node.names:
+                assert getattr(betavae, name.name) is not None
+
+
+def test_it_is_short_and_its_files_exist():
+    assert len(README.splitlines()) < 150
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_public_names_exist_and_are_documented():
+    for name in betavae.__all__:
+        assert getattr(betavae, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = betavae.nonsense
