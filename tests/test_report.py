@@ -5,8 +5,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from betavae import run as folders
+from betavae.config import Config
+from betavae.experiment import compare_runs, report_run
+from betavae.model import VAE
 from betavae.report import PAGE_BYTES, Report, _hash, render_report, write_report
 
 EVIL = "<script>alert('x')</script>"
@@ -16,7 +22,7 @@ PNG = b"\x89PNG not really"
 class Page(HTMLParser):
     """Collects tags and checks that they nest."""
 
-    VOID = frozenset({"meta", "img", "rect", "circle", "link", "br"})
+    VOID = frozenset({"meta", "img", "rect", "circle", "path", "input", "link", "br"})
 
     def __init__(self, text: str):
         super().__init__()
@@ -39,7 +45,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attributes)))
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -186,3 +192,49 @@ def test_report_is_written_whole_and_in_utf8(full, tmp_path):
 def test_a_figure_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         render_report(Report(title="run", figures=[Path("gone.png")]))
+
+
+def written(folder: Path, data, *, model=True, codes=True, nan=False, **settings):
+    """A run folder as it stands before anything was scored or drawn."""
+    config = Config(data="small.npz", codes=3, train_images=600, validation_images=100, device="cpu", **settings)
+    run = folders.create_run(folder, config)
+    network = VAE("burgess", data.image_shape, 3)
+    if nan:
+        torch.nn.init.constant_(network.decoder[0].bias, float("nan"))
+    if model:
+        folders.save_model(run, network)
+    if codes:
+        mean = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+        folders.save_codes(run, folders.Codes(np.arange(50), mean, np.full_like(mean, -1)))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"model": False, "codes": False}, "No explorer: .*model.safetensors is missing"),
+        ({"codes": False}, "No explorer: .*codes.npz is missing"),
+        ({"nan": True}, "No explorer: .*decoder.0.bias holds values that are not finite"),
+    ],
+)
+def test_half_written_runs_are_reported_with_what_is_missing(small, tmp_path, parts, sentence):
+    page = Page(report_run(written(tmp_path / "run", small, **parts), small).read_text(encoding="utf-8"))
+    assert re.search(sentence, page.text)
+    assert "not trained to the end" in page.text
+    assert not page.all("canvas")
+
+
+def test_a_run_without_scores_has_its_explorer(small, tmp_path):
+    text = report_run(written(tmp_path / "run", small), small).read_text(encoding="utf-8")
+    page = Page(text)
+    assert len([button for button in page.all("button") if "data-start" in button]) == 2 + 16
+    assert [float(slider["min"]) <= -2 for slider in page.all("input") if slider["type"] == "range"] == [True] * 3
+    assert f"script-src '{_hash(text.split('<script>')[1].split('</script>')[0])}'" in text
+
+
+def test_runs_of_one_data_set_are_compared_and_others_refused(small, tmp_path):
+    runs = [written(tmp_path / f"s{seed}", small, seed=seed) for seed in range(2)]
+    assert "s0, s1" in Page(compare_runs(runs, small, tmp_path / "c.html").read_text(encoding="utf-8")).text
+    other = folders.create_run(tmp_path / "other", Config(data="other.npz"))
+    with pytest.raises(ValueError, match=r"different data \(other.npz, small.npz\); .* give runs of one"):
+        compare_runs([*runs, other], small, tmp_path / "d.html")

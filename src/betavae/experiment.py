@@ -45,6 +45,8 @@ from betavae.train import (
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
+SCORES = ("dci", "mig")
+"""Metrics of a run, by the protocol of disentanglement_lib."""
 SEED_IMAGES = 20
 """Held-out images to reconstruct; the first few of them are traversed."""
 COMPARED_IMAGES = 11
@@ -186,6 +188,7 @@ def score_run(run: Run, data: FactorData) -> dict[str, Any]:
         values = metrics.evaluate(
             codes.mean,
             data.factors[codes.rows],
+            names=SCORES,
             preset="dlib",
             seed=run.config.seed,
             kl=codes.kl,

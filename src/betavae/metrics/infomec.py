@@ -23,13 +23,13 @@ def infomec(
 
     - InfoM, modularity: (mean over codes of max_k n / sum_k n - 1/S) / (1 - 1/S)
     - InfoC, compactness: (mean over factors of max_d n / sum_d n - 1/A) / (1 - 1/A)
-    - InfoE, explicitness: mean over factors of 1 - CE / CE_0, the cross-entropy of an unpenalised logistic regression on
-      all codes (classes balanced) over that of one that sees no code
+    - InfoE, explicitness: mean over factors of 1 - CE / CE_0, the cross-entropy of an unpenalised logistic regression
+      on all codes (classes balanced) over that of one that sees no code
 
     Information is estimated from distances to the 10th neighbour. Two rules are in use to drop dead codes: those whose
-    range is below 1/20 of the largest one (``infom``, ``infoc``; the authors' later code) or below 1/8 (``infom_prune8``,
-    ``infoc_prune8``; their earlier code). The authors score InfoE on the very rows of the fit; that is ``infoe_train``,
-    while ``infoe`` uses held-out rows.
+    range is below 1/20 of the largest one (``infom``, ``infoc``; the authors' later code) or below 1/8
+    (``infom_prune8``, ``infoc_prune8``; their earlier code). The authors score InfoE on the very rows of the fit; that
+    is ``infoe_train``, while ``infoe`` uses held-out rows.
 
     Source:
         Disentanglement via Latent Quantization (Hsu, Dorrell, Whittington, Wu & Finn, 2023), section 4.
@@ -48,8 +48,8 @@ def infomec(
 
     Returns:
         ``infom``, ``infoc``, ``infoe``, ``infoe_train``, ``infom_prune8``, ``infoc_prune8``; 1 at best, 0 by chance;
-        ``nan`` with one warning where fewer than two factors vary or fewer than two codes are kept. ``infoe`` falls below
-        0 where the classifier is worse on new rows than knowing nothing.
+        ``nan`` with one warning where fewer than two factors vary or fewer than two codes are kept. ``infoe`` falls
+        below 0 where the classifier is worse on new rows than knowing nothing.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -113,9 +113,9 @@ def _explained(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_lab
 def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neighbours: int = 10) -> float:
     """Mutual information of a continuous code and a discrete factor from nearest neighbours, in nats.
 
-    For row i, r is the distance to its k-th neighbour among the N_y rows of the same label (k at most N_y - 1), and m the
-    number of rows of any label closer than r, i included. I = psi(N) + mean psi(k) - mean psi(N_y) - mean psi(m); rows
-    whose label is unique are left out.
+    For row i, r is the distance to its k-th neighbour among the N_y rows of the same label (k at most N_y - 1), and m
+    the number of rows of any label closer than r, i included. I = psi(N) + mean psi(k) - mean psi(N_y) - mean psi(m);
+    rows whose label is unique are left out.
 
     Source:
         Mutual Information between Discrete and Continuous Data Sets (Ross, 2014), equation 2.
@@ -150,14 +150,17 @@ def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neig
         n = len(rows)
         # The k nearest lie in a window of k + 1 neighbours in order that contains the row.
         windows = [
-            np.maximum(ordered[k : k + n] - ordered[k - j : k - j + n], ordered[2 * k - j : 2 * k - j + n] - ordered[k : k + n])
+            np.maximum(
+                ordered[k : k + n] - ordered[k - j : k - j + n], ordered[2 * k - j : 2 * k - j + n] - ordered[k : k + n]
+            )
             for j in range(k + 1)
         ]
         radius[rows], used[rows], sizes[rows] = np.min(windows, axis=0), k, n
     kept = used > 0
     if not kept.any():
         return 0.0
-    z, r = code[kept], np.nextafter(radius[kept], 0)
+    z = code[kept]
+    r = np.maximum(radius[kept] - 1e-12 * np.ptp(z), 0)  # so that the k-th neighbour itself is not counted
     everything = np.sort(z)
     closer = np.searchsorted(everything, z + r, side="right") - np.searchsorted(everything, z - r, side="left")
     nats = digamma(len(z)) + np.mean(digamma(used[kept]) - digamma(sizes[kept]) - digamma(np.maximum(closer, 1)))

@@ -20,8 +20,8 @@ def irs(
 ) -> dict[str, float]:
     """Interventional robustness score.
 
-    Hold factor i at value v and let all else vary: e is the mean of code d there, and D the 0.99 quantile of
-    |z_d - e|. With R the same quantile of |z_d - mean z_d| over all rows, IRS[d, i] = 1 - mean over v of D / R. A code's
+    Hold factor i at value v and let all else vary: e is the mean of code d there, and D the 0.99 quantile of |z_d -
+    e|. With R the same quantile of |z_d - mean z_d| over all rows, IRS[d, i] = 1 - mean over v of D / R. A code's
     score is its best over factors; the total weights codes by R.
 
     disentanglement_lib takes the maximum for R, so that codes of pure noise score about 0.37, and bins factors of more
@@ -62,7 +62,9 @@ def irs(
     if not z.shape[1]:
         warn_undefined("IRS", "no code varies")
         return {"irs": float("nan")}
-    reach = np.quantile(np.abs(z - z.mean(axis=0)), quantile if reference_quantile is None else reference_quantile, axis=0)
+    reach = np.quantile(
+        np.abs(z - z.mean(axis=0)), quantile if reference_quantile is None else reference_quantile, axis=0
+    )
     scores = np.stack([1 - _mean_deviation(z, column, quantile) / np.maximum(reach, 1e-300) for column in y.T], axis=1)
     return {"irs": float(np.average(scores.max(axis=1), weights=reach))}
 
@@ -72,4 +74,4 @@ def _mean_deviation(codes: np.ndarray, factor: np.ndarray, quantile: float) -> n
     for value in np.unique(factor):
         held = codes[factor == value]
         deviations.append(np.quantile(np.abs(held - held.mean(axis=0)), quantile, axis=0))
-    return np.mean(deviations, axis=0)
+    return np.asarray(np.mean(deviations, axis=0))

@@ -74,8 +74,8 @@ def explicitness(
 ) -> dict[str, float]:
     """How well does a linear classifier on all codes rank each value of each factor above the others?
 
-    For each factor a multinomial logistic regression (L2 penalty 1, standardised codes) and the area under the ROC curve
-    of each value against the rest, on held-out rows; mean over the values that occur there, then over factors.
+    For each factor a multinomial logistic regression (L2 penalty 1, standardised codes) and the area under the ROC
+    curve of each value against the rest, on held-out rows; mean over the values that occur there, then over factors.
 
     Source:
         Learning Deep Disentangled Embeddings With the F-Statistic Loss (Ridgeway & Mozer, 2018), section 4.
@@ -90,8 +90,8 @@ def explicitness(
         with_replacement: draw rows with replacement, as disentanglement_lib does.
 
     Returns:
-        ``explicitness`` and ``explicitness_train``, 0.5 by chance and 1 at best; ``nan`` with a warning when no factor
-        varies.
+        ``explicitness`` and, on the training rows, ``train``; 0.5 by chance and 1 at best; ``nan`` with a warning when no
+        factor varies.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -108,7 +108,7 @@ def explicitness(
     varying = np.flatnonzero((factors[train] != factors[train[0]]).any(axis=0))
     if not len(varying):
         warn_undefined("explicitness", "no factor varies")
-        return {"explicitness": float("nan"), "explicitness_train": float("nan")}
+        return {"explicitness": float("nan"), "train": float("nan")}
     mean, std = codes[train].mean(axis=0, dtype=np.float64), codes[train].std(axis=0, dtype=np.float64)
     train_codes, test_codes = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
     areas = []
@@ -121,7 +121,7 @@ def explicitness(
             ]
         )
     held_out, fitted = np.mean(areas, axis=0)
-    return {"explicitness": float(held_out), "explicitness_train": float(fitted)}
+    return {"explicitness": float(held_out), "train": float(fitted)}
 
 
 def roc_areas(scores: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """
     z, y = (table - table.mean(axis=0) for table in (codes, factors))
     product = (z**2).sum(axis=0)[:, None] * (y**2).sum(axis=0)
-    return np.divide((z.T @ y) ** 2, product, out=np.zeros_like(product), where=product > 1e-24)
+    return np.asarray(np.divide((z.T @ y) ** 2, product, out=np.zeros_like(product), where=product > 1e-24))
 
 
 def _mean_gap(scores: np.ndarray) -> float:
@@ -149,7 +149,7 @@ def fit_svm(code: np.ndarray, labels: np.ndarray, num_classes: int, cost: float)
         value = (w**2 + b**2) / 2
         for y, (m0, m1, m2) in zip((1.0, -1.0), active_moments(w, b), strict=True):
             value = value + m0 * (1 - y * b) ** 2 - 2 * m1 * y * w * (1 - y * b) + m2 * w**2
-        return value
+        return np.asarray(value)
 
     w, b = np.zeros(num_classes), np.zeros(num_classes)
     for _ in range(_MAX_STEPS):

@@ -18,10 +18,10 @@ def unsupervised(
 ) -> dict[str, float]:
     """Dependence between codes, from their covariance C and from pairs of binned codes.
 
-    - ``gaussian_total_correlation`` = (sum of log C_dd - log det C) / 2, in nats: the total correlation of a Gaussian with
-      this covariance
-    - ``gaussian_wasserstein_correlation`` = 2 tr C - 2 tr (diag(C)^1/2 C diag(C)^1/2)^1/2: squared distance between that
-      Gaussian and the one without correlations; ``..._normalised`` divides by tr C
+    - ``gaussian_total_correlation`` = (sum of log C_dd - log det C) / 2, in nats: the total correlation of a Gaussian
+      with this covariance
+    - ``gaussian_wasserstein_correlation`` = 2 tr C - 2 tr (diag(C)^1/2 C diag(C)^1/2)^1/2: squared distance between
+      that Gaussian and the one without correlations; ``..._normalised`` divides by tr C
     - ``mutual_information``: mean over pairs of different codes, in nats, 20 bins, plug-in estimate
     - ``active_codes``: how many codes are in use (see `betavae.metrics.inputs.active_codes`)
 
@@ -41,7 +41,8 @@ def unsupervised(
         with_replacement: draw rows with replacement, as disentanglement_lib does.
 
     Returns:
-        The scores above, 0 or more; smaller is more independent. ``nan`` with one warning when fewer than two codes vary.
+        The scores above, 0 or more; smaller is more independent. ``nan`` with one warning when fewer than two codes
+        vary.
 
     Raises:
         TypeError: A table holds no numbers.
