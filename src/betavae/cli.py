@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Demo:
-    """Train, score and draw a β-VAE on dSprites in about five minutes on two cores; then open the report it names."""
+    """Train, score and draw a β-TCVAE on dSprites in minutes, on a CPU; then open the report it names."""
 
     out: Path = Path("runs/demo")
     """Run folder."""
