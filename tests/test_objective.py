@@ -95,6 +95,17 @@ def test_rate_splits_into_information_correlation_and_dimensions():
     assert float(total) == pytest.approx(float((conditional - prior).mean()), rel=1e-10)
 
 
+def test_total_correlations_gradient_is_that_of_finite_differences():
+    z, mean, log_var = (tensor.requires_grad_() for tensor in posterior_of(6, 3))
+    given = (z[:4].detach().requires_grad_(), mean, log_var)
+    assert torch.autograd.gradcheck(lambda z, mean, log_var: total_correlation(z, Posterior(mean, log_var)), given)
+
+
+def test_total_correlation_of_far_codes_is_finite():
+    z, mean, log_var = torch.zeros(2, 2), torch.tensor([[0.0, 0.0], [900.0, 900.0]]), torch.full((2, 2), -8.0)
+    assert float(total_correlation(z, Posterior(mean, log_var))) == pytest.approx(math.log(2), rel=1e-6)
+
+
 def test_total_correlation_of_one_code_is_zero():
     z, mean, log_var = posterior_of(16, 1)
     assert float(total_correlation(z, Posterior(mean, log_var))) == pytest.approx(0, abs=1e-12)

@@ -124,10 +124,7 @@ class _Upsample(torch.autograd.Function):
         _, weight_gradient, _ = torch.ops.aten.convolution_backward(
             features, gradient, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]
         )
-        bias_gradient = gradient.sum((0, 2, 3), dtype=torch.promote_types(gradient.dtype, torch.float32)).to(
-            weight.dtype
-        )
-        return F.conv2d(gradient, weight, stride=2, padding=1), weight_gradient, bias_gradient
+        return F.conv2d(gradient, weight, stride=2, padding=1), weight_gradient, gradient.sum((0, 2, 3))
 
 
 class ResidualBlock(nn.Module):
