@@ -1,6 +1,10 @@
 """Shared by all tests: shapes and types of annotated functions are checked, and one small data set."""
 
+import os
+
 from jaxtyping import install_import_hook
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of the tests' processes and their children: batches here are too small to share
 
 with install_import_hook(["betavae.model", "betavae.objective"], "beartype.beartype"):
     import betavae.objective  # noqa: F401

@@ -36,6 +36,12 @@ def finished(small, tmp_path_factory):
     return experiment(CONFIG, tmp_path_factory.mktemp("runs") / "<b>run", data=small)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures take longer than all the rest of a small run."""
+    monkeypatch.setattr(module, "draw_run", lambda run, data: [])
+
+
 def test_the_folder_is_complete(finished):
     assert finished.done
     names = {path.name for path in finished.folder.iterdir()}
@@ -72,7 +78,7 @@ def test_a_finished_run_is_left_alone(finished, small):
     assert before == {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
 
 
-def test_same_settings_same_numbers(finished, small, tmp_path):
+def test_same_settings_same_numbers(finished, small, tmp_path, undrawn):
     again = experiment(CONFIG, tmp_path / "again", data=small)
     assert again.path("model.safetensors").read_bytes() == finished.path("model.safetensors").read_bytes()
     assert read_json(again, "scores.json") == read_json(finished, "scores.json")
@@ -119,7 +125,7 @@ def test_dead_codes_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
     assert values["kl"][2] == 0
 
 
-def test_interrupt_saves_and_resume_reaches_the_same_weights(finished, small, tmp_path):
+def test_interrupt_saves_and_resume_reaches_the_same_weights(finished, small, tmp_path, undrawn):
     def interrupt(record):
         if record.split == "train" and record.step == 50:
             os.kill(os.getpid(), signal.SIGINT)
@@ -140,6 +146,7 @@ CHILD = """
 import sys
 from betavae import experiment as module
 module.CHECKPOINT_SECONDS = 0.0
+module.draw_run = lambda run, data: []  # figures take longer than all the rest
 from betavae.run import open_run
 from pathlib import Path
 folder, file = sys.argv[1:]

@@ -156,7 +156,8 @@ def total_correlation(
         mixture = Posterior(*(torch.cat(pair) for pair in zip(mixture, others, strict=True)))
     mean, log_var = mixture.mean.T, mixture.log_var.T
     precision = torch.exp(-log_var)
-    natural = torch.stack([-0.5 * precision, mean * precision, gaussian_log_density(torch.zeros_like(mean), mean, log_var)], 1)
+    at_zero = gaussian_log_density(torch.zeros_like(mean), mean, log_var)
+    natural = torch.stack([-0.5 * precision, mean * precision, at_zero], 1)
     statistics = torch.stack([codes.T**2, codes.T, torch.ones_like(codes.T)], 2)
     ratio: Tensor = _DensityRatio.apply(statistics, natural)  # type: ignore[no-untyped-call]
     return ratio + (codes.shape[1] - 1) * math.log(len(mixture.mean))
@@ -202,7 +203,7 @@ def _log_sum_exp(values: Tensor) -> Tensor:
 
 
 def _exp(values: Tensor) -> Tensor:
-    """exp(max(v, -40)) of values at most about 0: 4e-18 beside 1 is nothing; CPUs take 70 times as long to underflow."""
+    """exp(max(v, -40)) of values up to about 0: 4e-18 beside 1 is nothing, and CPUs are slow where exp underflows."""
     return values.clamp(min=-40).exp()
 
 

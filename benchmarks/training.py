@@ -1,0 +1,190 @@
+"""Training speed: the loop that everybody writes against betavae's, interleaved, in images a second.
+
+    python benchmarks/training.py            # all, about 10 minutes on 2 cores
+    python benchmarks/training.py --quick    # fewer rounds of fewer steps, 2 minutes
+
+The plain loop is a DataLoader over a float tensor, fp32, eager mode, torch.optim.Adam, a sigmoid and
+binary_cross_entropy, and loss.item() at every step; its networks have the same layers, of torch.nn. Each round times
+all variants one after another, so that a machine that slows down slows all; figures are medians of rounds.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from statistics import median
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from betavae.config import Beta, Config
+from betavae.data import FactorData, load_data
+from betavae.model import VAE, Downsample, Upsample
+from betavae.train import RECORD_STEPS, choose_device, choose_precision, encode, new_state, train
+
+ARCHITECTURES = ("burgess", "residual", "wide")
+BATCH_SIZES = (64, 256)
+PLAIN_IMAGES = 20_000
+"""Images of the plain loop, which holds them as floats."""
+
+Advance = Callable[[int], None]
+"""Trains for so many steps."""
+
+
+def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
+    torch.manual_seed(0)
+    network = VAE(model, data.image_shape, 10)
+    for layer in network.modules():
+        if isinstance(layer, Downsample | Upsample):
+            layer.__class__ = nn.Conv2d if isinstance(layer, Downsample) else nn.ConvTranspose2d
+    images = torch.from_numpy(data.images(np.arange(PLAIN_IMAGES))).float()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size, shuffle=True)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def batches() -> Iterator[torch.Tensor]:
+        for _ in cycle([None]):
+            yield from (batch for (batch,) in loader if len(batch) == batch_size)
+
+    source = batches()
+
+    def advance(steps: int) -> None:
+        for _ in range(steps):
+            batch = next(source)
+            mean, log_var = network.encode(batch)
+            codes = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+            reconstruction = torch.sigmoid(network.decode(codes))
+            error = F.binary_cross_entropy(reconstruction, batch, reduction="sum") / batch_size
+            rate = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1).mean()
+            loss = error + 4 * rate
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            loss.item()
+
+    return advance
+
+
+def our_loop(model: str, batch_size: int, precision: str, data: FactorData) -> Advance:
+    config = Config(
+        objective=Beta(4.0), model=model, batch_size=batch_size, steps=10**9, precision=precision, learning_rate=1e-4
+    )
+    rows = np.arange(len(data))
+    records = train(config, data, rows, rows[:0], new_state(config, data))
+
+    def advance(steps: int) -> None:
+        for _ in range(steps // RECORD_STEPS):
+            next(records)
+
+    return advance
+
+
+def measure(variants: dict[str, Advance], batch_size: int, rounds: int, steps: int) -> dict[str, float]:
+    """Images a second of each, the median of rounds after a first one that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds + 1):
+        for name, advance in variants.items():
+            started = time.perf_counter()
+            advance(steps)
+            seconds[name].append(time.perf_counter() - started)
+    return {name: batch_size * steps / median(times[1:]) for name, times in seconds.items()}
+
+
+def side_by_side(variant: str, seconds: int) -> float:
+    """Images a second of two runs together, on a thread each."""
+    workers = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--worker", variant, str(seconds)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    return sum(float(worker.communicate()[0]) for worker in workers)
+
+
+def worker(variant: str, seconds: float) -> None:
+    data = load_data("dsprites")
+    advance = plain_loop("burgess", 64, data) if variant == "plain" else our_loop("burgess", 64, "auto", data)
+    advance(RECORD_STEPS)
+    started, steps = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        advance(RECORD_STEPS)
+        steps += RECORD_STEPS
+    print(64 * steps / (time.perf_counter() - started))
+
+
+def whole_run() -> None:
+    """From the start of a process to its first record and through the encoding of all images."""
+    started = time.perf_counter()
+    data = load_data("dsprites")
+    config = Config(objective=Beta(4.0), steps=RECORD_STEPS)
+    rows = np.arange(len(data))
+    state = new_state(config, data)
+    next(train(config, data, rows, rows[:0], state))
+    first = time.perf_counter() - started
+    started = time.perf_counter()
+    encode(config, data, rows, state.model)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{first:.1f} {time.perf_counter() - started:.1f} {memory:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds of fewer steps")
+    parser.add_argument("--worker", nargs=2, metavar=("VARIANT", "SECONDS"), help=argparse.SUPPRESS)
+    parser.add_argument("--whole-run", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        worker(given.worker[0], float(given.worker[1]))
+        return
+    if given.whole_run:
+        whole_run()
+        return
+
+    console, data = Console(), load_data("dsprites")
+    rounds, steps = (3, 50) if given.quick else (5, 100)
+    chosen = choose_precision("auto", choose_device("cpu"))
+    console.print(
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, auto = {chosen}"
+    )
+
+    table = Table(
+        "network", "batch", "plain loop", "betavae fp32", f"betavae {chosen}", title="images a second (ratio)"
+    )
+    for model in ARCHITECTURES:
+        for batch_size in BATCH_SIZES[:1] if given.quick else BATCH_SIZES:
+            variants = {"plain": plain_loop(model, batch_size, data), "fp32": our_loop(model, batch_size, "fp32", data)}
+            if chosen != "fp32":
+                variants[chosen] = our_loop(model, batch_size, chosen, data)
+            speed = measure(variants, batch_size, rounds, steps * 64 // batch_size // RECORD_STEPS * RECORD_STEPS or 50)
+            cells = [f"{speed[name]:,.0f} ({speed[name] / speed['plain']:.1f}x)" for name in ("fp32", chosen)]
+            table.add_row(model, str(batch_size), f"{speed['plain']:,.0f}", *cells)
+    console.print(table)
+
+    seconds = 10 if given.quick else 30
+    plain, ours = side_by_side("plain", seconds), side_by_side("ours", seconds)
+    console.print(
+        f"two runs side by side: plain {plain:,.0f}, betavae {ours:,.0f} images a second ({ours / plain:.1f}x)"
+    )
+
+    measured = subprocess.run(
+        [sys.executable, __file__, "--whole-run"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    first, encoding, memory = measured.split()
+    console.print(
+        f"first {RECORD_STEPS} steps after {first} s with dSprites drawn and loaded; all images encoded in {encoding} s"
+    )
+    console.print(f"peak memory {memory} GB")
+
+
+if __name__ == "__main__":
+    main()
