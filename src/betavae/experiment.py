@@ -238,8 +238,8 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
     )
 
 
-def report_run(run: Run, data: FactorData) -> Path:
-    """Write the run's report.html from what is in its folder; the page says what is missing there."""
+def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -> Path:
+    """Write the run's report.html from what is in its folder; the page says what is missing there or does not fit."""
     scores, facts = _read_if_there(run, "scores.json"), _read_if_there(run, "provenance.json")
     model, codes, problem = _model_and_codes(run)
     kl = codes.kl.tolist() if codes else []
@@ -266,6 +266,7 @@ def report_run(run: Run, data: FactorData) -> Path:
             no_explorer=problem,
         ),
         run.path("report.html"),
+        max_bytes,
     )
 
 
