@@ -162,7 +162,7 @@ def show(browser, pages, tmp_path_factory) -> Iterator[Callable]:
                 page.reload()
             return page
         file = tmp_path_factory.mktemp("page") / "report.html"
-        file.write_text(render_report(PAGES[name](), max_bytes=30_000_000), encoding="utf-8")
+        file.write_text(render_report(PAGES[name](), max_bytes=50_000_000), encoding="utf-8")
         page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
         page.set_default_timeout(180_000)  # a busy machine is no failure
         page.set_viewport_size({"width": 1280, "height": 800})
