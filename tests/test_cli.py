@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, one sentence and exit code 2 for every mistake."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def refused(capsys, *words):
     return sentence
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["demo"], ["score"], ["data", "export"]])
+@pytest.mark.parametrize("words", [[], ["train"], ["demo"], ["score"], ["report"], ["explore"], ["data", "export"]])
 def test_help(words, capsys):
     with pytest.raises(SystemExit) as error:
         main([*words, "--help"])
@@ -88,6 +89,42 @@ def test_flags_change_a_recipe(monkeypatch):
     assert (started[0].steps, started[0].objective) == (7, shipped.objective)
     assert (started[1].objective.beta, started[1].seed, started[1].steps) == (9, 3, shipped.steps)
     assert (started[3].objective.capacity_nats, started[3].steps, started[3].seed) == (20, 300_000, 3)
+
+
+def test_several_runs_are_compared(done, capsys, tmp_path):
+    page = tmp_path / "comparison.html"
+    main(["report", str(done), str(done), "--out", str(page)])
+    assert str(page) in capsys.readouterr().out
+    assert "<h1>2 runs on " in page.read_text(encoding="utf-8")
+
+
+def test_a_page_too_small_for_the_decoder_says_which_size_holds_it(done):
+    page = done / "report.html"
+    main(["report", str(done), "--megabytes", "1"])
+    assert "data-explorer>" not in page.read_text(encoding="utf-8")
+    needed = re.search(r"betavae report --megabytes (\d+)\.", page.read_text(encoding="utf-8"))
+    main(["report", str(done), "--megabytes", needed[1]])
+    assert "data-explorer>" in page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 1e6 * int(needed[1])
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_explore_opens_the_report_or_says_where_it_is(done, capsys, monkeypatch, works):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or works)
+    page = done / "report.html"
+    page.unlink()  # it is written where it is missing
+    main(["explore", str(done)])
+    assert opened == [page.resolve().as_uri()]
+    assert page.exists()
+    assert (f"no browser here; open {page.resolve()}" in capsys.readouterr().out) is not works
+
+
+def test_reports_that_cannot_be(done, capsys, tmp_path):
+    assert "which run? Give one run folder" in refused(capsys, "report")
+    assert "megabytes is 0.0; it must be from 1 to 1000" in refused(capsys, "report", str(done), "--megabytes", "0")
+    for words in (["report"], ["report", str(done)], ["explore"]):
+        assert "no such run folder" in refused(capsys, *words, str(tmp_path / "none"))
 
 
 def test_mistakes(done, file, capsys, tmp_path):

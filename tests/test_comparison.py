@@ -53,6 +53,14 @@ def test_traversals_of_a_factor_stand_under_each_other():
         assert strip.getpixel((0, 0)) == 20
 
 
+def test_fifty_groups_leave_room_for_their_curves():
+    page = Page(render_comparison([member(0, float(beta)) for beta in range(50)], "dsprites", ["posX"]))
+    curves = next(image for image in page.all("img") if image["alt"].startswith("Loss"))
+    with Image.open(io.BytesIO(base64.b64decode(curves["src"].split(",")[1]))) as picture:
+        assert picture.size == (1680, pytest.approx(140 * (3.6 + 17 * 0.18), abs=1))
+    assert "50 runs on dsprites" in page.text
+
+
 def test_what_is_missing_is_said():
     bare = Member("bare", {"seed": 0}, {}, [], {})
     text = Page(render_comparison([bare, bare], "dsprites", ["posX"])).text

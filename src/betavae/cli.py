@@ -118,6 +118,8 @@ class Report:
     """Run folders."""
     out: Path = Path("comparison.html")
     """Page to write where there are several runs."""
+    megabytes: float = 5.0
+    """Size that the page of one run keeps below; a decoder that does not fit is left out."""
 
     def __call__(self, console: "Console") -> None:
         from betavae.data import load_data
@@ -126,9 +128,14 @@ class Report:
 
         if not self.runs:
             raise ValueError("which run? Give one run folder to report on it, or several to compare them")
+        if not 1 <= self.megabytes <= 1000:
+            raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, and 5 is what is easily sent")
         runs = [open_run(folder) for folder in self.runs]
         data = load_data(runs[0].config.data)
-        page = report_run(runs[0], data) if len(runs) == 1 else compare_runs(runs, data, self.out)
+        if len(runs) == 1:
+            page = report_run(runs[0], data, round(1e6 * self.megabytes))
+        else:
+            page = compare_runs(runs, data, self.out)
         console.print(str(page), markup=False, soft_wrap=True)
 
 

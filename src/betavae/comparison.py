@@ -5,6 +5,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from betavae.report import flatten, png_uri, render_page
 
 _RESAMPLES = 2000
+_LEGEND_COLUMNS = 3
 _PANELS = ("loss", "reconstruction", "rate")
 
 
@@ -149,7 +151,8 @@ def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colo
     """Loss, reconstruction and rate of all runs over the step, a colour a group; "" where no run has a curve."""
     if not any(member.records for member in members):
         return ""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    legend_rows = math.ceil(len(groups) / _LEGEND_COLUMNS) if len(groups) > 1 else 0
+    figure = Figure(figsize=(12, 3.6 + 0.18 * legend_rows), layout="constrained")
     for axes, key in zip(figure.subplots(1, 3), _PANELS, strict=True):
         for (label, rows), colour in zip(groups.items(), colours, strict=True):
             for number, i in enumerate(rows):
@@ -160,8 +163,9 @@ def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colo
         axes.set_xlabel("step")
         axes.set_ylabel("nats")
         axes.spines[["top", "right"]].set_visible(False)
-    if len(groups) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    if legend_rows:
+        handles = axes.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=8)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=140)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -238,8 +238,8 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
     )
 
 
-def report_run(run: Run, data: FactorData) -> Path:
-    """Write the run's report.html from what is in its folder; the page says what is missing there."""
+def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -> Path:
+    """Write the run's report.html from what is in its folder; the page says what is missing there or does not fit."""
     scores, facts = _read_if_there(run, "scores.json"), _read_if_there(run, "provenance.json")
     model, codes, problem = _model_and_codes(run)
     kl = codes.kl.tolist() if codes else []
@@ -266,6 +266,7 @@ def report_run(run: Run, data: FactorData) -> Path:
             no_explorer=problem,
         ),
         run.path("report.html"),
+        max_bytes,
     )
 
 
@@ -394,13 +395,25 @@ def _member(run: Run, data: FactorData, row: NDArray[np.int64]) -> comparison.Me
     for k, factor in enumerate(data.factor_names if shares else ()):
         code = max(ranges, key=lambda code: shares[f"z{code}"][k])
         moved = np.tile(start, (COMPARED_IMAGES, 1))
-        moved[:, code] = ranges[code]
+        moved[:, code] = rising(ranges[code], codes.mean[:, code], data.factors[codes.rows, k])
         with torch.inference_mode():
             images = model.mean_images(torch.from_numpy(moved)).mul(255).round().byte().numpy()
         traversals[factor] = comparison.Traversal(code, shares[f"z{code}"][k], images)
     return comparison.Member(
         run.folder.resolve().name, to_dict(run.config), scores.get("scores", {}), folders.read_curve(run), traversals
     )
+
+
+def rising(
+    values: NDArray[np.float64], codes: NDArray[np.float32], factor: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """Values of a code, turned so that the factor rises along them: then runs can be compared picture by picture.
+
+    Example:
+        >>> rising(np.array([-1.0, 0.0, 1.0]), np.array([0.9, 0.1, -0.7], np.float32), np.array([0, 1, 2]))
+        array([ 1.,  0., -1.])
+    """
+    return values if np.cov(codes, factor)[0, 1] >= 0 else values[::-1]
 
 
 def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:

@@ -1,6 +1,6 @@
 """What the report's page needs to run a model without a server: its networks as plain data, and the range of each code.
 
-`explorer.js` beside this file runs what `pack_network` writes. There is one layout for all: values are channel-last
+`networks.js` beside this file runs what `pack_network` writes. There is one layout for all: values are channel-last
 (y, x, channel), a fully connected layer is a convolution over a single pixel, and so flattening vanishes.
 """
 
@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from betavae.model import VAE, ImageShape, ResidualBlock
 
-WEIGHT_BYTES = 20_000_000
-"""Weights of a decoder, in bytes as stored in the page, above which it is not run there."""
 BINS = 32
 """Bars of the histogram behind a slider."""
 
@@ -142,7 +140,7 @@ def pack_network(network: nn.Sequential, input_shape: ImageShape, single_weights
         multiplied into it where that takes fewer weights.
 
     Raises:
-        ValueError: a layer that the page cannot run, or too many weights.
+        ValueError: a layer that the page cannot run.
 
     Example:
         >>> packed = pack_network(nn.Sequential(nn.Linear(2, 3), nn.Tanh()), (2, 1, 1))
@@ -158,12 +156,6 @@ ReLU, Tanh, Flatten, Unflatten, ResidualBlock and Sequential
         layers = packer.pack(network)
         weights = torch.cat([tensor.float().flatten() for tensor in packer.weights])
     single = len(weights) <= single_weights
-    size = len(weights) * (4 if single else 2)
-    if size > WEIGHT_BYTES:
-        raise ValueError(
-            f"its {len(weights) / 1e6:.0f} million weights would add {size / 1e6:.0f} MB to the page; "
-            f"at most {WEIGHT_BYTES / 1e6:.0f} MB are embedded"
-        )
     stored = weights.numpy().astype("<f4" if single else "<f2")
     return {
         "layers": layers,

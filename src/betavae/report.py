@@ -1,8 +1,8 @@
 """The report of a run: one HTML file that holds everything and asks the network for nothing.
 
-Beside this file are the template `report.html`, its style `report.css` and `explorer.js`, which runs the decoder in the
-page; all can be edited without knowing Python. Everything a run brings with it is escaped, and a content security
-policy forbids the page to load anything.
+Beside this file are the template `report.html`, its style `report.css`, `networks.js`, which runs the decoder in the
+page, and `explorer.js`, which moves it; all can be edited without knowing Python. Everything a run brings with it is
+escaped, and a content security policy forbids the page to load anything.
 """
 
 import base64
@@ -26,10 +26,10 @@ from betavae.explorer import Explorer, pack_decoder, pack_encoder
 from betavae.figures import DEAD_NATS
 from betavae.files import write_atomically
 
-PAGE_BYTES = 4_900_000
-"""Size that a page keeps below if its decoder and the main figures let it; encoder and further pictures give way."""
+PAGE_BYTES = 5_000_000
+"""Size that a page keeps below; what does not fit gives way: further pictures, the encoder, at last the decoder."""
 
-_MARKUP_BYTES = 200_000  # what is left for tables and text
+_MARKUP_BYTES = 300_000  # what is left for tables and text
 
 _MEANINGS = {
     "dci.disentanglement": "Does each code know only one factor?",
@@ -81,11 +81,12 @@ class Report:
     """Why there is no model, in a sentence."""
 
 
-def render_report(report: Report) -> str:
+def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
     """The report as one HTML document.
 
     Args:
         report: What to tell.
+        max_bytes: Size that the page keeps below, as far as its main figures let it.
 
     Returns:
         HTML with styles and pictures inside.
@@ -98,19 +99,14 @@ def render_report(report: Report) -> str:
         >>> "<script>" in page, "<h1>&lt;script&gt;</h1>" in page
         (False, True)
     """
-    script = _file("explorer.js")
-    explorer, decoder, reason = report.explorer, None, report.no_explorer
-    if explorer is not None:
-        try:
-            decoder = pack_decoder(explorer.model)
-        except ValueError as error:
-            explorer, reason = None, f"The model cannot run in the page: {error}."
+    script = _file("networks.js") + _file("explorer.js")
     stills = {path.stem: path for path in report.figures if path.suffix == ".png"}
     grids = [name for name in sorted(stills, key=_natural) if name.startswith("traversal_grid_")]
     images = {name: _data_uri(path) for name, path in stills.items() if name not in grids[1:]}
-    seeds = [] if explorer is None else [png_uri(image) for image in explorer.seed_images]
-    pieces = [script, *images.values(), *seeds, decoder["weights"] if decoder else ""]
-    room = _Room(PAGE_BYTES - _MARKUP_BYTES - sum(map(len, pieces)))
+    seeds = [png_uri(image) for image in report.explorer.seed_images] if report.explorer else []
+    room = _Room(max_bytes, _MARKUP_BYTES + sum(map(len, [script, *images.values(), *seeds])))
+    decoder, reason = _decoder(report, room)
+    explorer = report.explorer if decoder else None
     encoder = _encoder(explorer, room) if explorer else None
     animation = room.embed(next((path for path in report.figures if path.name == "traversals.gif"), None))
     images |= {name: uri for name in grids[1:] if (uri := room.embed(stills[name]))}
@@ -163,12 +159,13 @@ def render_page(template: str, **values: Any) -> str:
     return environment.from_string(_file(template)).render(style=style, style_hash=_hash(style), **values)
 
 
-def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
+def write_report(report: Report, path: str | os.PathLike[str], max_bytes: int = PAGE_BYTES) -> Path:
     """Writes the report as one self-contained HTML file, atomically.
 
     Args:
         report: What to tell.
         path: Where to, in a folder that exists; a file there is replaced.
+        max_bytes: Size that the page keeps below, as far as its main figures let it.
 
     Returns:
         The path.
@@ -181,7 +178,7 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
         >>> write_report(Report(title="first run"), Path(tempfile.mkdtemp()) / "report.html").name
         'report.html'
     """
-    return write_atomically(path, render_report(report).encode())
+    return write_atomically(path, render_report(report, max_bytes).encode())
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -272,8 +269,8 @@ def _endings(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 class _Room:
     """How much more, in bytes, the page may hold; counts the pictures that did not fit."""
 
-    def __init__(self, size: int) -> None:
-        self.size, self.left_out = size, 0
+    def __init__(self, limit: int, used: int) -> None:
+        self.limit, self.size, self.left_out = limit, limit - used, 0
 
     def take(self, size: int) -> bool:
         fits = size <= self.size
@@ -307,6 +304,24 @@ def _traversals(report: Report, room: _Room) -> list[tuple[str, list[tuple[str, 
         if uri := room.embed(path):
             rows.setdefault(seed, []).append((f"z{code}", uri))
     return [(str(seed + 1), cells) for seed, cells in rows.items()]
+
+
+def _decoder(report: Report, room: _Room) -> tuple[dict[str, Any] | None, str]:
+    """The decoder for the page, or none and the reason in a sentence."""
+    if report.explorer is None:
+        return None, report.no_explorer
+    try:
+        decoder = pack_decoder(report.explorer.model)
+    except ValueError as error:
+        return None, f"The model cannot run in the page: {error}."
+    size = len(decoder["weights"])
+    if room.take(size):
+        return decoder, ""
+    megabytes = math.ceil((room.limit - room.size + size) / 1e6)
+    return None, (
+        f"The decoder does not fit into this page: its weights alone are {size / 1e6:.1f} MB. "
+        f"To have it, write the page anew with betavae report --megabytes {megabytes}."
+    )
 
 
 def _encoder(explorer: Explorer, room: _Room) -> dict[str, Any] | None:
