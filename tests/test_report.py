@@ -229,7 +229,7 @@ def test_a_run_without_scores_has_its_explorer(small, tmp_path):
     page = Page(text)
     assert len([button for button in page.all("button") if "data-start" in button]) == 2 + 16
     assert [float(slider["min"]) <= -2 for slider in page.all("input") if slider["type"] == "range"] == [True] * 3
-    assert f"script-src '{_hash(text.split('<script>')[1].split('</script>')[0])}'" in text
+    assert f"script-src '{_hash(text.split('<script>')[1].split('</script>')[0])}' 'wasm-unsafe-eval';" in text
 
 
 def test_runs_of_one_data_set_are_compared_and_others_refused(small, tmp_path):
