@@ -24,7 +24,8 @@ _LANES: Final = 8  # classes that grow together
 _DEPTH: Final = 3
 _SPLITS: Final = 7  # inner nodes of a tree: node i has the children 2i + 1 and 2i + 2
 _LEAVES: Final = 8
-_BINS: Final = 256
+_MAX_BINS: Final = 256
+_ROWS_PER_BIN: Final = 40
 _SAME: Final = 1e-7  # codes closer than this count as equal, as in scikit-learn
 _FLAT: Final = 2.2e-16  # variance below which a node is not split, as in scikit-learn
 
@@ -51,7 +52,7 @@ class _Table(NamedTuple):
         rows: row numbers in ascending order of each code.
         is_step: whether a split may fall behind a place of that order.
         bins: bin of each row.
-        starts: (D, _BINS + 1) place where each bin begins.
+        starts: (D, bins + 1) place where each bin begins.
     """
 
     codes: np.ndarray
@@ -75,9 +76,9 @@ class _Work(NamedTuple):
 
     Attributes:
         packed: (3, N, _LANES) residuals packed with a count: of all rows, and of those in up to two nodes.
-        sums: (4, D, _BINS, _LANES) packed sums of each node.
-        rises: (4, D, _BINS, _LANES) sums of positive residuals of each node.
-        heads: (2, D, _BINS, _LANES) running sums and counts of one node up to the end of each bin.
+        sums: (4, D, bins, _LANES) packed sums of each node.
+        rises: (4, D, bins, _LANES) sums of positive residuals of each node.
+        heads: (2, D, bins, _LANES) running sums and counts of one node up to the end of each bin.
     """
 
     packed: np.ndarray
@@ -136,12 +137,13 @@ def _sort(codes: np.ndarray) -> _Table:
     rows = np.argsort(codes, axis=1, kind="stable")
     ordered = np.take_along_axis(codes, rows, axis=1).astype(np.float64)
     is_step = np.diff(ordered, axis=1, append=ordered[:, -1:]) > _SAME
+    num_bins = min(_MAX_BINS, 2 + n // _ROWS_PER_BIN)
     bins = np.empty((num_codes, n), np.uint16)
-    starts = np.full((num_codes, _BINS + 1), n)
+    starts = np.full((num_codes, num_bins + 1), n)
     for d in range(num_codes):
         places = np.flatnonzero(is_step[d]) + 1
-        if len(places) >= _BINS:
-            wanted = np.arange(1, _BINS) * n / _BINS
+        if len(places) >= num_bins:
+            wanted = np.arange(1, num_bins) * n / num_bins
             places = np.unique(places[np.searchsorted(places, wanted).clip(max=len(places) - 1)])
         starts[d, 0] = 0
         starts[d, 1 : len(places) + 1] = places
@@ -160,6 +162,7 @@ def _decide(raw: np.ndarray, num_classes: int) -> np.ndarray:
 def _boost(table, labels, test, num_classes, learning_rate, orders):  # type: ignore[no-untyped-def]
     num_codes, n = table.codes.shape
     num_test = test.shape[1]
+    num_bins = table.starts.shape[1] - 1
     columns = 1 if num_classes == 2 else num_classes  # two classes need one tree a stage
     blocks = orders.shape[1]
     shrinkage = learning_rate * (1.0 if num_classes == 2 else (num_classes - 1) / num_classes)
@@ -175,9 +178,9 @@ def _boost(table, labels, test, num_classes, learning_rate, orders):  # type: ig
     residual = np.zeros((blocks, n, _LANES))
     work = _Work(
         np.empty((3, n, _LANES), np.int64),
-        np.empty((4, num_codes, _BINS, _LANES), np.int64),
-        np.empty((4, num_codes, _BINS, _LANES)),
-        np.empty((2, num_codes, _BINS, _LANES)),
+        np.empty((4, num_codes, num_bins, _LANES), np.int64),
+        np.empty((4, num_codes, num_bins, _LANES)),
+        np.empty((2, num_codes, num_bins, _LANES)),
     )
     gain = np.zeros((_SPLITS, _LANES))
     code = np.zeros((_SPLITS, _LANES), np.int64)
@@ -295,7 +298,7 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
             for d in range(num_codes):
                 _accumulate(table.bins[d], part, mine[d])
                 if level > 0:
-                    for b in range(_BINS):
+                    for b in range(mine.shape[1]):
                         for j in range(width):
                             parent[d, b, j] -= mine[d, b, j]
         rises[:num_nodes] = 0.0

@@ -1,6 +1,8 @@
 """Many metrics on one pair of tables: presets, shared work, intervals, chance levels, and what comes back."""
 
+import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -9,34 +11,72 @@ from typing import Any, Final
 
 import numpy as np
 
+from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, find_carriers
-from betavae.metrics.dci import DCI, dci, fit_dci
+from betavae.metrics.ceilings import accuracy_ceiling, information_ceiling
+from betavae.metrics.dci import DCI, TreeFits, dci, fit_trees, summarise
+from betavae.metrics.dci_es import dci_es
+from betavae.metrics.downstream import NUM_LABELS, downstream, efficiencies, tree_accuracy
+from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_variance
+from betavae.metrics.fairness import draw_probes, fairness, unfairness
+from betavae.metrics.infomec import infomec
+from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import active_codes, check_tables, draw_rows
-from betavae.metrics.mig import discretise, factor_entropies, mean_gap, mig, mutual_information
+from betavae.metrics.irs import irs
+from betavae.metrics.meanings import MEANINGS
+from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
+from betavae.metrics.modularity import explicitness, modularity, modularity_of
+from betavae.metrics.sap import sap
+from betavae.metrics.unsupervised import unsupervised
 
 METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
     "dci": dci,
     "mig": mig,
+    "mig_chen": mig_chen,
+    "mig_sup": mig_sup,
+    "dcimig": dcimig,
+    "jemmig": jemmig,
+    "sap": sap,
+    "beta_vae": beta_vae,
+    "factor_vae": factor_vae,
+    "z_min_variance": z_min_variance,
+    "z_max_variance": z_max_variance,
+    "modularity": modularity,
+    "explicitness": explicitness,
+    "irs": irs,
+    "infomec": infomec,
+    "dci_es": dci_es,
+    "downstream": downstream,
+    "fairness": fairness,
+    "unsupervised": unsupervised,
 }
 
-
-@dataclass(frozen=True)
-class Preset:
-    """A protocol: how rows are drawn and what is corrected.
-
-    Attributes:
-        with_replacement: draw rows independently of each other; false means disjoint training and test rows.
-        mask_dead: leave dead codes out of every metric (see `active_codes`).
-    """
-
-    with_replacement: bool
-    mask_dead: bool
-
-
-PRESETS: Final[dict[str, Preset]] = {
-    "dlib": Preset(with_replacement=True, mask_dead=False),
-    "default": Preset(with_replacement=False, mask_dead=True),
+_DLIB_INFORMATION: Final = {"with_replacement": True, "bias_correction": False}
+PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
+    # What every metric does by itself: disjoint rows, corrected information. Dead codes are left out.
+    "default": {},
+    # What disentanglement_lib does: rows drawn with replacement, its thresholds, every code.
+    "dlib": {
+        "dci": {"with_replacement": True},
+        "mig": _DLIB_INFORMATION,
+        "mig_chen": {"bias_correction": False},
+        "mig_sup": _DLIB_INFORMATION,
+        "dcimig": _DLIB_INFORMATION,
+        "jemmig": _DLIB_INFORMATION,
+        "sap": {"with_replacement": True},
+        "factor_vae": {"min_std": 0.05},
+        "z_min_variance": {"min_std": 0.05},
+        "modularity": _DLIB_INFORMATION,
+        "explicitness": {"with_replacement": True},
+        "irs": {"with_replacement": True, "reference_quantile": 1.0, "num_factor_bins": 20},
+        "infomec": {"with_replacement": True},
+        "dci_es": {"with_replacement": True},
+        "downstream": {"with_replacement": True},
+        "fairness": {"with_replacement": True},
+        "unsupervised": {"with_replacement": True},
+    },
 }
+_MASKING: Final = ("default",)
 
 
 @dataclass(frozen=True)
@@ -47,7 +87,7 @@ class Scores:
         scores: value of each score; ``nan`` where it is undefined.
         intervals: 95 % interval of each score: where the same evaluation with another seed falls.
         chance: the same score with the codes' rows shuffled against the factors'.
-        ceilings: best score that the labels allow, where that is below the metric's own maximum.
+        ceilings: best score that the labels allow, where images with several labels lower it.
         arrays: matrices and per-code, per-factor values: ``"dci.importance"`` (D, K), ``"dci.per_code"`` (D,),
             ``"mig.mutual_information"`` (D, K) nats, ``"active"`` (D,). Rows of codes that were left out are 0.
         carriers: which code carries which factor.
@@ -95,60 +135,81 @@ def _without_nan(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Draw:
-    """One evaluation: the tables, a seed, and what several metrics share, computed when first asked for."""
+    """One evaluation: tables, seed, sizes, options, and what several metrics share, computed when first asked for."""
 
     codes: np.ndarray
     factors: np.ndarray
-    preset: Preset
     seed: int
-    sizes: tuple[int, int]
+    num_train: int
+    num_test: int
+    options: dict[str, dict[str, Any]]
 
     @cached_property
-    def information(self) -> np.ndarray:
-        return mutual_information(discretise(self.codes[self._rows]), self.factors[self._rows])
+    def information(self) -> Information:
+        options = self.options.get("mig", {})
+        return measure_information(self.codes, self.factors, seed=self.seed, num_train=self.num_train, **options)
 
     @cached_property
-    def entropies(self) -> np.ndarray:
-        return factor_entropies(self.factors[self._rows])
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(self.seed)
+        train, test = draw_rows(len(self.codes), (self.num_train, self.num_test), rng, **self.options.get("dci", {}))
+        return train, test
+
+    @cached_property
+    def probes(self) -> list[np.ndarray]:
+        return draw_probes(self.factors, self.seed)
+
+    @cached_property
+    def trees(self) -> TreeFits:
+        """Trees on the training rows, and what they predict for the test rows and then for the fairness probes."""
+        train, test = self.rows
+        others = np.concatenate([test, *(probe.ravel() for probe in self.probes)])
+        return fit_trees(self.codes[train], self.factors[train], self.codes[others], seed=self.seed)
 
     @cached_property
     def dci(self) -> DCI:
-        num_train, num_test = self.sizes
-        return fit_dci(
-            self.codes,
-            self.factors,
-            seed=self.seed,
-            num_train=num_train,
-            num_test=num_test,
-            with_replacement=self.preset.with_replacement,
-        )
-
-    @cached_property
-    def _rows(self) -> np.ndarray:
-        rng = np.random.default_rng(self.seed)
-        return draw_rows(len(self.codes), self.sizes[:1], rng, with_replacement=self.preset.with_replacement)[0]
+        test = self.rows[1]
+        return summarise(self.trees._replace(predicted=self.trees.predicted[: len(test)]), self.factors[test])
 
 
-def _measure_dci(draw: _Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    fit = draw.dci
-    return fit.scores(), {
-        "importance": fit.importance,
-        "per_code": fit.per_code,
-        "code_weight": fit.code_weight,
-        "per_factor": fit.per_factor,
-        "accuracy": fit.accuracy,
-        "accuracy_train": fit.accuracy_train,
-    }
+_Measured = tuple[dict[str, float], dict[str, np.ndarray]]
 
 
-def _measure_mig(draw: _Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    arrays = {"mutual_information": draw.information, "factor_entropy": draw.entropies}
-    return {"mig": mean_gap(draw.information, draw.entropies)}, arrays
-
-
-_Measure = Callable[[_Draw], tuple[dict[str, float], dict[str, np.ndarray]]]
-_MEASURES: Final[dict[str, _Measure]] = {"dci": _measure_dci, "mig": _measure_mig}
-_PER_CODE: Final = {"dci.importance", "dci.per_code", "dci.code_weight", "mig.mutual_information"}
+def _measure(name: str, draw: _Draw) -> _Measured:
+    """Scores and arrays of one metric, from shared parts where there are any."""
+    match name:
+        case "dci":
+            fit = draw.dci
+            return fit.scores(), {
+                "importance": fit.importance,
+                "per_code": fit.per_code,
+                "code_weight": fit.code_weight,
+                "per_factor": fit.per_factor,
+                "accuracy": fit.accuracy,
+                "accuracy_train": fit.accuracy_train,
+            }
+        case "mig":
+            found = draw.information
+            return mig_of(found), {"mutual_information": found.shared, "factor_entropy": found.factor_entropy}
+        case "mig_sup":
+            return mig_sup_of(draw.information), {}
+        case "dcimig":
+            return dcimig_of(draw.information), {}
+        case "jemmig":
+            return jemmig_of(draw.information), {}
+        case "modularity":
+            return modularity_of(draw.information), {}
+        case "downstream":
+            train, test = draw.rows
+            sizes = [number for number in NUM_LABELS if number < draw.num_train] + [draw.num_train]
+            few = [tree_accuracy(draw.codes, draw.factors, train[:number], test, draw.seed) for number in sizes[:-1]]
+            return efficiencies(sizes, [*few, draw.dci.scores()["informativeness"]]), {}
+        case "fairness":
+            return unfairness(draw.trees.predicted[len(draw.rows[1]) :], draw.probes), {}
+    metric = METRICS[name]
+    given = {"num_train": draw.num_train, "num_test": draw.num_test} if not name.startswith("z_") else {}
+    accepted = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
+    return metric(draw.codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {})), {}
 
 
 def evaluate(
@@ -160,6 +221,7 @@ def evaluate(
     seed: int = 0,
     factor_names: Sequence[str] | None = None,
     kl: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     num_train: int = 10_000,
     num_test: int = 5_000,
     repeats: int = 1,
@@ -171,13 +233,16 @@ def evaluate(
     Args:
         codes: (N, D) codes, all of them: rows are drawn here.
         factors: (N, K) integer factors.
-        names: metrics to run, keys of `METRICS`; all by default.
+        names: metrics to run, keys of `METRICS`. By default all; one that the table cannot serve is then left out with
+            a warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib to the letter, or ``"default"``, corrected.
         seed: seed of everything random.
         factor_names: K names; ``factor 0``, ... by default.
         kl: (D,) mean KL divergence of each code in nats; helps to tell dead codes.
-        num_train: rows that metrics are fitted to.
-        num_test: rows that they are judged on.
+        images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
+            `betavae.metrics.ceilings`).
+        num_train: rows (or points) that metrics are fitted to.
+        num_test: rows (or points) that they are judged on.
         repeats: evaluations, with the seeds ``seed``, ``seed + 1``, ...; two or more give intervals.
         chance: also score codes whose rows are shuffled.
         progress: called with what is being done, how many parts are done, and how many there are.
@@ -195,48 +260,59 @@ def evaluate(
         True
     """
     codes, factors = check_tables(codes, factors)
-    names = list(METRICS) if names is None else [_known("metric", name, METRICS) for name in names]
-    protocol = PRESETS[_known("preset", preset, PRESETS)]
+    wanted = ["dci", "mig"] if names is None else [_known("metric", name, METRICS) for name in names]
+    options = PRESETS[_known("preset", preset, PRESETS)]
     if factor_names is None:
         factor_names = [f"factor {k}" for k in range(factors.shape[1])]
     if len(factor_names) != factors.shape[1]:
         raise ValueError(f"factor_names must name {factors.shape[1]} factors, got {len(factor_names)}: {factor_names}")
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
     active = active_codes(codes, kl)
-    kept = active if protocol.mask_dead and active.any() else np.ones_like(active)
+    kept = active if preset in _MASKING and active.any() else np.ones_like(active)
+    num_parts = len(wanted) * (repeats + chance)
+    num_done = 0
 
-    sizes = (num_train, num_test)
-    total = len(names) * (repeats + chance)
-    done = 0
-
-    def run(draw: _Draw, label: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        nonlocal done
+    def run(draw: _Draw, label: str) -> _Measured:
+        nonlocal num_done
         scores: dict[str, float] = {}
         arrays: dict[str, np.ndarray] = {}
-        for name in names:
+        for name in list(wanted):
             if progress is not None:
-                progress(f"{name} ({label})", done, total)
-            measured, tables = _MEASURES[name](draw)
+                progress(f"{name} ({label})", num_done, num_parts)
+            try:
+                measured, tables = _measure(name, draw)
+            except ValueError as error:
+                if names is not None:
+                    raise
+                wanted.remove(name)
+                warnings.warn(f"{name} is left out: {error}", stacklevel=3)
+                continue
             scores |= {key if key == name else f"{name}.{key}": value for key, value in measured.items()}
             arrays |= {f"{name}.{key}": table for key, table in tables.items()}
-            done += 1
+            num_done += 1
         return scores, arrays
 
-    draws = [_Draw(codes[:, kept], factors, protocol, seed + i, sizes) for i in range(repeats)]
+    masked = codes if kept.all() else codes[:, kept]
+    draws = [_Draw(masked, factors, seed + i, num_train, num_test, options) for i in range(repeats)]
     (scores, arrays), *others = [run(draw, f"evaluation {i + 1} of {repeats}") for i, draw in enumerate(draws)]
     shuffled: dict[str, float] = {}
     if chance:
         order = np.random.default_rng(seed).permutation(len(codes))
-        shuffled, _ = run(_Draw(codes[order][:, kept], factors, protocol, seed, sizes), "shuffled")
+        shuffled, _ = run(_Draw(masked[order], factors, seed, num_train, num_test, options), "shuffled")
     if progress is not None:
-        progress("done", total, total)
-    carriers = find_carriers(_widen(draws[0].information, kept), draws[0].entropies, factor_names, active)
+        progress("done", num_parts, num_parts)
+    information = draws[0].information
+    ceilings, bounds = _ceilings(factors, images, scores)
     return Scores(
         scores=scores,
         intervals=_intervals([scores, *(other for other, _ in others)]),
         chance=shuffled,
-        ceilings={},
-        arrays={name: _widen(a, kept) if name in _PER_CODE else a for name, a in arrays.items()} | {"active": active},
-        carriers=carriers,
+        ceilings=ceilings,
+        arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | bounds | {"active": active},
+        carriers=find_carriers(
+            _widen("mig.mutual_information", information.shared, kept), information.factor_entropy, factor_names, active
+        ),
         preset=preset,
         seed=seed,
         num_rows=len(codes),
@@ -251,22 +327,46 @@ def _known(what: str, name: str, choices: Mapping[str, object]) -> str:
     raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(choices)}{hint}")
 
 
-def _widen(per_code: np.ndarray, kept: np.ndarray) -> np.ndarray:
+_PER_CODE: Final = ("dci.importance", "dci.per_code", "dci.code_weight", "mig.mutual_information")
+
+
+def _widen(name: str, array: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Put zeros where codes were left out."""
-    wide = np.zeros((len(kept), *per_code.shape[1:]))
-    wide[kept] = per_code
+    if name not in _PER_CODE:
+        return array
+    wide = np.zeros((len(kept), *array.shape[1:]))
+    wide[kept] = array
     return wide
 
 
 def _intervals(repeats: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Where another evaluation falls in 95 % of cases, from the mean and the spread of the repeats (Student's t)."""
+    """Where another evaluation falls in 95 % of cases, from mean and spread of the repeats (Student's t)."""
     if len(repeats) < 2:
         return {}
     from scipy.stats import t
 
     reach = t.ppf(0.975, len(repeats) - 1) * math.sqrt(1 + 1 / len(repeats))
-    table = {name: np.array([repeat[name] for repeat in repeats]) for name in repeats[0]}
-    return {
-        name: (float(v.mean() - reach * v.std(ddof=1)), float(v.mean() + reach * v.std(ddof=1)))
-        for name, v in table.items()
-    }
+    intervals = {}
+    for name in repeats[0]:
+        values = np.array([repeat[name] for repeat in repeats])
+        low, high = (MEANINGS[name].low, MEANINGS[name].high) if name in MEANINGS else (-math.inf, math.inf)
+        ends = np.clip(values.mean() + reach * values.std(ddof=1) * np.array([-1, 1]), low, high)
+        intervals[name] = (float(ends[0]), float(ends[1]))
+    return intervals
+
+
+def _ceilings(
+    factors: np.ndarray, images: np.ndarray | None, scores: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    if images is None:
+        return {}, {}
+    accuracy, information = accuracy_ceiling(factors, images), information_ceiling(factors, images)
+    varying = ~np.isnan(information)
+    best_accuracy, best_information = float(accuracy[varying].mean()), float(information[varying].mean())
+    ceilings = {}
+    for name in scores:
+        if name in ("dci.informativeness", "dci.informativeness_train") or name.startswith("downstream.accuracy"):
+            ceilings[name] = best_accuracy
+        elif name in ("mig", "mig_chen"):
+            ceilings[name] = best_information
+    return ceilings, {"ceiling.accuracy": accuracy, "ceiling.information": information}

@@ -1,0 +1,101 @@
+"""How good can a score get when different labels lie on the same image?"""
+
+import numpy as np
+
+from betavae.metrics.information import entropy
+from betavae.metrics.inputs import check_tables
+
+
+def identical_rows(table: np.ndarray) -> np.ndarray:
+    """Number the different rows of a table of bytes, so that equal rows get equal numbers.
+
+    Rows are compared by a 64-bit hash: among 10^6 different rows two collide with a probability below 10^-7.
+
+    Args:
+        table: (N, B) uint8, for instance packed images.
+
+    Returns:
+        (N,) int64 in 0 .. different rows - 1.
+
+    Example:
+        >>> identical_rows(np.array([[1, 2], [3, 4], [1, 2]], np.uint8)).tolist() in ([0, 1, 0], [1, 0, 1])
+        True
+    """
+    padded = np.zeros((len(table), -(-table.shape[1] // 8) * 8), np.uint8)
+    padded[:, : table.shape[1]] = table
+    words = padded.view(np.uint64)
+    factors = np.random.default_rng(0).integers(1 << 63, size=words.shape[1], dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    digest = np.zeros(len(table), np.uint64)
+    for word, factor in zip(words.T, factors, strict=True):
+        mixed = (word ^ (word >> np.uint64(32))) * factor
+        digest += mixed ^ (mixed >> np.uint64(29))
+        digest *= np.uint64(0x9E3779B97F4A7C15)
+    return np.unique(digest, return_inverse=True)[1].astype(np.int64)
+
+
+def accuracy_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Best accuracy that any classifier can reach, for each factor, when some images carry several labels.
+
+    The best guess for an image is its most frequent label; its other labels are lost.
+
+    Args:
+        factors: (N, K) integer factors of all rows.
+        images: (N,) number of each row's image; rows with the same image have the same number.
+
+    Returns:
+        (K,) accuracies in 0..1.
+
+    Raises:
+        ValueError: ``images`` does not hold one number for each row.
+
+    Example:
+        >>> accuracy_ceiling(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 2, 2]))
+        array([1.  , 0.75])
+    """
+    _check(factors, images)
+    best = []
+    for column in factors.T:
+        values, label = np.unique(column, return_inverse=True)
+        pairs, counts = np.unique(images * len(values) + label, return_counts=True)
+        owner = pairs // len(values)
+        starts = np.flatnonzero(np.diff(owner, prepend=-1))
+        best.append(np.maximum.reduceat(counts, starts).sum() / len(column))
+    return np.array(best)
+
+
+def information_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Share of each factor's entropy that its images tell, which bounds what codes can tell; 1 without ambiguity.
+
+    Args:
+        factors: (N, K) integer factors of all rows.
+        images: (N,) number of each row's image; rows with the same image have the same number.
+
+    Returns:
+        (K,) I(image; factor) / H(factor) in 0..1; ``nan`` for a constant factor.
+
+    Raises:
+        ValueError: ``images`` does not hold one number for each row.
+
+    Example:
+        >>> information_ceiling(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 2, 2]))
+        array([1. , 0.5])
+    """
+    _check(factors, images)
+    image_entropy = entropy(np.unique(images, return_counts=True)[1])
+    shares = []
+    for column in factors.T:
+        values, label = np.unique(column, return_inverse=True)
+        joint = entropy(np.unique(images * len(values) + label, return_counts=True)[1])
+        total = entropy(np.bincount(label))
+        shares.append((image_entropy + total - joint) / total if total > 0 else np.nan)
+    return np.array(shares)
+
+
+def _check(factors: np.ndarray, images: np.ndarray) -> None:
+    check_tables(factors, factors)
+    if images.shape != (len(factors),):
+        raise ValueError(
+            f"images must hold one number for each of the {len(factors):,} rows, got the shape {images.shape}"
+        )
