@@ -2,7 +2,7 @@
 
 from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, describe_carriers, find_carriers
-from betavae.metrics.ceilings import accuracy_ceiling, identical_rows, information_ceiling
+from betavae.metrics.ceilings import accuracy_ceiling, identical_rows, information_ceiling, score_ceilings
 from betavae.metrics.dci import DCI, dci, fit_dci
 from betavae.metrics.dci_es import dci_es
 from betavae.metrics.downstream import downstream
@@ -55,6 +55,7 @@ __all__ = [
     "modularity",
     "read_table",
     "sap",
+    "score_ceilings",
     "udr",
     "unsupervised",
     "z_max_variance",

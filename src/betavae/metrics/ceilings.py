@@ -5,6 +5,9 @@ import numpy as np
 from betavae.metrics.information import entropy
 from betavae.metrics.inputs import check_tables
 
+_ACCURACIES = ("dci.informativeness", *(f"downstream.accuracy_{number}" for number in (10, 100, 1_000, 10_000)))
+_SHARES = ("mig", "mig_chen", "infomec.infoe")
+
 
 def identical_rows(table: np.ndarray) -> np.ndarray:
     """Number the different rows of a table of bytes, so that equal rows get equal numbers.
@@ -91,6 +94,36 @@ def information_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
         total = entropy(np.bincount(label))
         shares.append((image_entropy + total - joint) / total if total > 0 else np.nan)
     return np.array(shares)
+
+
+def score_ceilings(factors: np.ndarray, images: np.ndarray) -> dict[str, float]:
+    """Best values of the scores that ambiguous labels bound, by name.
+
+    An accuracy cannot exceed `accuracy_ceiling`, and a share of entropy cannot exceed `information_ceiling`, each
+    averaged over the factors that vary. Give all rows of a data set: among few of them, images that coincide are rare
+    and the ceiling comes out too high.
+
+    Args:
+        factors: (N, K) integer factors of all rows.
+        images: (N,) number of each row's image; rows with the same image have the same number.
+
+    Returns:
+        Ceilings in 0..1; empty when no factor varies.
+
+    Raises:
+        ValueError: ``images`` does not hold one number for each row.
+
+    Example:
+        >>> ceilings = score_ceilings(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 2, 2]))
+        >>> ceilings["dci.informativeness"], ceilings["mig"]
+        (0.875, 0.75)
+    """
+    accuracy, information = accuracy_ceiling(factors, images), information_ceiling(factors, images)
+    varying = ~np.isnan(information)
+    if not varying.any():
+        return {}
+    best_accuracy, best_information = float(accuracy[varying].mean()), float(information[varying].mean())
+    return dict.fromkeys(_ACCURACIES, best_accuracy) | dict.fromkeys(_SHARES, best_information)
 
 
 def _check(factors: np.ndarray, images: np.ndarray) -> None:

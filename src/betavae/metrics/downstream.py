@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
-from betavae.metrics.inputs import check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.undefined import warn_undefined
 
 NUM_LABELS = (10, 100, 1_000, 10_000)
 
@@ -38,7 +39,8 @@ def downstream(
 
     Returns:
         ``accuracy_N``, mean over the factors that vary, and ``efficiency_N`` for all but the largest N; larger is
-        better. A factor of which the labels show one value is predicted as that value.
+        better; ``nan`` with a warning when no factor varies. A factor of which the labels show one value is predicted
+        as that value.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -52,6 +54,7 @@ def downstream(
     codes, factors = check_tables(codes, factors)
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (max(num_labels), num_test), rng, with_replacement=with_replacement)
+    check_classes(factors[train])
     accuracies = [tree_accuracy(codes, factors, train[:number], test, seed) for number in num_labels]
     return efficiencies(num_labels, accuracies)
 
@@ -65,6 +68,9 @@ def tree_accuracy(codes: np.ndarray, factors: np.ndarray, train: np.ndarray, tes
         1.0
     """
     varying = (factors[test] != factors[test[0]]).any(axis=0)
+    if not varying.any():
+        warn_undefined("downstream accuracy", "no factor varies")
+        return float("nan")
     predicted = fit_trees(codes[train], factors[train], codes[test], seed=seed).predicted
     return float((predicted == factors[test])[:, varying].mean())
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
-from betavae.metrics.inputs import check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
 from betavae.metrics.interventions import Groups
 from betavae.metrics.undefined import warn_undefined
 
@@ -54,6 +54,7 @@ def fairness(
     """
     codes, factors = check_tables(codes, factors)
     (train,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
+    check_classes(factors[train])
     probes = draw_probes(factors, seed, num_per_value)
     rows = np.concatenate([probe.ravel() for probe in probes])
     return unfairness(fit_trees(codes[train], factors[train], codes[rows], seed=seed).predicted, probes)

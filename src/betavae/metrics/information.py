@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from betavae.metrics.inputs import check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def measure_information(
     if num_bins < 2:
         raise ValueError(f"num_bins must be at least 2, got {num_bins}")
     (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
+    check_classes(factors[rows])
     return count_information(discretise(codes[rows], num_bins), factors[rows], num_bins, bias_correction)
 
 

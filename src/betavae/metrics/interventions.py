@@ -44,6 +44,8 @@ class Groups:
         for k in held:
             values, label = np.unique(factors[:, k], return_inverse=True)
             number = number * len(values) + label
+            if number.max() > np.iinfo(np.int64).max // len(factors):  # the next factor might overflow
+                number = np.unique(number, return_inverse=True)[1]
         _, label, sizes = np.unique(number, return_inverse=True, return_counts=True)
         if sizes.min() < num_needed:
             names = ", ".join(f"factor {k}" for k in held)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from betavae.metrics.information import discretise
-from betavae.metrics.inputs import check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -56,6 +56,7 @@ def irs(
     codes, factors = check_tables(codes, factors)
     (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
     z, y = codes[rows].astype(np.float64), factors[rows]
+    check_classes(y)
     if num_factor_bins is not None:
         y = discretise(y, num_factor_bins)
     z = z[:, z.std(axis=0) > 0]

@@ -30,7 +30,8 @@ class Logistic:
     ) -> Self:
         """Minimise the summed cross-entropy + penalty / 2 |W|^2 (intercepts are free) with L-BFGS from zero.
 
-        With ``penalty`` 1 this is the problem that scikit-learn's ``LogisticRegression`` solves at its defaults.
+        With ``penalty`` 1 this is the problem that scikit-learn's ``LogisticRegression`` solves at its defaults. Two
+        classes have one column of weights there and two opposite ones here, so the penalty counts twice.
 
         Args:
             features: (N, D) features.
@@ -55,6 +56,7 @@ class Logistic:
         counts = np.bincount(index)
         row_weight = (len(table) / (len(classes) * counts))[index] if balanced else np.ones(len(table))
         shape = (table.shape[1], len(classes))
+        penalty *= 2 if len(classes) == 2 else 1
 
         def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights = flat.reshape(shape)

@@ -242,7 +242,7 @@ def jemmig_of(information: Information) -> dict[str, float]:
     first, second = _top_two(shared)
     joint = information.joint[:, kept][shared.argmax(axis=0), np.arange(shared.shape[1])]
     worst = information.factor_entropy[kept] + np.log(information.num_bins)
-    return {"jemmig": float((1 - (joint - first + second) / worst).mean())}
+    return {"jemmig": float((1 - (joint - first + second) / worst).clip(min=0).mean())}
 
 
 def _top_two(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.undefined import warn_undefined
 
@@ -105,7 +105,10 @@ def explicitness(
     codes, factors = check_tables(codes, factors)
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
-    varying = np.flatnonzero((factors[train] != factors[train[0]]).any(axis=0))
+    check_classes(factors[train])
+    varying = np.flatnonzero(
+        (factors[train] != factors[train[0]]).any(axis=0) & (factors[test] != factors[test[0]]).any(axis=0)
+    )
     if not len(varying):
         warn_undefined("explicitness", "no factor varies")
         return {"explicitness": float("nan"), "train": float("nan")}

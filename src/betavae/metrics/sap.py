@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
 from betavae.metrics.undefined import warn_undefined
 
 _MAX_STEPS = 100
@@ -31,7 +31,7 @@ def sap(
 
     Args:
         codes: (N, D) codes.
-        factors: (N, K) integer factors.
+        factors: (N, K) factors; continuous ones (any that are not whole numbers) have the regression form only.
         seed: seed of the rows drawn.
         num_train: rows that the machines, and the correlations, are fitted to.
         num_test: rows that accuracies are taken on.
@@ -39,8 +39,8 @@ def sap(
         with_replacement: draw rows with replacement, as disentanglement_lib does.
 
     Returns:
-        ``classification`` and ``regression`` in 0..1, larger is better; ``nan`` with a warning when no factor varies.
-        With a single code the runner-up is 0.
+        ``classification`` and ``regression`` in 0..1, larger is better; ``nan`` with a warning when no factor varies,
+        and for ``classification`` when a factor is continuous. With a single code the runner-up is 0.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -52,7 +52,7 @@ def sap(
         >>> scores["regression"] > 0.95
         True
     """
-    codes, factors = check_tables(codes, factors)
+    codes, factors = check_tables(codes, factors, integer_factors=False)
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
     varying = np.flatnonzero((factors[train] != factors[train[0]]).any(axis=0))
@@ -60,6 +60,11 @@ def sap(
         warn_undefined("SAP", "no factor varies")
         return {"classification": float("nan"), "regression": float("nan")}
     codes, factors = codes.astype(np.float64), factors[:, varying]
+    regression = _mean_gap(squared_correlation(codes[train], factors[train]))
+    if (factors != np.round(factors)).any():
+        warn_undefined("SAP's classification form", "a factor is continuous")
+        return {"classification": float("nan"), "regression": regression}
+    check_classes(factors[train])
     accuracy = np.array(
         [
             [
@@ -69,10 +74,7 @@ def sap(
             for d in range(codes.shape[1])
         ]
     )
-    return {
-        "classification": _mean_gap(accuracy),
-        "regression": _mean_gap(squared_correlation(codes[train], factors[train])),
-    }
+    return {"classification": _mean_gap(accuracy), "regression": regression}
 
 
 def squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:

@@ -26,8 +26,9 @@ def udr(
     For two models, R[a, b] is the weight of code a of the one for code b of the other: the absolute coefficient of a
     lasso on standardised codes, or the absolute rank correlation. Codes with a KL below ``min_kl`` are left out. Models
     that agree up to order and sign have one large entry in each row and column: the pair's score is the mean of
-    max^2 / sum over columns and the same over rows, averaged. A model's score is the median over its pairs. Like the
-    reference code, and unlike the paper, the sum is taken over the codes kept.
+    max^2 / sum over columns and the same over rows, averaged; a row or column of zeros, a code that the other model
+    does not know, counts 0. A model's score is the median over its pairs. As in the authors' code, rows and columns
+    weigh the same also where one model has more codes in use; the paper's formula takes one mean over all of them.
 
     Source:
         Unsupervised Model Selection for Variational Disentangled Representation Learning (Duan et al., 2020), equations
@@ -43,10 +44,12 @@ def udr(
         alpha: penalty of the lasso.
 
     Returns:
-        (M,) scores in 0..1, larger is better; 0 for a model without active codes.
+        (M,) scores in 0..1, larger is better; 0 for a model without active codes; ``nan`` with a warning when no model
+        has any.
 
     Raises:
-        ValueError: Fewer than two models; tables of different length; unknown method.
+        TypeError: A table holds no numbers.
+        ValueError: Fewer than two models; tables of different length; a malformed table or ``kl``; unknown method.
 
     Example:
         >>> z = np.random.default_rng(0).normal(size=(500, 2))
@@ -69,6 +72,10 @@ def udr(
     rows = np.random.default_rng(seed).permutation(length)[:num_points]
     for table, nats in zip(codes, kl, strict=True):
         checked, _ = check_tables(table, np.zeros((length, 1), np.int64))
+        if np.shape(nats) != checked.shape[1:]:
+            raise ValueError(
+                f"kl must hold one number for each code of its model, got {np.shape(nats)} for {checked.shape[1]} codes"
+            )
         chosen = checked[rows].astype(np.float64)
         std = chosen.std(axis=0)
         used = (np.asarray(nats) > min_kl) & (std > 0)
@@ -101,7 +108,6 @@ def _agreement(first: np.ndarray, second: np.ndarray, method: str, alpha: float)
 
 
 def _strength(weights: np.ndarray) -> float:
-    """Mean over columns of max^2 / sum; columns of zeros are passed over."""
+    """Mean over columns of max^2 / sum; 0 for a column of zeros."""
     total = weights.sum(axis=0)
-    kept = total > 0
-    return float((weights.max(axis=0)[kept] ** 2 / total[kept]).mean()) if kept.any() else 0.0
+    return float((weights.max(axis=0) ** 2 / np.where(total > 0, total, 1)).mean())
