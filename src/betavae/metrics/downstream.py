@@ -62,6 +62,8 @@ def downstream(
 def tree_accuracy(codes: np.ndarray, factors: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:
     """Mean accuracy, over the factors that vary among the test rows, of trees fitted to the training rows.
 
+    ``nan`` when none varies.
+
     Example:
         >>> factors = np.arange(40)[:, None] % 2
         >>> tree_accuracy(factors.astype(float), factors, np.arange(20), np.arange(20, 40), seed=0)
@@ -69,14 +71,13 @@ def tree_accuracy(codes: np.ndarray, factors: np.ndarray, train: np.ndarray, tes
     """
     varying = (factors[test] != factors[test[0]]).any(axis=0)
     if not varying.any():
-        warn_undefined("downstream accuracy", "no factor varies")
         return float("nan")
     predicted = fit_trees(codes[train], factors[train], codes[test], seed=seed).predicted
     return float((predicted == factors[test])[:, varying].mean())
 
 
 def efficiencies(num_labels: Sequence[int], accuracies: Sequence[float]) -> dict[str, float]:
-    """Name the accuracies, and put each in relation to the last.
+    """Name the accuracies, and put each in relation to the last; warn when they do not exist.
 
     Example:
         >>> efficiencies((10, 100), (0.25, 0.5))
@@ -84,6 +85,8 @@ def efficiencies(num_labels: Sequence[int], accuracies: Sequence[float]) -> dict
     """
     scores = {f"accuracy_{number}": accuracy for number, accuracy in zip(num_labels, accuracies, strict=True)}
     last = accuracies[-1]
+    if np.isnan(last):
+        warn_undefined("downstream accuracy", "no factor varies")
     return scores | {
         f"efficiency_{number}": accuracy / last if last > 0 else float("nan")
         for number, accuracy in zip(num_labels[:-1], accuracies[:-1], strict=True)

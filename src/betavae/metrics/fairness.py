@@ -64,17 +64,18 @@ def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100) -> lis
     """Draw rows with each value of each factor.
 
     Returns:
-        For each factor (values, ``num_per_value``) row numbers.
+        For each factor (values, ``num_per_value``) row numbers; (0, ``num_per_value``) for one that does not vary.
 
     Example:
         >>> [probe.shape for probe in draw_probes(np.array([[0, 5], [1, 5]]), seed=0)]
-        [(2, 100), (1, 100)]
+        [(2, 100), (0, 100)]
     """
     rng = np.random.default_rng([seed, 1])
     probes = []
     for k in range(factors.shape[1]):
         groups = Groups.by_value(factors, [k], "fairness", num_needed=1)
-        probes.append(groups.draw(np.arange(len(groups.sizes)), rng, num_per_value))
+        num_values = len(groups.sizes) if len(groups.sizes) > 1 else 0
+        probes.append(groups.draw(np.arange(num_values), rng, num_per_value))
     return probes
 
 
@@ -96,10 +97,8 @@ def unfairness(predicted: np.ndarray, probes: list[np.ndarray]) -> dict[str, flo
     ends = np.cumsum([probe.size for probe in probes])
     distances = []
     for sensitive, probe in enumerate(probes):
-        if len(probe) < 2:
-            continue
         for target in range(len(probes)):
-            if target != sensitive and len(probes[target]) > 1:
+            if target != sensitive and len(probe) and len(probes[target]):
                 block = predicted[ends[sensitive] - probe.size : ends[sensitive], target]
                 _, label = np.unique(block, return_inverse=True)
                 share = (label.reshape(probe.shape)[:, :, None] == np.arange(label.max() + 1)).mean(axis=1)

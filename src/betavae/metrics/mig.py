@@ -199,7 +199,8 @@ def jemmig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any)
 
     JEMMIG_k = H(z_1, y_k) - I(z_1; y_k) + I(z_2; y_k), which is 0 at best and H(y_k) + log(bins) at worst. Reported is
     1 - JEMMIG_k / (H(y_k) + log(bins)), averaged over factors. Even a perfect code reaches 1 only if it takes no other
-    values than its factor does: with more bins than values, the joint entropy is as small as it can be, H(y_k).
+    values than its factor does: with more bins than values, the joint entropy is as small as it can be, H(y_k). Of
+    codes that tell equally much, the one with the smallest joint entropy counts as z_1.
 
     Source:
         Theory and Evaluation Metrics for Learning Disentangled Representations (Do & Tran, 2020).
@@ -240,7 +241,8 @@ def jemmig_of(information: Information) -> dict[str, float]:
         return {"jemmig": float("nan")}
     shared = information.shared[:, kept]
     first, second = _top_two(shared)
-    joint = information.joint[:, kept][shared.argmax(axis=0), np.arange(shared.shape[1])]
+    is_best = shared >= first - 1e-12
+    joint = np.where(is_best, information.joint[:, kept], np.inf).min(axis=0)
     worst = information.factor_entropy[kept] + np.log(information.num_bins)
     return {"jemmig": float((1 - (joint - first + second) / worst).clip(min=0).mean())}
 
