@@ -2,8 +2,11 @@
 
 import inspect
 import math
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -13,7 +16,7 @@ import numpy as np
 
 from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, find_carriers
-from betavae.metrics.ceilings import accuracy_ceiling, information_ceiling
+from betavae.metrics.ceilings import score_ceilings
 from betavae.metrics.dci import DCI, TreeFits, dci, fit_trees, summarise
 from betavae.metrics.dci_es import dci_es
 from betavae.metrics.downstream import NUM_LABELS, downstream, efficiencies, tree_accuracy
@@ -21,7 +24,7 @@ from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_varianc
 from betavae.metrics.fairness import draw_probes, fairness, unfairness
 from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import active_codes, check_tables, draw_rows
+from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows, num_threads
 from betavae.metrics.irs import irs
 from betavae.metrics.meanings import MEANINGS
 from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
@@ -85,7 +88,7 @@ class Scores:
 
     Attributes:
         scores: value of each score; ``nan`` where it is undefined.
-        intervals: 95 % interval of each score: where the same evaluation with another seed falls.
+        intervals: 95 % interval of each score: where the same evaluation with another seed falls (see `evaluate`).
         chance: the same score with the codes' rows shuffled against the factors'.
         ceilings: best score that the labels allow, where images with several labels lower it.
         arrays: matrices and per-code, per-factor values: ``"dci.importance"`` (D, K), ``"dci.per_code"`` (D,),
@@ -137,7 +140,10 @@ def _without_nan(value: Any) -> Any:
 class _Draw:
     """One evaluation: tables, seed, sizes, options, and what several metrics share, computed when first asked for."""
 
+    label: str
+    names: Sequence[str]
     codes: np.ndarray
+    sampled: np.ndarray
     factors: np.ndarray
     seed: int
     num_train: int
@@ -153,11 +159,12 @@ class _Draw:
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(self.seed)
         train, test = draw_rows(len(self.codes), (self.num_train, self.num_test), rng, **self.options.get("dci", {}))
+        check_classes(self.factors[train])
         return train, test
 
     @cached_property
     def probes(self) -> list[np.ndarray]:
-        return draw_probes(self.factors, self.seed)
+        return draw_probes(self.factors, self.seed) if "fairness" in self.names else []
 
     @cached_property
     def trees(self) -> TreeFits:
@@ -209,7 +216,8 @@ def _measure(name: str, draw: _Draw) -> _Measured:
     metric = METRICS[name]
     given = {"num_train": draw.num_train, "num_test": draw.num_test} if not name.startswith("z_") else {}
     accepted = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
-    return metric(draw.codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {})), {}
+    codes = draw.sampled if name == "mig_chen" else draw.codes
+    return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {})), {}
 
 
 def evaluate(
@@ -221,34 +229,46 @@ def evaluate(
     seed: int = 0,
     factor_names: Sequence[str] | None = None,
     kl: np.ndarray | None = None,
+    sampled: np.ndarray | None = None,
     images: np.ndarray | None = None,
     num_train: int = 10_000,
     num_test: int = 5_000,
-    repeats: int = 1,
-    chance: bool = False,
+    repeats: int = 5,
+    chance: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scores:
-    """Run many metrics on one pair of tables.
+    """Run many metrics on one pair of tables, on all cores.
+
+    An interval comes from ``repeats`` whole evaluations with different seeds: other rows, other interventions, other
+    fits. With their mean m and standard deviation s, the evaluation with one more seed falls into
+    m +- t s sqrt(1 + 1 / repeats) in 95 % of cases (t of Student's distribution with repeats - 1 degrees of freedom).
+    It says how far a score moves when the same model is scored once more, not how far it moves when the model is
+    trained once more. Evaluations of a table of little more than ``num_train + num_test`` rows share most of them,
+    and the interval is then too narrow; a metric that takes every row, such as `mig_chen`, has an interval of width 0.
+
+    The chance level is the same evaluation with the rows of the codes shuffled once.
 
     Args:
         codes: (N, D) codes, all of them: rows are drawn here.
         factors: (N, K) integer factors.
-        names: metrics to run, keys of `METRICS`. By default all; one that the table cannot serve is then left out with
-            a warning.
+        names: metrics to run, keys of `METRICS`. By default all, `mig_chen` only where ``sampled`` is given; one that
+            the table cannot serve is then left out with a warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib to the letter, or ``"default"``, corrected.
         seed: seed of everything random.
         factor_names: K names; ``factor 0``, ... by default.
         kl: (D,) mean KL divergence of each code in nats; helps to tell dead codes.
+        sampled: (N, D) codes drawn from the posteriors, which `mig_chen` takes instead of ``codes``.
         images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
             `betavae.metrics.ceilings`).
         num_train: rows (or points) that metrics are fitted to.
         num_test: rows (or points) that they are judged on.
         repeats: evaluations, with the seeds ``seed``, ``seed + 1``, ...; two or more give intervals.
         chance: also score codes whose rows are shuffled.
-        progress: called with what is being done, how many parts are done, and how many there are.
+        progress: called with what is being done, how many parts are done, and how many there are; from several threads,
+            one at a time.
 
     Returns:
-        `Scores`; the scores themselves are those of ``seed``.
+        `Scores`; the scores themselves are those of ``seed``, whatever the number of cores.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -256,12 +276,23 @@ def evaluate(
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
-        >>> evaluate(factors.astype(float), factors, names=["mig"], num_train=500).scores["mig"] > 0.95
-        True
+        >>> found = evaluate(factors.astype(float), factors, names=["mig"], num_train=500)
+        >>> found.scores["mig"] > 0.95, found.chance["mig"] < 0.05
+        (True, True)
     """
     codes, factors = check_tables(codes, factors)
-    wanted = ["dci", "mig"] if names is None else [_known("metric", name, METRICS) for name in names]
+    if names is not None and (isinstance(names, str) or not names):
+        raise ValueError(f"names must list at least one metric of {', '.join(METRICS)}, got {names!r}")
+    wanted = list(METRICS) if names is None else [_known("metric", name, METRICS) for name in names]
+    if names is None and sampled is None:
+        wanted.remove("mig_chen")
     options = PRESETS[_known("preset", preset, PRESETS)]
+    if sampled is None:
+        sampled = codes
+    elif np.shape(sampled) != codes.shape:
+        raise ValueError(f"sampled must have the shape of codes, {codes.shape}, got {np.shape(sampled)}")
+    else:
+        sampled, _ = check_tables(sampled, factors)
     if factor_names is None:
         factor_names = [f"factor {k}" for k in range(factors.shape[1])]
     if len(factor_names) != factors.shape[1]:
@@ -270,46 +301,25 @@ def evaluate(
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     active = active_codes(codes, kl)
     kept = active if preset in _MASKING and active.any() else np.ones_like(active)
-    num_parts = len(wanted) * (repeats + chance)
-    num_done = 0
+    if not kept.all():
+        codes, sampled = codes[:, kept], sampled[:, kept]
 
-    def run(draw: _Draw, label: str) -> _Measured:
-        nonlocal num_done
-        scores: dict[str, float] = {}
-        arrays: dict[str, np.ndarray] = {}
-        for name in list(wanted):
-            if progress is not None:
-                progress(f"{name} ({label})", num_done, num_parts)
-            try:
-                measured, tables = _measure(name, draw)
-            except ValueError as error:
-                if names is not None:
-                    raise
-                wanted.remove(name)
-                warnings.warn(f"{name} is left out: {error}", stacklevel=3)
-                continue
-            scores |= {key if key == name else f"{name}.{key}": value for key, value in measured.items()}
-            arrays |= {f"{name}.{key}": table for key, table in tables.items()}
-            num_done += 1
-        return scores, arrays
+    def draw(label: str, number: int, rows: np.ndarray | slice) -> _Draw:
+        return _Draw(label, wanted, codes[rows], sampled[rows], factors, seed + number, num_train, num_test, options)
 
-    masked = codes if kept.all() else codes[:, kept]
-    draws = [_Draw(masked, factors, seed + i, num_train, num_test, options) for i in range(repeats)]
-    (scores, arrays), *others = [run(draw, f"evaluation {i + 1} of {repeats}") for i, draw in enumerate(draws)]
-    shuffled: dict[str, float] = {}
+    everything = slice(None)
+    draws = [draw(f"evaluation {i + 1} of {repeats}", i, everything) for i in range(repeats)]
     if chance:
-        order = np.random.default_rng(seed).permutation(len(codes))
-        shuffled, _ = run(_Draw(masked[order], factors, seed, num_train, num_test, options), "shuffled")
-    if progress is not None:
-        progress("done", num_parts, num_parts)
+        draws.append(draw("shuffled", 0, np.random.default_rng(seed).permutation(len(codes))))
+    measured = _measure_all(draws, wanted, progress, must_succeed=names is not None)
+    scores, arrays = measured[0]
     information = draws[0].information
-    ceilings, bounds = _ceilings(factors, images, scores)
     return Scores(
         scores=scores,
-        intervals=_intervals([scores, *(other for other, _ in others)]),
-        chance=shuffled,
-        ceilings=ceilings,
-        arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | bounds | {"active": active},
+        intervals=_intervals([others for others, _ in measured[:repeats]]),
+        chance=measured[-1][0] if chance else {},
+        ceilings=_ceilings(factors, images, scores),
+        arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
         carriers=find_carriers(
             _widen("mig.mutual_information", information.shared, kept), information.factor_entropy, factor_names, active
         ),
@@ -317,6 +327,74 @@ def evaluate(
         seed=seed,
         num_rows=len(codes),
     )
+
+
+def _measure_all(
+    draws: Sequence[_Draw],
+    names: Sequence[str],
+    progress: Callable[[str, int, int], None] | None,
+    *,
+    must_succeed: bool,
+) -> list[_Measured]:
+    """Every metric on every draw, draws side by side; what fails is an error, or is left out of all draws."""
+    from threadpoolctl import threadpool_limits
+
+    num_parts, num_done, lock = len(names) * len(draws), 0, threading.Lock()
+
+    def report(doing: str, done: int = 0) -> None:
+        nonlocal num_done
+        with lock:
+            num_done += done
+            if progress is not None:
+                progress(doing, num_done, num_parts)
+
+    def run(draw: _Draw) -> dict[str, _Measured | ValueError]:
+        found: dict[str, _Measured | ValueError] = {}
+        for name in names:
+            report(f"{name} ({draw.label})")
+            try:
+                found[name] = _measure(name, draw)
+            except ValueError as error:
+                if must_succeed:
+                    raise
+                found[name] = error
+            report(f"{name} ({draw.label})", done=1)
+        return found
+
+    # One thread for each matrix product: they are small, and sums come out alike on any number of cores.
+    with _each_warning_once(), threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads()) as pool:
+        futures = [pool.submit(run, draw) for draw in draws]
+        try:
+            outcomes = [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    errors = {name: result for found in outcomes for name, result in found.items() if isinstance(result, ValueError)}
+    if len(errors) == len(names):
+        raise errors[names[0]]
+    for name, error in errors.items():
+        warnings.warn(f"{name} is left out: {error}", stacklevel=3)
+    return [_flatten({name: result for name, result in found.items() if name not in errors}) for found in outcomes]
+
+
+def _flatten(found: Mapping[str, Any]) -> _Measured:
+    """Dotted names: ``"dci.disentanglement"``, but ``"mig"``."""
+    scores: dict[str, float] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for name, (values, tables) in found.items():
+        scores |= {key if key == name else f"{name}.{key}": value for key, value in values.items()}
+        arrays |= {f"{name}.{key}": table for key, table in tables.items()}
+    return scores, arrays
+
+
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Hold back what the evaluations warn of, and pass it on without repetitions."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for category, text in dict.fromkeys((warning.category, str(warning.message)) for warning in caught):
+        warnings.warn(text, category, stacklevel=5)
 
 
 def _known(what: str, name: str, choices: Mapping[str, object]) -> str:
@@ -345,28 +423,20 @@ def _intervals(repeats: list[dict[str, float]]) -> dict[str, tuple[float, float]
         return {}
     from scipy.stats import t
 
-    reach = t.ppf(0.975, len(repeats) - 1) * math.sqrt(1 + 1 / len(repeats))
+    reach = float(t.ppf(0.975, len(repeats) - 1)) * math.sqrt(1 + 1 / len(repeats))
     intervals = {}
     for name in repeats[0]:
         values = np.array([repeat[name] for repeat in repeats])
+        if not np.isfinite(values).all():
+            intervals[name] = (math.nan, math.nan)
+            continue
         low, high = (MEANINGS[name].low, MEANINGS[name].high) if name in MEANINGS else (-math.inf, math.inf)
         ends = np.clip(values.mean() + reach * values.std(ddof=1) * np.array([-1, 1]), low, high)
         intervals[name] = (float(ends[0]), float(ends[1]))
     return intervals
 
 
-def _ceilings(
-    factors: np.ndarray, images: np.ndarray | None, scores: Mapping[str, float]
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _ceilings(factors: np.ndarray, images: np.ndarray | None, scores: Mapping[str, float]) -> dict[str, float]:
     if images is None:
-        return {}, {}
-    accuracy, information = accuracy_ceiling(factors, images), information_ceiling(factors, images)
-    varying = ~np.isnan(information)
-    best_accuracy, best_information = float(accuracy[varying].mean()), float(information[varying].mean())
-    ceilings = {}
-    for name in scores:
-        if name in ("dci.informativeness", "dci.informativeness_train") or name.startswith("downstream.accuracy"):
-            ceilings[name] = best_accuracy
-        elif name in ("mig", "mig_chen"):
-            ceilings[name] = best_information
-    return ceilings, {"ceiling.accuracy": accuracy, "ceiling.information": information}
+        return {}
+    return {name: best for name, best in score_ceilings(factors, images).items() if name in scores}
