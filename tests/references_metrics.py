@@ -205,6 +205,56 @@ def _digamma(n: int) -> float:
     return -0.5772156649015329 + sum(1 / i for i in range(1, n))
 
 
+def concentration(share: np.ndarray) -> float:
+    """Hsu et al. 2023: mean over rows of max / sum, from 1 / columns .. 1 to 0 .. 1; InfoM of (codes, factors)."""
+    columns = share.shape[1]
+    ratio = np.mean([row.max() / row.sum() for row in share])
+    return float((ratio - 1 / columns) / (1 - 1 / columns))
+
+
+def explicitness(log_capacity: np.ndarray, losses: np.ndarray) -> float:
+    """Eastwood et al. 2023, with loss 1 for a probe that sees nothing and a lowest conceivable loss of 0."""
+    best = np.array([losses[: i + 1].min() for i in range(len(losses))])
+    area = sum(
+        (best[i] + best[i + 1] - 2 * best.min()) / 2 * (log_capacity[i + 1] - log_capacity[i])
+        for i in range(len(best) - 1)
+    )
+    return float(1 - area / ((log_capacity[-1] - log_capacity[0]) / 2))
+
+
+def dci_es(codes: np.ndarray, factors: np.ndarray, capacities: tuple[int, ...], num_train: int, seed: int) -> float:
+    """Explicitness with ridge probes on random Fourier features of standardised codes; the first rows train."""
+    rng = np.random.default_rng(seed)
+    z = (codes - codes.mean(axis=0)) / codes.std(axis=0)
+    found = []
+    for y in factors.T:
+        target = (y[:, None] == np.unique(y)).astype(float)
+        centre = target[:num_train].mean(axis=0)
+        losses = []
+        for capacity in capacities:
+            waves = np.cos(
+                z @ rng.normal(size=(z.shape[1], capacity)) / z.shape[1] ** 0.5 + rng.uniform(0, 7, capacity)
+            )
+            waves -= waves[:num_train].mean(axis=0)
+            gram = waves[:num_train].T @ waves[:num_train] + 1e-4 * num_train * np.eye(capacity)
+            weights = np.linalg.solve(gram, waves[:num_train].T @ (target - centre)[:num_train])
+            rest = (target - centre)[num_train:]
+            losses.append(((rest - waves[num_train:] @ weights) ** 2).sum() / (rest**2).sum())
+        found.append(explicitness(np.log(capacities), np.array(losses)))
+    return float(np.mean(found))
+
+
+def mean_gap(matrix: np.ndarray) -> float:
+    """Kumar et al. 2018: mean over factors of the gap between the two best codes."""
+    return float(np.mean([sorted(column)[-1] - sorted(column)[-2] for column in matrix.T]))
+
+
+def total_variation(counts: np.ndarray) -> np.ndarray:
+    """Locatello et al. 2019: of each sensitive value's predictions (a column) from those of all values together."""
+    together = counts.sum(axis=1) / counts.sum()
+    return np.array([np.abs(column / column.sum() - together).sum() / 2 for column in counts.T])
+
+
 def roc_area(scores: np.ndarray, member: np.ndarray) -> float:
     """Share of (member, other) pairs that are in the right order; ties count half."""
     pairs = [(a > b) + 0.5 * (a == b) for a in scores[member] for b in scores[~member]]
