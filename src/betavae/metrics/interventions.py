@@ -42,11 +42,19 @@ class Groups:
         """
         number = np.zeros(len(factors), np.int64)
         for k in held:
-            values, label = np.unique(factors[:, k], return_inverse=True)
-            number = number * len(values) + label
+            low, high = int(factors[:, k].min()), int(factors[:, k].max())
+            if high - low < len(factors):
+                label, num_values = factors[:, k] - low, high - low + 1
+            else:
+                values, label = np.unique(factors[:, k], return_inverse=True)
+                num_values = len(values)
+            number = number * num_values + label
             if number.max() > np.iinfo(np.int64).max // len(factors):  # the next factor might overflow
                 number = np.unique(number, return_inverse=True)[1]
-        _, label, sizes = np.unique(number, return_inverse=True, return_counts=True)
+        # Sorting numbers of 16 bits is several times as fast.
+        order = np.argsort(number.astype(np.uint16) if number.max() < 1 << 16 else number, kind="stable")
+        starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+        sizes = np.diff(starts, append=len(order))
         if sizes.min() < num_needed:
             names = ", ".join(f"factor {k}" for k in held)
             raise ValueError(
@@ -54,7 +62,9 @@ class Groups:
                 f"{(sizes < num_needed).sum():,} of {len(sizes):,} values have fewer (the rarest has {sizes.min()}); "
                 "give more rows, or leave this metric out"
             )
-        return cls(label, np.argsort(label, kind="stable"), np.cumsum(sizes) - sizes, sizes)
+        label = np.empty(len(order), np.int64)
+        label[order] = np.repeat(np.arange(len(sizes)), sizes)
+        return cls(label, order, starts, sizes)
 
     def draw_like(self, rows: np.ndarray, rng: np.random.Generator, size: int | None = None) -> np.ndarray:
         """Draw rows from the groups of the given rows, with replacement.
