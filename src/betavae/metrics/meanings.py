@@ -19,6 +19,16 @@ class Meaning(NamedTuple):
     larger_is_better: bool | None
     question: str
 
+    @property
+    def arrow(self) -> str:
+        """The good end: up, down, or nothing.
+
+        Example:
+            >>> MEANINGS["mig"].arrow, MEANINGS["fairness.unfairness"].arrow
+            ('↑', '↓')
+        """
+        return {True: "↑", False: "↓", None: ""}[self.larger_is_better]
+
 
 MEANINGS: Final[dict[str, Meaning]] = {
     "dci.disentanglement": Meaning(0, 1, True, "does each code serve one factor only?"),
