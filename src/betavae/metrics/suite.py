@@ -80,6 +80,7 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     },
 }
 _MASKING: Final = ("default",)
+_BLIND: Final = ("unsupervised.", "factor_vae.num_active", "dci_es.size")  # scores that shuffled rows cannot change
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Scores:
     Attributes:
         scores: value of each score; ``nan`` where it is undefined.
         intervals: 95 % interval of each score: where the same evaluation with another seed falls (see `evaluate`).
-        chance: the same score with the codes' rows shuffled against the factors'.
+        chance: the same score with the codes' rows shuffled against the factors'; not for scores that ignore factors.
         ceilings: best score that the labels allow, where images with several labels lower it.
         arrays: matrices and per-code, per-factor values: ``"dci.importance"`` (D, K), ``"dci.per_code"`` (D,),
             ``"mig.mutual_information"`` (D, K) nats, ``"active"`` (D,). Rows of codes that were left out are 0.
@@ -311,13 +312,15 @@ def evaluate(
     draws = [draw(f"evaluation {i + 1} of {repeats}", i, everything) for i in range(repeats)]
     if chance:
         draws.append(draw("shuffled", 0, np.random.default_rng(seed).permutation(len(codes))))
+    if names is None:
+        _ = draws[0].rows  # too few rows would leave out nearly all metrics: one error instead
     measured = _measure_all(draws, wanted, progress, must_succeed=names is not None)
     scores, arrays = measured[0]
     information = draws[0].information
     return Scores(
         scores=scores,
         intervals=_intervals([others for others, _ in measured[:repeats]]),
-        chance=measured[-1][0] if chance else {},
+        chance={key: value for key, value in measured[-1][0].items() if not key.startswith(_BLIND)} if chance else {},
         ceilings=_ceilings(factors, images, scores),
         arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
         carriers=find_carriers(
@@ -370,8 +373,6 @@ def _measure_all(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     errors = {name: result for found in outcomes for name, result in found.items() if isinstance(result, ValueError)}
-    if len(errors) == len(names):
-        raise errors[names[0]]
     for name, error in errors.items():
         warnings.warn(f"{name} is left out: {error}", stacklevel=3)
     return [_flatten({name: result for name, result in found.items() if name not in errors}) for found in outcomes]
