@@ -372,7 +372,7 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console") -> Non
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     columns = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
-    table = Table("score", title=title, title_justify="left")
+    table = Table("score")
     for name in ("value", *(name for name, found in columns.items() if found)):
         table.add_column(name, justify="right", no_wrap=True)
     for name, value in values.get("scores", {}).items():
@@ -386,6 +386,7 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console") -> Non
         table.add_row(name + arrow, _number(value), *(cells[column] for column, found in columns.items() if found))
     for name, value in values.get("held_out", {}).items():
         table.add_row(f"held-out {name}", f"{value:.2f}")
+    console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
     for note in values.get("notes", []):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
