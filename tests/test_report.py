@@ -22,7 +22,7 @@ PNG = b"\x89PNG not really"
 class Page(HTMLParser):
     """Collects tags and checks that they nest."""
 
-    VOID = frozenset({"meta", "img", "rect", "circle", "path", "input", "link", "br"})
+    VOID = frozenset({"meta", "img", "rect", "circle", "path", "input", "link", "br", "wbr"})
 
     def __init__(self, text: str):
         super().__init__()

@@ -48,8 +48,8 @@ CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
 SCORES: tuple[str, ...] = ()
 """Metrics of a run; all that its data allow where none is named."""
-EVALUATIONS = 5
-"""Evaluations with different seeds, from which the intervals of scores come."""
+EVALUATIONS = 3
+"""Evaluations with different seeds after training, from which the intervals of scores come."""
 SEED_IMAGES = 20
 """Held-out images to reconstruct; the first few of them are traversed."""
 COMPARED_IMAGES = 11
@@ -253,7 +253,7 @@ def score_tables(
     *,
     preset: str = "default",
     seed: int = 0,
-    repeats: int = EVALUATIONS,
+    repeats: int = 5,
     **options: Any,
 ) -> dict[str, Any]:
     """Score codes of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
