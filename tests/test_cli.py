@@ -116,6 +116,9 @@ def test_a_run_by_another_protocol(done, capsys):
     assert values["protocol"]["preset"] == "dlib"
     assert (values["protocol"]["codes"], values["protocol"]["seed"]) == ("sampled", 5)
     assert values["intervals"] == {}
+    main(["score", str(done), "--metrics", "mig", "--fold-orientation", "--evaluations", "1"])
+    carriers = json.loads((done / "scores.json").read_text())["carriers"]
+    assert [carrier["factor"] for carrier in carriers][2] == "orientation (folded)"
     main(["score", str(done), "--evaluations", "2"])
     assert (done / "scores.json").read_bytes() == before
     assert "dci.disentanglement" in capsys.readouterr().out

@@ -87,6 +87,7 @@ PERFECT = {
 def test_codes_that_are_the_factors_are_perfect(case):
     codes = FACTORS.astype(float) if case == "identity" else FACTORS[:, [2, 0, 1]] * [1.0, -3.0, 0.5] + 7
     found = every_score(codes, FACTORS)
+    assert found.keys() <= metrics.MEANINGS.keys()
     for name, least in PERFECT.items():
         assert least - 1e-9 <= found[name] <= 1 + 1e-9, (name, found[name])
     assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)
