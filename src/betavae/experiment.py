@@ -237,7 +237,9 @@ def score_run(
             progress=progress,
         )
         ceilings = metrics.score_ceilings(factors, metrics.identical_rows(data.packed))
-        values["ceilings"] = {name: best for name, best in ceilings.items() if name in values["scores"] and best < 1}
+        values["ceilings"] = {
+            name: best for name, best in ceilings.items() if name in values["scores"] and best < 1 - 1e-9
+        }
         values["protocol"]["codes"] = "sampled" if sampled else "means"
         values["protocol"]["factors"] = factor_names
     values["kl"] = codes.kl.tolist()

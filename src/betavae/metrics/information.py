@@ -142,4 +142,4 @@ def entropy(counts: np.ndarray, bias_correction: bool = False) -> float:
     seen = counts[counts > 0]
     share = seen / seen.sum()
     nats = float((share * -np.log(share)).sum())
-    return nats + (len(seen) - 1) / (2 * seen.sum()) if bias_correction else nats
+    return nats + (len(seen) - 1) / (2 * int(seen.sum())) if bias_correction else nats
