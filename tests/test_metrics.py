@@ -321,7 +321,7 @@ def test_order_of_codes_rows_and_values_does_not_matter(table, seed):
     rows = rng.permutation(len(codes))
     renamed = np.stack([rng.permutation(1 + column.max())[column] for column in factors.T], axis=1)
     for name in MATRIX_SCORES:
-        options = {} if name == "mig_chen" else {"num_train": len(codes)}
+        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(codes)}
         before = score(name, codes, factors, **options)
         after = score(name, codes[rows][:, ::-1], renamed[rows][:, ::-1], **options)
         assert after == pytest.approx(before, abs=1e-9), name
@@ -334,7 +334,7 @@ def test_unit_and_sign_of_codes_do_not_matter(table, power, sign):
     other = codes * sign * 2.0**power
     free = [name for name in MATRIX_SCORES if sign > 0 or name == "irs"]  # a value on the edge of a bin changes sides
     for name in free:
-        options = {} if name == "mig_chen" else {"num_train": len(codes)}
+        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(codes)}
         assert score(name, other, factors, **options) == pytest.approx(score(name, codes, factors, **options)), name
     sizes = {"num_train": 100, "num_test": 50, "batch_size": 8}
     assert score("factor_vae", other, factors, **sizes) == score("factor_vae", codes, factors, **sizes)
@@ -412,6 +412,11 @@ def test_too_few_rows_says_how_many_are_needed(name):
         return
     with pytest.raises(ValueError, match=r"10,000 (\+ 5,000 )?different rows are needed, got 9"):
         METRICS[name](np.ones((9, 1)), np.ones((9, 1)), seed=0)
+
+
+def test_fine_bins_need_rows():
+    with pytest.raises(ValueError, match=r"from 256 bins by up to 40 values of a factor .* half as many rows, got 900"):
+        metrics.mig_chen(np.zeros((900, 1)), np.arange(900)[:, None] % 40, seed=0)
 
 
 def test_interventions_need_rows():

@@ -84,7 +84,7 @@ def mig_chen(
 
     Raises:
         TypeError: A table holds no numbers.
-        ValueError: A table is malformed.
+        ValueError: A table is malformed, or holds fewer rows than half the cells of the largest histogram.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -93,6 +93,12 @@ def mig_chen(
         1.0
     """
     codes, factors = check_tables(codes, factors)
+    most = max(len(np.unique(column)) for column in factors.T)
+    if 2 * len(codes) < num_bins * most:
+        raise ValueError(
+            f"the MIG of Chen et al. is estimated from {num_bins} bins by up to {most} values of a factor and needs at "
+            f"least half as many rows, got {len(codes):,}; give more rows, or fewer bins (num_bins)"
+        )
     information = count_information(discretise(codes, num_bins), factors, num_bins, bias_correction)
     return {"mig_chen": mig_of(information)["mig"]}
 
