@@ -27,6 +27,7 @@ _LEAVES: Final = 8
 _MAX_BINS: Final = 256
 _ROWS_PER_BIN: Final = 40
 _SAME: Final = 1e-7  # codes closer than this count as equal, as in scikit-learn
+_LARGE_STEP: Final = 5.0  # smaller steps cannot bring back, within 100 stages, odds that vanished
 _FLAT: Final = 2.2e-16  # variance below which a node is not split, as in scikit-learn
 
 
@@ -198,7 +199,8 @@ def _boost(table, labels, test, num_classes, learning_rate, orders):  # type: ig
                 for j in range(_LANES):
                     total_gain[trees.code[node, j]] += trees.gain[node, j]
             values = _leaf_values(residual[i], trees.node, shrinkage)
-            growth = np.exp(values)
+            # Odds that are too small for a number stay 0 however much they grow: a large step starts them afresh.
+            growth = np.where(np.abs(values) > _LARGE_STEP, np.nan, np.exp(values))
             for s in range(n):
                 for j in range(_LANES):
                     raw[i, s, j] += values[trees.node[s, j], j]
@@ -209,7 +211,10 @@ def _boost(table, labels, test, num_classes, learning_rate, orders):  # type: ig
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _residuals(raw, odds, labels, num_classes, residual):  # type: ignore[no-untyped-def]
-    """Label minus probability. ``odds`` follows exp(raw) up to a factor a row and is rebuilt where it runs away."""
+    """Label minus probability.
+
+    ``odds`` follows exp(raw) up to a factor a row, and is rebuilt where it runs away or holds a ``nan``.
+    """
     blocks, n, _ = raw.shape
     if num_classes == 2:
         for s in range(n):
@@ -344,9 +349,11 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
 @njit(cache=True, nogil=True, error_model="numpy")
 def _accumulate(bins, packed, sums):  # type: ignore[no-untyped-def]
     sums[:] = 0
+    width = packed.shape[1]  # a constant here would be unrolled and not vectorised
     for s in range(bins.shape[0]):
-        for j in range(_LANES):
-            sums[bins[s], j] += packed[s, j]
+        row, one = sums[bins[s]], packed[s]
+        for j in range(width):
+            row[j] += one[j]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
