@@ -1,10 +1,13 @@
 """The compiled trees against Friedman's algorithm written out, and against scikit-learn."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 
 from betavae.metrics.boosting import boost
+from betavae.metrics.dci import fit_trees
 from tests.references_metrics import boosted_trees
 
 
@@ -63,6 +66,29 @@ def test_runaway_leaves_stay_finite():
     fitted = boost(codes, labels, codes, num_stages=300, learning_rate=1.0)
     assert np.isfinite(fitted.gain).all()
     assert (fitted.train_class == labels).all()
+
+
+def test_large_steps_are_followed_exactly():
+    """Whole Newton steps take odds to 0 and back; they must come back as in the algorithm written out."""
+    rng = np.random.default_rng(1)
+    codes = rng.normal(size=(90, 1)).astype(np.float32)  # a single code, so that hardly any two splits are equally good
+    labels = np.where(rng.random(90) < 0.3, rng.integers(3, size=90), np.digitize(codes[:, 0], [-0.5, 0.5]))
+    fast = boost(codes[:60], labels[:60], codes[60:], num_stages=12, learning_rate=1.0)
+    gain, test_class = boosted_trees(codes[:60].astype(float), labels[:60], codes[60:].astype(float), 12, rate=1.0)
+    assert fast.gain.sum() == pytest.approx(gain.sum(), rel=1e-6)
+    np.testing.assert_array_equal(fast.test_class, test_class)
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_threads_share_the_factors_and_change_nothing(cores, monkeypatch):
+    codes, labels = _table(300, 12)
+    factors = np.stack([labels, labels % 2, labels % 5], axis=1)
+    monkeypatch.setattr(import_module("betavae.metrics.dci"), "num_threads", lambda: cores)
+    fits = fit_trees(codes[:200], factors[:200], codes[200:], seed=0)
+    for k in range(3):
+        alone = boost(codes[:200], factors[:200, k], codes[200:], seed=0)
+        np.testing.assert_array_equal(fits.predicted[:, k], alone.test_class)
+        np.testing.assert_array_equal(fits.importance[:, k], alone.gain / alone.gain.sum())
 
 
 def test_the_seed_decides_ties_alone():
