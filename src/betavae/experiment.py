@@ -275,14 +275,16 @@ def score_tables(
         TypeError: a table holds no numbers.
         ValueError: a table is malformed or holds too few rows; an unknown metric or preset.
     """
-    sizes = {"num_train": min(10_000, 2 * len(codes) // 3), "num_test": min(5_000, len(codes) // 3)}
+    sizes: dict[str, Any] = {"num_train": min(10_000, 2 * len(codes) // 3), "num_test": min(5_000, len(codes) // 3)}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         scores = metrics.evaluate(
             codes, factors, names=names or None, preset=preset, seed=seed, repeats=repeats, **sizes, **options
         )
-    protocol = {"preset": preset, "seed": seed, "evaluations": repeats, "rows": len(codes), **sizes}
-    return scores.to_json() | {"protocol": protocol, "notes": [str(warning.message) for warning in caught]}
+    protocol = {"preset": preset, "seed": seed, "evaluations": repeats, "rows": len(codes)} | sizes
+    values = scores.to_json()
+    values |= {"protocol": protocol, "notes": [str(warning.message) for warning in caught]}
+    return values
 
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
