@@ -155,7 +155,7 @@ def _sort(codes: np.ndarray) -> _Table:
 def _decide(raw: np.ndarray, num_classes: int) -> np.ndarray:
     """Most probable class of each row, from (blocks, _LANES, rows)."""
     if num_classes == 2:
-        return (raw[0, 0] > 0).astype(np.int64)
+        return np.asarray(raw[0, 0] > 0, np.int64)
     return np.asarray(raw.reshape(-1, raw.shape[2])[:num_classes].argmax(axis=0))
 
 
