@@ -229,6 +229,7 @@ class Plain:
                 log_loss(y, model.predict_proba(table))
         span = np.ptp(codes, axis=0)
         kept = np.array(shares).T[span >= span.max() / 20]
+        kept = kept[kept.sum(axis=1) > 0]
         return float(((kept.max(axis=1) / kept.sum(axis=1)).mean() * self.num_factors - 1) / (self.num_factors - 1))
 
     def unsupervised(self) -> float:
