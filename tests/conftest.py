@@ -1,6 +1,7 @@
 """Shared by all tests: shapes and types of annotated functions are checked, and one small data set."""
 
 import os
+from importlib import import_module
 
 from jaxtyping import install_import_hook
 
@@ -29,6 +30,16 @@ def sprites(count: int, seed: int = 0) -> FactorData:
         factor_names=dsprites.FACTOR_NAMES,
         factor_sizes=dsprites.FACTOR_SIZES,
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_scores():
+    """Runs in tests are scored by two metrics, twice; the whole suite has tests of its own."""
+    story = import_module("betavae.experiment")  # the attribute of that name is a function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(story, "SCORES", ("dci", "mig"))
+        patch.setattr(story, "EVALUATIONS", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

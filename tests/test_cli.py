@@ -70,6 +70,76 @@ def test_a_run(done, capsys):
     assert (done / "figures" / "loss_curves.pdf").exists()
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A folder with codes of four samples a factor value, as .npy, .npz and .csv."""
+    folder = tmp_path_factory.mktemp("tables")
+    factors = np.random.default_rng(0).integers((2, 3), size=(900, 2))
+    codes = factors + np.random.default_rng(1).normal(0, 0.1, size=(900, 2))
+    np.save(folder / "codes.npy", codes)
+    np.savez(folder / "both.npz", mean=codes, factors=factors)
+    np.savetxt(folder / "factors.csv", factors, delimiter=",", fmt="%d", header="a,b", comments="")
+    return folder
+
+
+def test_codes_of_any_model_are_scored(tables, capsys):
+    chosen = ["--metrics", "mig", "sap", "--evaluations", "3", "--out", str(tables / "scores.json")]
+    main(["score", "--codes", str(tables / "codes.npy"), "--factors", str(tables / "factors.csv"), *chosen])
+    output = capsys.readouterr().out
+    assert "900 samples" in output
+    assert "sap.regression" in output
+    values = json.loads((tables / "scores.json").read_text())
+    low, high = values["intervals"]["mig"]
+    assert low <= values["scores"]["mig"] <= high
+    assert values["scores"]["mig"] > 0.9 > 0.1 > values["chance"]["mig"]
+    assert values["protocol"] == {
+        **{"preset": "default", "seed": 0, "evaluations": 3, "rows": 900, "num_train": 600, "num_test": 300}
+    }
+    both = str(tables / "both.npz")
+    main(["score", "--codes", f"{both}:mean", "--factors", f"{both}:factors", *chosen])
+    assert json.loads((tables / "scores.json").read_text()) == values
+
+
+def test_notes_say_what_is_left_out(tables, capsys):
+    np.save(tables / "one.npy", np.load(tables / "both.npz")["factors"][:, :1])
+    words = ["--metrics", "mig", "modularity", "--evaluations", "1"]
+    main(["score", "--codes", str(tables / "codes.npy"), "--factors", str(tables / "one.npy"), *words])
+    output = capsys.readouterr().out
+    assert "note: modularity is undefined (nan): it needs two factors that vary, got 1" in output.replace("\n", " ")
+    assert "undefined" in output
+
+
+def test_a_run_by_another_protocol(done, capsys):
+    main(["score", str(done), "--evaluations", "2"])
+    before = (done / "scores.json").read_bytes()
+    main(["score", str(done), "--metrics", "mig", "--preset", "dlib", "--sampled", "--seed", "5", "--evaluations", "1"])
+    values = json.loads((done / "scores.json").read_text())
+    assert values["protocol"]["preset"] == "dlib"
+    assert (values["protocol"]["codes"], values["protocol"]["seed"]) == ("sampled", 5)
+    assert values["intervals"] == {}
+    main(["score", str(done), "--metrics", "mig", "--fold-orientation", "--evaluations", "1"])
+    carriers = json.loads((done / "scores.json").read_text())["carriers"]
+    assert [carrier["factor"] for carrier in carriers][2] == "orientation (folded)"
+    main(["score", str(done), "--evaluations", "2"])
+    assert (done / "scores.json").read_bytes() == before
+    assert "dci.disentanglement" in capsys.readouterr().out
+
+
+def test_scores_that_cannot_be(done, tables, capsys):
+    codes, factors = ["--codes", str(tables / "codes.npy")], ["--factors", str(tables / "factors.csv")]
+    assert "either a run folder, or --codes FILE together with --factors" in refused(capsys, "score")
+    assert "either a run folder" in refused(capsys, "score", *codes)
+    assert "either a run folder" in refused(capsys, "score", str(done), *codes, *factors)
+    assert "--sampled and --fold-orientation are for runs" in refused(capsys, "score", *codes, *factors, "--sampled")
+    assert "unknown metric 'migg'; " in refused(capsys, "score", *codes, *factors, "--metrics", "migg")
+    assert "holds 2 arrays (mean, factors): say which" in refused(
+        capsys, "score", *codes, "--factors", str(tables / "both.npz")
+    )
+    assert "did you mean" in refused(capsys, "score", "--codes", str(tables / "code.npy"), *factors)
+    assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
+    assert "factors must be whole numbers" in refused(capsys, "score", *codes, "--factors", str(tables / "codes.npy"))
+
+
 def test_a_run_is_repeated_from_its_settings(done, tmp_path, monkeypatch):
     monkeypatch.setattr("betavae.experiment.draw_run", lambda run, data: [])
     main(["train", "--from", str(done / "config.json"), "--out", str(tmp_path / "again")])

@@ -1,98 +1,479 @@
-"""Known answers, laws and bad input of DCI, MIG, carriers and the suite."""
+"""Known answers, laws and bad input of every metric; see test_metrics_formulas.py for the papers' equations."""
 
-import json
+import math
 import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from betavae import metrics
-from betavae.metrics.mig import discretise, factor_entropies
+from betavae.metrics import METRICS
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.interventions import Groups
 
-SIZES = (3, 4, 5)
-SMALL = {"num_train": 1_500, "num_test": 500}
-
-
-@pytest.fixture(scope="module")
-def factors() -> np.ndarray:
-    return np.random.default_rng(0).integers(SIZES, size=(3_000, len(SIZES)))
+LOG2 = np.log(2)
 
 
-def test_codes_that_are_the_factors_score_one(factors):
-    scores = metrics.evaluate(factors[:, ::-1] * -2.0, factors, preset="dlib", **SMALL).scores
-    assert scores["dci.disentanglement"] == pytest.approx(1, abs=0.02)
-    assert scores["dci.completeness"] == pytest.approx(1, abs=0.02)
-    assert scores["dci.informativeness"] == 1
-    assert scores["mig"] == pytest.approx(1, abs=0.02)  # 0.99: chance gives the runner-up a little information
+def grid(*sizes: int, times: int) -> np.ndarray:
+    """All combinations of factors, each as often: empirical independence is exact, so values by hand are exact too."""
+    return np.tile(np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes), axis=1), (times, 1))
 
 
-def test_one_factor_over_two_codes_is_incomplete_and_two_factors_in_one_code_are_entangled(factors):
-    both = factors[:, 0] * 4.0 + factors[:, 1]
-    fit = metrics.fit_dci(np.stack([both, factors[:, 2]], axis=1), factors, seed=0, **SMALL)
-    # Code 0 serves two of three factors alike: 1 - log 2 / log 3; code 1 serves one.
-    np.testing.assert_allclose(fit.per_code, [1 - np.log(2) / np.log(3), 1], atol=0.02)
-    np.testing.assert_allclose(fit.per_factor, [1, 1, 1], atol=0.02)
+FACTORS = grid(3, 4, 5, times=20)
+BITS = grid(2, 2, times=300)
+SMALL: dict[str, dict[str, object]] = {
+    **{name: {"num_train": 800, "num_test": 400} for name in ("dci", "sap", "explicitness", "infomec", "dci_es")},
+    **{name: {"num_train": 1_200} for name in ("mig", "mig_sup", "dcimig", "jemmig", "modularity")},
+    **{name: {"num_train": 1_200} for name in ("irs", "unsupervised")},
+    **{name: {"num_train": 300, "num_test": 200, "batch_size": 16} for name in ("beta_vae", "factor_vae")},
+    **{name: {"num_train": 300, "num_test": 200, "batch_size": 32} for name in ("z_min_variance", "z_max_variance")},
+    "mig_chen": {},
+    "downstream": {"num_labels": (10, 100), "num_test": 400},
+    "fairness": {"num_train": 300, "num_per_value": 50},
+}
+TREES = ("dci", "downstream", "fairness")
 
 
-def test_shuffled_codes_score_chance(factors):
-    scores = metrics.evaluate(factors.astype(float), factors, chance=True, **SMALL)
-    assert scores.chance["mig"] < 0.01
-    assert scores.chance["dci.informativeness"] == pytest.approx(np.mean([1 / 3, 1 / 4, 1 / 5]), abs=0.05)
+def score(name: str, codes: np.ndarray, factors: np.ndarray, seed: int = 0, **options: object) -> dict[str, float]:
+    return METRICS[name](codes, factors, seed=seed, **SMALL[name] | options)
 
 
-def test_importances_of_scikit_learn_are_reproduced(factors):
-    rng = np.random.default_rng(1)
-    mixed = factors @ rng.normal(size=(3, 4)) + rng.normal(size=(len(factors), 4))
-    fast, slow = (metrics.fit_dci(mixed, factors, seed=0, estimator=name, **SMALL) for name in ("fast", "sklearn"))
-    np.testing.assert_allclose(fast.importance, slow.importance, atol=0.01)
-    np.testing.assert_allclose(fast.accuracy, slow.accuracy, atol=0.04)
+def every_score(codes: np.ndarray, factors: np.ndarray, names=tuple(SMALL)) -> dict[str, float]:
+    """All scores under the names that the suite gives them."""
+    found = {}
+    for name in names:
+        for key, value in score(name, codes, factors).items():
+            found[key if key == name else f"{name}.{key}"] = value
+    return found
 
 
-def test_same_seed_same_numbers(factors):
-    codes = factors + np.random.default_rng(2).normal(size=factors.shape)
-    first, again, other = (metrics.dci(codes, factors, seed=seed, **SMALL) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
+def test_every_metric_is_tested_here():
+    assert set(SMALL) == set(METRICS)
 
 
-def test_mutual_information_by_hand():
-    codes = np.array([0, 0, 1, 1])[:, None]
-    factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    np.testing.assert_allclose(metrics.mutual_information(codes, factors), [[np.log(2), 0]], atol=1e-12)
-    np.testing.assert_allclose(factor_entropies(factors), np.log(2))
+# ---------------------------------------------------------------------------------------------------------------------
+# Known answers
+# ---------------------------------------------------------------------------------------------------------------------
+
+PERFECT = {
+    "dci.disentanglement": 0.99,
+    "dci.completeness": 0.99,
+    "dci.informativeness": 1,
+    "mig": 1,
+    "mig_chen": 1,
+    "mig_sup": 1,
+    "dcimig": 1,
+    "jemmig": 1,
+    "sap.regression": 0.99,  # the runner-up correlates by chance: 800 rows
+    "beta_vae.accuracy": 0.99,
+    "factor_vae.accuracy": 1,
+    "z_min_variance": 1,
+    "z_max_variance": 1,
+    "modularity": 1,
+    "explicitness": 1,
+    "irs": 1,
+    "infomec.infom": 0.97,
+    "infomec.infoc": 0.97,
+    "infomec.infoe": 0.97,
+    "dci_es.explicitness": 0.85,  # measured 0.89: 16 random waves read three factors less well than 512
+    "dci_es.size": 1,
+    "downstream.accuracy_100": 1,
+}
 
 
-def test_bins_are_those_of_a_histogram():
-    values = np.random.default_rng(0).normal(size=(1_000, 1))
-    expected = np.digitize(values, np.histogram(values, 20)[1][:-1]) - 1
-    np.testing.assert_array_equal(discretise(values), expected)
+@pytest.mark.parametrize("case", ["identity", "permuted and flipped"])
+def test_codes_that_are_the_factors_are_perfect(case):
+    codes = FACTORS.astype(float) if case == "identity" else FACTORS[:, [2, 0, 1]] * [1.0, -3.0, 0.5] + 7
+    found = every_score(codes, FACTORS)
+    assert found.keys() <= metrics.MEANINGS.keys()
+    for name, least in PERFECT.items():
+        assert least - 1e-9 <= found[name] <= 1 + 1e-9, (name, found[name])
+    assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)
+    assert found["unsupervised.gaussian_wasserstein_correlation"] == pytest.approx(0, abs=1e-12)
+    assert found["unsupervised.mutual_information"] == pytest.approx(0, abs=1e-12)
+    assert found["unsupervised.active_codes"] == 3
+    assert found["fairness.unfairness"] < 0.12  # two samples of 50 predictions differ by chance
 
 
-def test_constant_factor_is_left_out_with_nan_in_its_place(factors):
-    factors = np.column_stack([factors, np.zeros(len(factors), int)])
-    fit = metrics.fit_dci(factors.astype(float), factors, seed=0, **SMALL)
-    assert np.isnan(fit.importance[:, 3]).all()
-    assert fit.scores()["disentanglement"] == pytest.approx(1, abs=0.02)
+def test_rotation_by_45_degrees():
+    """Codes a + b and a - b of two fair bits: each code takes three values and shares log(2) / 2 with either bit."""
+    a, b = BITS.T
+    codes = np.stack([a + b, a - b], axis=1).astype(float)
+    found = every_score(codes, BITS)
+    for name in ("mig", "mig_sup", "dcimig", "modularity"):
+        assert found[name] == pytest.approx(0, abs=1e-12), name
+    # H(z, a) = 2 log 2, and both codes tell the same: the loss is 2 log 2.
+    bins = {"bias_correction": False}
+    assert score("jemmig", codes, BITS, **bins)["jemmig"] == pytest.approx(1 - 2 * LOG2 / (LOG2 + np.log(20)))
+    # Holding a, a + b deviates by 1/2 from its mean; over all rows by at most 1.
+    assert found["irs"] == pytest.approx(0.5)
+    # Both codes have squared correlation 1/2 with either bit.
+    assert found["sap.regression"] < 0.1
+    assert found["dci.disentanglement"] < 0.05
+    assert found["dci.completeness"] < 0.1  # measured 0.06: of equally good splits the first wins
+    assert found["dci.informativeness"] == 1
+    assert found["infomec.infom"] == pytest.approx(0, abs=0.1)
+    assert found["infomec.infoc"] == pytest.approx(0, abs=0.1)
+    # Holding either bit leaves both codes with half their variance: the vote is a coin toss.
+    assert found["factor_vae.accuracy"] == pytest.approx(0.5, abs=0.1)
+    assert found["z_max_variance"] == pytest.approx(0, abs=0.2)
+    assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)  # it cannot see rotations
 
 
-def test_undefined_scores_are_nan_with_one_warning(factors):
-    with pytest.warns(UserWarning, match=r"disentanglement needs two factors that vary, got 1; completeness") as caught:
-        scores = metrics.dci(factors[:, :1].astype(float), factors[:, :1], seed=0, **SMALL)
+def test_every_code_twice():
+    codes = np.hstack([FACTORS, FACTORS]).astype(float)
+    found = every_score(codes, FACTORS, [name for name in SMALL if name != "unsupervised"])
+    for name in ("mig", "mig_chen", "sap.classification", "sap.regression"):
+        assert found[name] == pytest.approx(0, abs=1e-9), name
+    for name in ("mig_sup", "dcimig", "modularity", "irs"):
+        assert found[name] == pytest.approx(1), name
+    assert found["dci.disentanglement"] == pytest.approx(1, abs=0.01)
+    assert found["dci.completeness"] == pytest.approx(1 - LOG2 / np.log(6), abs=0.1)  # copies share unevenly
+    assert found["infomec.infoc"] == pytest.approx((1 / 2 - 1 / 6) / (1 - 1 / 6), abs=0.02)
+    # loss = H - H + H
+    total = np.log([3, 4, 5])
+    assert score("jemmig", codes, FACTORS, bias_correction=False)["jemmig"] == pytest.approx(
+        (1 - total / (total + np.log(20))).mean()
+    )
+    assert found["dci_es.size"] == 0.5
+    assert score("unsupervised", codes, FACTORS)["gaussian_total_correlation"] > 30  # infinite but for rounding
+
+
+def test_one_code_for_two_factors():
+    factors = grid(3, 3, times=130)
+    codes = (factors[:, :1] * 3.0 + factors[:, 1:])[:1_170]
+    options = {"num_train": 1_170}
+    # A lone code that tells everything has no rival, so MIG is full; the scores of codes see the two factors.
+    assert score("mig", codes, factors, **options)["mig"] == pytest.approx(1)
+    for name in ("mig_sup", "dcimig", "modularity"):
+        assert score(name, codes, factors, **options)[name] == pytest.approx(0, abs=1e-12)
+    with pytest.warns(UserWarning, match="completeness needs two codes, got 1"):
+        found = score("dci", codes, factors, num_train=700)
+    assert found["disentanglement"] == pytest.approx(0, abs=1e-9)
+    assert found["informativeness"] == 1
+
+
+def test_one_factor_over_two_codes():
+    """Factor y of four values is two bits, one a code; factor w of two values has a code of its own."""
+    bits = grid(2, 2, 2, times=150)
+    factors = np.stack([2 * bits[:, 0] + bits[:, 1], bits[:, 2]], axis=1)
+    found = every_score(bits.astype(float), factors)
+    assert found["mig"] == pytest.approx((0 + 1) / 2, abs=1e-3)
+    assert found["mig_sup"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3, abs=1e-3)
+    assert found["dcimig"] == pytest.approx((LOG2 + LOG2) / (3 * LOG2), abs=1e-3)
+    assert found["modularity"] == pytest.approx(1)
+    assert found["irs"] == pytest.approx(1)
+    assert found["infomec.infom"] == pytest.approx(1, abs=0.02)
+    assert found["infomec.infoc"] == pytest.approx(((1 / 2 + 1) / 2 - 1 / 3) / (1 - 1 / 3), abs=0.02)
+    assert found["dci.disentanglement"] == pytest.approx(1, abs=0.01)
+    fit = metrics.fit_dci(bits.astype(float), factors, seed=0, num_train=800, num_test=400)
+    np.testing.assert_allclose(fit.per_factor, [1 - LOG2 / np.log(3), 1], atol=0.03)
+
+
+def test_noise_scores_chance():
+    factors = grid(3, 4, 5, times=100)
+    codes = np.random.default_rng(0).normal(size=(len(factors), 4))
+    found = every_score(codes, factors)
+    for name in ("mig", "mig_sup", "dcimig", "sap.regression", "irs"):
+        assert abs(found[name]) < 0.05, (name, found[name])  # IRS measured 0.032
+    assert found["sap.classification"] < 0.05
+    guess = np.mean([1 / 3, 1 / 4, 1 / 5])
+    for name in ("dci.informativeness", "downstream.accuracy_10", "downstream.accuracy_100"):
+        assert found[name] == pytest.approx(guess, abs=0.05), name
+    for name in ("beta_vae.accuracy", "factor_vae.accuracy"):
+        assert found[name] == pytest.approx(1 / 3, abs=0.1), name
+    for name in ("z_min_variance", "z_max_variance"):
+        assert found[name] == pytest.approx(0, abs=0.15), name
+    assert found["explicitness"] == pytest.approx(0.5, abs=0.03)
+    assert found["infomec.infoe"] == pytest.approx(0, abs=0.03)
+    assert found["dci.disentanglement"] < 0.05
+
+
+def test_dead_codes():
+    codes = np.column_stack([FACTORS, np.zeros(len(FACTORS))]).astype(float)
+    found = every_score(codes, FACTORS)
+    alive = ["mig", "dcimig", "jemmig", "irs", "factor_vae.accuracy", "z_min_variance", "z_max_variance"]
+    for name in alive:
+        assert found[name] == pytest.approx(1), name
+    for name in ("mig_sup", "modularity"):  # means over codes, in which a dead one counts 0
+        assert found[name] == pytest.approx(3 / 4), name
+    assert found["infomec.infom"] > 0.97
+    assert found["factor_vae.num_active"] == found["unsupervised.active_codes"] == 3
+    assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)
+    nothing = np.zeros((len(FACTORS), 2))
+    with pytest.warns(UserWarning, match="IRS is undefined") as caught:
+        assert np.isnan(score("irs", nothing, FACTORS)["irs"])
     assert len(caught) == 1
-    assert np.isnan(scores["disentanglement"])
-    assert scores["informativeness"] == 1
-    with pytest.warns(UserWarning, match="MIG is undefined"):
-        assert np.isnan(metrics.mig(factors[:, :1], factors[:, :1] * 0, seed=0)["mig"])
+    assert score("factor_vae", nothing, FACTORS) == {"accuracy": 0, "accuracy_train": 0, "num_active": 0}
+    assert score("mig", nothing, FACTORS) == {"mig": 0}
+    with pytest.warns(UserWarning, match="no classifier found a code to split on"):
+        assert np.isnan(score("dci", nothing, FACTORS)["disentanglement"])
 
 
-def test_dead_codes_are_masked_by_the_default_preset_only(factors):
-    codes = np.column_stack([factors, np.random.default_rng(0).normal(0, 1e-3, len(factors))])
-    default, dlib = (metrics.evaluate(codes, factors, preset=name, **SMALL) for name in ("default", "dlib"))
-    assert default.arrays["active"].tolist() == [True, True, True, False]
-    assert default.arrays["dci.importance"].shape == (4, 3)
-    assert (default.arrays["dci.importance"][3] == 0).all()
-    assert dlib.arrays["mig.mutual_information"][3].max() > 0
-    np.testing.assert_array_equal(metrics.active_codes(codes, np.array([1, 0.01, 1, 1])), [True, False, True, False])
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_constant_factor_changes_nothing(name):
+    codes = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape)
+    with_constant = np.insert(FACTORS, 1, 7, axis=1)
+    assert score(name, codes, with_constant) == pytest.approx(score(name, codes, FACTORS), abs=1e-12)
+
+
+TWO_FACTORS = {
+    "dci": ("disentanglement", "disentanglement needs two factors that vary, got 1"),
+    "mig_sup": ("mig_sup", "it needs two factors that vary, got 1"),
+    "dcimig": ("dcimig", "it needs two factors that vary, got 1"),
+    "beta_vae": ("accuracy", "it needs two factors that vary, got 1"),
+    "factor_vae": ("accuracy", "it needs two factors that vary, got 1"),
+    "z_min_variance": ("z_min_variance", "it needs two factors that vary, got 1"),
+    "z_max_variance": ("z_max_variance", "it needs two factors that vary, got 1"),
+    "modularity": ("modularity", "it needs two factors that vary, got 1"),
+    "infomec": ("infom", "they need two factors that vary and two codes in use, got 1 and 3"),
+    "fairness": ("unfairness", "it needs two factors that vary"),
+}
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_one_factor_only(name):
+    codes, factors = FACTORS.astype(float), FACTORS[:, :1]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = score(name, codes, factors)
+    undefined = {key for key, value in found.items() if np.isnan(value)}
+    if name in TWO_FACTORS:
+        key, message = TWO_FACTORS[name]
+        assert key in undefined
+        assert len(caught) == 1
+        assert message in str(caught[0].message)
+    else:
+        assert not undefined
+        assert not caught
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_no_factor_that_varies_is_nan_with_one_warning(name):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = score(name, FACTORS.astype(float), FACTORS[:, :1] * 0)
+    if name in ("irs", "unsupervised"):  # nothing is held still by it: 0; and factors do not enter
+        assert found.get("irs", 0) == 0
+        return
+    assert len(caught) == 1, [str(warning.message) for warning in caught]
+    assert "undefined (nan)" in str(caught[0].message)
+    assert all(np.isnan(value) for key, value in found.items() if key != "num_active")
+
+
+def test_fewer_codes_than_factors():
+    codes = FACTORS[:, :1].astype(float)
+    assert score("mig", codes, FACTORS)["mig"] == pytest.approx(1 / 3)
+    assert score("mig_sup", codes, FACTORS)["mig_sup"] == pytest.approx(1)
+    assert score("dcimig", codes, FACTORS)["dcimig"] == pytest.approx(np.log(3) / np.log(60), abs=1e-3)
+    assert score("modularity", codes, FACTORS)["modularity"] == pytest.approx(1)
+    assert score("sap", codes, FACTORS)["regression"] == pytest.approx(1 / 3, abs=0.01)
+    assert score("dci_es", codes, FACTORS)["size"] == 3
+    assert score("irs", codes, FACTORS)["irs"] == pytest.approx(1)
+    # The one code is all that trees for any factor can split on: importances know nothing of accuracy.
+    with pytest.warns(UserWarning, match="completeness needs two codes"):
+        assert score("dci", codes, FACTORS)["disentanglement"] == pytest.approx(0, abs=1e-9)
+    with pytest.warns(UserWarning, match="dependence between codes is undefined"):
+        assert np.isnan(score("unsupervised", codes, FACTORS)["mutual_information"])
+    with pytest.warns(UserWarning, match="infoc and infoc_prune8 is undefined") as caught:
+        score("infomec", codes, FACTORS)
+    assert len(caught) == 1
+
+
+def test_continuous_factors_have_the_regression_form_of_sap_only():
+    rng = np.random.default_rng(0)
+    angles = rng.uniform(0, 2 * np.pi, size=(1_200, 2))
+    with pytest.warns(UserWarning, match="SAP's classification form is undefined .* a factor is continuous"):
+        found = score("sap", angles, angles)
+    assert np.isnan(found["classification"])
+    assert found["regression"] > 0.97
+    for name in set(SMALL) - {"sap"}:
+        with pytest.raises(ValueError, match="factors must be whole numbers to serve as classes"):
+            score(name, angles, angles)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Laws
+# ---------------------------------------------------------------------------------------------------------------------
+
+FROM_ALL_ROWS = ("mig", "mig_sup", "dcimig", "jemmig", "modularity", "irs")
+MATRIX_SCORES = (*FROM_ALL_ROWS, "mig_chen")
+
+
+TABLES = st.tuples(st.integers(0, 10**6), st.integers(2, 3), st.integers(1, 4), st.sampled_from([0.0, 0.1, 1.0]))
+
+
+def build(seed: int, num_factors: int, num_codes: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Codes that know something of the factors, and factors of a few values."""
+    rng = np.random.default_rng(seed)
+    factors = rng.integers(rng.integers(2, 5, size=num_factors), size=(240, num_factors))
+    codes = factors @ rng.normal(size=(num_factors, num_codes)) + noise * rng.normal(size=(240, num_codes))
+    return codes, factors
+
+
+@settings(max_examples=25, deadline=None)
+@given(TABLES, st.integers(0, 10**6))
+def test_order_of_codes_rows_and_values_does_not_matter(table, seed):
+    codes, factors = build(*table)
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(codes))
+    renamed = np.stack([rng.permutation(1 + column.max())[column] for column in factors.T], axis=1)
+    for name in MATRIX_SCORES:
+        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(codes)}
+        before = score(name, codes, factors, **options)
+        after = score(name, codes[rows][:, ::-1], renamed[rows][:, ::-1], **options)
+        assert after == pytest.approx(before, abs=1e-9), name
+
+
+@settings(max_examples=25, deadline=None)
+@given(TABLES, st.integers(-6, 6), st.sampled_from([-1.0, 1.0]))
+def test_unit_and_sign_of_codes_do_not_matter(table, power, sign):
+    codes, factors = build(*table)
+    other = codes * sign * 2.0**power
+    free = [name for name in MATRIX_SCORES if sign > 0 or name == "irs"]  # a value on the edge of a bin changes sides
+    for name in free:
+        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(codes)}
+        assert score(name, other, factors, **options) == pytest.approx(score(name, codes, factors, **options)), name
+    sizes = {"num_train": 100, "num_test": 50, "batch_size": 8}
+    assert score("factor_vae", other, factors, **sizes) == score("factor_vae", codes, factors, **sizes)
+    rows = {"num_train": 150, "num_test": 80}
+    before, after = (metrics.sap(z, factors, seed=0, **rows)["regression"] for z in (codes, other))
+    assert after == pytest.approx(before, abs=1e-9)
+    before, after = (score("explicitness", z, factors, **rows)["explicitness"] for z in (codes, other))
+    assert after == pytest.approx(before, abs=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(TABLES)
+def test_scores_stay_in_their_range(table):
+    codes, factors = build(*table)
+    sizes = {"num_train": 150, "num_test": 80}
+    options = {name: {"num_train": 240} for name in (*FROM_ALL_ROWS, "unsupervised")}
+    options |= dict.fromkeys(("sap", "explicitness", "infomec", "dci_es"), sizes)
+    options |= {name: sizes | {"batch_size": 8} for name in ("beta_vae", "factor_vae", "z_min_variance")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for name, chosen in options.items():
+            for key, value in score(name, codes, factors, **chosen).items():
+                meaning = metrics.MEANINGS[key if key == name else f"{name}.{key}"]
+                assert np.isnan(value) or meaning.low - 1e-9 <= value <= meaning.high + 1e-9, (name, key, value)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_same_seed_same_numbers_and_integer_codes_are_codes(name):
+    codes = FACTORS * 3 + np.random.default_rng(0).integers(3, size=FACTORS.shape)
+    first, again = score(name, codes, FACTORS), score(name, codes.astype(np.float32), FACTORS.astype(np.uint8))
+    assert first == pytest.approx(again, abs=1e-5)
+    assert score(name, codes, FACTORS) == first
+
+
+@pytest.mark.parametrize("name", ["sap", "beta_vae", "factor_vae", "dci_es", "explicitness"])
+def test_another_seed_draws_other_rows(name):
+    codes = FACTORS + np.random.default_rng(0).normal(size=FACTORS.shape)
+    assert score(name, codes, FACTORS, seed=0) != score(name, codes, FACTORS, seed=1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input
+# ---------------------------------------------------------------------------------------------------------------------
+
+BAD_TABLES = [
+    (np.array([["a"]]), np.ones((1, 1)), TypeError, "codes must hold numbers, got an array of <U1"),
+    (np.ones(3), np.ones((3, 1)), ValueError, r"codes must have the shape \(samples, codes\), got \(3,\)"),
+    (np.ones((3, 2)), np.ones((3, 1, 1)), ValueError, r"factors must have the shape \(samples, factors\)"),
+    (np.ones((0, 2)), np.ones((0, 1)), ValueError, r"codes is empty: its shape is \(0, 2\)"),
+    (np.ones((3, 2)), np.ones((3, 0)), ValueError, "factors is empty"),
+    (np.ones((3, 2)), np.ones((4, 1)), ValueError, "got 3 rows of codes and 4 rows of factors"),
+    (
+        np.array([[0, np.nan], [np.inf, 0]]),
+        np.ones((2, 1)),
+        ValueError,
+        r"1 NaN and 1 infinite values in columns \[0, 1\]; the first is in row 0, column 1",
+    ),
+    (np.ones((2, 1)), np.array([[0.0], [np.nan]]), ValueError, "factors must be finite, got 1 NaN"),
+]
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize(("codes", "factors", "error", "message"), BAD_TABLES)
+def test_bad_tables(name, codes, factors, error, message):
+    with pytest.raises(error, match=message):
+        METRICS[name](codes, factors, seed=0)
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"mig_chen", "z_min_variance", "z_max_variance", *TREES[1:]}))
+def test_too_few_rows_says_how_many_are_needed(name):
+    if name in ("beta_vae", "factor_vae"):
+        single = np.arange(5)[:, None]
+        with pytest.raises(ValueError, match="needs 2 rows of each value, but 5 of 5 values have fewer"):
+            score(name, single, np.column_stack([single, single]))
+        return
+    with pytest.raises(ValueError, match=r"10,000 (\+ 5,000 )?different rows are needed, got 9"):
+        METRICS[name](np.ones((9, 1)), np.ones((9, 1)), seed=0)
+
+
+def test_fine_bins_need_rows():
+    with pytest.raises(ValueError, match=r"from 256 bins by up to 40 values of a factor .* half as many rows, got 900"):
+        metrics.mig_chen(np.zeros((900, 1)), np.arange(900)[:, None] % 40, seed=0)
+
+
+def test_interventions_need_rows():
+    factors = grid(3, 4, 5, times=1)
+    with pytest.raises(ValueError, match=r"agree in factor 1, factor 2 and needs 2 rows .* 5 of 5 values have fewer"):
+        score("z_max_variance", factors[:5], np.column_stack([np.arange(5) % 2, np.arange(5), np.arange(5)]))
+    assert score("z_max_variance", np.tile(factors, (2, 1)), np.tile(factors, (2, 1)))["z_max_variance"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"mig_chen", "beta_vae", "factor_vae", "unsupervised"}))
+def test_factors_of_row_numbers_are_refused(name):
+    rows = np.arange(len(FACTORS))
+    message = r"classes in .* training rows; at least two|compares rows that agree|needs at least two rows a class"
+    with pytest.raises(ValueError, match=message):
+        score(name, FACTORS.astype(float), np.stack([rows, rows[::-1]], axis=1))
+
+
+def test_rows_of_a_training_set():
+    check_classes(np.array([[0], [0]]))
+    with pytest.raises(ValueError, match="factor 1 has 3 classes in 4 training rows"):
+        check_classes(np.array([[0, 0], [0, 1], [1, 2], [1, 2]]))
+    with pytest.raises(ValueError, match="every set of rows needs at least one row"):
+        draw_rows(5, (3, 0), np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"got 0\.5 in row 1, factor 0; number the values"):
+        check_tables(np.ones((2, 1)), np.array([[1.0], [0.5]]))
+    assert check_tables(np.ones((2, 1), bool), np.array([[1.0], [0.5]]), integer_factors=False)[1].dtype == np.float64
+    with pytest.raises(ValueError, match="num_bins must be at least 2, got 1"):
+        score("mig", FACTORS, FACTORS, num_bins=1)
+
+
+def test_groups_of_many_factors_do_not_overflow():
+    rng = np.random.default_rng(0)
+    table = np.repeat(rng.integers(50, size=(50, 30)), 4, axis=0)  # 50 ** 30 combinations
+    groups = Groups.by_value(table, list(range(30)), "a score")
+    assert groups.sizes.tolist() == [4] * 50
+    assert (table[groups.draw_like(np.arange(200), rng)] == table).all()
+
+
+def test_udr_refuses_what_cannot_be_compared():
+    z = np.random.default_rng(0).normal(size=(50, 2))
+    for arguments, message in (
+        (([z], np.ones((1, 2))), "needs at least two, got 1"),
+        (([z, z], np.ones((3, 2))), "one row for each of the 2 models, got 3"),
+        (([z, z], np.ones((2, 3))), r"one number for each code of its model, got \(3,\) for 2 codes"),
+        (([z, z[:40]], np.ones((2, 2))), r"tables of \[40, 50\] rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metrics.udr(*arguments, seed=0)
+    with pytest.raises(ValueError, match="unknown method 'laso'; choose from lasso, spearman; did you mean 'lasso'"):
+        metrics.udr([z, z], np.ones((2, 2)), seed=0, method="laso")
+    with pytest.warns(UserWarning, match="UDR is undefined .* no model has a code in use"):
+        assert np.isnan(metrics.udr([z, z], np.zeros((2, 2)), seed=0)).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which code carries what, and how good a score can get
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_carriers_by_the_rule():
@@ -107,57 +488,29 @@ def test_carriers_by_the_rule():
     assert only_second[0].codes == (1,)
 
 
-def test_scores_become_json_with_null_for_nan(factors):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scores = metrics.evaluate(factors[:, :1].astype(float), factors[:, :1], repeats=2, **SMALL)
-    plain = json.loads(json.dumps(scores.to_json(), allow_nan=False))
-    assert plain["scores"]["dci.disentanglement"] is None
-    assert plain["carriers"] == [{"factor": "factor 0", "kind": "carried", "codes": [0], "strength": pytest.approx(1)}]
+def test_active_codes_by_spread_and_kl():
+    codes = np.column_stack([FACTORS, np.random.default_rng(0).normal(0, 1e-3, len(FACTORS))])
+    assert metrics.active_codes(codes).tolist() == [True, True, True, False]
+    assert metrics.active_codes(codes, np.array([1, 0.01, 1, 1])).tolist() == [True, False, True, False]
+    with pytest.raises(ValueError, match=r"one number for each of the 4 codes, got the shape \(3,\)"):
+        metrics.active_codes(codes, np.ones(3))
 
 
-def test_intervals_hold_the_score(factors):
-    codes = factors + np.random.default_rng(2).normal(size=factors.shape)
-    scores = metrics.evaluate(codes, factors, names=["mig"], repeats=4, num_train=1_000)
-    low, high = scores.intervals["mig"]
-    assert low < scores.scores["mig"] < high
-    assert high - low < 0.1
+def test_ceilings_of_ambiguous_labels():
+    packed = np.array([[1, 2], [1, 2], [3, 4], [5, 6], [5, 6], [5, 6]], np.uint8)
+    images = metrics.identical_rows(packed)
+    assert len(set(images.tolist())) == 3
+    factors = np.array([[0, 0], [1, 0], [0, 1], [1, 0], [1, 1], [0, 1]])
+    # Image 1: factor 0 is torn 1:1. Image 3: factor 0 is 2:1, factor 1 is 2:1 the other way.
+    np.testing.assert_allclose(metrics.accuracy_ceiling(factors, images), [4 / 6, 5 / 6])
+    np.testing.assert_allclose(metrics.information_ceiling(factors[:3], images[:3])[1], 1)
+    np.testing.assert_allclose(metrics.information_ceiling(np.array([[0], [1]]), np.array([0, 0])), 0, atol=1e-12)
+    assert metrics.score_ceilings(factors, images)["downstream.accuracy_100"] == pytest.approx(4.5 / 6)
+    assert metrics.score_ceilings(factors * 0, images) == {}
+    with pytest.raises(ValueError, match=r"one number for each of the 6 rows, got the shape \(2,\)"):
+        metrics.score_ceilings(factors, np.arange(2))
 
 
-@pytest.mark.parametrize(
-    ("codes", "factors", "error", "message"),
-    [
-        (np.array([["a"]]), np.ones((1, 1)), TypeError, "codes must hold numbers, got an array of <U1"),
-        (np.ones(3), np.ones((3, 1)), ValueError, r"codes must have the shape \(samples, codes\), got \(3,\)"),
-        (np.ones((0, 2)), np.ones((0, 1)), ValueError, "codes is empty"),
-        (np.ones((3, 2)), np.ones((4, 1)), ValueError, "got 3 rows of codes and 4 rows of factors"),
-        (
-            np.array([[0, np.nan], [np.inf, 0]]),
-            np.ones((2, 1)),
-            ValueError,
-            r"1 NaN and 1 infinite values in columns \[0, 1\]; the first is in row 0, column 1",
-        ),
-        (np.ones((2, 1)), np.array([[0.5], [1]]), ValueError, "whole numbers to serve as classes, got 0.5 in row 0"),
-        (np.ones((9, 1)), np.ones((9, 1)), ValueError, r"10,000 \+ 5,000 different rows are needed, got 9"),
-    ],
-)
-def test_bad_tables(codes, factors, error, message):
-    with pytest.raises(error, match=message):
-        metrics.dci(codes, factors, seed=0)
-
-
-def test_bad_names(factors):
-    with pytest.raises(ValueError, match=r"unknown metric 'dcl'; choose from .*did you mean 'dci'"):
-        metrics.evaluate(factors, factors, names=["dcl"])
-    with pytest.raises(ValueError, match="unknown preset 'dliib'; choose from dlib, default; did you mean 'dlib'"):
-        metrics.evaluate(factors, factors, preset="dliib")
-    with pytest.raises(ValueError, match=r"unknown estimator 'sklern'.*did you mean 'sklearn'"):
-        metrics.dci(factors, factors, seed=0, estimator="sklern")
-    with pytest.raises(ValueError, match="factor_names must name 3 factors, got 1"):
-        metrics.evaluate(factors, factors, factor_names=["shape"])
-
-
-def test_too_many_classes(factors):
-    numbers = np.arange(len(factors))[:, None]
-    with pytest.raises(ValueError, match="factor 0 has 1,500 classes in 1,500 training rows"):
-        metrics.dci(factors, numbers, seed=0, **SMALL)
+@pytest.mark.parametrize("name", [key for key, value in metrics.MEANINGS.items() if math.isinf(value.high)])
+def test_open_ranges_are_those_of_counts_and_distances(name):
+    assert any(word in name for word in ("active", "size", "efficiency", "gaussian", "mutual_information"))

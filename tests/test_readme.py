@@ -3,12 +3,14 @@
 import ast
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import betavae
-from betavae import cli
+from betavae import cli, metrics
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +33,19 @@ def test_python_names_exist(block):
         if isinstance(node, ast.ImportFrom) and node.module == "betavae":
             for name in node.names:
                 assert getattr(betavae, name.name) is not None
+
+
+def test_scoring_ones_own_codes_runs(tmp_path, monkeypatch):
+    """As it stands, but with one metric on few rows."""
+    monkeypatch.chdir(tmp_path)
+    factors = np.random.default_rng(0).integers(4, size=(500, 2))
+    np.save("codes.npy", factors * 0.5)
+    np.savetxt("factors.csv", factors, fmt="%d", delimiter=",", header="a,b", comments="")
+    monkeypatch.setattr(metrics, "evaluate", partial(metrics.evaluate, names=["mig"], num_train=500))
+    found: dict[str, metrics.Scores] = {}
+    exec(next(block for block in BLOCKS if "read_table" in block), found)
+    assert found["scores"].scores["mig"] > 0.95
+    assert found["scores"].intervals.keys() == found["scores"].chance.keys() == {"mig"}
 
 
 def test_it_is_short_and_its_files_exist():

@@ -22,7 +22,7 @@ PNG = b"\x89PNG not really"
 class Page(HTMLParser):
     """Collects tags and checks that they nest."""
 
-    VOID = frozenset({"meta", "img", "rect", "circle", "path", "input", "link", "br"})
+    VOID = frozenset({"meta", "img", "rect", "circle", "path", "input", "link", "br", "wbr"})
 
     def __init__(self, text: str):
         super().__init__()
@@ -66,9 +66,27 @@ def full(tmp_path) -> Report:
         provenance={"versions": {"torch": "2.13"}},
         command="betavae train --seed 3",
         carriers=["posX: z1", "shape: not found"],
-        scores={"dci.disentanglement": 0.4123, "mig": None, "sap": float("nan"), "kl_nats": 0.5},
-        intervals={"dci.disentanglement": (0.39, 0.44)},
-        chance={"dci.disentanglement": 0.02},
+        scores={
+            "dci.disentanglement": 0.4123,
+            "dci.informativeness_train": 0.9,
+            "mig": None,
+            "sap": float("nan"),
+            "kl_nats": 0.5,
+            "fairness.unfairness": 0.25,
+            "unsupervised.gaussian_total_correlation": 0.75,
+        },
+        intervals={"dci.disentanglement": (0.39, 0.44), "mig": (None, None)},
+        chance={"dci.disentanglement": 0.02, "mig": None},
+        protocol={
+            "preset": "default",
+            "codes": "sampled",
+            "rows": 50000,
+            "num_train": 10000,
+            "num_test": 5000,
+            "evaluations": 5,
+            "factors": ["shape", "scale", "orientation (folded)"],
+        },
+        notes=["z_max_variance is left out: <too few rows>"],
         factor_names=["posX", "shape"],
         information={"z1": [0.84, 0.06], "z0": [0.0, 1.0]},
         records=[
@@ -132,7 +150,7 @@ def test_numbers_stand_in_the_tables(full):
     text = Page(render_report(full)).text
     for piece in ("0.412", "0.390 to 0.440", "0.020", "0.500", "12,000", "20.25", "objective.beta", "1, 2", "of 3"):
         assert piece in text
-    assert text.count("undefined") == 3  # None and nan in the table, None in its tile
+    assert text.count("undefined") == 3  # None and nan in the table, None in its tile; not their interval and chance
     assert "95 % interval" in text
     assert "Ceiling" not in text
 
@@ -140,8 +158,22 @@ def test_numbers_stand_in_the_tables(full):
 def test_bars_are_drawn_only_for_shares(full):
     page = Page(render_report(full))
     widths = [rect["width"] for rect in page.all("rect") if rect["class"] == "value"]
-    assert widths == ["41.2"]
+    assert widths == ["41.2", "25.0", "90.0"]  # not the unknown kl_nats, nor a total correlation; details come last
     assert [rect["x"] for rect in page.all("rect") if rect["class"] == "interval"] == ["39.0"]
+
+
+def test_scores_say_their_good_end_their_protocol_and_what_is_left_out(full):
+    page = Page(render_report(full))
+    cells = [text.strip() for text in re.findall(r'<td class="arrow">(.*?)</td>', render_report(full))]
+    assert cells == ["↑", "↑", "", "", "↓", "↓", "↑"]
+    assert "Does each code serve one factor only?" in page.text
+    assert "1 more scores" in page.text
+    assert "default preset on the codes drawn from the posteriors of 50,000 images, orientation up to" in page.text
+    assert "from 5. Chance" in page.text
+    assert "z_max_variance is left out: <too few rows>" in page.text
+    old = Page(render_report(Report(title="old", scores={"mig": 0.3})))
+    assert "Protocol" not in old.text
+    assert "0.300" in old.text
 
 
 def test_the_information_matrix_is_shaded_by_share(full):

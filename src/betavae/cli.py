@@ -73,21 +73,87 @@ class Train:
 
 @dataclass(frozen=True)
 class Score:
-    """Score a trained run again: encode if needed, write scores.json, print the table."""
+    """Score a trained run again and write its scores.json, or score codes from a model trained anywhere.
 
-    run: Positional[Path]
+    betavae score runs/x                                    a run
+    betavae score --codes codes.npy --factors factors.npy   two tables: .npy, .npz, .csv, .parquet; rows are samples
+    """
+
+    run: Positional[Path | None] = None
     """Run folder."""
+    codes: Annotated[str | None, argument(metavar="FILE")] = None
+    """Table of codes, without a run. Of an .npz with several arrays: FILE.npz:NAME."""
+    factors: Annotated[str | None, argument(metavar="FILE")] = None
+    """Table of the factors of the same samples, in whole numbers."""
+    metrics: tuple[str, ...] = ()
+    """Metrics to compute; all by default."""
+    preset: Literal["default", "dlib"] = "default"
+    """default: corrected; dlib: the protocol of disentanglement_lib."""
+    seed: int | None = None
+    """Seed of the evaluation; the run's, or 0."""
+    evaluations: int = 5
+    """Evaluations with different seeds, for the intervals."""
+    sampled: bool = False
+    """Score codes drawn from the run's posteriors instead of their means."""
+    fold_orientation: bool = False
+    """Score dSprites with its orientation up to the symmetry of each shape."""
+    out: Path | None = None
+    """JSON file to write the scores of two tables to."""
 
     def __call__(self, console: "Console") -> None:
+        if (self.run is None) == (self.codes is None) or (self.codes is None) != (self.factors is None):
+            raise ValueError("give either a run folder, or --codes FILE together with --factors FILE")
+        if self.run is None:
+            self._score_tables(console)
+        else:
+            self._score_run(self.run, console)
+
+    def _score_tables(self, console: "Console") -> None:
+        import json
+
+        from betavae.experiment import score_tables
+        from betavae.files import write_atomically
+
+        if self.sampled or self.fold_orientation:
+            raise ValueError("--sampled and --fold-orientation are for runs; tables are scored as they are")
+        codes, factors = _read_table(str(self.codes)), _read_table(str(self.factors))
+        with _naming(console) as progress:
+            values = score_tables(
+                codes,
+                factors,
+                self.metrics,
+                preset=self.preset,
+                seed=self.seed or 0,
+                repeats=self.evaluations,
+                progress=progress,
+            )
+        _print_scores(values, f"{self.codes}: {len(codes):,} samples, {self.preset} preset", console)
+        if self.out is not None:
+            write_atomically(self.out, json.dumps(values, indent=2).encode())
+
+    def _score_run(self, folder: Path, console: "Console") -> None:
         from betavae.data import load_data
         from betavae.experiment import encode_run, score_run
         from betavae.run import open_run
 
-        run = open_run(self.run)
+        if self.out is not None:
+            raise ValueError("--out is for two tables; the scores of a run stay in its scores.json")
+        run = open_run(folder)
         data = load_data(run.config.data)
         if not run.path("codes.npz").exists():
             encode_run(run, data)
-        score_run(run, data)
+        with _naming(console) as progress:
+            score_run(
+                run,
+                data,
+                self.metrics,
+                preset=self.preset,
+                seed=self.seed,
+                evaluations=self.evaluations,
+                sampled=self.sampled,
+                fold_orientation=self.fold_orientation,
+                progress=progress,
+            )
         _show(run, console)
 
 
@@ -298,23 +364,67 @@ def _resume(folder: Path, console: "Console") -> "Run":
 
 def _show(run: "Run", console: "Console") -> None:
     """Print a run's scores, which code carries what, and where the report is."""
+    from betavae.run import read_json
+
+    _print_scores(read_json(run, "scores.json"), str(run.folder), console)
+    if run.path("report.html").exists():
+        console.print(f"report: {run.path('report.html')}", markup=False, soft_wrap=True)
+
+
+def _print_scores(values: dict[str, Any], title: str, console: "Console") -> None:
     from rich.table import Table
 
     from betavae.experiment import carrier_phrases
-    from betavae.run import read_json
+    from betavae.metrics import MEANINGS
 
-    values = read_json(run, "scores.json")
-    table = Table(title=str(run.folder), title_justify="left")
-    table.add_column("score")
-    table.add_column("value", justify="right")
+    intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
+    columns = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
+    table = Table("score")
+    for name in ("value", *(name for name, found in columns.items() if found)):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, value in values.get("scores", {}).items():
-        table.add_row(name, "undefined" if value is None else f"{value:.3f}")
-    for name, value in values["held_out"].items():
+        ends = intervals.get(name, [None])
+        cells = {
+            "95 % interval": "" if None in ends else "–".join(map(_number, ends)),
+            "chance": _number(chance[name]) if name in chance else "",
+            "ceiling": _number(ceilings[name]) if name in ceilings else "",
+        }
+        arrow = f" {MEANINGS[name].arrow}" if name in MEANINGS else ""
+        table.add_row(name + arrow, _number(value), *(cells[column] for column, found in columns.items() if found))
+    for name, value in values.get("held_out", {}).items():
         table.add_row(f"held-out {name}", f"{value:.2f}")
+    console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
+    for note in values.get("notes", []):
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print(" · ".join(carrier_phrases(values)), markup=False)
-    if run.path("report.html").exists():
-        console.print(f"report: {run.path('report.html')}", markup=False, soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _read_table(file: str) -> Any:
+    """The table in a file; of an .npz with several arrays, FILE.npz:NAME."""
+    from betavae.metrics import read_table
+
+    path, _, member = file.rpartition(":")
+    return read_table(path, member) if path.endswith(".npz") else read_table(file)
+
+
+def _naming(console: "Console") -> Any:
+    """A context with a progress bar; gives a function of what is done, parts done and parts in all."""
+    from contextlib import contextmanager
+
+    from rich.progress import Progress
+
+    @contextmanager
+    def naming() -> Any:
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("scoring")
+            yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
+
+    return naming()
 
 
 def _counting(console: "Console", what: str) -> Any:

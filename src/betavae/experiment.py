@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -45,8 +46,10 @@ from betavae.train import (
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
-SCORES = ("dci", "mig")
-"""Metrics of a run, by the protocol of disentanglement_lib."""
+SCORES: tuple[str, ...] = ()
+"""Metrics of a run; all that its data allow where none is named."""
+EVALUATIONS = 3
+"""Evaluations with different seeds after training, from which the intervals of scores come."""
 SEED_IMAGES = 20
 """Held-out images to reconstruct; the first few of them are traversed."""
 COMPARED_IMAGES = 11
@@ -55,6 +58,7 @@ EXPLORED_IMAGES = 16
 """The first of them, from which the report's explorer can start."""
 
 Watch = Callable[[Record], None]
+Progress = Callable[[str, int, int], None]
 
 
 def experiment(
@@ -180,25 +184,106 @@ def encode_run(run: Run, data: FactorData, state: State | None = None) -> Codes:
     return codes
 
 
-def score_run(run: Run, data: FactorData) -> dict[str, Any]:
-    """Score the codes in the folder against the data's factors; write scores.json and return it."""
+def score_run(
+    run: Run,
+    data: FactorData,
+    names: Sequence[str] = (),
+    *,
+    preset: str = "default",
+    seed: int | None = None,
+    evaluations: int | None = None,
+    sampled: bool = False,
+    fold_orientation: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score the codes in the folder against the data's factors; write scores.json and return it.
+
+    Args:
+        run: a run whose images are encoded.
+        data: what it was trained on; without factors only KL and held-out terms are written.
+        names: metrics, keys of `metrics.METRICS`; `SCORES` by default.
+        preset: protocol, see `metrics.evaluate`.
+        seed: of the evaluation; the run's by default.
+        evaluations: how many, with different seeds; `EVALUATIONS` by default.
+        sampled: score codes drawn from the posteriors instead of their means.
+        fold_orientation: score dSprites with its orientation up to the symmetry of each shape.
+        progress: called with what is being done, parts done, parts in all.
+
+    Raises:
+        ValueError: an unknown metric or preset; orientation to fold in data other than dSprites.
+    """
     codes = folders.load_codes(run)
+    seed = run.config.seed if seed is None else seed
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
-        values = metrics.evaluate(
-            codes.mean,
-            data.factors[codes.rows],
-            names=SCORES,
-            preset="dlib",
-            seed=run.config.seed,
+        factors, factor_names = data.factors, list(data.factor_names)
+        if fold_orientation:
+            if data.factor_names != dsprites.FACTOR_NAMES:
+                raise ValueError(f"orientation can be folded in dSprites only, got the factors {data.factor_names}")
+            factors = dsprites.fold_orientation(data.factors)
+            factor_names[2] = "orientation (folded)"
+        noise = np.random.default_rng(seed).standard_normal(codes.mean.shape, np.float32)
+        draws = codes.mean + np.exp(codes.log_var / 2) * noise
+        values = score_tables(
+            draws if sampled else codes.mean,
+            factors[codes.rows],
+            names or SCORES,
+            preset=preset,
+            seed=seed,
+            repeats=EVALUATIONS if evaluations is None else evaluations,
             kl=codes.kl,
-            factor_names=data.factor_names,
-            num_train=min(10_000, 2 * len(codes.rows) // 3),
-            num_test=min(5_000, len(codes.rows) // 3),
-        ).to_json()
+            sampled=draws,
+            factor_names=factor_names,
+            progress=progress,
+        )
+        ceilings = metrics.score_ceilings(factors, metrics.identical_rows(data.packed))
+        values["ceilings"] = {
+            name: best for name, best in ceilings.items() if name in values["scores"] and best < 1 - 1e-9
+        }
+        values["protocol"]["codes"] = "sampled" if sampled else "means"
+        values["protocol"]["factors"] = factor_names
     values["kl"] = codes.kl.tolist()
     values["held_out"] = _held_out(run, data)
     folders.write_json(run, "scores.json", values)
+    return values
+
+
+def score_tables(
+    codes: NDArray[Any],
+    factors: NDArray[Any],
+    names: Sequence[str] = (),
+    *,
+    preset: str = "default",
+    seed: int = 0,
+    repeats: int = 5,
+    **options: Any,
+) -> dict[str, Any]:
+    """Score codes of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
+
+    Takes 10,000 rows to fit and 5,000 to judge, or two thirds and one third where there are fewer.
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) integer factors.
+        names: metrics; all that the tables allow where none is named.
+        preset: protocol.
+        seed: of the evaluation.
+        repeats: evaluations, with different seeds.
+        **options: more arguments of `metrics.evaluate`.
+
+    Raises:
+        TypeError: a table holds no numbers.
+        ValueError: a table is malformed or holds too few rows; an unknown metric or preset.
+    """
+    sizes: dict[str, Any] = {"num_train": min(10_000, 2 * len(codes) // 3), "num_test": min(5_000, len(codes) // 3)}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        scores = metrics.evaluate(
+            codes, factors, names=names or None, preset=preset, seed=seed, repeats=repeats, **sizes, **options
+        )
+    protocol = {"preset": preset, "seed": seed, "evaluations": repeats, "rows": len(codes)} | sizes
+    values = scores.to_json()
+    values |= {"protocol": protocol, "notes": [str(warning.message) for warning in caught]}
     return values
 
 
@@ -257,6 +342,8 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
             intervals=scores.get("intervals", {}),
             chance=scores.get("chance", {}),
             ceilings=scores.get("ceilings", {}),
+            protocol=scores.get("protocol", {}),
+            notes=scores.get("notes", []),
             records=folders.read_curve(run),
             kl=kl,
             factor_names=data.factor_names,

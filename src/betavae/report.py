@@ -25,18 +25,12 @@ from PIL import Image
 from betavae.explorer import Explorer, pack_decoder, pack_encoder
 from betavae.figures import DEAD_NATS
 from betavae.files import write_atomically
+from betavae.metrics.meanings import MEANINGS
 
 PAGE_BYTES = 5_000_000
 """Size that a page keeps below; what does not fit gives way: further pictures, the encoder, at last the decoder."""
 
 _MARKUP_BYTES = 300_000  # what is left for tables and text
-
-_MEANINGS = {
-    "dci.disentanglement": "Does each code know only one factor?",
-    "dci.completeness": "Is each factor known by only one code?",
-    "dci.informativeness": "Share of factor values predicted rightly from the codes",
-    "mig": "How far the best code for a factor is ahead of the second best",
-}
 
 _TILES = {"dci.disentanglement": "DCI disentanglement", "mig": "MIG"}
 
@@ -65,6 +59,10 @@ class Report:
     """What codes that know nothing reach, for any of the scores."""
     ceilings: Mapping[str, float] = field(default_factory=dict)
     """The best that any codes could reach, for any of the scores."""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    """How the scores came about: preset, seed, evaluations, rows, codes."""
+    notes: Sequence[str] = ()
+    """What was left out of the scores or is undefined, and why."""
     records: Sequence[Mapping[str, Any]] = ()
     """Lines of the training curve; the last of each split is shown as numbers."""
     kl: Sequence[float] = ()
@@ -117,7 +115,9 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
         script=script,
         script_hash=_hash(script),
         tiles=_tiles(report),
-        scores=[_score_row(name, report) for name in report.scores],
+        scores=[_score_row(name, report) for name in report.scores if not _is_detail(name)],
+        details=[_score_row(name, report) for name in report.scores if _is_detail(name)],
+        protocol=_protocol(report.protocol),
         endings=_endings(report.records),
         settings=flatten(report.config),
         provenance=flatten(report.provenance),
@@ -226,30 +226,62 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     return tiles
 
 
+def _is_detail(name: str) -> bool:
+    """Whether a score only explains another one; such scores are folded away."""
+    return name.endswith(("_train", ".train", "_prune8", "_codes", "num_active", ".size")) or ".efficiency_" in name
+
+
 def _score_row(name: str, report: Report) -> dict[str, Any]:
     value, interval = report.scores[name], report.intervals.get(name)
+    if interval and not all(map(_is_number, interval)):
+        interval = None
+    chance, ceiling = (
+        table[name] if _is_number(table.get(name)) else None for table in (report.chance, report.ceilings)
+    )
+    meaning = MEANINGS.get(name)
     return {
         "name": name,
-        "meaning": _MEANINGS.get(name, ""),
+        "meaning": meaning.question[0].upper() + meaning.question[1:] if meaning else "",
+        "arrow": meaning.arrow if meaning else "",
         "value": _number(value),
         "interval": f"{_number(interval[0])} to {_number(interval[1])}" if interval else "",
-        "chance": _number(report.chance[name]) if name in report.chance else "",
-        "ceiling": _number(report.ceilings[name]) if name in report.ceilings else "",
-        "bar": _bar(name, value, interval, report.chance.get(name), report.ceilings.get(name)),
+        "chance": "" if chance is None else _number(chance),
+        "ceiling": "" if ceiling is None else _number(ceiling),
+        "bar": _bar(value, interval, chance, ceiling) if meaning and meaning.high == 1 else None,
     }
 
 
 def _bar(
-    name: str, value: float | None, interval: tuple[float, float] | None, chance: float | None, ceiling: float | None
+    value: float | None, interval: tuple[float, float] | None, chance: float | None, ceiling: float | None
 ) -> dict[str, Any] | None:
     """Places on a bar from 0 to 100; none for what is undefined or not a share."""
-    if value is None or not 0 <= value <= 1 or name.endswith("_nats"):
+    if value is None or not 0 <= value <= 1:
         return None
     return {
         "value": round(100 * value, 1),
         "interval": [round(100 * min(max(end, 0), 1), 1) for end in interval] if interval else None,
         "marks": [round(100 * mark, 1) for mark in (chance, ceiling) if mark is not None and 0 <= mark <= 1],
     }
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    """How the scores came about, in a sentence; nothing for a run that does not say."""
+    if not protocol:
+        return ""
+    codes = "codes drawn from the posteriors" if protocol.get("codes") == "sampled" else "posterior means"
+    folded = (
+        ", orientation up to each shape's symmetry" if "orientation (folded)" in protocol.get("factors", ()) else ""
+    )
+    return (
+        f"Protocol: {protocol['preset']} preset on the {codes} of {protocol['rows']:,} images{folded}; "
+        f"{protocol['num_train']:,} of them to fit and {protocol['num_test']:,} to judge. "
+        f"Intervals: where one more evaluation of the same model would fall, from {protocol['evaluations']}. "
+        "Chance: the same codes, shuffled against the images."
+    )
 
 
 def _endings(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -281,7 +281,7 @@ def load_codes(run: Run) -> Codes:
             codes = Codes(archive["rows"], archive["mean"], archive["log_var"])
     except Exception as error:  # a damaged archive raises any of zipfile's, zlib's and numpy's errors
         raise ValueError(
-            f"{path} is damaged ({error}); encode again with `betavae score {run.folder} --encode`"
+            f"{path} is damaged ({error}); delete it and encode again with `betavae score {run.folder}`"
         ) from None
     if codes.mean.shape != (len(codes.rows), run.config.codes) or codes.log_var.shape != codes.mean.shape:
         raise ValueError(f"{path} holds codes of shape {codes.mean.shape}, not those of this run; encode again")

@@ -1,23 +1,63 @@
 """Disentanglement metrics on two tables: codes (N, D) and factors (N, K). No model, no data set, no torch."""
 
+from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, describe_carriers, find_carriers
+from betavae.metrics.ceilings import accuracy_ceiling, identical_rows, information_ceiling, score_ceilings
 from betavae.metrics.dci import DCI, dci, fit_dci
+from betavae.metrics.dci_es import dci_es
+from betavae.metrics.downstream import downstream
+from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_variance
+from betavae.metrics.fairness import fairness
+from betavae.metrics.infomec import infomec
+from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import active_codes
-from betavae.metrics.mig import mig, mutual_information
+from betavae.metrics.irs import irs
+from betavae.metrics.meanings import MEANINGS
+from betavae.metrics.mig import dcimig, jemmig, mig, mig_chen, mig_sup
+from betavae.metrics.modularity import explicitness, modularity
+from betavae.metrics.sap import sap
 from betavae.metrics.suite import METRICS, PRESETS, Scores, evaluate
+from betavae.metrics.tables import read_table
+from betavae.metrics.udr import udr
+from betavae.metrics.unsupervised import unsupervised
 
 __all__ = [
     "DCI",
+    "MEANINGS",
     "METRICS",
     "PRESETS",
     "Carrier",
+    "Information",
     "Scores",
+    "accuracy_ceiling",
     "active_codes",
+    "beta_vae",
     "dci",
+    "dci_es",
+    "dcimig",
     "describe_carriers",
+    "downstream",
     "evaluate",
+    "explicitness",
+    "factor_vae",
+    "fairness",
     "find_carriers",
     "fit_dci",
+    "identical_rows",
+    "infomec",
+    "information_ceiling",
+    "irs",
+    "jemmig",
+    "measure_information",
     "mig",
-    "mutual_information",
+    "mig_chen",
+    "mig_sup",
+    "modularity",
+    "read_table",
+    "sap",
+    "score_ceilings",
+    "udr",
+    "unsupervised",
+    "z_max_variance",
+    "z_min_variance",
 ]

@@ -24,8 +24,10 @@ _LANES: Final = 8  # classes that grow together
 _DEPTH: Final = 3
 _SPLITS: Final = 7  # inner nodes of a tree: node i has the children 2i + 1 and 2i + 2
 _LEAVES: Final = 8
-_BINS: Final = 256
+_MAX_BINS: Final = 256
+_ROWS_PER_BIN: Final = 40
 _SAME: Final = 1e-7  # codes closer than this count as equal, as in scikit-learn
+_LARGE_STEP: Final = 5.0  # smaller steps cannot bring back, within 100 stages, odds that vanished
 _FLAT: Final = 2.2e-16  # variance below which a node is not split, as in scikit-learn
 
 
@@ -51,7 +53,7 @@ class _Table(NamedTuple):
         rows: row numbers in ascending order of each code.
         is_step: whether a split may fall behind a place of that order.
         bins: bin of each row.
-        starts: (D, _BINS + 1) place where each bin begins.
+        starts: (D, bins + 1) place where each bin begins.
     """
 
     codes: np.ndarray
@@ -75,9 +77,9 @@ class _Work(NamedTuple):
 
     Attributes:
         packed: (3, N, _LANES) residuals packed with a count: of all rows, and of those in up to two nodes.
-        sums: (4, D, _BINS, _LANES) packed sums of each node.
-        rises: (4, D, _BINS, _LANES) sums of positive residuals of each node.
-        heads: (2, D, _BINS, _LANES) running sums and counts of one node up to the end of each bin.
+        sums: (4, D, bins, _LANES) packed sums of each node.
+        rises: (4, D, bins, _LANES) sums of positive residuals of each node.
+        heads: (2, D, bins, _LANES) running sums and counts of one node up to the end of each bin.
     """
 
     packed: np.ndarray
@@ -136,12 +138,13 @@ def _sort(codes: np.ndarray) -> _Table:
     rows = np.argsort(codes, axis=1, kind="stable")
     ordered = np.take_along_axis(codes, rows, axis=1).astype(np.float64)
     is_step = np.diff(ordered, axis=1, append=ordered[:, -1:]) > _SAME
+    num_bins = min(_MAX_BINS, 2 + n // _ROWS_PER_BIN)
     bins = np.empty((num_codes, n), np.uint16)
-    starts = np.full((num_codes, _BINS + 1), n)
+    starts = np.full((num_codes, num_bins + 1), n)
     for d in range(num_codes):
         places = np.flatnonzero(is_step[d]) + 1
-        if len(places) >= _BINS:
-            wanted = np.arange(1, _BINS) * n / _BINS
+        if len(places) >= num_bins:
+            wanted = np.arange(1, num_bins) * n / num_bins
             places = np.unique(places[np.searchsorted(places, wanted).clip(max=len(places) - 1)])
         starts[d, 0] = 0
         starts[d, 1 : len(places) + 1] = places
@@ -150,40 +153,41 @@ def _sort(codes: np.ndarray) -> _Table:
 
 
 def _decide(raw: np.ndarray, num_classes: int) -> np.ndarray:
+    """Most probable class of each row, from (blocks, _LANES, rows)."""
     if num_classes == 2:
-        return (raw[0, :, 0] > 0).astype(np.int64)
-    by_row = raw.transpose(1, 0, 2).reshape(raw.shape[1], -1)
-    return np.asarray(by_row[:, :num_classes].argmax(axis=1))
+        return np.asarray(raw[0, 0] > 0, np.int64)
+    return np.asarray(raw.reshape(-1, raw.shape[2])[:num_classes].argmax(axis=0))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _boost(table, labels, test, num_classes, learning_rate, orders):  # type: ignore[no-untyped-def]
     num_codes, n = table.codes.shape
-    num_test = test.shape[1]
+    num_bins = table.starts.shape[1] - 1
     columns = 1 if num_classes == 2 else num_classes  # two classes need one tree a stage
     blocks = orders.shape[1]
     shrinkage = learning_rate * (1.0 if num_classes == 2 else (num_classes - 1) / num_classes)
     raw = np.full((blocks, n, _LANES), -np.inf)
-    test_raw = np.full((blocks, num_test, _LANES), -np.inf)
+    test_raw = np.full((blocks, _LANES, test.shape[1]), -np.inf)
     prior = np.bincount(labels) / n
     for k in range(columns):
         start = math.log(prior[1] / prior[0]) if num_classes == 2 else math.log(prior[k])
         raw[k // _LANES, :, k % _LANES] = start
-        test_raw[k // _LANES, :, k % _LANES] = start
+        test_raw[k // _LANES, k % _LANES] = start
 
     odds = np.exp(raw)
     residual = np.zeros((blocks, n, _LANES))
     work = _Work(
         np.empty((3, n, _LANES), np.int64),
-        np.empty((4, num_codes, _BINS, _LANES), np.int64),
-        np.empty((4, num_codes, _BINS, _LANES)),
-        np.empty((2, num_codes, _BINS, _LANES)),
+        np.empty((4, num_codes, num_bins, _LANES), np.int64),
+        np.empty((4, num_codes, num_bins, _LANES)),
+        np.empty((2, num_codes, num_bins, _LANES)),
     )
-    gain = np.zeros((_SPLITS, _LANES))
-    code = np.zeros((_SPLITS, _LANES), np.int64)
-    threshold = np.zeros((_SPLITS, _LANES))
-    trees = _Trees(gain, code, threshold, np.zeros((n, _LANES), np.uint8))
-    test_trees = _Trees(gain, code, threshold, np.zeros((num_test, _LANES), np.uint8))
+    trees = _Trees(
+        np.zeros((_SPLITS, _LANES)),
+        np.zeros((_SPLITS, _LANES), np.int64),
+        np.zeros((_SPLITS, _LANES)),
+        np.zeros((n, _LANES), np.uint8),
+    )
     total_gain = np.zeros(num_codes)
     for stage in range(orders.shape[0]):
         _residuals(raw, odds, labels, num_classes, residual)
@@ -193,25 +197,24 @@ def _boost(table, labels, test, num_classes, learning_rate, orders):  # type: ig
             _grow(table, orders[stage, i], residual[i], members, lanes, work, trees)
             for node in range(_SPLITS):
                 for j in range(_LANES):
-                    total_gain[code[node, j]] += gain[node, j]
+                    total_gain[trees.code[node, j]] += trees.gain[node, j]
             values = _leaf_values(residual[i], trees.node, shrinkage)
-            growth = np.exp(values)
+            # Odds that are too small for a number stay 0 however much they grow: a large step starts them afresh.
+            growth = np.where(np.abs(values) > _LARGE_STEP, np.nan, np.exp(values))
             for s in range(n):
                 for j in range(_LANES):
                     raw[i, s, j] += values[trees.node[s, j], j]
                     odds[i, s, j] *= growth[trees.node[s, j], j]
-            test_trees.node[:] = 0
-            for level in range(_DEPTH):
-                _descend(test, test_trees, level)
-            for s in range(num_test):
-                for j in range(_LANES):
-                    test_raw[i, s, j] += values[test_trees.node[s, j], j]
-    return total_gain, raw, test_raw
+            _add_leaves(test, trees, values, test_raw[i])
+    return total_gain, raw.transpose(0, 2, 1), test_raw
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _residuals(raw, odds, labels, num_classes, residual):  # type: ignore[no-untyped-def]
-    """Label minus probability. ``odds`` follows exp(raw) up to a factor a row and is rebuilt where it runs away."""
+    """Label minus probability.
+
+    ``odds`` follows exp(raw) up to a factor a row, and is rebuilt where it runs away or holds a ``nan``.
+    """
     blocks, n, _ = raw.shape
     if num_classes == 2:
         for s in range(n):
@@ -257,12 +260,44 @@ def _leaf_values(residual, leaf, shrinkage):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, error_model="numpy")
 def _descend(codes, trees, level):  # type: ignore[no-untyped-def]
     """Move every row one level down; nodes of a level are counted from 0."""
-    first = (1 << level) - 1
+    node = np.empty(codes.shape[1], np.uint8)
+    above = np.empty(codes.shape[1], np.uint8)
     for j in range(_LANES):
         for s in range(codes.shape[1]):
-            node = trees.node[s, j]
-            above = codes[trees.code[first + node, j], s] > trees.threshold[first + node, j]
-            trees.node[s, j] = 2 * node + above
+            node[s] = trees.node[s, j]
+        _step_down(codes, trees, level, j, node, above)
+        for s in range(codes.shape[1]):
+            trees.node[s, j] = node[s]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_leaves(codes, trees, values, raw):  # type: ignore[no-untyped-def]
+    """Send further rows down the whole trees and add the values of the leaves they end in to raw (_LANES, rows)."""
+    node = np.empty(codes.shape[1], np.uint8)
+    above = np.empty(codes.shape[1], np.uint8)
+    for j in range(_LANES):
+        node[:] = 0
+        for level in range(_DEPTH):
+            _step_down(codes, trees, level, j, node, above)
+        for s in range(codes.shape[1]):
+            raw[j, s] += values[node[s], j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _step_down(codes, trees, level, lane, node, above):  # type: ignore[no-untyped-def]
+    """Move every row one level down the tree of one lane.
+
+    Each inner node compares all rows, its own or not: plain loops over columns, which vector registers take many rows
+    at a time, beat looking up each row's code and threshold.
+    """
+    first = (1 << level) - 1
+    above[:] = 0
+    for i in range(1 << level):
+        column, threshold = codes[trees.code[first + i, lane]], trees.threshold[first + i, lane]
+        for s in range(node.shape[0]):
+            above[s] |= np.uint8((node[s] == i) & (column[s] > threshold))
+    for s in range(node.shape[0]):
+        node[s] = 2 * node[s] + above[s]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -295,7 +330,7 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
             for d in range(num_codes):
                 _accumulate(table.bins[d], part, mine[d])
                 if level > 0:
-                    for b in range(_BINS):
+                    for b in range(mine.shape[1]):
                         for j in range(width):
                             parent[d, b, j] -= mine[d, b, j]
         rises[:num_nodes] = 0.0
@@ -314,9 +349,11 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
 @njit(cache=True, nogil=True, error_model="numpy")
 def _accumulate(bins, packed, sums):  # type: ignore[no-untyped-def]
     sums[:] = 0
+    width = packed.shape[1]  # a constant here would be unrolled and not vectorised
     for s in range(bins.shape[0]):
-        for j in range(_LANES):
-            sums[bins[s], j] += packed[s, j]
+        row, one = sums[bins[s]], packed[s]
+        for j in range(width):
+            row[j] += one[j]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

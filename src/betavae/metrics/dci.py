@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import numpy as np
 
@@ -134,10 +135,6 @@ def fit_dci(
                [1., 0.]])
     """
     codes, factors = check_tables(codes, factors)
-    if estimator not in ESTIMATORS:
-        near = get_close_matches(str(estimator), ESTIMATORS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}{hint}")
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
     for k, column in enumerate(factors[train].T):
@@ -147,21 +144,71 @@ def fit_dci(
                 f"factor {k} has {num_classes:,} classes in {num_train:,} training rows; a classifier needs at least "
                 "two rows a class: give more rows (num_train) or merge values, for instance with np.digitize"
             )
+    fits = fit_trees(codes[train], factors[train], codes[test], seed=seed, estimator=estimator)
+    return summarise(fits, factors[test])
+
+
+class TreeFits(NamedTuple):
+    """What boosted trees, one set for each factor, know about a table.
+
+    Attributes:
+        importance: (D, K) share of each code; a column sums to 1, or is ``nan`` for a factor that does not vary.
+        predicted: (M, K) predicted values of the test rows.
+        accuracy_train: (K,) accuracy on the training rows.
+    """
+
+    importance: np.ndarray
+    predicted: np.ndarray
+    accuracy_train: np.ndarray
+
+
+def fit_trees(
+    train_codes: np.ndarray,
+    train_factors: np.ndarray,
+    test_codes: np.ndarray,
+    *,
+    seed: int,
+    estimator: str = "fast",
+) -> TreeFits:
+    """Fit gradient boosted trees to each factor, on all cores, and predict further rows.
+
+    Args:
+        train_codes: (N, D) codes.
+        train_factors: (N, K) integer factors.
+        test_codes: (M, D) codes.
+        seed: seed of the estimator.
+        estimator: ``"fast"`` or ``"sklearn"``.
+
+    Returns:
+        Importances and predictions; a factor that does not vary is predicted as the value it has.
+
+    Raises:
+        ValueError: Unknown estimator.
+
+    Example:
+        >>> factors = np.arange(60)[:, None] // 20
+        >>> fit_trees(factors.astype(float), factors, np.array([[1.0]]), seed=0).predicted
+        array([[1]])
+    """
+    if estimator not in ESTIMATORS:
+        near = get_close_matches(str(estimator), ESTIMATORS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}{hint}")
     fit = _fit_fast if estimator == "fast" else _fit_sklearn
 
-    def fit_factor(k: int) -> tuple[np.ndarray, float, float]:
-        labels = factors[train, k]
-        if len(np.unique(labels)) < 2:
-            return np.full(codes.shape[1], np.nan), np.nan, np.nan
-        gain, train_class, test_class = fit(codes[train], labels, codes[test], seed)
-        share = gain / gain.sum() if gain.sum() > 0 else gain
-        return share, float((test_class == factors[test, k]).mean()), float((train_class == labels).mean())
+    def fit_factor(k: int) -> tuple[np.ndarray, np.ndarray, float]:
+        labels = train_factors[:, k]
+        if (labels == labels[0]).all():
+            return np.full(train_codes.shape[1], np.nan), np.full(len(test_codes), labels[0]), np.nan
+        gain, train_class, test_class = fit(train_codes, labels, test_codes, seed)
+        return gain / max(gain.sum(), np.finfo(float).tiny), test_class, float((train_class == labels).mean())
 
-    order = sorted(range(factors.shape[1]), key=lambda k: -len(np.unique(factors[train, k])))
+    num_classes = [len(np.unique(column)) for column in train_factors.T]
+    order = np.argsort(num_classes)[::-1]  # the longest first, so that the cores finish together
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
-        fits = dict(zip(order, pool.map(fit_factor, order), strict=True))
-    columns, accuracy, accuracy_train = zip(*(fits[k] for k in range(factors.shape[1])), strict=True)
-    return _summarise(np.stack(columns, axis=1), np.array(accuracy), np.array(accuracy_train))
+        fits = dict(zip(order.tolist(), pool.map(fit_factor, order.tolist()), strict=True))
+    columns, predicted, accuracy_train = zip(*(fits[k] for k in range(len(num_classes))), strict=True)
+    return TreeFits(np.stack(columns, axis=1), np.stack(predicted, axis=1), np.array(accuracy_train))
 
 
 def _fit_fast(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
@@ -177,18 +224,33 @@ def _fit_sklearn(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: 
     return model.feature_importances_, model.predict(train), model.predict(test)
 
 
-def _summarise(importance: np.ndarray, accuracy: np.ndarray, accuracy_train: np.ndarray) -> DCI:
-    varying = ~np.isnan(importance).any(axis=0)
-    known = importance[:, varying]
+def summarise(fits: TreeFits, test_factors: np.ndarray) -> DCI:
+    """Turn importances and predictions into a `DCI`.
+
+    Args:
+        fits: trees fitted to each factor.
+        test_factors: (M, K) true factors of the rows that ``fits`` predicts.
+
+    Returns:
+        Disentanglement of each code, completeness and accuracy of each factor.
+
+    Example:
+        >>> fits = TreeFits(np.array([[1.0, 0.5], [0.0, 0.5]]), np.array([[0, 1]]), np.ones(2))
+        >>> summarise(fits, np.array([[0, 0]])).per_factor.round(2)
+        array([1., 0.])
+    """
+    varying = ~np.isnan(fits.importance).any(axis=0)
+    known = fits.importance[:, varying]
     per_factor = np.full(len(varying), np.nan)
     per_factor[varying] = _concentration(known.T)
+    accuracy = (fits.predicted == test_factors).mean(axis=0)
     return DCI(
-        importance=importance,
+        importance=fits.importance,
         per_code=_concentration(known),
         code_weight=known.sum(axis=1) / max(known.sum(), np.finfo(float).tiny),
         per_factor=per_factor,
-        accuracy=accuracy,
-        accuracy_train=accuracy_train,
+        accuracy=np.where(varying, accuracy, np.nan),
+        accuracy_train=fits.accuracy_train,
     )
 
 

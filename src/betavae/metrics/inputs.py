@@ -74,6 +74,30 @@ def _check_finite(name: str, table: np.ndarray) -> None:
     )
 
 
+def check_classes(factors: np.ndarray) -> None:
+    """Refuse factors that cannot serve as classes because nearly every row has its own value.
+
+    Such a factor is a row number or a measurement; every estimate from so few rows a class would be a number without
+    meaning (plug-in information, for one, would say that any code tells everything about it).
+
+    Args:
+        factors: (N, K) integer factors of the rows that something is estimated from.
+
+    Raises:
+        ValueError: A factor has more values than half the rows.
+
+    Example:
+        >>> check_classes(np.arange(10)[:, None] // 5)
+    """
+    for k, column in enumerate(factors.T):
+        num_classes = len(np.unique(column))
+        if num_classes > max(len(column) // 2, 1):
+            raise ValueError(
+                f"factor {k} has {num_classes:,} classes in {len(column):,} training rows; at least two rows a class "
+                "are needed: give more rows (num_train) or merge values, for instance with np.digitize"
+            )
+
+
 def draw_rows(
     num_rows: int, sizes: Sequence[int], rng: np.random.Generator, *, with_replacement: bool = False
 ) -> list[np.ndarray]:

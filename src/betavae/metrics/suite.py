@@ -1,7 +1,12 @@
 """Many metrics on one pair of tables: presets, shared work, intervals, chance levels, and what comes back."""
 
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -9,34 +14,73 @@ from typing import Any, Final
 
 import numpy as np
 
+from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, find_carriers
-from betavae.metrics.dci import DCI, dci, fit_dci
-from betavae.metrics.inputs import active_codes, check_tables, draw_rows
-from betavae.metrics.mig import discretise, factor_entropies, mean_gap, mig, mutual_information
+from betavae.metrics.ceilings import score_ceilings
+from betavae.metrics.dci import DCI, TreeFits, dci, fit_trees, summarise
+from betavae.metrics.dci_es import dci_es
+from betavae.metrics.downstream import NUM_LABELS, downstream, efficiencies, tree_accuracy
+from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_variance
+from betavae.metrics.fairness import draw_probes, fairness, unfairness
+from betavae.metrics.infomec import infomec
+from betavae.metrics.information import Information, measure_information
+from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows, num_threads
+from betavae.metrics.irs import irs
+from betavae.metrics.meanings import MEANINGS
+from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
+from betavae.metrics.modularity import explicitness, modularity, modularity_of
+from betavae.metrics.sap import sap
+from betavae.metrics.unsupervised import unsupervised
 
 METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
     "dci": dci,
     "mig": mig,
+    "mig_chen": mig_chen,
+    "mig_sup": mig_sup,
+    "dcimig": dcimig,
+    "jemmig": jemmig,
+    "sap": sap,
+    "beta_vae": beta_vae,
+    "factor_vae": factor_vae,
+    "z_min_variance": z_min_variance,
+    "z_max_variance": z_max_variance,
+    "modularity": modularity,
+    "explicitness": explicitness,
+    "irs": irs,
+    "infomec": infomec,
+    "dci_es": dci_es,
+    "downstream": downstream,
+    "fairness": fairness,
+    "unsupervised": unsupervised,
 }
 
-
-@dataclass(frozen=True)
-class Preset:
-    """A protocol: how rows are drawn and what is corrected.
-
-    Attributes:
-        with_replacement: draw rows independently of each other; false means disjoint training and test rows.
-        mask_dead: leave dead codes out of every metric (see `active_codes`).
-    """
-
-    with_replacement: bool
-    mask_dead: bool
-
-
-PRESETS: Final[dict[str, Preset]] = {
-    "dlib": Preset(with_replacement=True, mask_dead=False),
-    "default": Preset(with_replacement=False, mask_dead=True),
+_DLIB_INFORMATION: Final = {"with_replacement": True, "bias_correction": False}
+PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
+    # What every metric does by itself: disjoint rows, corrected information. Dead codes are left out.
+    "default": {},
+    # What disentanglement_lib does: rows drawn with replacement, its thresholds, every code.
+    "dlib": {
+        "dci": {"with_replacement": True},
+        "mig": _DLIB_INFORMATION,
+        "mig_chen": {"bias_correction": False},
+        "mig_sup": _DLIB_INFORMATION,
+        "dcimig": _DLIB_INFORMATION,
+        "jemmig": _DLIB_INFORMATION,
+        "sap": {"with_replacement": True},
+        "factor_vae": {"min_std": 0.05},
+        "z_min_variance": {"min_std": 0.05},
+        "modularity": _DLIB_INFORMATION,
+        "explicitness": {"with_replacement": True},
+        "irs": {"with_replacement": True, "reference_quantile": 1.0, "num_factor_bins": 20},
+        "infomec": {"with_replacement": True},
+        "dci_es": {"with_replacement": True},
+        "downstream": {"with_replacement": True},
+        "fairness": {"with_replacement": True},
+        "unsupervised": {"with_replacement": True},
+    },
 }
+_MASKING: Final = ("default",)
+_BLIND: Final = ("unsupervised.", "factor_vae.num_active", "dci_es.size")  # scores that shuffled rows cannot change
 
 
 @dataclass(frozen=True)
@@ -45,9 +89,9 @@ class Scores:
 
     Attributes:
         scores: value of each score; ``nan`` where it is undefined.
-        intervals: 95 % interval of each score: where the same evaluation with another seed falls.
-        chance: the same score with the codes' rows shuffled against the factors'.
-        ceilings: best score that the labels allow, where that is below the metric's own maximum.
+        intervals: 95 % interval of each score: where the same evaluation with another seed falls (see `evaluate`).
+        chance: the same score with the codes' rows shuffled against the factors'; not for scores that ignore factors.
+        ceilings: best score that the labels allow, where images with several labels lower it.
         arrays: matrices and per-code, per-factor values: ``"dci.importance"`` (D, K), ``"dci.per_code"`` (D,),
             ``"mig.mutual_information"`` (D, K) nats, ``"active"`` (D,). Rows of codes that were left out are 0.
         carriers: which code carries which factor.
@@ -95,60 +139,86 @@ def _without_nan(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Draw:
-    """One evaluation: the tables, a seed, and what several metrics share, computed when first asked for."""
+    """One evaluation: tables, seed, sizes, options, and what several metrics share, computed when first asked for."""
 
+    label: str
+    names: Sequence[str]
     codes: np.ndarray
+    sampled: np.ndarray
     factors: np.ndarray
-    preset: Preset
     seed: int
-    sizes: tuple[int, int]
+    num_train: int
+    num_test: int
+    options: dict[str, dict[str, Any]]
 
     @cached_property
-    def information(self) -> np.ndarray:
-        return mutual_information(discretise(self.codes[self._rows]), self.factors[self._rows])
+    def information(self) -> Information:
+        options = self.options.get("mig", {})
+        return measure_information(self.codes, self.factors, seed=self.seed, num_train=self.num_train, **options)
 
     @cached_property
-    def entropies(self) -> np.ndarray:
-        return factor_entropies(self.factors[self._rows])
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(self.seed)
+        train, test = draw_rows(len(self.codes), (self.num_train, self.num_test), rng, **self.options.get("dci", {}))
+        check_classes(self.factors[train])
+        return train, test
+
+    @cached_property
+    def probes(self) -> list[np.ndarray]:
+        return draw_probes(self.factors, self.seed) if "fairness" in self.names else []
+
+    @cached_property
+    def trees(self) -> TreeFits:
+        """Trees on the training rows, and what they predict for the test rows and then for the fairness probes."""
+        train, test = self.rows
+        others = np.concatenate([test, *(probe.ravel() for probe in self.probes)])
+        return fit_trees(self.codes[train], self.factors[train], self.codes[others], seed=self.seed)
 
     @cached_property
     def dci(self) -> DCI:
-        num_train, num_test = self.sizes
-        return fit_dci(
-            self.codes,
-            self.factors,
-            seed=self.seed,
-            num_train=num_train,
-            num_test=num_test,
-            with_replacement=self.preset.with_replacement,
-        )
-
-    @cached_property
-    def _rows(self) -> np.ndarray:
-        rng = np.random.default_rng(self.seed)
-        return draw_rows(len(self.codes), self.sizes[:1], rng, with_replacement=self.preset.with_replacement)[0]
+        test = self.rows[1]
+        return summarise(self.trees._replace(predicted=self.trees.predicted[: len(test)]), self.factors[test])
 
 
-def _measure_dci(draw: _Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    fit = draw.dci
-    return fit.scores(), {
-        "importance": fit.importance,
-        "per_code": fit.per_code,
-        "code_weight": fit.code_weight,
-        "per_factor": fit.per_factor,
-        "accuracy": fit.accuracy,
-        "accuracy_train": fit.accuracy_train,
-    }
+_Measured = tuple[dict[str, float], dict[str, np.ndarray]]
 
 
-def _measure_mig(draw: _Draw) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    arrays = {"mutual_information": draw.information, "factor_entropy": draw.entropies}
-    return {"mig": mean_gap(draw.information, draw.entropies)}, arrays
-
-
-_Measure = Callable[[_Draw], tuple[dict[str, float], dict[str, np.ndarray]]]
-_MEASURES: Final[dict[str, _Measure]] = {"dci": _measure_dci, "mig": _measure_mig}
-_PER_CODE: Final = {"dci.importance", "dci.per_code", "dci.code_weight", "mig.mutual_information"}
+def _measure(name: str, draw: _Draw) -> _Measured:
+    """Scores and arrays of one metric, from shared parts where there are any."""
+    match name:
+        case "dci":
+            fit = draw.dci
+            return fit.scores(), {
+                "importance": fit.importance,
+                "per_code": fit.per_code,
+                "code_weight": fit.code_weight,
+                "per_factor": fit.per_factor,
+                "accuracy": fit.accuracy,
+                "accuracy_train": fit.accuracy_train,
+            }
+        case "mig":
+            found = draw.information
+            return mig_of(found), {"mutual_information": found.shared, "factor_entropy": found.factor_entropy}
+        case "mig_sup":
+            return mig_sup_of(draw.information), {}
+        case "dcimig":
+            return dcimig_of(draw.information), {}
+        case "jemmig":
+            return jemmig_of(draw.information), {}
+        case "modularity":
+            return modularity_of(draw.information), {}
+        case "downstream":
+            train, test = draw.rows
+            sizes = [number for number in NUM_LABELS if number < draw.num_train] + [draw.num_train]
+            few = [tree_accuracy(draw.codes, draw.factors, train[:number], test, draw.seed) for number in sizes[:-1]]
+            return efficiencies(sizes, [*few, draw.dci.scores()["informativeness"]]), {}
+        case "fairness":
+            return unfairness(draw.trees.predicted[len(draw.rows[1]) :], draw.probes), {}
+    metric = METRICS[name]
+    given = {"num_train": draw.num_train, "num_test": draw.num_test} if not name.startswith("z_") else {}
+    accepted = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
+    codes = draw.sampled if name == "mig_chen" else draw.codes
+    return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {})), {}
 
 
 def evaluate(
@@ -160,30 +230,46 @@ def evaluate(
     seed: int = 0,
     factor_names: Sequence[str] | None = None,
     kl: np.ndarray | None = None,
+    sampled: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     num_train: int = 10_000,
     num_test: int = 5_000,
-    repeats: int = 1,
-    chance: bool = False,
+    repeats: int = 5,
+    chance: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scores:
-    """Run many metrics on one pair of tables.
+    """Run many metrics on one pair of tables, on all cores.
+
+    An interval comes from ``repeats`` whole evaluations with different seeds: other rows, other interventions, other
+    fits. With their mean m and standard deviation s, the evaluation with one more seed falls into
+    m +- t s sqrt(1 + 1 / repeats) in 95 % of cases (t of Student's distribution with repeats - 1 degrees of freedom).
+    It says how far a score moves when the same model is scored once more, not how far it moves when the model is
+    trained once more. Evaluations of a table of little more than ``num_train + num_test`` rows share most of them,
+    and the interval is then too narrow; a metric that takes every row, such as `mig_chen`, has an interval of width 0.
+
+    The chance level is the same evaluation with the rows of the codes shuffled once.
 
     Args:
         codes: (N, D) codes, all of them: rows are drawn here.
         factors: (N, K) integer factors.
-        names: metrics to run, keys of `METRICS`; all by default.
+        names: metrics to run, keys of `METRICS`. By default all, `mig_chen` only where ``sampled`` is given; one that
+            the table cannot serve is then left out with a warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib to the letter, or ``"default"``, corrected.
         seed: seed of everything random.
         factor_names: K names; ``factor 0``, ... by default.
         kl: (D,) mean KL divergence of each code in nats; helps to tell dead codes.
-        num_train: rows that metrics are fitted to.
-        num_test: rows that they are judged on.
+        sampled: (N, D) codes drawn from the posteriors, which `mig_chen` takes instead of ``codes``.
+        images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
+            `betavae.metrics.ceilings`).
+        num_train: rows (or points) that metrics are fitted to.
+        num_test: rows (or points) that they are judged on.
         repeats: evaluations, with the seeds ``seed``, ``seed + 1``, ...; two or more give intervals.
         chance: also score codes whose rows are shuffled.
-        progress: called with what is being done, how many parts are done, and how many there are.
+        progress: called with what is being done, how many parts are done, and how many there are; from several threads,
+            one at a time.
 
     Returns:
-        `Scores`; the scores themselves are those of ``seed``.
+        `Scores`; the scores themselves are those of ``seed``, whatever the number of cores.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -191,56 +277,125 @@ def evaluate(
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
-        >>> evaluate(factors.astype(float), factors, names=["mig"], num_train=500).scores["mig"] > 0.95
-        True
+        >>> found = evaluate(factors.astype(float), factors, names=["mig"], num_train=500)
+        >>> found.scores["mig"] > 0.95, found.chance["mig"] < 0.05
+        (True, True)
     """
     codes, factors = check_tables(codes, factors)
-    names = list(METRICS) if names is None else [_known("metric", name, METRICS) for name in names]
-    protocol = PRESETS[_known("preset", preset, PRESETS)]
+    if names is not None and (isinstance(names, str) or not names):
+        raise ValueError(f"names must list at least one metric of {', '.join(METRICS)}, got {names!r}")
+    wanted = list(METRICS) if names is None else [_known("metric", name, METRICS) for name in names]
+    if names is None and sampled is None:
+        wanted.remove("mig_chen")
+    options = PRESETS[_known("preset", preset, PRESETS)]
+    if sampled is None:
+        sampled = codes
+    elif np.shape(sampled) != codes.shape:
+        raise ValueError(f"sampled must have the shape of codes, {codes.shape}, got {np.shape(sampled)}")
+    else:
+        sampled, _ = check_tables(sampled, factors)
     if factor_names is None:
         factor_names = [f"factor {k}" for k in range(factors.shape[1])]
     if len(factor_names) != factors.shape[1]:
         raise ValueError(f"factor_names must name {factors.shape[1]} factors, got {len(factor_names)}: {factor_names}")
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
     active = active_codes(codes, kl)
-    kept = active if protocol.mask_dead and active.any() else np.ones_like(active)
+    kept = active if preset in _MASKING and active.any() else np.ones_like(active)
+    if not kept.all():
+        codes, sampled = codes[:, kept], sampled[:, kept]
 
-    sizes = (num_train, num_test)
-    total = len(names) * (repeats + chance)
-    done = 0
+    def draw(label: str, number: int, rows: np.ndarray | slice) -> _Draw:
+        return _Draw(label, wanted, codes[rows], sampled[rows], factors, seed + number, num_train, num_test, options)
 
-    def run(draw: _Draw, label: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        nonlocal done
-        scores: dict[str, float] = {}
-        arrays: dict[str, np.ndarray] = {}
-        for name in names:
-            if progress is not None:
-                progress(f"{name} ({label})", done, total)
-            measured, tables = _MEASURES[name](draw)
-            scores |= {key if key == name else f"{name}.{key}": value for key, value in measured.items()}
-            arrays |= {f"{name}.{key}": table for key, table in tables.items()}
-            done += 1
-        return scores, arrays
-
-    draws = [_Draw(codes[:, kept], factors, protocol, seed + i, sizes) for i in range(repeats)]
-    (scores, arrays), *others = [run(draw, f"evaluation {i + 1} of {repeats}") for i, draw in enumerate(draws)]
-    shuffled: dict[str, float] = {}
+    everything = slice(None)
+    draws = [draw(f"evaluation {i + 1} of {repeats}", i, everything) for i in range(repeats)]
     if chance:
-        order = np.random.default_rng(seed).permutation(len(codes))
-        shuffled, _ = run(_Draw(codes[order][:, kept], factors, protocol, seed, sizes), "shuffled")
-    if progress is not None:
-        progress("done", total, total)
-    carriers = find_carriers(_widen(draws[0].information, kept), draws[0].entropies, factor_names, active)
+        draws.append(draw("shuffled", 0, np.random.default_rng(seed).permutation(len(codes))))
+    if names is None:
+        _ = draws[0].rows  # too few rows would leave out nearly all metrics: one error instead
+    measured = _measure_all(draws, wanted, progress, must_succeed=names is not None)
+    scores, arrays = measured[0]
+    information = draws[0].information
     return Scores(
         scores=scores,
-        intervals=_intervals([scores, *(other for other, _ in others)]),
-        chance=shuffled,
-        ceilings={},
-        arrays={name: _widen(a, kept) if name in _PER_CODE else a for name, a in arrays.items()} | {"active": active},
-        carriers=carriers,
+        intervals=_intervals([others for others, _ in measured[:repeats]]),
+        chance={key: value for key, value in measured[-1][0].items() if not key.startswith(_BLIND)} if chance else {},
+        ceilings=_ceilings(factors, images, scores),
+        arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
+        carriers=find_carriers(
+            _widen("mig.mutual_information", information.shared, kept), information.factor_entropy, factor_names, active
+        ),
         preset=preset,
         seed=seed,
         num_rows=len(codes),
     )
+
+
+def _measure_all(
+    draws: Sequence[_Draw],
+    names: Sequence[str],
+    progress: Callable[[str, int, int], None] | None,
+    *,
+    must_succeed: bool,
+) -> list[_Measured]:
+    """Every metric on every draw, draws side by side; what fails is an error, or is left out of all draws."""
+    from threadpoolctl import threadpool_limits
+
+    num_parts, num_done, lock = len(names) * len(draws), 0, threading.Lock()
+
+    def report(doing: str, done: int = 0) -> None:
+        nonlocal num_done
+        with lock:
+            num_done += done
+            if progress is not None:
+                progress(doing, num_done, num_parts)
+
+    def run(draw: _Draw) -> dict[str, _Measured | ValueError]:
+        found: dict[str, _Measured | ValueError] = {}
+        for name in names:
+            report(f"{name} ({draw.label})")
+            try:
+                found[name] = _measure(name, draw)
+            except ValueError as error:
+                if must_succeed:
+                    raise
+                found[name] = error
+            report(f"{name} ({draw.label})", done=1)
+        return found
+
+    # One thread for each matrix product: they are small, and sums come out alike on any number of cores.
+    with _each_warning_once(), threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads()) as pool:
+        futures = [pool.submit(run, draw) for draw in draws]
+        try:
+            outcomes = [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    errors = {name: result for found in outcomes for name, result in found.items() if isinstance(result, ValueError)}
+    for name, error in errors.items():
+        warnings.warn(f"{name} is left out: {error}", stacklevel=3)
+    return [_flatten({name: result for name, result in found.items() if name not in errors}) for found in outcomes]
+
+
+def _flatten(found: Mapping[str, Any]) -> _Measured:
+    """Dotted names: ``"dci.disentanglement"``, but ``"mig"``."""
+    scores: dict[str, float] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for name, (values, tables) in found.items():
+        scores |= {key if key == name else f"{name}.{key}": value for key, value in values.items()}
+        arrays |= {f"{name}.{key}": table for key, table in tables.items()}
+    return scores, arrays
+
+
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Hold back what the evaluations warn of, and pass it on without repetitions."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for category, text in dict.fromkeys((warning.category, str(warning.message)) for warning in caught):
+        warnings.warn(text, category, stacklevel=5)
 
 
 def _known(what: str, name: str, choices: Mapping[str, object]) -> str:
@@ -251,22 +406,38 @@ def _known(what: str, name: str, choices: Mapping[str, object]) -> str:
     raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(choices)}{hint}")
 
 
-def _widen(per_code: np.ndarray, kept: np.ndarray) -> np.ndarray:
+_PER_CODE: Final = ("dci.importance", "dci.per_code", "dci.code_weight", "mig.mutual_information")
+
+
+def _widen(name: str, array: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Put zeros where codes were left out."""
-    wide = np.zeros((len(kept), *per_code.shape[1:]))
-    wide[kept] = per_code
+    if name not in _PER_CODE:
+        return array
+    wide = np.zeros((len(kept), *array.shape[1:]))
+    wide[kept] = array
     return wide
 
 
 def _intervals(repeats: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Where another evaluation falls in 95 % of cases, from the mean and the spread of the repeats (Student's t)."""
+    """Where another evaluation falls in 95 % of cases, from mean and spread of the repeats (Student's t)."""
     if len(repeats) < 2:
         return {}
     from scipy.stats import t
 
-    reach = t.ppf(0.975, len(repeats) - 1) * math.sqrt(1 + 1 / len(repeats))
-    table = {name: np.array([repeat[name] for repeat in repeats]) for name in repeats[0]}
-    return {
-        name: (float(v.mean() - reach * v.std(ddof=1)), float(v.mean() + reach * v.std(ddof=1)))
-        for name, v in table.items()
-    }
+    reach = float(t.ppf(0.975, len(repeats) - 1)) * math.sqrt(1 + 1 / len(repeats))
+    intervals = {}
+    for name in repeats[0]:
+        values = np.array([repeat[name] for repeat in repeats])
+        if not np.isfinite(values).all():
+            intervals[name] = (math.nan, math.nan)
+            continue
+        low, high = (MEANINGS[name].low, MEANINGS[name].high) if name in MEANINGS else (-math.inf, math.inf)
+        ends = np.clip(values.mean() + reach * values.std(ddof=1) * np.array([-1, 1]), low, high)
+        intervals[name] = (float(ends[0]), float(ends[1]))
+    return intervals
+
+
+def _ceilings(factors: np.ndarray, images: np.ndarray | None, scores: Mapping[str, float]) -> dict[str, float]:
+    if images is None:
+        return {}
+    return {name: best for name, best in score_ceilings(factors, images).items() if name in scores}

@@ -1,0 +1,95 @@
+"""DCI-ES: how much machinery does it take to read the factors off the codes, and how many codes are there?"""
+
+import numpy as np
+
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.undefined import warn_undefined
+
+CAPACITIES = (16, 32, 64, 128, 256, 512)
+
+
+def dci_es(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    num_train: int = 10_000,
+    num_test: int = 5_000,
+    with_replacement: bool = False,
+) -> dict[str, float]:
+    """Explicitness from loss-capacity curves, and size.
+
+    Probes of growing capacity c predict a factor; l(c) is the lowest loss on held-out rows up to capacity c. With the
+    area A between l and its minimum over log c, from the smallest to the largest capacity, and the loss B of a probe
+    that sees no code, explicitness is 1 - 2 A / (B log(c_max / c_min)), averaged over factors: 1 where the smallest
+    probe does as well as the largest, 0 where the loss falls from B to 0 along a straight line. Size is factors over
+    codes, K / D.
+
+    Probes are ridge regressions from random Fourier features of the standardised codes to one-hot labels, c their
+    number, 16 to 512; the loss is the squared error over that of predicting frequencies, so B = 1. Numbers depend on
+    the family of probes; the paper uses perceptrons, forests and random features. Codes that know nothing have a flat
+    curve and score 1: read explicitness beside informativeness.
+
+    Source:
+        DCI-ES: An Extended Disentanglement Framework with Connections to Identifiability (Eastwood et al., 2023),
+        section 4. https://arxiv.org/abs/2210.00364
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) integer factors.
+        seed: seed of the rows drawn and of the random features.
+        num_train: rows that the probes are fitted to.
+        num_test: rows that the loss is taken on.
+        with_replacement: draw rows with replacement.
+
+    Returns:
+        ``explicitness``, at most 1, larger is better; ``size``, 1 where codes and factors are as many, less where codes
+        are more. ``nan`` with a warning when no factor varies.
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: A table is malformed, or holds too few rows.
+
+    Example:
+        >>> factors = np.random.default_rng(0).integers(2, size=(1000, 2))
+        >>> dci_es(factors.astype(float), factors, seed=0, num_train=800, num_test=200)["explicitness"] > 0.9
+        True
+    """
+    codes, factors = check_tables(codes, factors)
+    rng = np.random.default_rng(seed)
+    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
+    check_classes(factors[train])
+    varying = np.flatnonzero((factors[train] != factors[train[0]]).any(axis=0))
+    if not len(varying):
+        warn_undefined("DCI-ES", "no factor varies")
+        return {"explicitness": float("nan"), "size": float("nan")}
+    mean, std = codes[train].mean(axis=0, dtype=np.float64), codes[train].std(axis=0, dtype=np.float64)
+    z, z_test = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
+    scale = np.sqrt(z.shape[1])  # typical distance of two standardised rows, over sqrt 2
+    frequencies = rng.normal(size=(z.shape[1], max(CAPACITIES))) / scale
+    phases = rng.uniform(0, 2 * np.pi, max(CAPACITIES))
+    features, test_features = (np.cos(table @ frequencies + phases) for table in (z, z_test))
+    losses = np.array([_probe_losses(features, factors[train, k], test_features, factors[test, k]) for k in varying])
+    best = np.minimum.accumulate(losses, axis=1)
+    above = best - best[:, -1:]
+    log_capacity = np.log(CAPACITIES)
+    area = ((above[:, :-1] + above[:, 1:]) / 2 * np.diff(log_capacity)).sum(axis=1)
+    explicitness = 1 - 2 * area / (log_capacity[-1] - log_capacity[0])
+    return {"explicitness": float(explicitness.mean()), "size": len(varying) / codes.shape[1]}
+
+
+def _probe_losses(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> list[float]:
+    """Held-out squared error of ridge probes on the first 16, 32, ... features, over that of predicting frequencies."""
+    classes, index = np.unique(labels, return_inverse=True)
+    target = np.eye(len(classes))[index]
+    frequency = target.mean(axis=0)
+    truth = (test_labels[:, None] == classes) - frequency
+    centre = train.mean(axis=0)
+    table, test_table = train - centre, test - centre
+    gram, slope = table.T @ table, table.T @ (target - frequency)
+    losses = []
+    for size in CAPACITIES:
+        ridge = gram[:size, :size] + 1e-4 * len(table) * np.eye(size)
+        weights = np.linalg.solve(ridge, slope[:size])
+        losses.append(float(((truth - test_table[:, :size] @ weights) ** 2).sum() / (truth**2).sum()))
+    return losses

@@ -1,0 +1,82 @@
+"""What each score means, in a line: its range, which end is good, and what it asks."""
+
+import math
+from typing import Final, NamedTuple
+
+
+class Meaning(NamedTuple):
+    """One score.
+
+    Attributes:
+        low: smallest possible value.
+        high: largest possible value.
+        larger_is_better: which end is good; ``None`` for a score that only describes.
+        question: what the score asks.
+    """
+
+    low: float
+    high: float
+    larger_is_better: bool | None
+    question: str
+
+    @property
+    def arrow(self) -> str:
+        """The good end: up, down, or nothing.
+
+        Example:
+            >>> MEANINGS["mig"].arrow, MEANINGS["fairness.unfairness"].arrow
+            ('↑', '↓')
+        """
+        return {True: "↑", False: "↓", None: ""}[self.larger_is_better]
+
+
+MEANINGS: Final[dict[str, Meaning]] = {
+    "dci.disentanglement": Meaning(0, 1, True, "does each code serve one factor only?"),
+    "dci.completeness": Meaning(0, 1, True, "is each factor served by one code only?"),
+    "dci.informativeness": Meaning(0, 1, True, "how often do boosted trees read a factor off the codes?"),
+    "dci.informativeness_train": Meaning(0, 1, True, "informativeness on the rows that the trees were fitted to"),
+    "mig": Meaning(0, 1, True, "is each factor told by one code alone, in bits?"),
+    "mig_chen": Meaning(0, 1, True, "is each factor told by one sampled code alone, in fine bins?"),
+    "mig_sup": Meaning(0, 1, True, "does each code tell about one factor alone, in bits?"),
+    "dcimig": Meaning(0, 1, True, "how much of all factors is told by codes of their own?"),
+    "jemmig": Meaning(0, 1, True, "is each factor told by one code that tells nothing else?"),
+    "sap.classification": Meaning(0, 1, True, "does one code alone separate each factor by lines?"),
+    "sap.regression": Meaning(0, 1, True, "does one code alone correlate with each factor?"),
+    "beta_vae.accuracy": Meaning(0, 1, True, "can a linear classifier tell which factor two batches share?"),
+    "beta_vae.accuracy_train": Meaning(0, 1, True, "the BetaVAE score on the points it was fitted to"),
+    "factor_vae.accuracy": Meaning(0, 1, True, "does the stillest code tell which factor was held?"),
+    "factor_vae.accuracy_train": Meaning(0, 1, True, "the FactorVAE score on the points that voted"),
+    "factor_vae.num_active": Meaning(0, math.inf, None, "how many codes took part in the vote?"),
+    "z_min_variance": Meaning(-math.inf, 1, True, "the FactorVAE score at the paper's sizes, chance at 0"),
+    "z_max_variance": Meaning(-math.inf, 1, True, "does the liveliest code tell which factor was moved?"),
+    "modularity": Meaning(0, 1, True, "does each code tell about one factor only?"),
+    "explicitness": Meaning(0, 1, True, "can a linear classifier rank each factor's values?"),
+    "explicitness.train": Meaning(0, 1, True, "explicitness on the rows it was fitted to"),
+    "irs": Meaning(-math.inf, 1, True, "does each code stay put while other factors change?"),
+    "infomec.infom": Meaning(-math.inf, 1, True, "does each code tell about one factor only?"),
+    "infomec.infoc": Meaning(-math.inf, 1, True, "is each factor told by one code only?"),
+    "infomec.infoe": Meaning(-math.inf, 1, True, "how many bits of the factors does a linear classifier find?"),
+    "infomec.infoe_train": Meaning(-math.inf, 1, True, "InfoE on the rows it was fitted to"),
+    "infomec.infom_prune8": Meaning(-math.inf, 1, True, "InfoM with the authors' earlier rule for dead codes"),
+    "infomec.infoc_prune8": Meaning(-math.inf, 1, True, "InfoC with the authors' earlier rule for dead codes"),
+    "dci_es.explicitness": Meaning(-math.inf, 1, True, "do small probes read the codes as well as large ones?"),
+    "dci_es.size": Meaning(0, math.inf, None, "how many factors are there for each code?"),
+    "downstream.accuracy_10": Meaning(0, 1, True, "accuracy of boosted trees with 10 labels"),
+    "downstream.accuracy_100": Meaning(0, 1, True, "accuracy of boosted trees with 100 labels"),
+    "downstream.accuracy_1000": Meaning(0, 1, True, "accuracy of boosted trees with 1,000 labels"),
+    "downstream.accuracy_10000": Meaning(0, 1, True, "accuracy of boosted trees with 10,000 labels"),
+    "downstream.efficiency_10": Meaning(0, math.inf, True, "share of the full accuracy that 10 labels reach"),
+    "downstream.efficiency_100": Meaning(0, math.inf, True, "share of the full accuracy that 100 labels reach"),
+    "downstream.efficiency_1000": Meaning(0, math.inf, True, "share of the full accuracy that 1,000 labels reach"),
+    "fairness.unfairness": Meaning(0, 1, False, "how far do predictions shift with other factors, on average?"),
+    "fairness.unfairness_worst": Meaning(0, 1, False, "how far do they shift for the worst value?"),
+    "unsupervised.gaussian_total_correlation": Meaning(
+        0, math.inf, False, "how dependent are the codes, as Gaussians?"
+    ),
+    "unsupervised.gaussian_wasserstein_correlation": Meaning(0, math.inf, False, "how far are they from independent?"),
+    "unsupervised.gaussian_wasserstein_correlation_normalised": Meaning(
+        0, 2, False, "that distance over their variance"
+    ),
+    "unsupervised.mutual_information": Meaning(0, math.inf, False, "how much do two codes tell about each other?"),
+    "unsupervised.active_codes": Meaning(0, math.inf, None, "how many codes are in use?"),
+}

@@ -1,0 +1,154 @@
+"""Modularity and explicitness: one factor a code, and every factor linearly there."""
+
+from typing import Any
+
+import numpy as np
+
+from betavae.metrics.information import Information, measure_information
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.logistic import Logistic
+from betavae.metrics.undefined import warn_undefined
+
+
+def modularity(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) -> dict[str, float]:
+    """Does each code tell about one factor only, whichever?
+
+    For a code with information m_k about factor k and the largest of them m, modularity is
+    1 - sum over the other factors of m_k^2 / (m^2 (K - 1)); the score is the mean over codes.
+
+    A code that tells nothing counts 0. Without the bias correction a dead code that still wobbles does seem to tell
+    something: pure noise scores about 0.65 on 10,000 rows of dSprites, because estimates of information are biased
+    upwards, the more so the more values a factor has. The mean over codes then mostly counts dead ones.
+
+    Source:
+        Learning Deep Disentangled Embeddings With the F-Statistic Loss (Ridgeway & Mozer, 2018), section 4.
+        https://arxiv.org/abs/1802.05312
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) integer factors.
+        seed: seed of the rows drawn.
+        options: ``num_train``, ``num_bins``, ``with_replacement``, ``bias_correction``; see `measure_information`.
+
+    Returns:
+        ``modularity`` in 0..1, larger is better; ``nan`` with a warning when fewer than two factors vary.
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: A table is malformed, or holds too few rows.
+
+    Example:
+        >>> factors = np.random.default_rng(0).integers(4, size=(1000, 2))
+        >>> round(modularity(factors.astype(float), factors, seed=0, num_train=1000)["modularity"], 2)
+        1.0
+    """
+    return modularity_of(measure_information(codes, factors, seed=seed, **options))
+
+
+def modularity_of(information: Information) -> dict[str, float]:
+    """Modularity from a matrix; see `modularity`.
+
+    Example:
+        >>> shared = np.array([[0.5, 0.25, 0.0], [0.0, 0.0, 0.0]])  # 1 - 0.25 / 2 and nothing
+        >>> modularity_of(Information(shared, np.ones((2, 3)), np.ones(2), np.ones(3), 20))
+        {'modularity': 0.4375}
+    """
+    kept = information.varying
+    if kept.sum() < 2:
+        warn_undefined("modularity", f"it needs two factors that vary, got {kept.sum()}")
+        return {"modularity": float("nan")}
+    squares = information.shared[:, kept] ** 2
+    largest = squares.max(axis=1)
+    rest = (squares.sum(axis=1) - largest) / (kept.sum() - 1)
+    return {"modularity": float(np.where(largest > 0, 1 - rest / np.where(largest > 0, largest, 1), 0).mean())}
+
+
+def explicitness(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    num_train: int = 10_000,
+    num_test: int = 5_000,
+    with_replacement: bool = False,
+) -> dict[str, float]:
+    """How well does a linear classifier on all codes rank each value of each factor above the others?
+
+    For each factor a multinomial logistic regression (L2 penalty 1, standardised codes) and the area under the ROC
+    curve of each value against the rest, on held-out rows; mean over the values that occur there, then over factors.
+
+    Source:
+        Learning Deep Disentangled Embeddings With the F-Statistic Loss (Ridgeway & Mozer, 2018), section 4.
+        https://arxiv.org/abs/1802.05312
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) integer factors.
+        seed: seed of the rows drawn.
+        num_train: rows that the classifiers are fitted to.
+        num_test: rows that they are judged on.
+        with_replacement: draw rows with replacement, as disentanglement_lib does.
+
+    Returns:
+        ``explicitness`` and, on the training rows, ``train``; 0.5 by chance and 1 at best; ``nan`` with a warning when
+        no factor varies.
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: A table is malformed, or holds too few rows.
+
+    Example:
+        >>> factors = np.random.default_rng(0).integers(2, size=(1000, 2))
+        >>> explicitness(factors.astype(float), factors, seed=0, num_train=800, num_test=200)["explicitness"]
+        1.0
+    """
+    codes, factors = check_tables(codes, factors)
+    rng = np.random.default_rng(seed)
+    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
+    check_classes(factors[train])
+    varying = np.flatnonzero(
+        (factors[train] != factors[train[0]]).any(axis=0) & (factors[test] != factors[test[0]]).any(axis=0)
+    )
+    if not len(varying):
+        warn_undefined("explicitness", "no factor varies")
+        return {"explicitness": float("nan"), "train": float("nan")}
+    mean, std = codes[train].mean(axis=0, dtype=np.float64), codes[train].std(axis=0, dtype=np.float64)
+    train_codes, test_codes = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
+    areas = []
+    for k in varying:
+        model = Logistic.fit(train_codes, factors[train, k])
+        areas.append(
+            [
+                np.mean(roc_areas(model.log_probabilities(x), model.classes, factors[rows, k]))
+                for x, rows in ((test_codes, test), (train_codes, train))
+            ]
+        )
+    held_out, fitted = np.mean(areas, axis=0)
+    return {"explicitness": float(held_out), "train": float(fitted)}
+
+
+def roc_areas(scores: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest, for the classes that some but not all rows have.
+
+    Args:
+        scores: (N, C) larger for the rows that should belong to a class.
+        classes: (C,) label of each column.
+        labels: (N,) true labels.
+
+    Returns:
+        One area in 0..1 for each such class; ties count half.
+
+    Example:
+        >>> roc_areas(np.array([[0.1], [0.4], [0.4], [0.8]]), np.array([1]), np.array([0, 0, 1, 1]))
+        array([0.875])
+    """
+    from scipy.stats import rankdata
+
+    areas = []
+    for column, label in zip(scores.T, classes, strict=True):
+        member = labels == label
+        num = int(member.sum())
+        if 0 < num < len(labels):
+            excess = rankdata(column)[member].sum() - num * (num + 1) / 2
+            areas.append(excess / (num * (len(labels) - num)))
+    return np.array(areas)

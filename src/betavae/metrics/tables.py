@@ -1,0 +1,108 @@
+"""Reading tables of codes and factors from files."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+
+
+def read_table(path: str | Path, member: str | None = None) -> np.ndarray:
+    """Read a table of numbers, one row for each sample. Never unpickles.
+
+    Args:
+        path: a .npy, .npz, .csv (with or without a line of names) or .parquet file (which needs pyarrow).
+        member: array of an .npz file; not needed when it holds a single one.
+
+    Returns:
+        (N, columns) array; a one-dimensional array becomes one column. Numbers of a .csv are float64, or int64 where
+        all are whole.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Unknown suffix, broken file, no numbers, an array of the wrong rank, or an unclear ``member``.
+        ModuleNotFoundError: A .parquet file is to be read without pyarrow.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "factors.csv")
+        ...     _ = path.write_text("shape,scale\\n0,1\\n2,3\\n")
+        ...     read_table(path)
+        array([[0, 1],
+               [2, 3]])
+    """
+    path = Path(path)
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, siblings, n=1)
+        raise FileNotFoundError(
+            f"there is no file {path}" + (f"; did you mean {path.with_name(near[0])}?" if near else "")
+        )
+    match path.suffix.lower():
+        case ".npy" | ".npz":
+            table = _read_numpy(path, member)
+        case ".csv":
+            table = _read_csv(path)
+        case ".parquet":
+            table = _read_parquet(path)
+        case suffix:
+            raise ValueError(f"cannot read {path}: the suffix {suffix!r} is none of {', '.join(SUFFIXES)}")
+    if table.dtype.kind not in "fiub":
+        raise ValueError(f"{path} must hold numbers, got an array of {table.dtype}")
+    if table.ndim == 1:
+        table = table[:, None]
+    if table.ndim != 2:
+        raise ValueError(f"{path} must hold a table (samples, columns), got the shape {table.shape}")
+    return table
+
+
+def _read_numpy(path: Path, member: str | None) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, EOFError, OSError, BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable file of plain numbers ({error}); save it with np.save") from error
+    if member is None and len(arrays) == 1:
+        return next(iter(arrays.values()))
+    if member is None or member not in arrays:
+        wanted = "say which array to read" if member is None else f"there is no array {member!r}"
+        raise ValueError(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}): {wanted}")
+    return arrays[member]
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    with path.open(encoding="utf-8") as lines:
+        first = lines.readline().strip()
+    try:
+        header = 0 if _are_numbers(first) else 1
+        table = np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a table of numbers separated by commas: {error}") from error
+    whole = table.astype(np.int64) if np.isfinite(table).all() else table
+    return whole if np.array_equal(whole, table) else table
+
+
+def _are_numbers(line: str) -> bool:
+    try:
+        [float(cell) for cell in line.split(",")]
+    except ValueError:
+        return False
+    return True
+
+
+def _read_parquet(path: Path) -> np.ndarray:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table as read_parquet
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"reading {path} needs pyarrow, which is not installed: pip install pyarrow"
+        ) from error
+    try:
+        columns = read_parquet(path)
+        return np.stack([column.to_numpy() for column in columns.columns], axis=1)
+    except (ArrowException, ValueError, OSError) as error:
+        raise ValueError(f"{path} is not a readable Parquet table of numbers: {error}") from error

@@ -1,0 +1,113 @@
+"""UDR: rank models without labels, by how well their codes agree with those of other models."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import numpy as np
+
+from betavae.metrics.inputs import check_tables
+from betavae.metrics.undefined import warn_undefined
+
+METHODS = ("lasso", "spearman")
+
+
+def udr(
+    codes: Sequence[np.ndarray],
+    kl: np.ndarray,
+    *,
+    seed: int,
+    method: str = "lasso",
+    num_points: int = 1_000,
+    min_kl: float = 0.01,
+    alpha: float = 0.1,
+) -> np.ndarray:
+    """Unsupervised disentanglement ranking of M models.
+
+    For two models, R[a, b] is the weight of code a of the one for code b of the other: the absolute coefficient of a
+    lasso on standardised codes, or the absolute rank correlation. Codes with a KL below ``min_kl`` are left out. Models
+    that agree up to order and sign have one large entry in each row and column: the pair's score is the mean of
+    max^2 / sum over columns and the same over rows, averaged; a row or column of zeros, a code that the other model
+    does not know, counts 0. A model's score is the median over its pairs. As in the authors' code, rows and columns
+    weigh the same also where one model has more codes in use; the paper's formula takes one mean over all of them.
+
+    Source:
+        Unsupervised Model Selection for Variational Disentangled Representation Learning (Duan et al., 2020), equations
+        2 and 3. https://arxiv.org/abs/1905.12614
+
+    Args:
+        codes: M tables (N, D_m) of codes of the same N images, from models that differ in their seeds.
+        kl: M rows (D_m,) of mean KL divergence of each code in nats.
+        seed: seed of the images drawn.
+        method: ``"lasso"`` or ``"spearman"``.
+        num_points: images drawn; all when there are fewer.
+        min_kl: codes below this are dead, in nats.
+        alpha: penalty of the lasso.
+
+    Returns:
+        (M,) scores in 0..1, larger is better; 0 for a model without active codes; ``nan`` with a warning when no model
+        has any.
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: Fewer than two models; tables of different length; a malformed table or ``kl``; unknown method.
+
+    Example:
+        >>> z = np.random.default_rng(0).normal(size=(500, 2))
+        >>> udr([z, -z[:, ::-1]], np.ones((2, 2)), seed=0, method="spearman").round(1)
+        array([1., 1.])
+    """
+    if len(codes) < 2:
+        raise ValueError(f"UDR compares models with each other and needs at least two, got {len(codes)}")
+    if len(codes) != len(kl):
+        raise ValueError(f"kl must have one row for each of the {len(codes)} models, got {len(kl)}")
+    if method not in METHODS:
+        near = get_close_matches(str(method), METHODS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}{hint}")
+    lengths = {len(table) for table in codes}
+    if len(lengths) > 1:
+        raise ValueError(f"all models must encode the same images, got tables of {sorted(lengths)} rows")
+    tables = []
+    (length,) = lengths
+    rows = np.random.default_rng(seed).permutation(length)[:num_points]
+    for table, nats in zip(codes, kl, strict=True):
+        checked, _ = check_tables(table, np.zeros((length, 1), np.int64))
+        if np.shape(nats) != checked.shape[1:]:
+            raise ValueError(
+                f"kl must hold one number for each code of its model, got {np.shape(nats)} for {checked.shape[1]} codes"
+            )
+        chosen = checked[rows].astype(np.float64)
+        std = chosen.std(axis=0)
+        used = (np.asarray(nats) > min_kl) & (std > 0)
+        tables.append(((chosen - chosen.mean(axis=0)) / np.where(std > 0, std, 1))[:, used])
+    if not any(table.shape[1] for table in tables):
+        warn_undefined("UDR", "no model has a code in use")
+        return np.full(len(codes), np.nan)
+    pairs = np.full((len(codes), len(codes)), np.nan)
+    for i, first in enumerate(tables):
+        for j, second in enumerate(tables):
+            if i != j:
+                pairs[i, j] = _agreement(first, second, method, alpha)
+    return np.asarray(np.nanmedian(pairs, axis=0))
+
+
+def _agreement(first: np.ndarray, second: np.ndarray, method: str, alpha: float) -> float:
+    if not first.shape[1] or not second.shape[1]:
+        return 0.0
+    if method == "spearman":
+        from scipy.stats import rankdata
+
+        ranks = [rankdata(table, axis=0) for table in (first, second)]
+        ranks = [(r - r.mean(axis=0)) / r.std(axis=0) for r in ranks]
+        weights = np.abs(ranks[0].T @ ranks[1]) / len(first)
+    else:
+        from sklearn.linear_model import Lasso
+
+        weights = np.abs(np.atleast_2d(Lasso(alpha=alpha).fit(first, second).coef_)).T
+    return (_strength(weights) + _strength(weights.T)) / 2
+
+
+def _strength(weights: np.ndarray) -> float:
+    """Mean over columns of max^2 / sum; 0 for a column of zeros."""
+    total = weights.sum(axis=0)
+    return float((weights.max(axis=0) ** 2 / np.where(total > 0, total, 1)).mean())

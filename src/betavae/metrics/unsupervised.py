@@ -1,0 +1,85 @@
+"""Scores that need no factors: how dependent are the codes, and how many are in use?"""
+
+import numpy as np
+
+from betavae.metrics.information import count_information, discretise
+from betavae.metrics.inputs import active_codes, check_tables, draw_rows
+from betavae.metrics.undefined import warn_undefined
+
+
+def unsupervised(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    num_train: int = 10_000,
+    num_bins: int = 20,
+    with_replacement: bool = False,
+) -> dict[str, float]:
+    """Dependence between codes, from their covariance C and from pairs of binned codes.
+
+    - ``gaussian_total_correlation`` = (sum of log C_dd - log det C) / 2, in nats: the total correlation of a Gaussian
+      with this covariance
+    - ``gaussian_wasserstein_correlation`` = 2 tr C - 2 tr (diag(C)^1/2 C diag(C)^1/2)^1/2: squared distance between
+      that Gaussian and the one without correlations; ``..._normalised`` divides by tr C
+    - ``mutual_information``: mean over pairs of different codes, in nats, 20 bins, plug-in estimate
+    - ``active_codes``: how many codes are in use (see `betavae.metrics.inputs.active_codes`)
+
+    A constant code makes the first undefined in disentanglement_lib; here constant codes are left out of it. All are
+    blind to whether codes have anything to do with factors.
+
+    Source:
+        Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        2019), appendix. https://arxiv.org/abs/1811.12359
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) any integers; not used. Present because every metric takes them.
+        seed: seed of the rows drawn.
+        num_train: rows drawn.
+        num_bins: equal-width bins of each code.
+        with_replacement: draw rows with replacement, as disentanglement_lib does.
+
+    Returns:
+        The scores above, 0 or more; smaller is more independent. ``nan`` with one warning when fewer than two codes
+        vary.
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: A table is malformed, or holds too few rows.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> a = rng.normal(size=5000)
+        >>> codes = np.stack([a, 0.6 * a + 0.8 * rng.normal(size=5000)], axis=1)  # correlation 0.6: -log(1 - 0.36) / 2
+        >>> scores = unsupervised(codes, np.zeros((5000, 1), int), seed=0, num_train=5000)
+        >>> round(scores["gaussian_total_correlation"], 1), scores["active_codes"]
+        (0.2, 2.0)
+    """
+    codes, factors = check_tables(codes, factors)
+    (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
+    z = codes[rows].astype(np.float64)
+    num_active = float(active_codes(codes).sum())
+    z = z[:, z.std(axis=0) > 0]
+    if z.shape[1] < 2:
+        warn_undefined("dependence between codes", f"it needs two codes that vary, got {z.shape[1]}")
+        names = ("total_correlation", "wasserstein_correlation", "wasserstein_correlation_normalised")
+        missing = {f"gaussian_{name}": float("nan") for name in names}
+        return missing | {"mutual_information": float("nan"), "active_codes": num_active}
+    covariance = np.cov(z.T)
+    distance = _wasserstein_correlation(covariance)
+    binned = discretise(z, num_bins)
+    pairs = count_information(binned, binned, num_bins).shared[~np.eye(z.shape[1], dtype=bool)]
+    return {
+        "gaussian_total_correlation": float((np.log(np.diag(covariance)).sum() - np.linalg.slogdet(covariance)[1]) / 2),
+        "gaussian_wasserstein_correlation": distance,
+        "gaussian_wasserstein_correlation_normalised": distance / float(np.trace(covariance)),
+        "mutual_information": float(pairs.mean()),
+        "active_codes": num_active,
+    }
+
+
+def _wasserstein_correlation(covariance: np.ndarray) -> float:
+    std = np.sqrt(np.diag(covariance))
+    eigenvalues = np.linalg.eigvalsh(covariance * std[:, None] * std)
+    return max(0.0, float(2 * np.trace(covariance) - 2 * np.sqrt(eigenvalues.clip(min=0)).sum()))

@@ -1,0 +1,230 @@
+"""What `evaluate` adds to the metrics: shared work, intervals, chance levels, presets, errors, JSON."""
+
+import json
+import re
+import warnings
+from importlib import import_module
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from betavae import metrics
+
+SMALL = {"num_train": 300, "num_test": 150}
+CHEAP = ["mig", "irs", "modularity"]
+
+
+@pytest.fixture(scope="module")
+def tables() -> tuple[np.ndarray, np.ndarray]:
+    """Ten times each combination of 2, 3 and 4 values; the first code is mixed, the last one dead."""
+    rng = np.random.default_rng(0)
+    factors = np.tile(np.stack(np.meshgrid(range(2), range(3), range(4), indexing="ij"), -1).reshape(-1, 3), (30, 1))
+    codes = factors + rng.normal(0, 0.2, factors.shape)
+    codes[:, 0] += codes[:, 1]
+    return np.column_stack([codes, rng.normal(0, 0.001, len(codes))]), factors
+
+
+@pytest.fixture(scope="module")
+def everything(tables) -> metrics.Scores:
+    codes, factors = tables
+    return metrics.evaluate(codes, factors, repeats=2, **SMALL)
+
+
+def test_by_default_every_metric_has_a_score_an_interval_and_a_chance_level(everything):
+    ran = {name.split(".")[0] for name in everything.scores}
+    assert ran == set(metrics.METRICS) - {"mig_chen"}  # which needs sampled codes
+    assert set(everything.intervals) == set(everything.scores)
+    described = {name for name in everything.scores if not name.startswith("downstream.")}
+    assert described <= set(metrics.MEANINGS)
+    assert all(np.isfinite(value) for value in everything.scores.values())
+    assert all(low <= high for low, high in everything.intervals.values())
+    blind = {name for name in everything.scores if name.startswith("unsupervised.")}
+    assert set(everything.scores) - set(everything.chance) == blind | {"factor_vae.num_active", "dci_es.size"}
+
+
+def test_scores_that_look_at_factors_stand_above_chance(everything):
+    for name in ("dci.disentanglement", "dci.informativeness", "mig", "sap.regression", "irs", "explicitness"):
+        assert everything.scores[name] > everything.chance[name] + 0.2, name
+    assert everything.chance["mig"] < 0.05
+    assert everything.chance["explicitness"] == pytest.approx(0.5, abs=0.08)  # measured: 0.51
+    assert everything.chance["dci.informativeness"] == pytest.approx(np.mean([1 / 2, 1 / 3, 1 / 4]), abs=0.1)
+
+
+def test_shared_work_gives_what_each_metric_gives_alone(tables, everything):
+    codes, factors = tables
+    alive = codes[:, :3]
+    for name in ("dci", "sap", "explicitness", "infomec", "beta_vae"):
+        alone = metrics.METRICS[name](alive, factors, seed=0, **SMALL)
+        assert alone == {key: everything.scores[f"{name}.{key}".replace(f"{name}.{name}", name)] for key in alone}, name
+    for name in ("mig", "mig_sup", "dcimig", "jemmig", "modularity"):
+        assert metrics.METRICS[name](alive, factors, seed=0, num_train=300) == {name: everything.scores[name]}
+    few = metrics.downstream(alive, factors, seed=0, num_labels=(10, 100, 300), num_test=150)
+    assert few == {key: everything.scores[f"downstream.{key}"] for key in few}
+
+
+def test_an_interval_is_where_one_more_evaluation_falls(tables):
+    codes, factors = tables
+    found = metrics.evaluate(codes, factors, names=["mig"], repeats=4, seed=3, chance=False, **SMALL)
+    values = [
+        metrics.evaluate(codes, factors, names=["mig"], repeats=1, seed=seed, chance=False, **SMALL).scores["mig"]
+        for seed in range(3, 7)
+    ]
+    assert found.scores["mig"] == values[0]
+    reach = t.ppf(0.975, 3) * np.std(values, ddof=1) * np.sqrt(1 + 1 / 4)
+    assert found.intervals["mig"] == pytest.approx((np.mean(values) - reach, np.mean(values) + reach))
+
+
+def test_intervals_cover_other_seeds_about_as_often_as_they_say(tables):
+    codes, factors = tables
+    options = {"names": ["mig"], "chance": False, **SMALL}
+    low, high = metrics.evaluate(codes, factors, repeats=10, **options).intervals["mig"]
+    others = [
+        metrics.evaluate(codes, factors, repeats=1, seed=seed, **options).scores["mig"] for seed in range(10, 110)
+    ]
+    assert np.mean([low <= value <= high for value in others]) >= 0.88
+
+
+def test_one_evaluation_has_no_intervals(tables):
+    found = metrics.evaluate(*tables, names=["mig"], repeats=1, chance=False, **SMALL)
+    assert found.intervals == {}
+    assert found.chance == {}
+
+
+def test_scores_do_not_depend_on_the_number_of_cores(tables, monkeypatch):
+    found = []
+    for cores in (1, 3):
+        for module in ("betavae.metrics.suite", "betavae.metrics.dci"):
+            monkeypatch.setattr(import_module(module), "num_threads", lambda cores=cores: cores)
+        scores = metrics.evaluate(*tables, names=["dci", *CHEAP, "explicitness"], repeats=2, **SMALL)
+        found.append((scores.scores, scores.intervals, scores.chance))
+    assert found[0] == found[1]
+
+
+def test_same_seed_same_numbers_and_another_seed_others(tables):
+    first, again, other = (metrics.evaluate(*tables, names=CHEAP, repeats=2, seed=s, **SMALL) for s in (0, 0, 9))
+    assert (first.scores, first.intervals, first.chance) == (again.scores, again.intervals, again.chance)
+    assert all(first.scores[name] != other.scores[name] for name in CHEAP)
+
+
+def test_default_leaves_dead_codes_out_and_dlib_keeps_them(tables):
+    corrected = metrics.evaluate(*tables, names=["dci", "mig"], repeats=1, chance=False, **SMALL)
+    np.testing.assert_array_equal(corrected.arrays["active"], [True, True, True, False])
+    assert corrected.arrays["dci.importance"].shape == (4, 3)
+    assert (corrected.arrays["dci.importance"][3] == 0).all()
+    assert (corrected.arrays["mig.mutual_information"][3] == 0).all()
+    whole = metrics.evaluate(*tables, names=["dci", "mig"], preset="dlib", repeats=1, chance=False, **SMALL)
+    assert (whole.arrays["mig.mutual_information"][3] > 0).all()
+    by_kl = metrics.evaluate(*tables, names=["mig"], kl=np.array([1, 1, 0.01, 0]), repeats=1, chance=False, **SMALL)
+    np.testing.assert_array_equal(by_kl.arrays["active"], [True, True, False, False])
+
+
+def test_dlib_is_the_protocol_with_its_options(tables):
+    codes, factors = tables
+    found = metrics.evaluate(codes, factors, preset="dlib", names=["mig", "sap", "irs"], repeats=1, **SMALL)
+    mig = metrics.mig(codes, factors, seed=0, num_train=300, with_replacement=True, bias_correction=False)
+    sap = metrics.sap(codes, factors, seed=0, with_replacement=True, **SMALL)
+    irs = metrics.irs(
+        codes, factors, seed=0, num_train=300, with_replacement=True, reference_quantile=1.0, num_factor_bins=20
+    )
+    assert found.scores == mig | irs | {f"sap.{key}": value for key, value in sap.items()}
+
+
+def test_sampled_codes_go_to_chens_mig_alone(tables):
+    codes, factors = tables
+    noise = np.random.default_rng(1).normal(size=codes.shape)
+    with_noise = metrics.evaluate(codes, factors, names=["mig", "mig_chen"], sampled=noise, repeats=1, **SMALL).scores
+    without = metrics.evaluate(codes, factors, names=["mig", "mig_chen"], repeats=1, **SMALL).scores
+    assert with_noise["mig"] == without["mig"]
+    assert with_noise["mig_chen"] < 0.1 < without["mig_chen"]
+    with pytest.raises(ValueError, match=r"sampled must have the shape of codes, \(720, 4\), got \(720, 3\)"):
+        metrics.evaluate(codes, factors, sampled=noise[:, :3])
+
+
+def test_ceilings_come_with_image_numbers(tables):
+    codes, factors = tables
+    images = factors[:, 1] * 4 + factors[:, 2]  # the first factor does not show: a coin flip, and no information
+    found = metrics.evaluate(codes, factors, names=["dci", "mig", "irs"], images=images, repeats=1, **SMALL)
+    assert found.ceilings["dci.informativeness"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert found.ceilings["mig"] == pytest.approx(2 / 3)
+    assert "irs" not in found.ceilings
+
+
+def test_progress_counts_every_metric_of_every_evaluation(tables):
+    calls: list[tuple[str, int, int]] = []
+    metrics.evaluate(*tables, names=CHEAP, repeats=2, progress=lambda *call: calls.append(call), **SMALL)
+    assert {total for _, _, total in calls} == {9}  # three metrics, two evaluations and the shuffled one
+    assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
+    assert calls[-1][1] == 9
+    assert {"mig (evaluation 2 of 2)", "irs (shuffled)"} <= {doing for doing, _, _ in calls}
+
+
+def test_what_a_table_cannot_serve_is_left_out_with_one_warning(tables):
+    codes, factors = tables
+    singles = factors.copy()
+    singles[0, 2] = 99  # one row of its own: nothing to compare it with
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = metrics.evaluate(codes, singles, repeats=2, **SMALL)
+    messages = [str(warning.message) for warning in caught]
+    assert sum(message.startswith("beta_vae is left out: the BetaVAE score compares rows") for message in messages) == 1
+    assert len(messages) == len(set(messages))
+    for scores in (found.scores, found.intervals, found.chance):
+        assert not any(name.startswith(("beta_vae", "factor_vae", "z_m")) for name in scores)
+        assert "mig" in scores
+    with pytest.raises(ValueError, match="the BetaVAE score compares rows"):
+        metrics.evaluate(codes, singles, names=["mig", "beta_vae"], repeats=2, **SMALL)
+
+
+def test_too_few_rows_for_anything_is_an_error(tables):
+    codes, factors = tables
+    with pytest.raises(ValueError, match=r"10,000 \+ 5,000 different rows are needed, got 720"):
+        metrics.evaluate(codes, factors)
+
+
+def test_an_undefined_score_is_nan_in_the_interval_and_warns_once(tables):
+    codes, factors = tables
+    with pytest.warns(UserWarning, match="is undefined") as caught:
+        found = metrics.evaluate(codes, factors[:, :1], names=["modularity"], repeats=3, **SMALL)
+    assert len(caught) == 1
+    assert np.isnan(found.scores["modularity"])
+    assert np.isnan(found.intervals["modularity"]).all()
+    assert found.to_json()["intervals"]["modularity"] == [None, None]
+
+
+def test_json_holds_everything_and_reads_back(everything):
+    plain = everything.to_json()
+    back = json.loads(json.dumps(plain, allow_nan=False))
+    assert back == plain
+    assert back["scores"]["mig"] == everything.scores["mig"]
+    assert back["intervals"]["mig"] == list(everything.intervals["mig"])
+    assert back["arrays"]["active"] == [True, True, True, False]
+    assert back["carriers"][2]["codes"] == [2]
+    assert (back["preset"], back["seed"], back["num_rows"]) == ("default", 0, 720)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["migg"]}, "unknown metric 'migg'; choose from dci, mig, .*; did you mean 'mig'?"),
+        ({"names": ["zzz"]}, "unknown metric 'zzz'; choose from .*unsupervised$"),
+        ({"names": "mig"}, "names must list at least one metric of dci, .*, got 'mig'"),
+        ({"names": []}, r"names must list at least one metric of dci, .*, got \[\]"),
+        ({"preset": "dblib"}, "unknown preset 'dblib'; choose from default, dlib; did you mean 'dlib'?"),
+        ({"repeats": 0}, "repeats must be at least 1, got 0"),
+        ({"factor_names": ["shape"]}, r"factor_names must name 3 factors, got 1: \['shape'\]"),
+        ({"kl": np.ones(3)}, r"kl must hold one number for each of the 4 codes, got the shape \(3,\)"),
+    ],
+)
+def test_wrong_options_are_named(tables, options, message):
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        metrics.evaluate(*tables, **options)
+
+
+def test_nan_codes_are_counted_and_located(tables):
+    codes, factors = (table.copy() for table in tables)
+    codes[[5, 7], 2] = np.nan
+    codes[9, 0] = np.inf
+    message = "codes must be finite, got 2 NaN and 1 infinite values in columns [0, 2]; the first is in row 5, column 2"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        metrics.evaluate(codes, factors)
