@@ -1,7 +1,7 @@
 """The command line: one dataclass a command, each calling one public function; heavy modules load when one runs."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from betavae.run import Run
+
+HEADLINES = (
+    *("dci.disentanglement", "dci.completeness", "dci.informativeness", "mig", "sap.classification"),
+    *("beta_vae.accuracy", "factor_vae.accuracy", "modularity", "infomec.infom", "infomec.infoc", "infomec.infoe"),
+)
+"""Scores that are printed at the end of a run; the report and `betavae score` show all."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Demo:
         else:
             config = dataclasses.replace(configuration.load(find_recipe("demo")), seed=self.seed)
             run = _start(config, self.out, self.overwrite, console)
-        _show(run, console)
+        _show(run, console, HEADLINES)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Train:
             run = _resume(self.resume, console)
         else:
             run = _start(self.config, self.out, self.overwrite, console)
-        _show(run, console)
+        _show(run, console, HEADLINES)
 
 
 @dataclass(frozen=True)
@@ -362,16 +368,16 @@ def _resume(folder: Path, console: "Console") -> "Run":
         raise
 
 
-def _show(run: "Run", console: "Console") -> None:
-    """Print a run's scores, which code carries what, and where the report is."""
+def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
+    """Print a run's scores, or those of some names, which code carries what, and where the report is."""
     from betavae.run import read_json
 
-    _print_scores(read_json(run, "scores.json"), str(run.folder), console)
+    _print_scores(read_json(run, "scores.json"), str(run.folder), console, names)
     if run.path("report.html").exists():
         console.print(f"report: {run.path('report.html')}", markup=False, soft_wrap=True)
 
 
-def _print_scores(values: dict[str, Any], title: str, console: "Console") -> None:
+def _print_scores(values: dict[str, Any], title: str, console: "Console", names: Collection[str] = ()) -> None:
     from rich.table import Table
 
     from betavae.experiment import carrier_phrases
@@ -379,22 +385,28 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console") -> Non
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     columns = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
-    table = Table("score")
+    scores = values.get("scores", {})
+    chosen = [name for name in scores if name in names] or list(scores)
+    table = Table("", "score")
+    table.columns[1].overflow = "fold"
     for name in ("value", *(name for name, found in columns.items() if found)):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, value in values.get("scores", {}).items():
+    for name in chosen:
         ends = intervals.get(name, [None])
         cells = {
             "95 % interval": "" if None in ends else "–".join(map(_number, ends)),
             "chance": _number(chance[name]) if name in chance else "",
             "ceiling": _number(ceilings[name]) if name in ceilings else "",
         }
-        arrow = f" {MEANINGS[name].arrow}" if name in MEANINGS else ""
-        table.add_row(name + arrow, _number(value), *(cells[column] for column, found in columns.items() if found))
+        arrow = MEANINGS[name].arrow if name in MEANINGS else ""
+        cells_shown = (cells[column] for column, found in columns.items() if found)
+        table.add_row(arrow, name, _number(scores[name]), *cells_shown)
     for name, value in values.get("held_out", {}).items():
-        table.add_row(f"held-out {name}", f"{value:.2f}")
+        table.add_row("", f"held-out {name}", f"{value:.2f}")
     console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
+    if len(chosen) < len(scores):
+        console.print(f"{len(scores) - len(chosen)} more scores are in scores.json and in the report", highlight=False)
     for note in values.get("notes", []):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print(" · ".join(carrier_phrases(values)), markup=False)
