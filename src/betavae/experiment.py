@@ -35,6 +35,7 @@ from betavae.run import Codes, Run
 from betavae.train import (
     Record,
     State,
+    StepRows,
     choose_device,
     choose_precision,
     encode,
@@ -84,7 +85,7 @@ def experiment(
         KeyboardInterrupt: interrupted; what was trained is saved.
     """
     data = load_data(config.data) if data is None else data
-    _split(config, data)
+    StepRows(config, data, _split(config, data).train)
     new_state(config, data)  # settings that cannot work are refused before anything is written
     run = folders.create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
     return resume(run.folder, data=data, watch=watch)
@@ -352,14 +353,21 @@ def _split(config: Config, data: FactorData) -> Split:
 
 
 def _held_out(run: Run, data: FactorData) -> dict[str, float]:
-    """Loss and terms of the trained model on all held-out images; empty where there are none."""
+    """Loss and terms of the trained model on all held-out images; empty where there are none.
+
+    Without the checkpoint, which holds the objective's memory and network, only what the model itself gives.
+    """
     rows = _split(run.config, data).validation
     if not len(rows):
         return {}
     state = new_state(run.config, data)
+    if run.path("checkpoint.safetensors").exists():
+        folders.load_checkpoint(run, state)
+        return held_out_terms(run.config, data, rows, state)
     state.model.load_state_dict(folders.load_model(run).state_dict())
     state.step = run.config.steps
-    return held_out_terms(run.config, data, rows, state)
+    terms = held_out_terms(run.config, data, rows, state)
+    return {name: terms[name] for name in ("reconstruction", "rate")}
 
 
 def _read_if_there(run: Run, name: str) -> dict[str, Any]:
