@@ -53,7 +53,7 @@ ALL["tc-stratified"] = TC(sampling="stratified")
 
 def model_of(settings, codes=3):
     torch.manual_seed(0)
-    return VAE("higgins", (1, 4, 4), codes, values_per_code=needs_of(settings).values_per_code)
+    return VAE("tiny", (1, 4, 4), codes, values_per_code=needs_of(settings).values_per_code)
 
 
 def batch_of(settings=None, codes=3, images=8):
@@ -88,7 +88,7 @@ def normal(count, codes, seed=0):
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_contract(name, precision):
-    """A finite scalar loss with finite gradients, the two terms, nothing random of its own, no gradient in the memory."""
+    """A finite loss with finite gradients, the two terms, nothing random of its own, no gradient in the memory."""
     settings = ALL[name]
     model, batch = model_of(settings), batch_of(settings)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -401,7 +401,7 @@ def test_control_follows_a_hand_run_sequence(monkeypatch):
 
 
 def test_control_does_not_wind_up(monkeypatch):
-    """Error 30: I = -0.03, so β is 0.97 and clipped; from then on I stays until P lifts β again, which it cannot here."""
+    """Error 30: I = -0.03, so β is 0.97 and clipped; then I stays until P lifts β again, which it cannot here."""
     seen = betas(monkeypatch, Control(start_nats=30.0, capacity_nats=30.0), [0.0, 0.0, 0.0, 60.0])
     assert [beta for beta, *_ in seen] == [1, 1, 1, 1]
     assert [raw for _, raw, _ in seen] == pytest.approx([0.97, 0.97, 0.97, 0.98], abs=1e-6)

@@ -37,7 +37,7 @@ class Needs:
     pairs: PairRule | None = None
     """Rule by which image i of the second half is drawn to go with image i of the first."""
     labelled_images: int | float = 0
-    """Training images whose factors are shown: a number or a share. Without pairs, the second half is of these images."""
+    """Training images whose factors are shown: a number or a share. Without pairs, the second half is of these."""
     more_noise: bool = False
     """Whether a second table of standard normal noise is wanted."""
     values_per_code: int = 0
@@ -637,6 +637,28 @@ def load(path: str | Path) -> Config:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds no table of settings")
     return from_dict(values, str(path))
+
+
+def equivalent_betas(beta: float, codes: int, pixels: int) -> dict[str, float]:
+    """The β by which others would say the same, where reconstruction or KL are averaged and not summed.
+
+    Ours weighs the KL summed over codes against the error summed over pixels. A loss may be multiplied by any number,
+    so averaging the error over P pixels divides β by P, and averaging the KL over D codes multiplies it by D.
+
+    Args:
+        beta: ours.
+        codes: D.
+        pixels: P, channels counted.
+
+    Example:
+        >>> {name: round(beta, 5) for name, beta in equivalent_betas(4.0, 10, 4096).items()}
+        {'pixels averaged': 0.00098, 'pixels and codes averaged': 0.00977, 'codes averaged': 40.0}
+    """
+    return {
+        "pixels averaged": beta / pixels,
+        "pixels and codes averaged": beta * codes / pixels,
+        "codes averaged": beta * codes,
+    }
 
 
 def run_id(config: Config) -> str:

@@ -5,6 +5,7 @@ can be told again, and an interrupted run goes on where it stopped.
 """
 
 import hashlib
+import math
 import platform
 import resource
 import signal
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from betavae import comparison, dsprites, metrics, report
 from betavae import run as folders
-from betavae.config import Config, objective_name, run_id, to_dict
+from betavae.config import Config, needs_of, objective_name, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes, strengths
 from betavae.figures import draw_all
@@ -344,12 +345,24 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
         "threads": torch.get_num_threads(),
         "precision": choose_precision(config.precision, device),
-        "data": {"name": data.name, "images": len(data), "sha256": hashlib.sha256(data.packed.data).hexdigest()},
+        "data": {
+            "name": data.name,
+            "images": len(data),
+            "pixels": math.prod(data.image_shape),
+            "sha256": hashlib.sha256(data.packed.data).hexdigest(),
+        },
     }
 
 
 def _split(config: Config, data: FactorData) -> Split:
-    return split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
+    split = split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
+    needs, held_out = needs_of(config.objective), len(split.validation)
+    if 0 < held_out < needs.batch_images:
+        raise ValueError(
+            f"validation_images comes to {held_out}; {needs.because} and needs at least {needs.batch_images} images: "
+            "hold out more, or none"
+        )
+    return split
 
 
 def _held_out(run: Run, data: FactorData) -> dict[str, float]:

@@ -239,8 +239,7 @@ class StepRows:
 def scaled_factors(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Factors of images, the first value of each as 0 and the last as 1, (len(rows), K)."""
     last = np.maximum(np.array(data.factor_sizes, np.float32) - 1, 1)
-    scaled: NDArray[np.float32] = data.factors[rows].astype(np.float32) / last
-    return scaled
+    return (data.factors[rows] / last).astype(np.float32)
 
 
 def learning_rate(config: Config, step: int) -> float:

@@ -68,5 +68,5 @@ def _weighed(
     memory: dict[str, Tensor],
 ) -> Loss:
     weight = beta.clamp(min=least_beta)
-    terms = {"reconstruction": reconstruction, "rate": rate, "beta": weight, "capacity_nats": capacity}
-    return Loss(reconstruction + weight * rate, terms, {**memory, "beta": beta})
+    terms = {"reconstruction": reconstruction, "rate": rate, "beta": weight}
+    return Loss(reconstruction + weight * rate, {**terms, "capacity_nats": capacity}, {**memory, "beta": beta})
