@@ -29,6 +29,7 @@ from betavae.config import (
 )
 from betavae.data import FactorData, split_rows
 from betavae.train import Record, State, new_state, train
+from tests.conftest import lattice, sprites
 
 FILE = Path(__file__).parent / "golden" / "curves.json"
 
@@ -91,8 +92,6 @@ def merged(old, new):
 
 
 if __name__ == "__main__":
-    from tests.conftest import lattice, sprites
-
     golden = json.loads(FILE.read_text())
     for configs, data in ((SMALL, sprites(900)), (GRID, lattice())):
         for name, config in configs.items():
