@@ -35,5 +35,5 @@ OBJECTIVES[Graded] = graded
 
 if __name__ == "__main__":
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 5_000
-    config = Config(objective=Graded(), steps=steps, learning_rate=1e-3, schedule="one-cycle", scored_images=50_000)
+    config = Config(objective=Graded(), steps=steps, learning_rate=1e-3, schedule="one-cycle", validation_images=0.02)
     print(experiment(config, sys.argv[1]).path("report.html"))

@@ -1,6 +1,7 @@
 """Settings: what is written is read back; what is wrong is refused with the cure."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from betavae.config import (
     Vae,
     from_dict,
     load,
+    objective_name,
     run_id,
     to_dict,
 )
@@ -67,6 +69,15 @@ def test_run_id_tells_settings_apart(one, other):
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipes_load(path):
     assert load(path).steps > 0
+
+
+def test_every_objective_has_its_recipe_and_its_row_in_the_table():
+    folder = RECIPES / "objectives"
+    assert {path.stem: objective_name(load(path).objective) for path in folder.glob("*.toml")} == {
+        name: name for name in OBJECTIVE_SETTINGS
+    }
+    script = (RECIPES / "objectives.sh").read_text()
+    assert re.search(r'ONLY:-"(.+?)"', script)[1].split() == list(OBJECTIVE_SETTINGS)
 
 
 @pytest.mark.parametrize(

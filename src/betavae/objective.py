@@ -241,7 +241,7 @@ def calibrated_total_correlation(
     It cannot exceed log M for M images, so strong dependence is underestimated. It is for reading, not for training.
 
     Args:
-        codes: one sample of each image's posterior, images in random order.
+        codes: one sample of each image's posterior, images in random order and at least as many as codes.
         mixture: posteriors of the same images.
         others: posteriors of further images.
 
@@ -258,7 +258,7 @@ def calibrated_total_correlation(
         return gaussian_log_density(codes[:, None], mean[None], log_var[None]).sum(2).logsumexp(1).mean()
 
     def shifted(table: Tensor) -> Tensor:
-        """Column d moved down by d + 1 shares of the table."""
+        """The columns moved down, each by another number of rows."""
         count, columns = table.shape
         places = torch.arange(count, device=table.device)[:, None]
         shifts = torch.arange(columns, device=table.device) * count // columns

@@ -53,7 +53,7 @@ def covariance(codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "codes code
                 [2., 4.]])
     """
     centred = codes - codes.mean(0)
-    return centred.T @ centred / len(codes)
+    return (centred[:, :, None] * centred[:, None]).mean(0)  # no matrix product, which autocast would round
 
 
 def dip_penalties(matrix: Float[Tensor, "codes codes"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
@@ -165,7 +165,7 @@ def hfs(settings: Hfs, model: VAE, batch: Batch) -> Loss:
     seen = evidence(model, batch)
     means = seen.posterior.mean
     pairs = torch.combinations(torch.arange(means.shape[1], device=means.device))
-    draw = (batch.more_noise.T @ batch.more_noise)[pairs[:, 0], pairs[:, 1]]  # every pair has the same chance
+    draw = batch.more_noise[:, pairs].prod(2).sum(0)  # every pair has the same chance
     pairs = pairs[draw.argsort()[: settings.code_pairs]]
     distance = support_distance(means, pairs)
     shortfall = (1 - means.var(0, correction=0).add(1e-6).sqrt()).clamp(min=0).sum()

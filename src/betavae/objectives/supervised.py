@@ -185,5 +185,5 @@ def supervised_loss(
         return F.binary_cross_entropy_with_logits(predicted, labels, reduction="none").sum(1).mean()
     if kind == "l2":
         return (torch.sigmoid(predicted) - labels).square().sum(1).mean()
-    crossed = (codes - codes.mean(0)).T @ (labels - labels.mean(0)) / len(codes)  # [code, factor]
+    crossed = ((codes - codes.mean(0))[:, :, None] * (labels - labels.mean(0))[:, None]).mean(0)  # [code, factor]
     return crossed.square().sum() - crossed.diagonal().square().sum()

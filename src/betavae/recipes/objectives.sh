@@ -11,7 +11,7 @@
 # but for schedules, which the papers made for 300,000 to 2,000,000 steps: here they end at half of the training.
 set -euo pipefail
 STEPS=${STEPS:-5000} SEEDS=${SEEDS:-"0 1 2"} RUNS=${RUNS:-runs/objectives}
-ONLY=${ONLY:-"vae beta annealed factor tc dip1 dip2 info control dynamic ada-gvae ada-mlvae group semi hfs qlae"}
+ONLY=${ONLY:-"vae beta annealed tc factor dip1 dip2 info control dynamic ada-gvae ada-mlvae group semi hfs qlae"}
 BETAVAE=${BETAVAE:-betavae} PYTHON=${PYTHON:-python}
 rise=$((STEPS / 100 > 0 ? STEPS / 100 : 1))
 
@@ -50,8 +50,9 @@ from betavae import load_codes, load_data, metrics, open_run
 FILES, SCORES = ("scores", "provenance"), ("dci.disentanglement", "mig", "factor_vae.accuracy")
 HEADS = "objective", "runs", "reconstruction, nats", "rate, nats", "DCI disentanglement", "MIG", "FactorVAE", "images/s"
 root, order = Path(sys.argv[1]), sys.argv[2:]
-data, rows = load_data("dsprites"), {}
-for done in sorted(root.glob("*/DONE")):
+finished, rows = sorted(root.glob("*/DONE")), {}
+data = load_data("dsprites") if finished else None
+for done in finished:
     run = open_run(done.parent)
     codes, (written, facts) = load_codes(run), [json.loads(run.path(f"{f}.json").read_text()) for f in FILES]
     scores = dict(written["scores"])
