@@ -214,13 +214,11 @@ def stratified_weights(batch: int, num_images: int) -> Float[Tensor, "batch batc
         https://arxiv.org/abs/1802.04942
 
     Example:
-        >>> stratified_weights(3, 10)
-        tensor([[0.1000, 0.4000, 0.5000],
-                [0.5000, 0.1000, 0.4000],
-                [0.4000, 0.5000, 0.1000]])
+        >>> stratified_weights(3, 10).tolist()
+        [[0.1, 0.4, 0.5], [0.5, 0.1, 0.4], [0.4, 0.5, 0.1]]
     """
     all_images, others = max(num_images, batch), batch - 1
-    weights = torch.full((batch, batch), 1 / others)
+    weights = torch.full((batch, batch), 1 / others, dtype=torch.float64)
     rows = torch.arange(batch)
     weights[rows, (rows + 1) % batch] = (all_images - others) / (all_images * others)
     weights[rows, rows] = 1 / all_images
@@ -238,7 +236,8 @@ def calibrated_total_correlation(
 
         mean over i of  log Σ_j Π_d q(z_id | x_j)  -  log Σ_j Π_d q(z_(i+s_d)d | x_(j+s_d))
 
-    It cannot exceed log M for M images, so strong dependence is underestimated. It is for reading, not for training.
+    Dependent codes have too little: at most log M for M images, and nothing where codes carry so much that hardly two
+    of M images are neighbours. It is for reading, not for training.
 
     Args:
         codes: one sample of each image's posterior, images in random order and at least as many as codes.
