@@ -207,12 +207,13 @@ def save_checkpoint(run: Run, state: State) -> None:
         OSError: the disk is full; the checkpoint before stays.
     """
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in state.model.state_dict().items()}
+    if state.network:
+        tensors |= {f"network.{name}": tensor.contiguous() for name, tensor in state.network.state_dict().items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise RuntimeError(f"{name} is not finite after step {state.step}")
     tensors |= _moments("optimiser", state.model, state.optimiser)
     if state.network and state.network_optimiser:
-        tensors |= {f"network.{name}": tensor.contiguous() for name, tensor in state.network.state_dict().items()}
         tensors |= _moments("network_optimiser", state.network, state.network_optimiser)
     tensors |= {f"memory.{name}": value.contiguous() for name, value in state.memory.items()}
     header = {"format": FORMAT, "step": state.step, "wall_seconds": state.wall_seconds}
