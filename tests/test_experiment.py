@@ -83,7 +83,7 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
         ({"train_images": 10_000}, "train 10000 .* but the data have 900"),
         ({"device": "cuda:99"}, "cannot be used here"),
         ({"validation_images": 1}, "validation_images comes to 1; .* needs at least 2 images: hold out more, or none"),
-        ({"objective": AdaGvae()}, "of the images of sprites have a partner by pair rule locatello"),
+        ({"objective": AdaGvae()}, "of the partners that pair rule locatello draws are among the images of sprites"),
         ({"objective": Semi()}, "codes is 4; objective semi ties a code to each of the 5 factors"),
         ({"objective": Semi(), "codes": 6}, "labelled_images is 1000, which is 1000 images; there are 700 to train on"),
     ):

@@ -24,14 +24,14 @@ class Partners:
         rows: images that may be partners; all if none are given.
 
     Raises:
-        ValueError: fewer than two factors, or most images have no partner.
+        ValueError: fewer than two factors, or most of the partners drawn are not there.
 
     Example:
         >>> dots = np.zeros((4, 1), np.uint8)
         >>> factors = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int32)
         >>> data = FactorData("dots", dots, (1, 2, 2), 1, factors, ("x", "y"), (2, 2))
         >>> Partners(data, "one")(np.array([0, 0, 0, 0]), np.random.default_rng(2))
-        array([1, 0, 2, 1])
+        array([2, 1, 0, 0])
     """
 
     def __init__(self, data: FactorData, rule: PairRule, rows: NDArray[np.int64] | None = None) -> None:
@@ -47,11 +47,11 @@ class Partners:
             self._allowed[:] = False
             self._allowed[rows] = True
         trial = np.flatnonzero(self._allowed)[:: max(1, np.count_nonzero(self._allowed) // 256)]
-        found = np.mean(self._draw(trial, np.random.default_rng(0)) >= 0)
+        found = np.mean(self._draw(trial, np.random.default_rng(0), tries=1) >= 0)
         if found < 0.5:
             raise ValueError(
-                f"only {100 * found:.0f} % of the images of {data.name} have a partner by pair rule {rule} among those "
-                "to train on; pairs need data with nearly all combinations of the factors"
+                f"only {100 * found:.0f} % of the partners that pair rule {rule} draws are among the images of "
+                f"{data.name} that may be partners; pairs need data with most combinations of the factors"
             )
 
     def __call__(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -59,12 +59,12 @@ class Partners:
         partners = self._draw(rows, generator)
         return np.where(partners >= 0, partners, rows)
 
-    def _draw(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    def _draw(self, rows: NDArray[np.int64], generator: np.random.Generator, tries: int = TRIES) -> NDArray[np.int64]:
         """A partner for each image, -1 where none is found."""
         factors = self._data.factors[rows]
         anew = drawn_anew(self._rule, len(rows), factors.shape[1], generator)
         partners = np.full(len(rows), -1)
-        for _ in range(TRIES):
+        for _ in range(tries):
             left = np.flatnonzero(partners < 0)
             if not len(left):
                 break
