@@ -8,8 +8,8 @@ import sys
 
 from torch import nn
 
-from betavae import Config, experiment
-from betavae.config import MODEL_NAMES
+from betavae.config import MODEL_NAMES, Config
+from betavae.experiment import experiment
 from betavae.model import ARCHITECTURES
 
 

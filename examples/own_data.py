@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from betavae import Config, FactorData, experiment
+from betavae import Config, FactorData
 from betavae.data import export_npz
+from betavae.experiment import experiment
 
 
 def dots(side: int = 32, places: int = 28) -> FactorData:

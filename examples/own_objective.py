@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from betavae import Config, experiment
-from betavae.config import OBJECTIVE_SETTINGS
+from betavae.config import OBJECTIVE_SETTINGS, Config
+from betavae.experiment import experiment
 from betavae.objective import Batch, Loss, evidence, gaussian_kl
 from betavae.objectives import OBJECTIVES
 
