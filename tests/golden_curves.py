@@ -68,7 +68,7 @@ GRID = {
     "semi": tiny_config(Semi(labelled_images=50)),
     "semi-l2": tiny_config(Semi(labelled_images=0.1, supervision="l2")),
     "hfs": tiny_config(Hfs(10.0, code_pairs=5)),
-    "qlae": tiny_config(Qlae()),
+    "qlae": tiny_config(Qlae(quantisation=41.0, commitment=41.0)),
 }
 """Of 900 images with all combinations of their factors."""
 
