@@ -1,20 +1,38 @@
 """Shared by all tests: shapes and types of annotated functions are checked, and one small data set."""
 
+import math
 import os
-from importlib import import_module
 
 from jaxtyping import install_import_hook
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the tests' processes and their children: batches here are too small to share
 
-with install_import_hook(["betavae.model", "betavae.objective"], "beartype.beartype"):
-    import betavae.objective  # noqa: F401
+with install_import_hook(["betavae.model", "betavae.objective", "betavae.objectives"], "beartype.beartype"):
+    import betavae.objectives  # noqa: F401
+
 
 import numpy as np
 import pytest
+from torch import nn
 
-from betavae import dsprites
+from betavae import dsprites, experiment
+from betavae.config import MODEL_NAMES
 from betavae.data import FactorData
+from betavae.model import ARCHITECTURES
+
+
+def tiny(image_shape, num_codes):
+    """Two linear layers each side: an architecture from outside the package, and a fast one."""
+    pixels = math.prod(image_shape)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 48), nn.ReLU(), nn.Linear(48, 2 * num_codes))
+    decoder = nn.Sequential(
+        nn.Linear(num_codes, 48), nn.ReLU(), nn.Linear(48, pixels), nn.Unflatten(1, tuple(image_shape))
+    )
+    return encoder, decoder
+
+
+ARCHITECTURES["tiny"] = tiny
+MODEL_NAMES.append("tiny")
 
 
 def sprites(count: int, seed: int = 0) -> FactorData:
@@ -35,11 +53,24 @@ def sprites(count: int, seed: int = 0) -> FactorData:
 @pytest.fixture(autouse=True, scope="session")
 def few_scores():
     """Runs in tests are scored by two metrics, twice; the whole suite has tests of its own."""
-    story = import_module("betavae.experiment")  # the attribute of that name is a function
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(story, "SCORES", ("dci", "mig"))
-        patch.setattr(story, "EVALUATIONS", 2)
+        patch.setattr(experiment, "SCORES", ("dci", "mig"))
+        patch.setattr(experiment, "EVALUATIONS", 2)
         yield
+
+
+def lattice() -> FactorData:
+    """A part of dSprites with all combinations of its factors: 3 shapes, 3 scales, 10 positions each way."""
+    names, sizes = ("shape", "scale", "posX", "posY"), (3, 3, 10, 10)
+    factors = np.stack(np.unravel_index(np.arange(900), sizes), 1).astype(np.int32)
+    zeros = np.zeros(900, np.int32)
+    drawn = np.stack([factors[:, 0], 2 * factors[:, 1] + 1, zeros, 3 * factors[:, 2] + 2, 3 * factors[:, 3] + 2], 1)
+    return FactorData("lattice", dsprites.draw_packed(drawn), dsprites.IMAGE_SHAPE, 1, factors, names, sizes)
+
+
+@pytest.fixture(scope="session")
+def grid() -> FactorData:
+    return lattice()
 
 
 @pytest.fixture(scope="session")

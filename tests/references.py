@@ -27,3 +27,38 @@ def weighted_sampling(z, mean, log_var):
         joint[i] = np.log(density.prod(1).sum() / count)
         product[i] = sum(np.log(density[:, d].sum() / count) for d in range(codes))
     return joint, product
+
+
+def stratified_sampling(z, mean, log_var, images):
+    """log q(z_i), Σ_d log q(z_id) by minibatch-stratified sampling (Chen et al. 2018, appendix C.2) of N images."""
+    count, codes = z.shape
+    others = count - 1
+    joint, product = np.zeros(count), np.zeros(count)
+    for i in range(count):
+        weights = np.array([1 / others] * count)
+        weights[i] = 1 / images
+        weights[(i + 1) % count] = (images - others) / (images * others)
+        density = np.array([np.exp(log_normal(z[i], mean[j], log_var[j])) for j in range(count)])
+        joint[i] = np.log((weights * density.prod(1)).sum())
+        product[i] = sum(np.log((weights * density[:, d]).sum()) for d in range(codes))
+    return joint, product
+
+
+def mean_discrepancy(one, other, kernel):
+    """MMD² without bias (Gretton et al. 2012, lemma 6)."""
+
+    def within(sample):
+        pairs = [(i, j) for i in range(len(sample)) for j in range(len(sample)) if i != j]
+        return np.mean([kernel(((sample[i] - sample[j]) ** 2).sum()) for i, j in pairs])
+
+    across = np.mean([kernel(((a - b) ** 2).sum()) for a in one for b in other])
+    return within(one) + within(other) - 2 * across
+
+
+def hausdorff(codes, pairs):
+    """Squared Hausdorff distance of the product of two codes' supports from their support, summed over pairs."""
+    total = 0.0
+    for a, b in pairs:
+        corners = [(x, y) for x in codes[:, a] for y in codes[:, b]]
+        total += max(min((x - u) ** 2 + (y - v) ** 2 for u, v in codes[:, [a, b]]) for x, y in corners)
+    return total

@@ -11,6 +11,7 @@ import pytest
 
 from betavae import cli
 from betavae.cli import main
+from betavae.config import OBJECTIVE_SETTINGS, Vae
 from betavae.data import export_npz
 
 TINY = [
@@ -52,6 +53,16 @@ def test_help(words, capsys):
     assert "usage: betavae" in capsys.readouterr().out
 
 
+def test_help_shows_source_and_dial_of_every_objective(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name, settings in OBJECTIVE_SETTINGS.items():
+        described = words.split(f"• {name} ")[1].split("•")[0]
+        assert "https://" in described, name
+        assert "Dial: --" in described or settings is Vae, name
+
+
 def test_python_m():
     done = subprocess.run([sys.executable, "-m", "betavae", "--help"], capture_output=True, text=True, check=True)
     assert "train" in done.stdout
@@ -66,6 +77,7 @@ def test_a_run(done, capsys):
     output = capsys.readouterr().out
     assert "dci.disentanglement" in output
     assert "report.html" in output
+    assert "β 2 of sums over pixels and codes is 0.000488 with pixels averaged" in output
     assert "is finished already" in output
     assert (done / "figures" / "loss_curves.pdf").exists()
 

@@ -1,6 +1,7 @@
 """Settings: what is written is read back; what is wrong is refused with the cure."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betavae.config import TC, Annealed, Beta, Config, Vae, from_dict, load, run_id, to_dict
+from betavae.config import (
+    OBJECTIVE_SETTINGS,
+    TC,
+    Annealed,
+    Beta,
+    Config,
+    Factor,
+    Info,
+    Semi,
+    Vae,
+    from_dict,
+    load,
+    objective_name,
+    run_id,
+    to_dict,
+)
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -20,6 +36,11 @@ objectives = st.one_of(
     st.builds(Beta, weights, steps),
     st.builds(Annealed, weights, weights, st.integers(1, 10**7)),
     st.builds(TC, weights, steps, steps),
+    st.builds(TC, weights, steps, sampling=st.just("stratified")),
+    st.builds(Factor, weights),
+    st.builds(Info, st.floats(-10, 1), st.floats(11, 1e6), st.sampled_from(["imq", "rbf"])),
+    st.builds(Semi, weights, weights, st.one_of(st.integers(1, 10**7), st.floats(0.01, 1))),
+    st.sampled_from([cls() for cls in OBJECTIVE_SETTINGS.values()]),
 )
 configs = st.builds(
     Config,
@@ -29,7 +50,7 @@ configs = st.builds(
     model=st.sampled_from(["burgess", "locatello", "higgins", "residual", "wide"]),
     codes=st.integers(1, 100),
     steps=st.integers(1, 10**7),
-    batch_size=st.integers(2, 4096),
+    batch_size=st.integers(2, 2048).map(lambda half: 2 * half),
     learning_rate=st.floats(1e-8, 1),
     seed=st.integers(0, 2**31),
 )
@@ -45,9 +66,18 @@ def test_run_id_tells_settings_apart(one, other):
     assert (run_id(one) == run_id(other)) == (to_dict(one) == to_dict(other))
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipes_load(path):
     assert load(path).steps > 0
+
+
+def test_every_objective_has_its_recipe_and_its_row_in_the_table():
+    folder = RECIPES / "objectives"
+    assert {path.stem: objective_name(load(path).objective) for path in folder.glob("*.toml")} == {
+        name: name for name in OBJECTIVE_SETTINGS
+    }
+    script = (RECIPES / "objectives.sh").read_text()
+    assert re.search(r'ONLY:-"(.+?)"', script)[1].split() == list(OBJECTIVE_SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +86,7 @@ def test_shipped_recipes_load(path):
         ({"stepz": 10}, "unknown key 'stepz'; did you mean 'steps'"),
         ({"objective": {"name": "betta"}}, "unknown objective 'betta'; did you mean 'beta'"),
         ({"objective": {"name": "tc", "gamma": 1}}, "objective tc: unknown key 'gamma'"),
-        ({"objective": "tc"}, "objective must be a table with a name, one of vae, beta, annealed, tc"),
+        ({"objective": "tc"}, "objective must be a table with a name, one of vae, beta, annealed, tc, factor"),
         ({"objective": {"name": "beta", "beta": -1.0}}, "beta is -1.0; it must be a number of at least 0"),
         ({"objective": {"name": "annealed", "capacity_steps": 0}}, "capacity_steps is 0; it must be .* at least 1"),
         ({"model": "burges"}, "unknown model 'burges'; did you mean 'burgess'"),
@@ -74,6 +104,39 @@ def test_shipped_recipes_load(path):
         ({"scored_images": 0}, "scored_images is 0"),
         ({"precision": "fp16"}, "unknown precision 'fp16'.* Known: auto, fp32, bf16"),
         ({"batch_size": 1, "objective": {"name": "tc"}}, "total correlation is estimated within a batch"),
+        (
+            {"batch_size": 1, "objective": {"name": "dip2"}},
+            "covariance is estimated within a batch and needs at least 2",
+        ),
+        (
+            {"batch_size": 2, "objective": {"name": "factor"}},
+            "permuted within half a batch and needs at least 4 images",
+        ),
+        ({"batch_size": 1, "objective": {"name": "info"}}, "MMD is estimated within a batch"),
+        (
+            {"batch_size": 9, "objective": {"name": "ada-gvae"}},
+            "ada-gvae takes the halves of a batch apart: give an even",
+        ),
+        ({"objective": {"name": "tc", "sampling": "strat"}}, "unknown sampling 'strat'; did you mean 'stratified'"),
+        (
+            {"objective": {"name": "tc", "sampling": "stratified", "memory_images": 9}},
+            "memory_images is 9; stratified sampling is of the batch alone",
+        ),
+        ({"objective": {"name": "factor", "gamma": -1.0}}, "gamma is -1.0"),
+        ({"objective": {"name": "factor", "discriminator_learning_rate": 0.0}}, "must be a number above 0"),
+        ({"objective": {"name": "dip1", "off_diagonal": -1.0}}, "off_diagonal is -1.0"),
+        ({"objective": {"name": "info", "alpha": 1.5}}, "alpha is 1.5; it must be at most 1"),
+        ({"objective": {"name": "info", "divergence": 0.5}}, "sum must be at least 1, .* a negative weight"),
+        ({"objective": {"name": "info", "kernel": "linear"}}, "unknown kernel 'linear'; Known: imq, rbf"),
+        ({"objective": {"name": "control", "integral": -0.001}}, "integral is -0.001"),
+        ({"objective": {"name": "dynamic", "ramp_steps": 9000}}, "cannot take longer than the 6000 of rise_steps"),
+        ({"objective": {"name": "ada-mlvae", "beta": -1.0}}, "beta is -1.0"),
+        ({"objective": {"name": "group", "pairs": "on"}}, "unknown pairs 'on'; did you mean 'one'"),
+        ({"objective": {"name": "group", "averaging": "vae"}}, "unknown averaging 'vae'"),
+        ({"objective": {"name": "semi", "labelled_images": 0}}, "labelled_images is 0; it must be a number of images"),
+        ({"objective": {"name": "semi", "supervision": "mse"}}, "unknown supervision 'mse'"),
+        ({"objective": {"name": "hfs", "code_pairs": 0}}, "code_pairs is 0"),
+        ({"objective": {"name": "qlae", "values_per_code": 1}}, "values_per_code is 1; .* at least 2"),
     ],
 )
 def test_bad_settings_are_refused(values, message):

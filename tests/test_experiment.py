@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from betavae import experiment as module
-from betavae.config import TC, Config
+from betavae.config import TC, AdaGvae, Config, Semi
 from betavae.data import export_npz
 from betavae.experiment import carried_factors, carrier_phrases, experiment, resume, seed_rows
 from betavae.run import load_codes, read_curve, read_json
@@ -88,6 +88,10 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
     for settings, message in (
         ({"train_images": 10_000}, "train 10000 .* but the data have 900"),
         ({"device": "cuda:99"}, "cannot be used here"),
+        ({"validation_images": 1}, "validation_images comes to 1; .* needs at least 2 images: hold out more, or none"),
+        ({"objective": AdaGvae()}, "of the partners that pair rule locatello draws are among the images of sprites"),
+        ({"objective": Semi()}, "codes is 4; objective semi ties a code to each of the 5 factors"),
+        ({"objective": Semi(), "codes": 6}, "labelled_images is 1000, which is 1000 images; there are 700 to train on"),
     ):
         with pytest.raises(ValueError, match=message):
             experiment(replace(CONFIG, **settings), tmp_path / "run", data=small)

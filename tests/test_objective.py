@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from betavae.config import TC, Annealed, Beta, Vae
 from betavae.model import VAE, Posterior
 from betavae.objective import (
-    OBJECTIVES,
     Batch,
     annealed,
     beta,
@@ -24,6 +23,7 @@ from betavae.objective import (
     total_correlation,
     vae,
 )
+from betavae.objectives import OBJECTIVES
 from tests import references
 
 

@@ -121,14 +121,21 @@ class FactorData:
                 f"factors[{row}] has {self.factor_names[column]} {wanted[row, column]}; "
                 f"{self.factor_names[column]} indices of {self.name!r} go from 0 to {self.factor_sizes[column] - 1}."
             )
-        keys, rows = self._index
-        key = np.ravel_multi_index(tuple(wanted.T), self.factor_sizes)
-        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-        missing = np.flatnonzero(keys[place] != key)
+        found = self.find(wanted)
+        missing = np.flatnonzero(found < 0)
         if len(missing):
             raise ValueError(f"no image of {self.name!r} has the factors {wanted[missing[0]].tolist()}.")
-        found: npt.NDArray[np.int64] = rows[place]
         return found
+
+    def find(self, factors: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """Rows (B,) of the images that have the given factors (B, K), all in range; -1 where there is no such image.
+
+        Where several images share their factors, the first is returned.
+        """
+        keys, rows = self._index
+        key = np.ravel_multi_index(tuple(factors.T), self.factor_sizes)
+        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+        return np.where(keys[place] == key, rows[place], -1)
 
     @cached_property
     def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -5,6 +5,7 @@ can be told again, and an interrupted run goes on where it stopped.
 """
 
 import hashlib
+import math
 import platform
 import resource
 import signal
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from betavae import comparison, dsprites, metrics, report
 from betavae import run as folders
-from betavae.config import Config, objective_name, run_id, to_dict
+from betavae.config import Config, needs_of, objective_name, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes, strengths
 from betavae.figures import draw_all
@@ -36,6 +37,7 @@ from betavae.run import Codes, Run
 from betavae.train import (
     Record,
     State,
+    StepRows,
     choose_device,
     choose_precision,
     encode,
@@ -88,7 +90,7 @@ def experiment(
         KeyboardInterrupt: interrupted; what was trained is saved.
     """
     data = load_data(config.data) if data is None else data
-    _split(config, data)
+    StepRows(config, data, _split(config, data).train)
     new_state(config, data)  # settings that cannot work are refused before anything is written
     run = folders.create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
     return resume(run.folder, data=data, watch=watch)
@@ -431,23 +433,42 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
         "threads": torch.get_num_threads(),
         "precision": choose_precision(config.precision, device),
-        "data": {"name": data.name, "images": len(data), "sha256": hashlib.sha256(data.packed.data).hexdigest()},
+        "data": {
+            "name": data.name,
+            "images": len(data),
+            "pixels": math.prod(data.image_shape),
+            "sha256": hashlib.sha256(data.packed.data).hexdigest(),
+        },
     }
 
 
 def _split(config: Config, data: FactorData) -> Split:
-    return split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
+    split = split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
+    needs, held_out = needs_of(config.objective), len(split.validation)
+    if 0 < held_out < needs.batch_images:
+        raise ValueError(
+            f"validation_images comes to {held_out}; {needs.because} and needs at least {needs.batch_images} images: "
+            "hold out more, or none"
+        )
+    return split
 
 
 def _held_out(run: Run, data: FactorData) -> dict[str, float]:
-    """Loss and terms of the trained model on all held-out images; empty where there are none."""
+    """Loss and terms of the trained model on all held-out images; empty where there are none.
+
+    Without the checkpoint, which holds the objective's memory and network, only what the model itself gives.
+    """
     rows = _split(run.config, data).validation
     if not len(rows):
         return {}
     state = new_state(run.config, data)
+    if run.path("checkpoint.safetensors").exists():
+        folders.load_checkpoint(run, state)
+        return held_out_terms(run.config, data, rows, state)
     state.model.load_state_dict(folders.load_model(run).state_dict())
     state.step = run.config.steps
-    return held_out_terms(run.config, data, rows, state)
+    terms = held_out_terms(run.config, data, rows, state)
+    return {name: terms[name] for name in ("reconstruction", "rate")}
 
 
 def _read_if_there(run: Run, name: str) -> dict[str, Any]:

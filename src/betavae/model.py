@@ -41,19 +41,28 @@ class VAE(nn.Module):
         num_codes: dimensions of the latent space.
         likelihood: `bernoulli`, whose pixel means are the sigmoid of the decoder's output, or `gaussian`, whose pixel
             means are that output.
+        values_per_code: values that each code is rounded to by `quantise`; 0 for codes of any value.
 
     Raises:
         ValueError: unknown architecture, or an image shape that it cannot take.
     """
 
     def __init__(
-        self, name: str, image_shape: ImageShape, num_codes: int, likelihood: Likelihood = "bernoulli"
+        self,
+        name: str,
+        image_shape: ImageShape,
+        num_codes: int,
+        likelihood: Likelihood = "bernoulli",
+        values_per_code: int = 0,
     ) -> None:
         super().__init__()
         if name not in ARCHITECTURES:
             raise ValueError(unknown("model", name, ARCHITECTURES))
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
         self.encoder, self.decoder = ARCHITECTURES[name](image_shape, num_codes)
+        self.code_values: nn.Parameter | None = None
+        if values_per_code:
+            self.code_values = nn.Parameter(torch.linspace(-0.5, 0.5, values_per_code).repeat(num_codes, 1))
 
     def encode(self, images: Float[Tensor, "batch channel height width"]) -> Posterior:
         """Posterior of each image; pixels in [0, 1]."""
@@ -64,6 +73,13 @@ class VAE(nn.Module):
         """What the likelihood is parameterised by: logits (Bernoulli) or means (Gaussian) of the pixels."""
         logits: Tensor = self.decoder(codes).float()
         return logits
+
+    def quantise(self, codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch codes"]:
+        """Each code's nearest value; the codes themselves where they may have any. Gradients reach the values only."""
+        if self.code_values is None:
+            return codes
+        distances = (codes.detach()[:, :, None] - self.code_values.detach()).abs()  # [image, code, value]
+        return self.code_values.expand(len(codes), -1, -1).gather(2, distances.argmin(2, keepdim=True)).squeeze(2)
 
     def mean_images(self, codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch channel height width"]:
         """Expected pixels given codes, in [0, 1]."""

@@ -1,4 +1,4 @@
-"""What is minimised: pure functions of tensors, and the objectives composed of them.
+"""What is minimised: pure functions of tensors, and the first objectives composed of them.
 
 Conventions, the same everywhere: a term is summed over pixels or codes and averaged over the images of a batch; it is
 in nats; β multiplies the summed KL.
@@ -6,18 +6,20 @@ in nats; β multiplies the summed KL.
 An objective is a function `(settings, model, batch) -> Loss`. It encodes and decodes, and draws nothing at random by
 itself: the noise and the step are in the batch. So an objective may change the posterior before sampling (pairs of
 images are the two halves of a batch), use half a batch for a second purpose, weigh its terms by the step, or hand
-something to the next step, as a controller does.
+something to the next step, as a controller does. What else it takes, its settings say (`config.Needs`).
+
+The other objectives are in `objectives/`, and so is the table of all.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from betavae.config import TC, Annealed, Beta, Vae
 from betavae.model import VAE, Likelihood, Posterior
@@ -34,6 +36,14 @@ class Batch(NamedTuple):
     """Updates done before this one: 0 for the first."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
     """What the objective returned as `Loss.memory` at the step before; empty at the first."""
+    more_noise: Float[Tensor, "batch codes"] | None = None
+    """Standard normal, independent of `noise`, for objectives that need more of it."""
+    labels: Float[Tensor, "batch factors"] | None = None
+    """Factors scaled to [0, 1] by their number of values, -1 where not known, for objectives that need them."""
+    num_images: int = 0
+    """Images that are trained on."""
+    network: nn.Module | None = None
+    """The objective's own network, such as a discriminator, for objectives that need one."""
 
 
 class Loss(NamedTuple):
@@ -45,6 +55,8 @@ class Loss(NamedTuple):
     """What the curves show: at least `reconstruction` and `rate`, in nats."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
     """What the next step is to be given, detached; it is part of a checkpoint."""
+    network_loss: Float[Tensor, ""] | None = None
+    """To be minimised over the objective's own network, and over nothing else; `loss` does not move that network."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -207,6 +219,104 @@ def _exp(values: Tensor) -> Tensor:
     return values.clamp(min=-40).exp()
 
 
+def stratified_total_correlation(
+    codes: Float[Tensor, "batch codes"], mixture: Posterior, num_images: int
+) -> Float[Tensor, ""]:
+    """Total correlation of the codes, KL(q(z) || Π q(z_d)), by minibatch-stratified sampling, in nats.
+
+    Mean over i of  log Σ_j W_ij Π_d q(z_id | x_j)  -  Σ_d log Σ_j W_ij q(z_id | x_j)  with weights W that make the sums
+    unbiased estimates of the aggregate posterior over all N images. With M = batch - 1: W_ii = 1/N; (N - M)/(N M) for
+    one other j, here the next; 1/M for the rest. Each row sums to 1. (Public implementations put 1/N into the first
+    column instead of the diagonal.) The logarithm of an unbiased estimate still is biased, mostly downwards.
+
+    Source:
+        Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), appendix C.2.
+        https://arxiv.org/abs/1802.04942
+
+    Args:
+        codes: one sample of each image's posterior; at least 2.
+        mixture: posteriors of the same images.
+        num_images: N, images that the batch was drawn from; taken as the batch's size where it is less.
+
+    Returns:
+        Nats; an estimate below 0 is possible.
+
+    Example:
+        >>> codes, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> stratified_total_correlation(codes, mixture, 100).abs() < 1e-6
+        tensor(True)
+    """
+    log_q = gaussian_log_density(codes[:, None], mixture.mean[None], mixture.log_var[None])  # [i, j, d]
+    log_weights = stratified_weights(len(codes), num_images).log().to(codes)
+    joint = (log_weights + log_q.sum(2)).logsumexp(1)
+    product = (log_weights[:, :, None] + log_q).logsumexp(1).sum(1)
+    return (joint - product).mean()
+
+
+def stratified_weights(batch: int, num_images: int) -> Float[Tensor, "batch batch"]:
+    """Weights W of minibatch-stratified sampling: how much of N images each of a batch stands for, seen from image i.
+
+    Source:
+        Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), appendix C.2.
+        https://arxiv.org/abs/1802.04942
+
+    Example:
+        >>> stratified_weights(3, 10).tolist()
+        [[0.1, 0.4, 0.5], [0.5, 0.1, 0.4], [0.4, 0.5, 0.1]]
+    """
+    all_images, others = max(num_images, batch), batch - 1
+    weights = torch.full((batch, batch), 1 / others, dtype=torch.float64)
+    rows = torch.arange(batch)
+    weights[rows, (rows + 1) % batch] = (all_images - others) / (all_images * others)
+    weights[rows, rows] = 1 / all_images
+    return weights
+
+
+def calibrated_total_correlation(
+    codes: Float[Tensor, "batch codes"], mixture: Posterior, others: Posterior | None = None
+) -> Float[Tensor, ""]:
+    """Total correlation of the codes in nats that can be read: 0 for independent codes, whatever the batch.
+
+    The estimate of `total_correlation`, less the estimate for the same codes with every dimension shifted to other
+    images, which have the same marginals and no dependence. In the difference both the constant and the marginal
+    densities cancel, and with them nearly all of the bias:
+
+        mean over i of  log Σ_j Π_d q(z_id | x_j)  -  log Σ_j Π_d q(z_(i+s_d)d | x_(j+s_d))
+
+    Dependent codes have too little: at most log M for M images, and nothing where codes carry so much that hardly two
+    of M images are neighbours. It is for reading, not for training.
+
+    Args:
+        codes: one sample of each image's posterior, images in random order and at least as many as codes.
+        mixture: posteriors of the same images.
+        others: posteriors of further images.
+
+    Returns:
+        Nats; an estimate below 0 is possible.
+
+    Example:
+        >>> codes, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> calibrated_total_correlation(codes, mixture)
+        tensor(0.)
+    """
+
+    def joint(codes: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+        return gaussian_log_density(codes[:, None], mean[None], log_var[None]).sum(2).logsumexp(1).mean()
+
+    def shifted(table: Tensor) -> Tensor:
+        """The columns moved down, each by another number of rows."""
+        count, columns = table.shape
+        places = torch.arange(count, device=table.device)[:, None]
+        shifts = torch.arange(columns, device=table.device) * count // columns
+        return table.gather(0, (places + shifts) % count)
+
+    own, moved = list(mixture), [shifted(table) for table in mixture]
+    if others is not None:
+        own = [torch.cat(pair) for pair in zip(own, others, strict=True)]
+        moved = [torch.cat([table, shifted(more)]) for table, more in zip(moved, others, strict=True)]
+    return joint(codes, *own) - joint(shifted(codes), *moved)
+
+
 def ramp(step: int, steps: int) -> float:
     """Share of a linear rise done before a step: 0 at step 0, 1 from step `steps` on; 1 always if there is no rise.
 
@@ -284,7 +394,8 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     The paper splits the rate into mutual information + total correlation + dimension-wise KL and weighs the second with
     β; with the other two weights at 1 that is this sum. With `memory_images` total correlation is estimated among the
     batch and that many images seen last, with the posteriors that they had then (not in the paper): a small batch then
-    sees dependence that only a large one could.
+    sees dependence that only a large one could. Stratified sampling is the paper's other estimate. Without gradients,
+    as for held-out images, the terms also have `calibrated_total_correlation`, which can be read in nats.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation 4.
@@ -292,10 +403,15 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     """
     seen = evidence(model, batch)
     past = Posterior(batch.memory["mean"], batch.memory["log_var"]) if batch.memory else None
-    correlation = total_correlation(seen.codes, seen.posterior, past)
+    if settings.sampling == "stratified":
+        correlation = stratified_total_correlation(seen.codes, seen.posterior, batch.num_images)
+    else:
+        correlation = total_correlation(seen.codes, seen.posterior, past)
     weight = ramp(batch.step, settings.warmup_steps)
     loss = seen.reconstruction + weight * (seen.rate + (settings.beta - 1) * correlation)
     terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation}
+    if not torch.is_grad_enabled():
+        terms["calibrated_total_correlation"] = calibrated_total_correlation(seen.codes, seen.posterior, past)
     return Loss(loss, {**terms}, _remembered(seen.posterior, past, settings.memory_images))
 
 
@@ -307,8 +423,3 @@ def _remembered(posterior: Posterior, past: Posterior | None, count: int) -> dic
     if past is not None:
         own = {"mean": torch.cat([own["mean"], past.mean]), "log_var": torch.cat([own["log_var"], past.log_var])}
     return {name: values[:count] for name, values in own.items()}
-
-
-Objective = Callable[[Any, VAE, Batch], Loss]
-
-OBJECTIVES: dict[type, Objective] = {Vae: vae, Beta: beta, Annealed: annealed, TC: tc}

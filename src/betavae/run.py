@@ -3,7 +3,7 @@
     config.json             settings; repeats the run with `betavae train --from config.json`
     provenance.json         format of the folder, versions, machine, commit, command, seeds, data digest, seconds
     curve.jsonl             one record a line: step, wall_seconds, split, terms in nats
-    checkpoint.safetensors  weights, optimiser and step; continues the run
+    checkpoint.safetensors  weights, optimiser, step and what else the objective needs; continues the run
     model.safetensors       trained weights
     codes.npz               posterior `mean` and `log_var` (N, D) float32 of the data's `rows` (N,) int64
     scores.json             metrics, importance and information matrices, which code carries which factor
@@ -26,9 +26,10 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import nn
 
 from betavae import config as configuration
-from betavae.config import Config
+from betavae.config import Config, needs_of
 from betavae.files import replacing, write_atomically
 from betavae.model import VAE
 from betavae.train import Record, State
@@ -47,7 +48,12 @@ class Codes:
 
     @property
     def kl(self) -> NDArray[np.float64]:
-        """KL of each code from the prior, averaged over images, in nats (D,)."""
+        """KL of each code from the prior, averaged over images, in nats (D,).
+
+        Of codes without variance, which are rounded: the entropy of their values, which is what they can tell.
+        """
+        if np.isneginf(self.log_var).all():
+            return np.array([_entropy(column) for column in self.mean.T])
         mean, log_var = self.mean.astype(np.float64), self.log_var.astype(np.float64)
         kl: NDArray[np.float64] = (0.5 * (mean**2 + np.exp(log_var) - log_var - 1)).mean(0)
         return kl
@@ -201,12 +207,14 @@ def save_checkpoint(run: Run, state: State) -> None:
         OSError: the disk is full; the checkpoint before stays.
     """
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in state.model.state_dict().items()}
+    if state.network:
+        tensors |= {f"network.{name}": tensor.contiguous() for name, tensor in state.network.state_dict().items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise RuntimeError(f"{name} is not finite after step {state.step}")
-    for name, parameter in state.model.named_parameters():
-        moments = state.optimiser.state[parameter]
-        tensors |= {f"optimiser.{name}.{key}": value.contiguous() for key, value in moments.items()}
+    tensors |= _moments("optimiser", state.model, state.optimiser)
+    if state.network and state.network_optimiser:
+        tensors |= _moments("network_optimiser", state.network, state.network_optimiser)
     tensors |= {f"memory.{name}": value.contiguous() for name, value in state.memory.items()}
     header = {"format": FORMAT, "step": state.step, "wall_seconds": state.wall_seconds}
     _save(tensors, run.path("checkpoint.safetensors"), header)
@@ -222,17 +230,11 @@ def load_checkpoint(run: Run, state: State) -> None:
     tensors, header = _load(run.path("checkpoint.safetensors"))
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     _restore(state.model, weights, run.path("checkpoint.safetensors"))
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for index, (name, parameter) in enumerate(state.model.named_parameters()):
-        prefix = f"optimiser.{name}."
-        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if own:
-            moments[index] = {
-                key: value if value.dim() == 0 else torch.empty_like(parameter).copy_(value)
-                for key, value in own.items()
-            }
-    saved = state.optimiser.state_dict()
-    state.optimiser.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
+    _restore_moments("optimiser", state.model, state.optimiser, tensors)
+    if state.network and state.network_optimiser:
+        own = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        _restore(state.network, own, run.path("checkpoint.safetensors"))
+        _restore_moments("network_optimiser", state.network, state.network_optimiser, tensors)
     device = next(state.model.parameters()).device
     memory = {name: value.to(device) for name, value in tensors.items() if name.startswith("memory.")}
     state.memory = {name.removeprefix("memory."): value for name, value in memory.items()}
@@ -255,7 +257,8 @@ def load_model(run: Run) -> VAE:
     """
     path = run.path("model.safetensors")
     tensors, header = _load(path)
-    model = VAE(run.config.model, tuple(header["image_shape"]), run.config.codes, run.config.likelihood)
+    config, needs = run.config, needs_of(run.config.objective)
+    model = VAE(config.model, tuple(header["image_shape"]), config.codes, config.likelihood, needs.values_per_code)
     _restore(model, tensors, path)
     return model.eval()
 
@@ -288,6 +291,11 @@ def load_codes(run: Run) -> Codes:
     return codes
 
 
+def _entropy(values: NDArray[np.float32]) -> float:
+    share = np.unique(values, return_counts=True)[1] / len(values)
+    return float(-(share * np.log(share)).sum())
+
+
 def _save(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, Any]) -> None:
     """Write tensors and a header; one JSON text, so that the same state gives the same bytes."""
     write_atomically(path, safetensors.torch.save(tensors, {"betavae": json.dumps(header)}))
@@ -307,7 +315,33 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, header
 
 
-def _restore(model: VAE, tensors: dict[str, torch.Tensor], path: Path) -> None:
+def _moments(kind: str, model: nn.Module, optimiser: torch.optim.Adam) -> dict[str, torch.Tensor]:
+    """An optimiser's tensors, by the names of the parameters that they belong to."""
+    return {
+        f"{kind}.{name}.{key}": value.contiguous()
+        for name, parameter in model.named_parameters()
+        for key, value in optimiser.state[parameter].items()
+    }
+
+
+def _restore_moments(
+    kind: str, model: nn.Module, optimiser: torch.optim.Adam, tensors: dict[str, torch.Tensor]
+) -> None:
+    places = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for index, parameter in enumerate(places):
+        prefix = f"{kind}.{names[parameter]}."
+        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if own:
+            moments[index] = {
+                key: value if value.dim() == 0 else torch.empty_like(parameter).copy_(value)
+                for key, value in own.items()
+            }
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _restore(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

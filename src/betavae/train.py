@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from betavae.config import Config
+from betavae.config import Config, needs_of, objective_name
 from betavae.data import FactorData
 from betavae.model import VAE
-from betavae.objective import OBJECTIVES, Batch, Loss
+from betavae.objective import Batch, Loss
+from betavae.objectives import NETWORKS, OBJECTIVES
+from betavae.pairs import Partners
 
 RECORD_STEPS = 50
 """Steps that a training record is the mean of."""
@@ -28,7 +30,17 @@ VALIDATION_POINTS = 50
 VALIDATION_IMAGES = 512
 """Held-out images behind a point of the validation curve; the final held-out terms take them all."""
 
-_SEED_PURPOSES = {"weights": 1, "order": 2, "noise": 3, "validation": 4}
+_SEED_PURPOSES = {
+    "weights": 1,
+    "order": 2,
+    "noise": 3,
+    "validation": 4,
+    "more noise": 5,
+    "more validation": 6,
+    "pairs": 7,
+    "labelled": 8,
+    "validation pairs": 9,
+}
 
 
 @dataclass
@@ -41,6 +53,9 @@ class State:
     wall_seconds: float = 0.0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
     """What the objective hands from step to step."""
+    network: nn.Module | None = None
+    """The objective's own network, where it has one."""
+    network_optimiser: torch.optim.Adam | None = None
 
 
 @dataclass(frozen=True)
@@ -132,15 +147,18 @@ def _noise(config: Config, purpose: str, count: int, shape: tuple[int, int], dev
 class _Order:
     """The rows of each batch: one shuffled pass over the training images after another, cut into batches."""
 
-    def __init__(self, config: Config, rows: NDArray[np.int64]) -> None:
+    def __init__(
+        self, config: Config, rows: NDArray[np.int64], count: int | None = None, purpose: str = "order"
+    ) -> None:
         self._config, self._rows, self._pass, self._shuffled = config, rows, -1, rows
+        self._count, self._purpose = count or config.batch_size, purpose
 
     def __call__(self, step: int) -> NDArray[np.int64]:
-        first = step * self._config.batch_size
+        first = step * self._count
         return np.concatenate([self._span(start, stop) for start, stop in self._cuts(first)])
 
     def _cuts(self, first: int) -> Iterator[tuple[int, int]]:
-        last = first + self._config.batch_size
+        last = first + self._count
         while first < last:
             stop = min(last, (first // len(self._rows) + 1) * len(self._rows))
             yield first, stop
@@ -149,9 +167,79 @@ class _Order:
     def _span(self, start: int, stop: int) -> NDArray[np.int64]:
         number, offset = divmod(start, len(self._rows))
         if number != self._pass:
-            generator = np.random.default_rng(_seed(self._config, "order", number))
+            generator = np.random.default_rng(_seed(self._config, self._purpose, number))
             self._pass, self._shuffled = number, generator.permutation(self._rows)
         return self._shuffled[offset : offset + stop - start]
+
+
+class StepRows:
+    """The rows of each step and the labels of their images, as the objective needs them.
+
+    All of a batch is drawn in order; or its first half, and the second half is partners of the first, or labelled.
+
+    Args:
+        config: settings.
+        data: images and factors.
+        rows: those to train on. The first of them are the labelled ones.
+
+    Raises:
+        ValueError: the data cannot give what the objective needs.
+    """
+
+    def __init__(self, config: Config, data: FactorData, rows: NDArray[np.int64]) -> None:
+        needs, name = needs_of(config.objective), objective_name(config.objective)
+        num_factors = data.factors.shape[1]
+        if (needs.pairs or needs.labelled_images) and not num_factors:
+            raise ValueError(
+                f"objective {name} takes images with known factors, and {data.name} has none; "
+                "give data with latents_classes, or take an objective such as beta"
+            )
+        if needs.labelled_images and config.codes < num_factors:
+            raise ValueError(
+                f"codes is {config.codes}; objective {name} ties a code to each of the {num_factors} factors "
+                f"({', '.join(data.factor_names)}): give at least {num_factors}"
+            )
+        self._config, self._data, self._rows = config, data, rows
+        self._partners = Partners(data, needs.pairs, rows) if needs.pairs else None
+        self._known: NDArray[np.bool_] | None = None
+        self._labelled: _Order | None = None
+        if needs.labelled_images:
+            labelled = rows[: self._labelled_count(needs.labelled_images)]
+            self._known = np.zeros(len(data), bool)
+            self._known[labelled] = True
+            if not needs.pairs:
+                self._labelled = _Order(config, labelled, config.batch_size // 2, "labelled")
+        halved = self._partners or self._labelled
+        self._order = _Order(config, rows, config.batch_size // 2 if halved else None)
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        """Rows of a step's images, `config.batch_size` of them."""
+        rows = self._order(step)
+        if self._partners:
+            generator = np.random.default_rng(_seed(self._config, "pairs", step))
+            return np.concatenate([rows, self._partners(rows, generator)])
+        return np.concatenate([rows, self._labelled(step)]) if self._labelled else rows
+
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Factors of images scaled to [0, 1], -1 where not known; None where the objective needs no labels."""
+        if self._known is None:
+            return None
+        return np.where(self._known[rows, None], scaled_factors(self._data, rows), np.float32(-1))
+
+    def _labelled_count(self, wanted: int | float) -> int:
+        count = math.floor(wanted * len(self._rows) + 1e-9) if isinstance(wanted, float) else wanted
+        if not 1 <= count <= len(self._rows):
+            raise ValueError(
+                f"labelled_images is {wanted}, which is {count} images; there are {len(self._rows)} to train on: "
+                "label at least 1 and no more than these"
+            )
+        return count
+
+
+def scaled_factors(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Factors of images, the first value of each as 0 and the last as 1, (len(rows), K)."""
+    last = np.maximum(np.array(data.factor_sizes, np.float32) - 1, 1)
+    return (data.factors[rows] / last).astype(np.float32)
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -181,16 +269,38 @@ def learning_rate(config: Config, step: int) -> float:
 def new_state(config: Config, data: FactorData) -> State:
     """An untrained model and its optimiser: Adam with the configured learning rate, other settings PyTorch's.
 
+    Where the objective has a network of its own, it gets an Adam of its own, with betas 0.5 and 0.9.
+
     Raises:
         ValueError: the architecture cannot take the data's images, or the device is not there.
     """
-    device = choose_device(config.device)
+    device, needs = choose_device(config.device), needs_of(config.objective)
+    network = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(config, "weights"))
-        model = VAE(config.model, data.image_shape, config.codes, config.likelihood)
+        model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
+        if type(config.objective) in NETWORKS:
+            network = NETWORKS[type(config.objective)](config.objective, config.codes)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    return State(model, optimiser)
+    optimiser = torch.optim.Adam(_decayed(model, needs.weight_decay), lr=config.learning_rate, fused=True)
+    if network is None:
+        return State(model, optimiser)
+    network = network.to(device)
+    own = torch.optim.Adam(network.parameters(), lr=needs.network_learning_rate, betas=(0.5, 0.9), fused=True)
+    return State(model, optimiser, network=network, network_optimiser=own)
+
+
+def _decayed(model: VAE, weight_decay: float) -> list[dict[str, Any]]:
+    """The model's parameters for Adam; where weights decay, they are a group apart from biases and code values."""
+    if not weight_decay:
+        return [{"params": list(model.parameters())}]
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups[name.endswith(".weight") and parameter.dim() > 1].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay, "decoupled_weight_decay": True},
+        {"params": groups[False]},
+    ]
 
 
 def train(
@@ -215,10 +325,11 @@ def train(
 
     Raises:
         RuntimeError: the loss is not finite; the message names the step.
+        ValueError: the data cannot give what the objective needs.
     """
-    device = next(state.model.parameters()).device
+    device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     objective = OBJECTIVES[type(config.objective)]
-    images, order = DeviceImages(data, device), _Order(config, train_rows)
+    images, step_rows = DeviceImages(data, device), StepRows(config, data, train_rows)
     validation_steps = RECORD_STEPS * max(1, config.steps // VALIDATION_POINTS // RECORD_STEPS)
     seen: list[Loss] = []
     started = time.perf_counter() - state.wall_seconds
@@ -233,15 +344,19 @@ def train(
     if state.step == 0 and len(validation_rows):
         yield validation()
     while state.step < config.steps:
-        for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(config, state.step)
-        noise = _noise(config, "noise", state.step, (config.batch_size, config.codes), device)
-        batch = Batch(images(order(state.step)), noise, state.step, state.memory)
+        rate = learning_rate(config, state.step)
+        rows, shape = step_rows(state.step), (config.batch_size, config.codes)
+        noise = _noise(config, "noise", state.step, shape, device)
+        more = _noise(config, "more noise", state.step, shape, device) if needs.more_noise else None
+        labels = _on_device(step_rows.labels(rows), device)
+        batch = Batch(images(rows), noise, state.step, state.memory, more, labels, len(train_rows), state.network)
         with arithmetic(config, device):
             loss = objective(config.objective, state.model, batch)
-        state.optimiser.zero_grad()
-        loss.loss.backward()  # type: ignore[no-untyped-call]
-        state.optimiser.step()
+        _descend(state.optimiser, loss.loss, rate)
+        if state.network_optimiser and loss.network_loss is not None:
+            _descend(
+                state.network_optimiser, loss.network_loss, needs.network_learning_rate * rate / config.learning_rate
+            )
         state.step += 1
         state.memory = loss.memory
         seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
@@ -253,19 +368,43 @@ def train(
             yield record("train", terms)
 
 
+def _descend(optimiser: torch.optim.Adam, loss: Tensor, rate: float) -> None:
+    """One update of the optimiser's parameters; the loss gives gradients to them only."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad()
+    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
 def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], state: State) -> dict[str, float]:
-    """The objective's loss and terms on given rows, in nats, with noise that is the same at every call."""
-    device = next(state.model.parameters()).device
+    """The objective's loss and terms on given rows, in nats, with noise that is the same at every call.
+
+    Where the objective takes pairs, an image's partner is drawn from all of the data; where it takes labels, those of
+    all images are known.
+    """
+    device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     objective = OBJECTIVES[type(config.objective)]
     images, seen = DeviceImages(data, device), []
+    partners = Partners(data, needs.pairs) if needs.pairs else None
+    count = config.batch_size // 2 if partners else config.batch_size
+    if needs.halves:
+        rows = rows[: max(len(rows) - len(rows) % 2, 2)]
     state.model.eval()
     with torch.no_grad():
-        for start in range(0, len(rows), config.batch_size):
-            batch = rows[start : start + config.batch_size]
-            if len(batch) < config.batch_size and start:
+        for start in range(0, len(rows), count):
+            batch = rows[start : start + count]
+            if len(batch) < count and start:
                 break  # a smaller last batch would weigh more, and within-batch estimates depend on the size
-            noise = _noise(config, "validation", start, (len(batch), config.codes), device)
-            given = Batch(images(batch), noise, state.step, state.memory)
+            if partners:
+                chosen = partners(batch, np.random.default_rng(_seed(config, "validation pairs", start)))
+                batch = np.concatenate([batch, chosen])
+            shape = (len(batch), config.codes)
+            noise = _noise(config, "validation", start, shape, device)
+            more = _noise(config, "more validation", start, shape, device) if needs.more_noise else None
+            labels = _on_device(scaled_factors(data, batch) if needs.labelled_images else None, device)
+            given = Batch(images(batch), noise, state.step, state.memory, more, labels, len(data), state.network)
             with arithmetic(config, device):
                 seen.append(objective(config.objective, state.model, given))
     state.model.train()
@@ -275,7 +414,10 @@ def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], st
 def encode(
     config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE, batch_size: int = 1024
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Posterior means and log variances of images, each (len(rows), codes) float32, in the order of the rows."""
+    """Posterior means and log variances of images, each (len(rows), codes) float32, in the order of the rows.
+
+    Of a model that rounds its codes: the rounded codes, and the log variance of what has no variance, minus infinity.
+    """
     device = next(model.parameters()).device
     images = DeviceImages(data, device)
     mean = np.empty((len(rows), config.codes), np.float32)
@@ -285,9 +427,15 @@ def encode(
         for start in range(0, len(rows), batch_size):
             span = slice(start, start + batch_size)
             posterior = model.encode(images(rows[span]))
-            mean[span], log_var[span] = posterior.mean.cpu().numpy(), posterior.log_var.cpu().numpy()
+            mean[span], log_var[span] = model.quantise(posterior.mean).cpu().numpy(), posterior.log_var.cpu().numpy()
+    if model.code_values is not None:
+        log_var[:] = -np.inf
     model.train()
     return mean, log_var
+
+
+def _on_device(table: NDArray[np.float32] | None, device: torch.device) -> Tensor | None:
+    return None if table is None else torch.from_numpy(table).to(device)
 
 
 def _detached(term: Tensor | float) -> Tensor | float:

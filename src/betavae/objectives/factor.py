@@ -1,0 +1,81 @@
+"""FactorVAE: total correlation as a discriminator sees it that tells codes from codes permuted among images."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from betavae.config import Factor
+from betavae.model import VAE
+from betavae.objective import Batch, Loss, evidence
+
+
+def factor(settings: Factor, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + rate + γ · total correlation on the first half of the batch.
+
+    Total correlation is the mean of log D(z) / (1 - D(z)) with D the discriminator's probability that z is not
+    permuted. `network_loss` is the discriminator's cross-entropy between codes of the first half and permuted codes of
+    the second, neither of which it can change. The two losses have no parameter in common: the encoder is not trained
+    to help the discriminator, as it is where both are accumulated before one step. In the paper the second half is
+    encoded after the model's step; here before it, so that one call gives both losses. The discriminator is float32.
+
+    Source:
+        Disentangling by Factorising (Kim & Mnih, 2018), equations 2 and 3, algorithm 2.
+        https://arxiv.org/abs/1802.05983
+    """
+    if batch.network is None or batch.more_noise is None:
+        raise ValueError("factor takes a discriminator as batch.network and permutes by batch.more_noise; give both")
+    half = len(batch.images) // 2
+    seen = evidence(model, batch._replace(images=batch.images[:half], noise=batch.noise[:half]))
+    with torch.no_grad():
+        second = model.encode(batch.images[half:]).sample(batch.noise[half:])
+        permuted = permute_codes(second, batch.more_noise[half:])
+    with torch.autocast(seen.codes.device.type, enabled=False):
+        logits = batch.network(seen.codes)
+        correlation = (logits[:, 0] - logits[:, 1]).mean()
+        answers = batch.network(torch.cat([seen.codes.detach(), permuted]))
+    truth = (torch.arange(len(answers), device=answers.device) >= half).long()
+    error = F.cross_entropy(answers, truth, reduction="none")
+    network_loss = 0.5 * (error[:half].mean() + error[half:].mean())
+    terms = {
+        "reconstruction": seen.reconstruction,
+        "rate": seen.rate,
+        "total_correlation": correlation,
+        "discriminator_loss": network_loss,
+        "discriminator_accuracy": (answers.argmax(1) == truth).float().mean(),
+    }
+    loss = seen.reconstruction + seen.rate + settings.gamma * correlation
+    return Loss(loss, terms, network_loss=network_loss)
+
+
+def permute_codes(
+    codes: Float[Tensor, "batch codes"], noise: Float[Tensor, "batch codes"]
+) -> Float[Tensor, "batch codes"]:
+    """Each code permuted among the images by itself, so that codes keep their distributions and lose their dependence.
+
+    Source:
+        Disentangling by Factorising (Kim & Mnih, 2018), algorithm 1. https://arxiv.org/abs/1802.05983
+
+    Args:
+        codes: of a batch.
+        noise: continuous and independent; the order of a column is the permutation of that code.
+
+    Example:
+        >>> codes = torch.tensor([[1, 10], [2, 20], [3, 30]])
+        >>> permute_codes(codes, torch.tensor([[0.3, 0.1], [0.1, 0.2], [0.2, 0.3]])).tolist()
+        [[2, 10], [3, 20], [1, 30]]
+    """
+    return codes.gather(0, noise.argsort(0))
+
+
+def discriminator(settings: Factor, num_codes: int) -> nn.Sequential:
+    """Six hidden layers of 1000 units with leaky ReLU of slope 0.2; two logits: not permuted, permuted.
+
+    Source:
+        Disentangling by Factorising (Kim & Mnih, 2018), appendix A. https://arxiv.org/abs/1802.05983
+    """
+    widths = [num_codes] + settings.discriminator_layers * [settings.discriminator_width]
+    hidden = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
+    return nn.Sequential(*hidden, nn.Linear(widths[-1], 2))

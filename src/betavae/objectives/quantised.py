@@ -1,0 +1,37 @@
+"""QLAE: codes rounded to a few learned values each."""
+
+import torch
+import torch.nn.functional as F
+
+from betavae.config import Qlae
+from betavae.model import VAE
+from betavae.objective import Batch, Loss, reconstruction_error
+
+
+def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction from rounded codes + λ_q Σ (sg(z) - v)² + λ_c Σ (z - sg(v))², v the value nearest to code z.
+
+    There is no noise and no KL: the encoder's means are the codes. The decoder's gradient passes rounding unchanged
+    (straight through). The weight decay, which makes the method, is the optimiser's. `rate` is the entropy of each
+    code's values within the batch, summed over codes: the nats that the codes can carry, without a gradient.
+
+    The original averages over pixels and over codes where this sums, and clips gradients of these means at 1 an entry;
+    Adam is insensitive to the first, and the clipping is left out.
+
+    Source:
+        Disentanglement via Latent Quantization (Hsu et al., 2023). https://arxiv.org/abs/2305.18378
+    """
+    if model.code_values is None:
+        raise ValueError("qlae rounds codes; make the model with values_per_code")
+    codes = model.encode(batch.images).mean
+    values = model.quantise(codes)
+    output = model.decode(codes + (values - codes).detach())
+    reconstruction = reconstruction_error(output, batch.images, model.likelihood).mean()
+    quantisation = (codes.detach() - values).square().sum(1).mean()
+    commitment = (codes - values.detach()).square().sum(1).mean()
+    loss = reconstruction + settings.quantisation * quantisation + settings.commitment * commitment
+    with torch.no_grad():
+        nearest = (codes[:, :, None] - model.code_values).abs().argmin(2)
+        share = F.one_hot(nearest, settings.values_per_code).float().mean(0)
+        rate = torch.special.entr(share).sum()
+    return Loss(loss, {"reconstruction": reconstruction, "rate": rate, "rounding": commitment})

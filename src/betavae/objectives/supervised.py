@@ -1,0 +1,189 @@
+"""Objectives that know something about factors: that two images share some, which ones, or their values."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from betavae.config import AdaGvae, AdaMlvae, Group, Semi
+from betavae.model import VAE, Posterior
+from betavae.objective import Batch, Loss, evidence, gaussian_kl, reconstruction_error
+
+_LOG_2 = math.log(2)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pairs: image i of the first half and image i of the second
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def ada_gvae(settings: AdaGvae, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + β · rate of pairs, the codes that seem shared having the average of both posteriors.
+
+    Source:
+        Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
+    """
+    one, other = _halves(model.encode(batch.images))
+    return _paired(settings.beta, model, batch, one, other, seem_shared(one, other), average_posterior(one, other))
+
+
+def ada_mlvae(settings: AdaMlvae, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + β · rate of pairs, the codes that seem shared having the product of both posteriors.
+
+    Source:
+        Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
+    """
+    one, other = _halves(model.encode(batch.images))
+    return _paired(settings.beta, model, batch, one, other, seem_shared(one, other), product_posterior(one, other))
+
+
+def group(settings: Group, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + β · rate of pairs, the codes of factors known to be shared having one posterior.
+
+    Code k belongs to factor k. Codes beyond the factors belong to none that changes, so they are shared by every pair.
+
+    Source:
+        Multi-Level Variational Autoencoder (Bouchacourt et al., 2018), section 3. https://arxiv.org/abs/1705.08841
+        Group-based Learning of Disentangled Representations with Generalizability for Novel Contents (Hosoya, 2019),
+        for the average. https://arxiv.org/abs/1809.02383
+    """
+    if batch.labels is None:
+        raise ValueError("group takes the factors of both images of a pair as batch.labels; give them")
+    one, other = _halves(model.encode(batch.images))
+    half, num_factors = len(one.mean), batch.labels.shape[1]
+    shared = torch.ones_like(one.mean, dtype=torch.bool)
+    shared[:, :num_factors] = batch.labels[:half] == batch.labels[half:]
+    merge = average_posterior if settings.averaging == "gvae" else product_posterior
+    return _paired(settings.beta, model, batch, one, other, shared, merge(one, other))
+
+
+def seem_shared(one: Posterior, other: Posterior) -> Bool[Tensor, "pairs codes"]:
+    """Which codes of a pair seem to be of factors that its images share: those whose posteriors differ little.
+
+    A code is shared where KL(one || other) is below the middle between the least and the largest of the pair's codes.
+    No gradient passes.
+
+    Source:
+        Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
+
+    Example:
+        >>> one = Posterior(torch.zeros(1, 3), torch.zeros(1, 3))
+        >>> seem_shared(one, Posterior(torch.tensor([[0.0, 2.0, 0.5]]), torch.zeros(1, 3)))
+        tensor([[ True, False,  True]])
+    """
+    with torch.no_grad():
+        distance = one.mean - other.mean
+        variances = (one.log_var - other.log_var).exp() + distance**2 * torch.exp(-other.log_var)
+        divergence = 0.5 * (variances - 1 + other.log_var - one.log_var)
+        least, largest = divergence.aminmax(dim=1, keepdim=True)
+        return divergence < 0.5 * (least + largest)
+
+
+def average_posterior(one: Posterior, other: Posterior) -> Posterior:
+    """The average of two posteriors: means and variances averaged.
+
+    Source:
+        Group-based Learning of Disentangled Representations with Generalizability for Novel Contents (Hosoya, 2019).
+        https://arxiv.org/abs/1809.02383
+
+    Example:
+        >>> one, other = Posterior(torch.zeros(1, 1), torch.zeros(1, 1)), Posterior(torch.ones(1, 1), torch.zeros(1, 1))
+        >>> average_posterior(one, other).mean
+        tensor([[0.5000]])
+    """
+    return Posterior(0.5 * (one.mean + other.mean), torch.logaddexp(one.log_var, other.log_var) - _LOG_2)
+
+
+def product_posterior(one: Posterior, other: Posterior) -> Posterior:
+    """The product of two posteriors, with twice its variance: precisions averaged, means weighed by precision.
+
+    As in the code of Locatello et al. (2020) the precision is the mean of both and not their sum, so that two equal
+    posteriors give themselves.
+
+    Source:
+        Multi-Level Variational Autoencoder (Bouchacourt et al., 2018), section 3. https://arxiv.org/abs/1705.08841
+
+    Example:
+        >>> one = Posterior(torch.zeros(1, 1), torch.zeros(1, 1))
+        >>> other = Posterior(torch.ones(1, 1), torch.full((1, 1), 3.0).log())
+        >>> [round(value.item(), 3) for value in product_posterior(one, other)]
+        [0.25, 0.405]
+    """
+    log_precision = torch.logaddexp(-one.log_var, -other.log_var)  # of the product itself
+    weight = torch.exp(-one.log_var - log_precision)
+    return Posterior(weight * one.mean + (1 - weight) * other.mean, _LOG_2 - log_precision)
+
+
+def _halves(posterior: Posterior) -> tuple[Posterior, Posterior]:
+    half = len(posterior.mean) // 2
+    return Posterior(*(table[:half] for table in posterior)), Posterior(*(table[half:] for table in posterior))
+
+
+def _paired(
+    beta: float, model: VAE, batch: Batch, one: Posterior, other: Posterior, shared: Tensor, merged: Posterior
+) -> Loss:
+    """Reconstruction + β · rate with the merged posterior for shared codes of both images."""
+    tables = [
+        torch.cat([torch.where(shared, m, own) for own in pair]) for *pair, m in zip(one, other, merged, strict=True)
+    ]
+    posterior = Posterior(*tables)
+    output = model.decode(posterior.sample(batch.noise))
+    reconstruction = reconstruction_error(output, batch.images, model.likelihood).mean()
+    rate = gaussian_kl(*posterior).sum(1).mean()
+    terms = {"reconstruction": reconstruction, "rate": rate, "shared_codes": shared.float().sum(1).mean()}
+    return Loss(reconstruction + beta * rate, {**terms})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Labels: of the second half of the batch
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def semi(settings: Semi, model: VAE, batch: Batch) -> Loss:
+    """Reconstruction + β · rate on the first half of the batch + γ · a supervised loss on the second, labelled half.
+
+    Code k predicts factor k by its posterior mean; further codes are free.
+
+    Source:
+        Disentangling Factors of Variation Using Few Labels (Locatello et al., 2020).
+        https://arxiv.org/abs/1905.01258
+    """
+    if batch.labels is None:
+        raise ValueError("semi takes the factors of the second half of a batch as batch.labels; give them")
+    half = len(batch.images) // 2
+    seen = evidence(model, batch._replace(images=batch.images[:half], noise=batch.noise[:half]))
+    error = supervised_loss(model.encode(batch.images[half:]).mean, batch.labels[half:], settings.supervision)
+    terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "supervised_loss": error}
+    return Loss(seen.reconstruction + settings.beta * seen.rate + settings.gamma * error, {**terms})
+
+
+def supervised_loss(
+    codes: Float[Tensor, "batch codes"], labels: Float[Tensor, "batch factors"], kind: str = "xent"
+) -> Float[Tensor, ""]:
+    """How badly code k predicts factor k, summed over factors and averaged over images.
+
+    xent: cross-entropy between the factor, in [0, 1], and sigmoid(code), in nats. l2: their squared difference.
+    covariance: the sum of squared covariances between codes and factors of other indices, further codes included; it
+    does not say that code k must predict factor k, only that no other code may.
+
+    Source:
+        Disentangling Factors of Variation Using Few Labels (Locatello et al., 2020).
+        https://arxiv.org/abs/1905.01258
+
+    Args:
+        codes: posterior means; at least as many columns as there are factors.
+        labels: factors in [0, 1].
+        kind: `xent`, `l2` or `covariance`.
+
+    Example:
+        >>> supervised_loss(torch.zeros(2, 3), torch.ones(2, 1), "l2")
+        tensor(0.2500)
+    """
+    predicted = codes[:, : labels.shape[1]]
+    if kind == "xent":
+        return F.binary_cross_entropy_with_logits(predicted, labels, reduction="none").sum(1).mean()
+    if kind == "l2":
+        return (torch.sigmoid(predicted) - labels).square().sum(1).mean()
+    crossed = ((codes - codes.mean(0))[:, :, None] * (labels - labels.mean(0))[:, None]).mean(0)  # [code, factor]
+    return crossed.square().sum() - crossed.diagonal().square().sum()
