@@ -166,7 +166,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     """kill -9, again and again, then left alone; fp32 on the CPU: the very weights of an undisturbed run."""
     export_npz(small, tmp_path / "small.npz")
     settings = {field: getattr(CONFIG, field) for field in CONFIG.__dataclass_fields__ if field != "objective"}
-    settings |= {"steps": 400, "scored_images": 300}
+    settings |= {"steps": 300, "scored_images": 300}
     code = CHILD.replace("CONFIG", repr(settings))
 
     def start(folder):
@@ -176,7 +176,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     assert start(whole).wait() == 0
     chance = random.Random(0)
     reached = []
-    for _ in range(3):
+    for _ in range(2):
         child = start(broken)
         deadline = time.monotonic() + 60
         target = (reached[-1] if reached else 0) + chance.choice([50, 100])

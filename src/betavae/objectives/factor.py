@@ -63,9 +63,9 @@ def permute_codes(
         noise: continuous and independent; the order of a column is the permutation of that code.
 
     Example:
-        >>> codes = torch.tensor([[1, 10], [2, 20], [3, 30]])
+        >>> codes = torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
         >>> permute_codes(codes, torch.tensor([[0.3, 0.1], [0.1, 0.2], [0.2, 0.3]])).tolist()
-        [[2, 10], [3, 20], [1, 30]]
+        [[2.0, 10.0], [3.0, 20.0], [1.0, 30.0]]
     """
     return codes.gather(0, noise.argsort(0))
 
