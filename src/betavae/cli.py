@@ -1,7 +1,8 @@
 """The command line: one dataclass a command, each calling one public function; heavy modules load when one runs."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -429,34 +430,23 @@ def _read_table(file: str) -> Any:
     return read_table(path, member) if path.endswith(".npz") else read_table(file)
 
 
-def _naming(console: "Console") -> Any:
-    """A context with a progress bar; gives a function of what is done, parts done and parts in all."""
-    from contextlib import contextmanager
-
+@contextmanager
+def _naming(
+    console: "Console", what: str = "scoring", transient: bool = True
+) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar; gives a function of what is being done, parts done and parts in all."""
     from rich.progress import Progress
 
-    @contextmanager
-    def naming() -> Any:
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-            task = bar.add_task("scoring")
-            yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
-
-    return naming()
+    with Progress(console=console, disable=not console.is_terminal, transient=transient) as bar:
+        task = bar.add_task(what)
+        yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
 
 
-def _counting(console: "Console", what: str) -> Any:
-    """A context with a progress bar; gives a function of images done and images in all."""
-    from contextlib import contextmanager
-
-    from rich.progress import Progress
-
-    @contextmanager
-    def counting() -> Any:
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task(what)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-
-    return counting()
+@contextmanager
+def _counting(console: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that stays; gives a function of images done and images in all."""
+    with _naming(console, what, transient=False) as update:
+        yield lambda done, total: update(what, done, total)
 
 
 def _complain(sentence: str) -> int:

@@ -185,24 +185,13 @@ class Dip1:
 
 
 @dataclass(frozen=True)
-class Dip2:
+class Dip2(Dip1):
     """DIP-VAE-II: the VAE with the covariance of sampled codes pressed to the identity (Kumar et al. 2018).
     https://arxiv.org/abs/1711.00848
     Dial: --off-diagonal."""
 
-    off_diagonal: float = 10.0
-    """λ_od: weight of the squared covariances. The study's grid is 1, 2, 5, 10, 20, 50."""
     diagonal_ratio: float = 1.0
     """λ_d / λ_od: the weight of the squared deviations of variances from 1, in λ_od."""
-
-    def __post_init__(self) -> None:
-        _at_least("off_diagonal", self.off_diagonal, 0)
-        _at_least("diagonal_ratio", self.diagonal_ratio, 0)
-
-    @property
-    def needs(self) -> Needs:
-        """Two images at least."""
-        return Needs(batch_images=2, because="covariance is estimated within a batch")
 
 
 @dataclass(frozen=True)
@@ -330,25 +319,10 @@ class AdaGvae:
 
 
 @dataclass(frozen=True)
-class AdaMlvae:
+class AdaMlvae(AdaGvae):
     """Ada-ML-VAE: as Ada-GVAE, with the product of posteriors in place of their average (Locatello et al. 2020).
     https://arxiv.org/abs/2002.02886
     Dial: --beta. A batch is of pairs, drawn by the factors of the data; the objective does not see the factors."""
-
-    beta: float = 1.0
-    """Weight of the rate. The paper's grid is 1, 2, 4, 6, 8, 16."""
-    pairs: PairRule = "locatello"
-    """Factors redrawn for a pair's second image: one in half of the pairs, else a random number (locatello); one; a
-    random number (uniform). At least one stays; a value drawn anew may be the old one."""
-
-    def __post_init__(self) -> None:
-        _at_least("beta", self.beta, 0)
-        _one_of("pairs", self.pairs, get_args(PairRule))
-
-    @property
-    def needs(self) -> Needs:
-        """Pairs."""
-        return Needs(batch_images=2, because="images come in pairs", halves=True, pairs=self.pairs)
 
 
 @dataclass(frozen=True)

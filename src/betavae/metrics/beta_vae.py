@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_tables
+from betavae.metrics.inputs import check_tables, varying_factors
 from betavae.metrics.interventions import Groups
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.undefined import warn_undefined
@@ -50,7 +50,7 @@ def beta_vae(
         1.0
     """
     codes, factors = check_tables(codes, factors)
-    varying = np.flatnonzero((factors != factors[0]).any(axis=0))
+    varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2:
         warn_undefined("BetaVAE score", f"it needs two factors that vary, got {len(varying)}")
         return {"accuracy": float("nan"), "accuracy_train": float("nan")}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
 from betavae.metrics.undefined import warn_undefined
 
 CAPACITIES = (16, 32, 64, 128, 256, 512)
@@ -59,7 +59,7 @@ def dci_es(
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
     check_classes(factors[train])
-    varying = np.flatnonzero((factors[train] != factors[train[0]]).any(axis=0))
+    varying = np.flatnonzero(varying_factors(factors[train]))
     if not len(varying):
         warn_undefined("DCI-ES", "no factor varies")
         return {"explicitness": float("nan"), "size": float("nan")}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
 from betavae.metrics.undefined import warn_undefined
 
 NUM_LABELS = (10, 100, 1_000, 10_000)
@@ -69,7 +69,7 @@ def tree_accuracy(codes: np.ndarray, factors: np.ndarray, train: np.ndarray, tes
         >>> tree_accuracy(factors.astype(float), factors, np.arange(20), np.arange(20, 40), seed=0)
         1.0
     """
-    varying = (factors[test] != factors[test[0]]).any(axis=0)
+    varying = varying_factors(factors[test])
     if not varying.any():
         return float("nan")
     predicted = fit_trees(codes[train], factors[train], codes[test], seed=seed).predicted

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import active_codes, check_tables
+from betavae.metrics.inputs import active_codes, check_tables, varying_factors
 from betavae.metrics.interventions import Groups
 from betavae.metrics.undefined import warn_undefined
 
@@ -55,7 +55,7 @@ def factor_vae(
         1.0
     """
     codes, factors = check_tables(codes, factors)
-    varying = np.flatnonzero((factors != factors[0]).any(axis=0))
+    varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2:
         warn_undefined("FactorVAE score", f"it needs two factors that vary, got {len(varying)}")
         return {"accuracy": float("nan"), "accuracy_train": float("nan"), "num_active": float("nan")}
@@ -154,7 +154,7 @@ def z_max_variance(
         {'z_max_variance': 1.0}
     """
     codes, factors = check_tables(codes, factors)
-    varying = np.flatnonzero((factors != factors[0]).any(axis=0))
+    varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2:
         warn_undefined("Z-max variance", f"it needs two factors that vary, got {len(varying)}")
         return {"z_max_variance": float("nan")}
@@ -204,5 +204,5 @@ def _vote(factor: np.ndarray, code: np.ndarray, num_train: int) -> tuple[float, 
 
 
 def _rescale(accuracy: float, factors: np.ndarray) -> float:
-    chance = 1 / max(int((factors != factors[0]).any(axis=0).sum()), 1)
+    chance = 1 / max(int(varying_factors(factors).sum()), 1)
     return (accuracy - chance) / (1 - chance) if chance < 1 else float("nan")

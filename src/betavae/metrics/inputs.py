@@ -98,6 +98,16 @@ def check_classes(factors: np.ndarray) -> None:
             )
 
 
+def varying_factors(factors: np.ndarray) -> np.ndarray:
+    """Which factors have more than one value among the rows, (K,) boolean.
+
+    Example:
+        >>> varying_factors(np.array([[0, 5], [1, 5]]))
+        array([ True, False])
+    """
+    return np.asarray((factors != factors[0]).any(axis=0))
+
+
 def draw_rows(
     num_rows: int, sizes: Sequence[int], rng: np.random.Generator, *, with_replacement: bool = False
 ) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.undefined import warn_undefined
 
@@ -106,9 +106,7 @@ def explicitness(
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
     check_classes(factors[train])
-    varying = np.flatnonzero(
-        (factors[train] != factors[train[0]]).any(axis=0) & (factors[test] != factors[test[0]]).any(axis=0)
-    )
+    varying = np.flatnonzero(varying_factors(factors[train]) & varying_factors(factors[test]))
     if not len(varying):
         warn_undefined("explicitness", "no factor varies")
         return {"explicitness": float("nan"), "train": float("nan")}

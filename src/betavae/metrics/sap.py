@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
 from betavae.metrics.undefined import warn_undefined
 
 _MAX_STEPS = 100
@@ -55,7 +55,7 @@ def sap(
     codes, factors = check_tables(codes, factors, integer_factors=False)
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
-    varying = np.flatnonzero((factors[train] != factors[train[0]]).any(axis=0))
+    varying = np.flatnonzero(varying_factors(factors[train]))
     if not len(varying):
         warn_undefined("SAP", "no factor varies")
         return {"classification": float("nan"), "regression": float("nan")}

@@ -71,7 +71,7 @@ def dip_penalties(matrix: Float[Tensor, "codes codes"]) -> tuple[Float[Tensor, "
     return (matrix - torch.diag(diagonal)).square().sum(), (diagonal - 1).square().sum()
 
 
-def _dip(settings: Dip1 | Dip2, seen: Evidence, matrix: Tensor) -> Loss:
+def _dip(settings: Dip1, seen: Evidence, matrix: Tensor) -> Loss:
     off_diagonal, diagonal = dip_penalties(matrix)
     penalty = settings.off_diagonal * (off_diagonal + settings.diagonal_ratio * diagonal)
     terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "penalty": penalty}
