@@ -61,8 +61,9 @@ def read_table(path: str | Path, member: str | None = None) -> np.ndarray:
 
 def _read_numpy(path: Path, member: str | None) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except (ValueError, EOFError, OSError, BadZipFile) as error:
         raise ValueError(f"{path} is not a readable file of plain numbers ({error}); save it with np.save") from error
     if member is None and len(arrays) == 1:
