@@ -59,3 +59,9 @@ def slow(config, folder, share):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(to_dict(config)))
     time.sleep(600)
+
+
+def sleepy(config, folder, share):
+    """Takes a second, so that something can happen to its machine meanwhile."""
+    time.sleep(1)
+    quick(config, folder, share)

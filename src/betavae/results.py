@@ -62,6 +62,15 @@ def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
     return finished
 
 
+def refresh(runs: Mapping[str, tuple[Config, Path]], path: Path) -> None:
+    """`collect`, if a run was finished or scored again since the file was written."""
+    written = path.stat().st_mtime if path.exists() else -1.0
+    if any(
+        (folder / "DONE").exists() and (folder / "scores.json").stat().st_mtime > written for _, folder in runs.values()
+    ):
+        collect(runs, path)
+
+
 def measurements(folder: Path) -> list[dict[str, Any]]:
     """Rows of one run: everything that its folder holds a number for.
 

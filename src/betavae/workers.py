@@ -153,6 +153,17 @@ def work(
             worker.connection.close()
 
 
+def cores() -> int:
+    """Cores that this process may use.
+
+    Example:
+        >>> cores() >= 1
+        True
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 class _Worker:
     """A process that performs one run after another."""
 
