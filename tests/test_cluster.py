@@ -37,27 +37,6 @@ def test_an_address_where_nobody_answers(address):
         cluster._connect(None, address)
 
 
-def test_a_lost_node_costs_its_runs_another_attempt(tmp_path):
-    pytest.importorskip("ray", reason="ray is not installed; the extra betavae[ray] has it")
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    doomed = nodes.add_node(num_cpus=2)
-    study, killed = create_study(tmp_path, RECIPE), []
-
-    def kill_when_busy(tally):
-        if not killed and list(tmp_path.glob("runs/*/config.json")):
-            killed.append(doomed)
-            nodes.remove_node(doomed, allow_graceful=False)
-
-    try:
-        execute = functools.partial(cluster.work, address=nodes.address, perform=stubs.sleepy)
-        assert run_study(study, execute, watch=kill_when_busy).done == 6
-        assert killed
-    finally:
-        nodes.shutdown()
-
-
 @pytest.fixture(scope="module")
 def ray():
     ray = pytest.importorskip("ray", reason="ray is not installed; the extra betavae[ray] has it")

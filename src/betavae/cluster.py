@@ -4,6 +4,7 @@ Ray places the tasks and repeats those whose worker or node is lost; a repeated 
 """
 
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -67,12 +68,12 @@ def _perform_all(
     if gpus:
         settings["num_gpus"] = gpus
     task = ray.remote(**settings)(_task)
-    waiting, handed = list(reversed(jobs)), dict[Any, str]()
+    waiting, handed = deque(jobs), dict[Any, str]()
     try:
         while waiting or handed:
             room = WAITING * max(1, int(ray.cluster_resources().get("CPU", 1) / max(cpus, 1e-3)))
             while waiting and len(handed) < room:
-                run = waiting.pop()
+                run = waiting.popleft()
                 config, folder = jobs[run]
                 place = url or str(folder.resolve())
                 handed[task.remote(config, run, place, bool(url), perform, metadata.version("betavae"))] = run

@@ -162,11 +162,14 @@ def _squares_within(values: NDArray[np.float64], groups: NDArray[np.intp]) -> fl
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
     table = np.asarray(values, float)
-    return table[np.isfinite(table)]
+    known: NDArray[np.float64] = table[np.isfinite(table)]
+    return known
 
 
 def _resampled(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    return values[np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))]
+    rows = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    drawn: NDArray[np.float64] = values[rows]
+    return drawn
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

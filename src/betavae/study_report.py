@@ -199,8 +199,8 @@ def _violins(
     for place, label in enumerate(labels):
         values = np.array([scores[run] for run in groups[label] if run in scores])
         if len(values) > 4 and np.ptp(values) > 0:
-            parts = axes.violinplot(values, [place], orientation="horizontal", widths=0.8, showextrema=False)
-            for body in parts["bodies"]:  # type: ignore[union-attr]
+            parts: Any = axes.violinplot(values, [place], orientation="horizontal", widths=0.8, showextrema=False)
+            for body in parts["bodies"]:
                 body.set(facecolor=_BLUE, alpha=0.18)
         if len(values):
             axes.plot(values, place + generator.uniform(-0.12, 0.12, len(values)), "o", ms=3.5, color=_BLUE, alpha=0.75)
