@@ -28,9 +28,9 @@ class Published:
 
 
 CAVEAT = (
-    "Dashed lines and bands: mean and standard deviation over seeds as others published them, where read at the "
-    "source for 300,000 steps of 64 images with Adam at 1e-4 and 10 codes; how they chose their hyper-parameters was "
-    "not seen. Metrics of the same name differ between implementations: compare the order of methods, not the digits."
+    "Published: mean and standard deviation over seeds, where read at the source for 300,000 steps of 64 images with "
+    "Adam at 1e-4 and 10 codes; how those hyper-parameters were chosen was not seen. Metrics of the same name differ "
+    "between implementations: compare the order of methods, not the digits."
 )
 _CFASL = "README of the code for CFASL (TMLR 2024), https://arxiv.org/abs/2401.08897; 10 seeds"
 _TOPDIS = "TopDis (2024), as quoted in notes on the paper"

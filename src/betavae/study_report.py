@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -191,9 +190,9 @@ def _violins(
     groups: Mapping[str, Sequence[str]],
     references: Sequence[Published],
 ) -> Figure:
-    """Every run a point, the spread a violin, the median a bar; a row a setting, so that long names can be read."""
+    """Every run a point, the spread a violin, the median a bar; a row a setting; below, others' means and spreads."""
     labels = list(groups)
-    figure = Figure(figsize=(9, 1.1 + 0.42 * len(labels) + 0.16 * len(references)), layout="constrained")
+    figure = Figure(figsize=(9, 1.1 + 0.42 * (len(labels) + len(references))), layout="constrained")
     axes = figure.subplots()
     generator = np.random.default_rng(0)
     for place, label in enumerate(labels):
@@ -205,16 +204,9 @@ def _violins(
         if len(values):
             axes.plot(values, place + generator.uniform(-0.12, 0.12, len(values)), "o", ms=3.5, color=_BLUE, alpha=0.75)
             axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color=_INK, lw=2)
-    colours = colormaps["Oranges"](np.linspace(0.5, 0.95, max(len(references), 1)))
-    for reference, colour in zip(references, colours, strict=False):
-        text = f"{reference.method} {reference.mean:.3f} ± {reference.spread:.3f}"
-        text += ", quoted" if reference.grade == "quoted" else ""
-        axes.axvline(reference.mean, color=colour, lw=1.2, ls=(0, (4, 2)), label=text)
-        axes.axvspan(
-            reference.mean - reference.spread, reference.mean + reference.spread, color=colour, alpha=0.06, lw=0
-        )
-    if references:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    for place, row in enumerate(references, len(groups)):
+        axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", ms=4, color=_VERMILLION, capsize=3, lw=1.2)
+        labels.append(f"published: {row.method}" + (" (quoted)" if row.grade == "quoted" else ""))
     _style(axes, metric)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -235,7 +227,7 @@ def _correlations(values: Mapping[str, Sequence[float]]) -> Figure:
         if np.isfinite(value):
             colour = "white" if abs(value) > 0.7 else _INK
             axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, shrink=0.7, label="Spearman's rank correlation")
+    figure.colorbar(image, shrink=0.7, label="rank correlation")
     return figure
 
 
