@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit bench clean
 
 demo: .venv/ready
 	@$(BIN)/betavae demo
@@ -20,6 +20,10 @@ types: .venv/ready
 
 unit: .venv/ready
 	$(BIN)/pytest
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/training.py --quick
+	$(BIN)/python benchmarks/metrics.py --quick
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from betavae import dsprites, experiment
+from betavae import dsprites
 from betavae.config import MODEL_NAMES
 from betavae.data import FactorData
 from betavae.model import ARCHITECTURES
@@ -48,15 +48,6 @@ def sprites(count: int, seed: int = 0) -> FactorData:
         factor_names=dsprites.FACTOR_NAMES,
         factor_sizes=dsprites.FACTOR_SIZES,
     )
-
-
-@pytest.fixture(autouse=True, scope="session")
-def few_scores():
-    """Runs in tests are scored by two metrics, twice; the whole suite has tests of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "SCORES", ("dci", "mig"))
-        patch.setattr(experiment, "EVALUATIONS", 2)
-        yield
 
 
 def lattice() -> FactorData:

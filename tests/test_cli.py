@@ -16,7 +16,7 @@ from betavae.data import export_npz
 
 TINY = [
     *("--steps", "50", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
-    *("--device", "cpu", "--precision", "fp32"),
+    *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "2"),
 ]
 
 

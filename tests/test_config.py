@@ -1,7 +1,6 @@
 """Settings: what is written is read back; what is wrong is refused with the cure."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from betavae.config import (
     run_id,
     to_dict,
 )
+from betavae.grid import load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -66,7 +66,9 @@ def test_run_id_tells_settings_apart(one, other):
     assert (run_id(one) == run_id(other)) == (to_dict(one) == to_dict(other))
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*RECIPES.glob("*.toml"), *RECIPES.glob("objectives/*.toml")]), ids=lambda path: path.stem
+)
 def test_shipped_recipes_load(path):
     assert load(path).steps > 0
 
@@ -76,8 +78,8 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
     assert {path.stem: objective_name(load(path).objective) for path in folder.glob("*.toml")} == {
         name: name for name in OBJECTIVE_SETTINGS
     }
-    script = (RECIPES / "objectives.sh").read_text()
-    assert re.search(r'ONLY:-"(.+?)"', script)[1].split() == list(OBJECTIVE_SETTINGS)
+    study = load_recipe(RECIPES / "studies" / "objectives.toml")
+    assert [table["name"] for table in study["grid"]["objective"]] == list(OBJECTIVE_SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ CONFIG = Config(
     batch_size=8,
     learning_rate=1e-3,
     codes=4,
+    scores=("dci", "mig"),
+    evaluations=2,
     precision="fp32",
     device="cpu",
 )
@@ -149,7 +151,7 @@ def test_interrupt_saves_and_resume_reaches_the_same_weights(finished, small, tm
 CHILD = """
 import sys
 from betavae import experiment as module
-module.CHECKPOINT_SECONDS, module.SCORES, module.EVALUATIONS = 0.0, ("dci", "mig"), 1
+module.CHECKPOINT_SECONDS = 0.0
 module.draw_run = lambda run, data: []  # figures take longer than all the rest
 from betavae.run import open_run
 from pathlib import Path
@@ -160,6 +162,21 @@ if (Path(folder) / "config.json").exists():
 else:
     module.experiment(config, folder)
 """
+
+
+def test_an_unknown_metric_is_refused_before_training(small, tmp_path):
+    with pytest.raises(ValueError, match="unknown metric 'mgi'; did you mean 'mig'"):
+        experiment(replace(CONFIG, scores=("mgi",)), tmp_path / "run", data=small)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_figures_still_has_its_report(small, tmp_path):
+    run = experiment(
+        replace(CONFIG, steps=50, figures=False, scores=("mig",), evaluations=1), tmp_path / "run", data=small
+    )
+    assert not run.path("figures").exists()
+    assert run.path("report.html").exists()
+    assert set(read_json(run, "scores.json")["scores"]) == {"mig"}
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,22 +44,24 @@ def run(tmp_path):
     return create_run(tmp_path / "a" / "run", CONFIG)
 
 
-def advance(state, small, stop):
+def advance(state, small, stop, config=CONFIG):
     split = split_rows(len(small), 700, 0, seed=0)
-    for _ in train(CONFIG, small, split.train, split.validation, state):
+    for _ in train(config, small, split.train, split.validation, state):
         if state.step == stop:
             break
 
 
-def test_a_restored_state_goes_on_to_the_same_weights(run, small):
-    whole, broken = new_state(CONFIG, small), new_state(CONFIG, small)
-    advance(whole, small, 100)
-    advance(broken, small, 50)
+@pytest.mark.parametrize("muon_after", [None, 0, 70])
+def test_a_restored_state_goes_on_to_the_same_weights(run, small, muon_after):
+    config = replace(CONFIG, muon_after=muon_after)
+    whole, broken = new_state(config, small), new_state(config, small)
+    advance(whole, small, 100, config)
+    advance(broken, small, 50, config)
     save_checkpoint(run, broken)
-    restored = new_state(CONFIG, small)
+    restored = new_state(config, small)
     load_checkpoint(run, restored)
     assert (restored.step, restored.wall_seconds) == (50, broken.wall_seconds)
-    advance(restored, small, 100)
+    advance(restored, small, 100, config)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, restored.model.state_dict()[name]), name
 

@@ -69,7 +69,7 @@ def test_other_objectives_learn_and_go_on_where_they_stopped(name, grid, tmp_pat
 
 def test_weights_decay_and_biases_and_code_values_do_not(grid):
     state = new_state(GRID["qlae"], grid)
-    decays = {id(p): group["weight_decay"] for group in state.optimiser.param_groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in state.optimisers[0].param_groups for p in group["params"]}
     for name, parameter in state.model.named_parameters():
         assert decays[id(parameter)] == (0.1 if name.endswith("weight") else 0), name
 
@@ -85,7 +85,7 @@ def test_the_discriminators_rate_follows_the_schedule(grid):
     settings = Factor(discriminator_layers=1, discriminator_width=8, discriminator_learning_rate=0.5)
     config = tiny_config(settings, schedule="one-cycle", steps=20, learning_rate=0.1)
     state, _ = trained(config, grid)
-    rate, own = (optimiser.param_groups[0]["lr"] for optimiser in (state.optimiser, state.network_optimiser))
+    rate, own = (optimiser.param_groups[0]["lr"] for optimiser in (state.optimisers[0], state.network_optimiser))
     assert rate == learning_rate(config, 19)
     assert own == pytest.approx(5 * rate)
     assert state.network_optimiser.param_groups[0]["betas"] == (0.5, 0.9)

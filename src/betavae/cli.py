@@ -1,5 +1,6 @@
 """The command line: one dataclass a command, each calling one public function; heavy modules load when one runs."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from betavae.run import Run
+    from betavae.study import Execute
 
 HEADLINES = (
     *("dci.disentanglement", "dci.completeness", "dci.informativeness", "mig", "sap.classification"),
@@ -40,8 +42,6 @@ class Demo:
     """Replace a demo that is there already."""
 
     def __call__(self, console: "Console") -> None:
-        import dataclasses
-
         if (self.out / "config.json").exists() and not self.overwrite:
             run = _resume(self.out, console)
         else:
@@ -185,10 +185,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class Report:
-    """Write a trained run's report.html again; of several runs on the same data, a page that compares them."""
+    """Write a trained run's report.html again; of several runs on the same data, a page that compares them.
+
+    Of a study, its report and table, as far as it is."""
 
     runs: Positional[tuple[Path, ...]]
-    """Run folders."""
+    """Run folders, or the folder of a study."""
     out: Path = Path("comparison.html")
     """Page to write where there are several runs."""
     megabytes: float = 5.0
@@ -199,6 +201,12 @@ class Report:
         from betavae.experiment import compare_runs, report_run
         from betavae.run import open_run
 
+        if len(self.runs) == 1 and (self.runs[0] / "study.json").is_file():
+            from betavae.study import open_study
+            from betavae.study_report import finish_study
+
+            console.print(str(finish_study(open_study(self.runs[0]))), markup=False, soft_wrap=True)
+            return
         if not self.runs:
             raise ValueError("which run? Give one run folder to report on it, or several to compare them")
         if not 1 <= self.megabytes <= 1000:
@@ -229,6 +237,178 @@ class Explore:
             Report((self.run,))(console)
         if not webbrowser.open(page.as_uri()):
             console.print(f"no browser here; open {page}", markup=False, soft_wrap=True)
+
+
+def _flags() -> list[str]:
+    """Settings that a study can vary: those of a run but the seed, the objective's name, and what objectives have."""
+    dials = [field.name for kind in configuration.OBJECTIVE_SETTINGS.values() for field in dataclasses.fields(kind)]
+    return ["objective", *dict.fromkeys([*dials, *_own_settings()])]
+
+
+def _own_settings() -> list[str]:
+    return [field.name for field in dataclasses.fields(Config) if field.name not in ("objective", "seed")]
+
+
+Varied = dataclasses.make_dataclass(
+    "Varied",
+    [(name, Annotated[tuple[str, ...], argument(metavar="VALUE ...")], ()) for name in _flags()],
+    frozen=True,
+)
+Varied.__doc__ = "Settings of `betavae train`; several values of one are a grid."
+
+
+@dataclass(frozen=True)
+class Study:
+    """Run many settings with many seeds, a run a core; the same command continues it, and nothing is done twice.
+
+    Give a recipe (a .toml file, or one of: smoke, betas, objectives, locatello-dsprites), or the settings as flags:
+    --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what all its runs share.
+    """
+
+    settings: OmitArgPrefixes[Varied]  # type: ignore[valid-type]
+    """Settings of `betavae train`; several values of one are a grid."""
+    recipe: Positional[str | None] = None
+    """Recipe of the study."""
+    seeds: tuple[int, ...] = ()
+    """How many seeds, or which ones if several numbers are given."""
+    out: Path | None = None
+    """Folder of the study; studies/<name of the recipe> if not given."""
+    workers: int | None = None
+    """Processes, each with one thread; one a core if not given."""
+    retry: bool = False
+    """Run the failed runs again, from their last checkpoints."""
+    extend: bool = False
+    """Let a changed recipe add runs to the study."""
+    overwrite: bool = False
+    """Delete a study of another recipe that is in the folder."""
+    plan: bool = False
+    """Only say what would be run."""
+    ray: Annotated[str | None, argument(metavar="ADDRESS")] = None
+    """Run on the Ray cluster at this address instead; auto is the one that this machine belongs to."""
+    url: str = ""
+    """With --ray: where to keep run folders if the machines share no folder: s3://bucket/folder, gs://, file://."""
+    cpus: float = 1.0
+    """With --ray: cores that a run takes."""
+    gpus: float = 0.0
+    """With --ray: share of a GPU that a run takes."""
+
+    def __call__(self, console: "Console") -> None:
+        from betavae.progress import StudyBar
+        from betavae.results import require
+        from betavae.study import create_study, failures, run_study, states
+
+        require("pyarrow")
+        recipe, name = self._recipe()
+        if self.plan:
+            from betavae.grid import expand
+
+            runs = expand(recipe, name)
+            console.print("\n".join(runs), markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{len(runs):,} runs", markup=False)
+            return
+        folder = self.out or Path("studies") / Path(name).stem
+        study = create_study(folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name)
+        ready = list(states(study).values()).count("done")
+        console.print(f"{folder}: {len(study.runs):,} runs, {ready:,} of them done", markup=False, soft_wrap=True)
+        try:
+            with _terminations(), StudyBar(console) as bar:
+                tally = run_study(study, self._executor(), retry=self.retry, watch=bar)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command continues", markup=False)
+            raise
+        from betavae.study_report import finish_study
+
+        console.print(f"report: {finish_study(study)}", markup=False, soft_wrap=True)
+        if tally.failed:
+            for run, error in failures(study).items():
+                console.print(f"{run}: {error}", markup=False, soft_wrap=True)
+            raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; --retry runs them again")
+
+    def _executor(self) -> "Execute":
+        """Where to run: processes of this machine, or a Ray cluster."""
+        from functools import partial
+
+        from betavae import cluster, workers
+
+        if self.ray is not None:
+            if self.workers is not None:
+                raise ValueError("--workers is for this machine; with --ray say what a run takes: --cpus 1 --gpus 0.25")
+            return partial(cluster.work, address=self.ray, url=self.url, cpus=self.cpus, gpus=self.gpus)
+        if self.url or self.gpus or self.cpus != 1.0:
+            raise ValueError(
+                "--url, --cpus and --gpus are for a Ray cluster; name one with --ray auto or --ray ADDRESS"
+            )
+        return partial(workers.work, workers=workers.cores() if self.workers is None else self.workers)
+
+    def _recipe(self) -> tuple[dict[str, Any], str]:
+        """The recipe that file and flags make, and its name."""
+        import tomllib
+
+        from betavae.grid import expand, load_recipe
+
+        given: dict[str, list[Any]] = {}
+        for key, words in dataclasses.asdict(self.settings).items():
+            for word in words:
+                try:
+                    value = tomllib.loads(f"value = {word}")["value"]
+                except ValueError:
+                    value = word
+                given.setdefault(key, []).append(value)
+        shared: dict[str, Any] = {}
+        if self.seeds:
+            shared["seeds"] = self.seeds[0] if len(self.seeds) == 1 else [*self.seeds]
+        if "scores" in given:
+            shared["scores"] = given.pop("scores")  # a list itself, and no grid of one
+        if self.recipe is None:
+            if not given and not shared:
+                raise ValueError(
+                    "what to run? Give a recipe such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
+                )
+            recipe = {**shared, "grid": [_grid(given)]}
+            digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-8:]
+            return recipe, "-".join(map(str, [*given.get("objective", ["beta"]), digest]))
+        path = find_recipe(self.recipe, "studies")
+        recipe = load_recipe(path)
+        grids = recipe.get("grid", {})
+        varies = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
+        for key, values in given.items():
+            if len(values) > 1 or key in varies or key not in _own_settings():
+                raise ValueError(
+                    f"--{key.replace('_', '-')}: with a recipe, flags change only settings that all its runs share, to "
+                    f"one value; copy {path} and change it there, or leave the recipe out"
+                )
+        return {**recipe, **shared, **{key: value for key, (value,) in given.items()}}, str(path)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Answer a question about a study in SQL, or show the median of every setting's scores."""
+
+    study: Positional[Path]
+    """Folder of the study."""
+    query: str | None = None
+    """A query; the table is called results and has a row a run and metric. See docs/studies.md for its columns."""
+
+    def __call__(self, console: "Console") -> None:
+        from rich.table import Table
+
+        from betavae.results import query, refresh
+        from betavae.study import open_study
+
+        study = open_study(self.study)
+        path = self.study / "results.parquet"
+        refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
+        names, rows = query(path, self.query or _MEDIANS)
+        table = Table()
+        for name in names:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+        console.print(table)
+
+
+_MEDIANS = """SELECT metric, setting, count(value) AS n, median(value) AS median, quantile_cont(value, 0.25) AS quarter,
+quantile_cont(value, 0.75) AS three_quarters FROM results GROUP BY ALL ORDER BY metric, median DESC"""
 
 
 @dataclass(frozen=True)
@@ -285,15 +465,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen(Console())
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         sys.exit(_complain(str(error) or type(error).__name__))
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         sys.exit(_complain(named))
 
 
-def find_recipe(name: str) -> Path:
-    """Path of a recipe: a file, or one shipped with the package by its name, such as `demo`.
+def find_recipe(name: str, kind: str = "") -> Path:
+    """Path of a recipe: a file, or one shipped with the package by its name, such as `demo`; kind `studies` for those.
 
     Raises:
         FileNotFoundError: neither; the shipped ones are listed.
@@ -301,7 +481,7 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.suffix:
         return path
-    shipped = Path(str(resources.files("betavae"))) / "recipes"
+    shipped = Path(str(resources.files("betavae"))) / "recipes" / kind
     if (shipped / f"{name}.toml").is_file():
         return shipped / f"{name}.toml"
     known = sorted(file.stem for file in shipped.glob("*.toml"))
@@ -317,6 +497,8 @@ def _parse(words: list[str]) -> Any:
         | Annotated[Figures, command("figures", prefix_name=False)]
         | Annotated[Report, command("report", prefix_name=False)]
         | Annotated[Explore, command("explore", prefix_name=False)]
+        | Annotated[Study, command("study", prefix_name=False)]
+        | Annotated[Results, command("results", prefix_name=False)]
         | Annotated[Data, command("data", prefix_name=False)]
     )
     return tyro.cli(
@@ -447,6 +629,46 @@ def _counting(console: "Console", what: str) -> Iterator[Callable[[int, int], No
     """A progress bar that stays; gives a function of images done and images in all."""
     with _naming(console, what, transient=False) as update:
         yield lambda done, total: update(what, done, total)
+
+
+def _grid(given: dict[str, list[Any]]) -> dict[str, Any]:
+    """A grid from flags: an objective takes those of the varied settings that it has.
+
+    Raises:
+        ValueError: no objective that is named has one of the settings.
+
+    Example:
+        >>> _grid({"objective": ["vae", "beta"], "beta": [1, 4], "codes": [5]})
+        {'codes': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
+    """
+    own = _own_settings()
+    tables, used = [], set[str]()
+    names = given.get("objective", [configuration.objective_name(Config().objective)])
+    for name in names:
+        if name not in configuration.OBJECTIVE_SETTINGS:
+            raise ValueError(configuration.unknown("objective", str(name), configuration.OBJECTIVE_SETTINGS))
+        dials = {field.name for field in dataclasses.fields(configuration.OBJECTIVE_SETTINGS[name])} & given.keys()
+        used |= dials
+        tables.append({"name": name} | {key: given[key] for key in given if key in dials})
+    for key in given:
+        if key not in (*own, *used, "objective"):
+            raise ValueError(f"--{key.replace('_', '-')}: no setting of {' or '.join(names)}; leave it out")
+    return {key: values for key, values in given.items() if key in own} | {"objective": tables}
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: workers save their checkpoints."""
+    import signal
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(sentence: str) -> int:

@@ -111,10 +111,21 @@ class TC:
     """Posteriors of past images that help to estimate total correlation; 0 is the paper, the batch alone."""
     sampling: Literal["weighted", "stratified"] = "weighted"
     """Estimate of total correlation: minibatch-weighted sampling, or stratified, which knows the number of images."""
+    final_beta: float | None = None
+    """β at the end, where it falls by equal factors; it stays if this is not given."""
+    fall_after: int = 0
+    """Step from which β falls to `final_beta`."""
+    fall_steps: int = 1000
+    """Steps that the fall takes."""
 
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("warmup_steps", self.warmup_steps, 0)
+        _at_least("fall_after", self.fall_after, 0)
+        _at_least("fall_steps", self.fall_steps, 1)
+        if self.final_beta is not None:
+            _above("beta", self.beta, 0)
+            _above("final_beta", self.final_beta, 0)
         _at_least("memory_images", self.memory_images, 0)
         _one_of("sampling", self.sampling, ("weighted", "stratified"))
         if self.sampling == "stratified" and self.memory_images:
@@ -505,11 +516,20 @@ class Config:
     batch_size: int = 64
     """Images a step."""
     learning_rate: float = 1e-4
-    """Of Adam; the peak where the schedule is one-cycle."""
+    """Of Adam and of Muon; the peak where the schedule is one-cycle."""
+    muon_after: int | None = None
+    """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
+    Adam moves all of them always if not given."""
     schedule: Literal["constant", "one-cycle"] = "constant"
     """Learning rate over the run: constant, or one-cycle (linear rise over the first tenth, cosine fall to 0)."""
     scored_images: int | float = 1.0
     """Images to encode for scores and figures after training: a number or a share of all."""
+    scores: tuple[str, ...] = ()
+    """Metrics after training, such as dci mig factor_vae; all that the data allow if empty."""
+    evaluations: int = 3
+    """Evaluations of each metric with different seeds, from which its interval comes; 1 for no interval."""
+    figures: bool = True
+    """Draw figures after training; `betavae figures` draws them later."""
     seed: int = 0
     """Of the split, the initial weights, the order of images and the noise."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -527,6 +547,9 @@ class Config:
         _at_least("codes", self.codes, 1)
         _at_least("steps", self.steps, 1)
         _at_least("batch_size", self.batch_size, 1)
+        _at_least("evaluations", self.evaluations, 1)
+        if self.muon_after is not None:
+            _at_least("muon_after", self.muon_after, 0)
         _at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be a positive number such as 1e-4")
@@ -576,8 +599,8 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config
         ValueError: unknown key, unknown name, wrong type, or value out of range.
 
     Example:
-        >>> from_dict({"steps": 10, "objective": {"name": "tc", "beta": 8}}).objective
-        TC(beta=8.0, warmup_steps=0, memory_images=0, sampling='weighted')
+        >>> from_dict({"steps": 10, "objective": {"name": "beta", "beta": 8}}).objective
+        Beta(beta=8.0, warmup_steps=0)
     """
     values = dict(values)
     if "objective" in values:
@@ -675,6 +698,11 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
     """The value if it is of the declared kind; an integer serves as a float."""
     if get_origin(kind) is Literal or dataclasses.is_dataclass(value):
         return value  # the dataclass itself checks names, and objectives come from a table; both can be added to
+    if get_origin(kind) is tuple:
+        member, _ = get_args(kind)
+        if not isinstance(value, list | tuple) or not all(isinstance(entry, member) for entry in value):
+            raise ValueError(f"{key} is {value!r}; it must be a list of {member.__name__}")
+        return tuple(value)
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     if isinstance(value, bool) and bool not in kinds:
         raise ValueError(f"{key} is {value}; it must be a number")

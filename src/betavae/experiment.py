@@ -7,6 +7,7 @@ can be told again, and an interrupted run goes on where it stopped.
 import hashlib
 import math
 import platform
+import re
 import resource
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from betavae import comparison, dsprites, metrics, report
 from betavae import run as folders
-from betavae.config import Config, needs_of, objective_name, run_id, to_dict
+from betavae.config import Config, needs_of, objective_name, run_id, to_dict, unknown
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes, strengths
 from betavae.figures import draw_all
@@ -48,10 +49,6 @@ from betavae.train import (
 
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
-SCORES: tuple[str, ...] = ()
-"""Metrics of a run; all that its data allow where none is named."""
-EVALUATIONS = 3
-"""Evaluations with different seeds after training, from which the intervals of scores come."""
 SEED_IMAGES = 20
 """Held-out images to reconstruct; the first few of them are traversed."""
 COMPARED_IMAGES = 11
@@ -85,10 +82,13 @@ def experiment(
 
     Raises:
         FileExistsError: the folder holds something already.
-        ValueError: data or model do not fit the settings.
+        ValueError: data, model or metrics do not fit the settings.
         RuntimeError: the loss is not finite; the message names the step and the last good checkpoint.
         KeyboardInterrupt: interrupted; what was trained is saved.
     """
+    for name in config.scores:
+        if name not in metrics.METRICS:
+            raise ValueError(unknown("metric", name, metrics.METRICS))
     data = load_data(config.data) if data is None else data
     StepRows(config, data, _split(config, data).train)
     new_state(config, data)  # settings that cannot work are refused before anything is written
@@ -120,7 +120,8 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     state = train_run(run, data, watch=watch)
     encode_run(run, data, state)
     score_run(run, data)
-    draw_run(run, data)
+    if run.config.figures:
+        draw_run(run, data)
     report_run(run, data)
     run.path("DONE").touch()
     return run
@@ -173,13 +174,13 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
 
 
 def encode_run(run: Run, data: FactorData, state: State | None = None) -> Codes:
-    """Encode the images to score, once; from the weights in memory or those in the folder."""
+    """Encode the images to score, once, the same for every seed; from the weights in memory or those in the folder."""
     model = folders.load_model(run).to(choose_device(run.config.device)) if state is None else state.model
     wanted = run.config.scored_images
     count = round(wanted * len(data)) if isinstance(wanted, float) else wanted
     rows = np.arange(len(data))
     if count < len(data):
-        rows = np.sort(np.random.default_rng(run.config.seed).choice(len(data), count, replace=False))
+        rows = np.sort(np.random.default_rng(0).choice(len(data), count, replace=False))
     mean, log_var = encode(run.config, data, rows, model)
     codes = Codes(rows, mean, log_var)
     folders.save_codes(run, codes)
@@ -203,10 +204,10 @@ def score_run(
     Args:
         run: a run whose images are encoded.
         data: what it was trained on; without factors only KL and held-out terms are written.
-        names: metrics, keys of `metrics.METRICS`; `SCORES` by default.
+        names: metrics, keys of `metrics.METRICS`; those of the run's settings by default.
         preset: protocol, see `metrics.evaluate`.
         seed: of the evaluation; the run's by default.
-        evaluations: how many, with different seeds; `EVALUATIONS` by default.
+        evaluations: how many, with different seeds; as the run's settings say by default.
         sampled: score codes drawn from the posteriors instead of their means.
         fold_orientation: score dSprites with its orientation up to the symmetry of each shape.
         progress: called with what is being done, parts done, parts in all.
@@ -229,10 +230,10 @@ def score_run(
         values = score_tables(
             draws if sampled else codes.mean,
             factors[codes.rows],
-            names or SCORES,
+            names or run.config.scores,
             preset=preset,
             seed=seed,
-            repeats=EVALUATIONS if evaluations is None else evaluations,
+            repeats=run.config.evaluations if evaluations is None else evaluations,
             kl=codes.kl,
             sampled=draws,
             factor_names=factor_names,
@@ -285,8 +286,14 @@ def score_tables(
         )
     protocol = {"preset": preset, "seed": seed, "evaluations": repeats, "rows": len(codes)} | sizes
     values = scores.to_json()
-    values |= {"protocol": protocol, "notes": [str(warning.message) for warning in caught]}
+    values |= {"protocol": protocol, "notes": [_named(str(warning.message), options) for warning in caught]}
     return values
+
+
+def _named(note: str, options: Mapping[str, Any]) -> str:
+    """A note of the metrics, which know factors by number, with their names."""
+    names = options.get("factor_names") or []
+    return re.sub(r"\bfactor (\d+)", lambda found: names[int(found[1])] if names else found[0], note)
 
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:

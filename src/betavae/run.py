@@ -212,7 +212,8 @@ def save_checkpoint(run: Run, state: State) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise RuntimeError(f"{name} is not finite after step {state.step}")
-    tensors |= _moments("optimiser", state.model, state.optimiser)
+    for optimiser in state.optimisers:
+        tensors |= _moments(_kind(optimiser), state.model, optimiser)
     if state.network and state.network_optimiser:
         tensors |= _moments("network_optimiser", state.network, state.network_optimiser)
     tensors |= {f"memory.{name}": value.contiguous() for name, value in state.memory.items()}
@@ -230,7 +231,8 @@ def load_checkpoint(run: Run, state: State) -> None:
     tensors, header = _load(run.path("checkpoint.safetensors"))
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     _restore(state.model, weights, run.path("checkpoint.safetensors"))
-    _restore_moments("optimiser", state.model, state.optimiser, tensors)
+    for optimiser in state.optimisers:
+        _restore_moments(_kind(optimiser), state.model, optimiser, tensors)
     if state.network and state.network_optimiser:
         own = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         _restore(state.network, own, run.path("checkpoint.safetensors"))
@@ -315,17 +317,21 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, header
 
 
-def _moments(kind: str, model: nn.Module, optimiser: torch.optim.Adam) -> dict[str, torch.Tensor]:
+def _kind(optimiser: torch.optim.Optimizer) -> str:
+    return type(optimiser).__name__.lower()
+
+
+def _moments(kind: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """An optimiser's tensors, by the names of the parameters that they belong to."""
     return {
         f"{kind}.{name}.{key}": value.contiguous()
         for name, parameter in model.named_parameters()
-        for key, value in optimiser.state[parameter].items()
+        for key, value in optimiser.state.get(parameter, {}).items()
     }
 
 
 def _restore_moments(
-    kind: str, model: nn.Module, optimiser: torch.optim.Adam, tensors: dict[str, torch.Tensor]
+    kind: str, model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
 ) -> None:
     places = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     names = {parameter: name for name, parameter in model.named_parameters()}

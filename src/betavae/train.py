@@ -6,7 +6,7 @@ state, the loop yields what it would have yielded, to the bit.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from betavae.data import FactorData
 from betavae.model import VAE
 from betavae.objective import Batch, Loss
 from betavae.objectives import NETWORKS, OBJECTIVES
+from betavae.optimiser import optimisers
 from betavae.pairs import Partners
 
 RECORD_STEPS = 50
@@ -48,7 +49,8 @@ class State:
     """What changes while training: saved and restored, it continues the run."""
 
     model: VAE
-    optimiser: torch.optim.Adam
+    optimisers: tuple[torch.optim.Optimizer, ...]
+    """Adam, or Muon and Adam."""
     step: int = 0
     wall_seconds: float = 0.0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
@@ -267,7 +269,7 @@ def learning_rate(config: Config, step: int) -> float:
 
 
 def new_state(config: Config, data: FactorData) -> State:
-    """An untrained model and its optimiser: Adam with the configured learning rate, other settings PyTorch's.
+    """An untrained model and its optimisers.
 
     Where the objective has a network of its own, it gets an Adam of its own, with betas 0.5 and 0.9.
 
@@ -282,25 +284,14 @@ def new_state(config: Config, data: FactorData) -> State:
         if type(config.objective) in NETWORKS:
             network = NETWORKS[type(config.objective)](config.objective, config.codes)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(_decayed(model, needs.weight_decay), lr=config.learning_rate, fused=True)
+    bf16 = choose_precision(config.precision, device) == "bf16"
+    muon = config.muon_after is not None
+    own = optimisers(model, config.learning_rate, needs.weight_decay, muon=muon, bf16=bf16)
     if network is None:
-        return State(model, optimiser)
+        return State(model, own)
     network = network.to(device)
-    own = torch.optim.Adam(network.parameters(), lr=needs.network_learning_rate, betas=(0.5, 0.9), fused=True)
-    return State(model, optimiser, network=network, network_optimiser=own)
-
-
-def _decayed(model: VAE, weight_decay: float) -> list[dict[str, Any]]:
-    """The model's parameters for Adam; where weights decay, they are a group apart from biases and code values."""
-    if not weight_decay:
-        return [{"params": list(model.parameters())}]
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        groups[name.endswith(".weight") and parameter.dim() > 1].append(parameter)
-    return [
-        {"params": groups[True], "weight_decay": weight_decay, "decoupled_weight_decay": True},
-        {"params": groups[False]},
-    ]
+    rival = torch.optim.Adam(network.parameters(), lr=needs.network_learning_rate, betas=(0.5, 0.9), fused=True)
+    return State(model, own, network=network, network_optimiser=rival)
 
 
 def train(
@@ -352,10 +343,11 @@ def train(
         batch = Batch(images(rows), noise, state.step, state.memory, more, labels, len(train_rows), state.network)
         with arithmetic(config, device):
             loss = objective(config.objective, state.model, batch)
-        _descend(state.optimiser, loss.loss, rate)
+        by_muon = config.muon_after is not None and state.step >= config.muon_after
+        _descend(state.optimisers if by_muon else state.optimisers[-1:], loss.loss, rate)
         if state.network_optimiser and loss.network_loss is not None:
             _descend(
-                state.network_optimiser, loss.network_loss, needs.network_learning_rate * rate / config.learning_rate
+                (state.network_optimiser,), loss.network_loss, needs.network_learning_rate * rate / config.learning_rate
             )
         state.step += 1
         state.memory = loss.memory
@@ -368,14 +360,15 @@ def train(
             yield record("train", terms)
 
 
-def _descend(optimiser: torch.optim.Adam, loss: Tensor, rate: float) -> None:
-    """One update of the optimiser's parameters; the loss gives gradients to them only."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for group in optimiser.param_groups:
+def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float) -> None:
+    """One update by optimisers of which the last has all parameters; the loss gives gradients to these only."""
+    for group in (group for optimiser in optimisers for group in optimiser.param_groups):
         group["lr"] = rate
-    optimiser.zero_grad()
+    optimisers[-1].zero_grad()
+    parameters = [parameter for group in optimisers[-1].param_groups for parameter in group["params"]]
     loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-    optimiser.step()
+    for optimiser in optimisers:
+        optimiser.step()
 
 
 def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], state: State) -> dict[str, float]:

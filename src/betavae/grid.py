@@ -1,0 +1,199 @@
+"""The recipe of a study: one recipe of a run, the settings to vary, the seeds. Imports no torch.
+
+    seeds = 10                      # a number: seeds 0 to 9; or the seeds themselves: [3, 7]
+    steps = 300_000                 # what all runs share, as in the recipe of a run
+    [grid]                          # every combination of the lists
+    model = ["burgess", "locatello"]
+    [grid.objective]
+    name = "beta"
+    beta = [1, 2, 4]
+
+Several tables `[[grid]]` are several grids, each with its own combinations. `objective` may be a list of tables.
+"""
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from betavae import config as configuration
+from betavae.config import Config
+
+
+def load_recipe(path: str | Path) -> dict[str, Any]:
+    """Read the recipe of a study.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not TOML.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe of a study; give a .toml file or the name of one shipped")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from None
+
+
+def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]:
+    """All runs of a study by their id, the first seed of every setting first; refuses what cannot be run.
+
+    Args:
+        recipe: as the module's text describes it.
+        where: what to call it in error messages, e.g. its file name.
+
+    Returns:
+        Settings by run id, in the order in which to run them: a study stopped early has as many seeds of each setting.
+
+    Raises:
+        ValueError: an unknown key, an impossible combination, a run twice, or no run at all; the message names the
+            entry of the grid.
+
+    Example:
+        >>> runs = expand({"seeds": 2, "steps": 9, "grid": {"objective": {"beta": [1, 4]}}})
+        >>> [(config.objective.beta, config.seed) for config in runs.values()]
+        [(1.0, 0), (4.0, 0), (1.0, 1), (4.0, 1)]
+    """
+    shared = {key: value for key, value in recipe.items() if key not in ("seeds", "grid")}
+    grids = recipe.get("grid", {})
+    grids = [grids] if isinstance(grids, Mapping) else grids
+    if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
+        raise ValueError(f"{where}: grid must be a table [grid], or several, each [[grid]]; it is {grids!r}")
+    seeds = _seeds(recipe.get("seeds", 1), where)
+    for place, table in ((where, shared), *((f"{where}: grid {n}", grid) for n, grid in enumerate(grids, 1))):
+        if "seed" in table:
+            raise ValueError(f"{place}: a study has many seeds; write seeds = 10 or seeds = [3, 7] instead of seed")
+    configuration.from_dict(shared, where)
+    settings: dict[Config, str] = {}
+    for number, grid in enumerate(grids, 1):
+        place = f"{where}: grid {number}" if len(grids) > 1 else f"{where}: grid"
+        for choice in _choices(grid, place):
+            entry = f"{place}, {_phrase(choice)}" if choice else place
+            config = configuration.from_dict(_merged(shared, choice), entry)
+            if config in settings:
+                raise ValueError(f"{entry}: the same run as {settings[config]}; leave one of the two out")
+            settings[config] = entry
+    if not settings:
+        raise ValueError(f"{where}: there is no run in it; leave [grid] out for one setting, or give it a table")
+    runs = [dataclasses.replace(config, seed=seed) for seed in seeds for config in settings]
+    return {configuration.run_id(config): config for config in runs}
+
+
+def differences(before: Sequence[Config], after: Sequence[Config]) -> list[str]:
+    """Of two sets of runs, each setting that takes other values in one than in the other, in words.
+
+    Example:
+        >>> differences([Config(steps=9)], [Config(steps=9, seed=1), Config(steps=9)])
+        ['seed: 0 → 0, 1']
+    """
+    old, new = _values(before), _values(after)
+    return [
+        f"{key}: {_listed(old.get(key, set()))} → {_listed(new.get(key, set()))}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Settings with dotted names.
+
+    Example:
+        >>> flat(Config())["objective.beta"]
+        4.0
+    """
+    values = configuration.to_dict(config)
+    table = values.pop("objective")
+    values = {key: " ".join(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {"objective": table.pop("name")} | {f"objective.{key}": value for key, value in table.items()} | values
+
+
+def varied(configs: Sequence[Config]) -> list[str]:
+    """Dotted names of the settings, other than the seed, in which runs that have them differ.
+
+    Example:
+        >>> varied([Config(steps=9), Config(steps=8, seed=1)])
+        ['steps']
+    """
+    tables = [flat(config) for config in configs]
+    keys = dict.fromkeys(key for table in tables for key in table if key != "seed")
+    return [key for key in keys if len({table[key] for table in tables if key in table}) > 1]
+
+
+def label(config: Config, keys: Sequence[str]) -> str:
+    """What tells a setting from the others of its study, in a few words.
+
+    Example:
+        >>> label(Config(), ["objective", "objective.beta"])
+        'beta, beta 4'
+    """
+    table = flat(config)
+    words = []
+    for key in keys:
+        if key in table:
+            value = f"{table[key]:g}" if isinstance(table[key], float) else str(table[key])
+            words.append(value if key in ("objective", "model") else f"{key.removeprefix('objective.')} {value}")
+    return ", ".join(words) or "all runs"
+
+
+def _seeds(given: Any, where: str) -> list[int]:
+    numbers = range(given) if isinstance(given, int) and not isinstance(given, bool) else given
+    allowed = "a number of seeds (10) or a list of different ones ([3, 7])"
+    if not isinstance(numbers, list | range) or any(not isinstance(n, int) or isinstance(n, bool) for n in numbers):
+        raise ValueError(f"{where}: seeds is {given!r}; it must be {allowed}")
+    if not numbers:
+        raise ValueError(f"{where}: seeds is {given}, so there is no run in it; it must be {allowed}")
+    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise ValueError(f"{where}: seeds is {given}; it must be {allowed}, from 0 on")
+    return list(numbers)
+
+
+def _choices(table: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    """Every combination of a table's alternatives."""
+    alternatives = [_alternatives(key, value, where) for key, value in table.items()]
+    for values in itertools.product(*alternatives):
+        yield dict(zip(table, values, strict=True))
+
+
+def _alternatives(key: str, value: Any, where: str) -> list[Any]:
+    if isinstance(value, list) and key != "scores":  # which is a list itself
+        if not value:
+            raise ValueError(
+                f"{where}: {key} is an empty list, so there is no run in it; give it a value or leave it out"
+            )
+        return [choice for member in value for choice in _alternatives(key, member, where)]
+    if isinstance(value, Mapping):
+        return list(_choices(value, f"{where}, {key}"))
+    return [value]
+
+
+def _merged(shared: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a run; an objective of another name drops the shared objective's settings."""
+    values = {**shared, **choice}
+    table = choice.get("objective")
+    if isinstance(table, Mapping):
+        common = shared.get("objective", {"name": configuration.objective_name(Config().objective)})
+        values["objective"] = {**common, **table} if table.get("name", common["name"]) == common["name"] else table
+    return values
+
+
+def _phrase(choice: Mapping[str, Any]) -> str:
+    words = []
+    for key, value in choice.items():
+        table = value if isinstance(value, Mapping) else {"": value}
+        words += [f"{key}.{inner}".rstrip(".") + f" = {member}" for inner, member in table.items()]
+    return ", ".join(words)
+
+
+def _values(configs: Sequence[Config]) -> dict[str, set[Any]]:
+    found: dict[str, set[Any]] = {}
+    for config in configs:
+        for key, value in flat(config).items():
+            found.setdefault(key, set()).add(value)
+    return found
+
+
+def _listed(values: set[Any]) -> str:
+    return ", ".join(map(str, sorted(values, key=lambda value: (isinstance(value, str), value)))) or "nothing"

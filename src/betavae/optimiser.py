@@ -1,0 +1,126 @@
+"""How weights move: Adam for all of them, or Muon for matrices and kernels and Adam for the rest."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+
+
+def optimisers(
+    model: nn.Module, learning_rate: float, weight_decay: float = 0.0, *, muon: bool = False, bf16: bool = False
+) -> tuple[torch.optim.Optimizer, ...]:
+    """What moves a model's weights: Adam with PyTorch's settings, and before it, where asked for, Muon.
+
+    Adam moves all weights that have a gradient. Muon moves those of two and more dimensions and takes their gradients.
+
+    Args:
+        model: whose weights to move.
+        learning_rate: of all.
+        weight_decay: of weights of two and more dimensions, decoupled; not of biases and code values.
+        muon: give it as well.
+        bf16: multiply Muon's matrices in bf16.
+
+    Returns:
+        Adam alone, or Muon and Adam, to step in this order.
+    """
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for key, parameter in model.named_parameters():
+        (matrices if key.endswith(".weight") and parameter.dim() > 1 else others).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if weight_decay:
+        decayed = {"params": matrices, "weight_decay": weight_decay, "decoupled_weight_decay": True}
+        groups = [decayed, {"params": others}]
+    adam = torch.optim.Adam(groups, lr=learning_rate, fused=True)
+    if not muon:
+        return (adam,)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    return Muon(matrices, learning_rate, weight_decay=weight_decay, dtype=dtype), adam
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose steps are orthogonal matrices: all directions of a layer move alike, not the loudest alone.
+
+    M ← μ M + (1 - μ) G;  W ← W (1 - η λ) - η √max(m, n) O,  where O is near to U Vᵀ of (1 - μ) G + μ M = U S Vᵀ.
+    The factor makes the root mean square step of a matrix (m, n) that of Adam's first, η, so that both share a learning
+    rate. A kernel is the matrix of its first dimension and all others. Gradients are taken: what steps next has none.
+
+    Source:
+        Muon: An optimizer for hidden layers in neural networks (Jordan et al. 2024).
+        https://kellerjordan.github.io/posts/muon/
+        The factor, there with 0.2 before it: Muon is Scalable for LLM Training (Liu et al. 2025), equation 4.
+        https://arxiv.org/abs/2502.16982
+
+    Args:
+        parameters: of two and more dimensions.
+        lr: η.
+        momentum: μ.
+        weight_decay: λ.
+        dtype: of the multiplications that make O.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move the weights by their gradients, and take these."""
+        for group in self.param_groups:
+            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                step = self._momentum(parameter, parameter.grad, group["momentum"]).flatten(1)
+                height, width = step.shape
+                alike[min(height, width), max(height, width)].append((parameter, step))
+            for pairs in alike.values():
+                wide = torch.stack([step if len(step) <= step[0].numel() else step.T for _, step in pairs])
+                for (parameter, step), moved in zip(pairs, orthogonal(wide.to(self._dtype)), strict=True):
+                    direction = (moved if moved.shape == step.shape else moved.T).reshape(parameter.shape)
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(direction, alpha=-math.sqrt(max(step.shape)) * group["lr"])
+                    parameter.grad = None
+
+    def _momentum(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        moved: Tensor = state["momentum"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(moved, momentum)
+
+
+def orthogonal(matrices: Float[Tensor, "batch m n"]) -> Float[Tensor, "batch m n"]:
+    """About U Vᵀ of each matrix U S Vᵀ, m ≤ n, by five Newton-Schulz iterations: singular values end in 0.7 to 1.2.
+
+    X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X, from X of norm 1.
+
+    Source:
+        Jordan et al. 2024, as `Muon`.
+
+    Example:
+        >>> found = torch.linalg.svdvals(orthogonal(torch.randn(1, 4, 9, generator=torch.Generator().manual_seed(0))))
+        >>> bool((found > 0.6).all() and (found < 1.3).all())
+        True
+    """
+    a, b, c = _COEFFICIENTS
+    norm = matrices.flatten(1).norm(dim=1)[:, None, None]
+    found: Tensor = matrices / (norm + 1e-7)
+    for _ in range(_ITERATIONS):
+        square = found @ found.mT
+        found = torch.baddbmm(found, torch.baddbmm(square, square, square, beta=b, alpha=c), found, beta=a)
+    return found

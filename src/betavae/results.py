@@ -1,0 +1,223 @@
+"""All scores of a study in one table, results.parquet: a row a run and metric; and questions to it in SQL.
+
+    run, setting, objective, seed      which run
+    metric, value                      what was measured; undefined scores are null
+    low, high, chance, ceiling         where scores.json has them
+    data, steps, objective.beta, ...   settings of the run, as config.json names them
+
+Metrics are those of scores.json under their own names, and these:
+
+    held_out.loss, held_out.rate ...   terms on held-out images, in nats
+    held_out.elbo                      - (reconstruction + rate), in nats
+    active_codes                       codes whose KL is above 0.05 nats
+    udr.lasso, udr.spearman            agreement with the codes of other seeds of the setting
+    train_seconds, images_per_second   of training alone
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from betavae.config import Config
+from betavae.files import replacing
+from betavae.grid import flat, label, varied
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ACTIVE_NATS = 0.05
+"""A code with a smaller KL carries next to nothing."""
+UDR_MODELS = 10
+"""Seeds of a setting whose codes are compared with one another; more seeds are groups of as many."""
+_INSTALL = "pip install 'betavae[study]'"
+
+
+def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
+    """Gather the scores of finished runs into one Parquet file.
+
+    Args:
+        runs: settings and folder of each run of a study; those that are not finished are left out.
+        path: file to write or replace.
+
+    Returns:
+        How many runs are in it.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed; the message has the command.
+        ValueError: a finished run's scores are damaged.
+    """
+    require("pyarrow")
+    import pyarrow.parquet
+
+    keys = varied([config for config, _ in runs.values()])
+    finished = {run: place for run, place in runs.items() if (place[1] / "DONE").exists()}
+    agreements = agreement(finished)
+    rows: list[dict[str, Any]] = []
+    for run, (config, folder) in finished.items():
+        which = {"run": run, "setting": label(config, keys), **flat(config)}
+        agreed = [{"metric": metric, "value": value} for metric, value in agreements.get(run, {}).items()]
+        rows += [which | row for row in measurements(folder) + agreed]
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(_table(rows, [config for config, _ in runs.values()]), temporary)
+    return len(finished)
+
+
+def refresh(runs: Mapping[str, tuple[Config, Path]], path: Path) -> None:
+    """`collect`, if a run was finished or scored again since the file was written."""
+    written = path.stat().st_mtime if path.exists() else -1.0
+    if any(
+        (folder / "DONE").exists() and (folder / "scores.json").stat().st_mtime > written for _, folder in runs.values()
+    ):
+        collect(runs, path)
+
+
+def measurements(folder: Path) -> list[dict[str, Any]]:
+    """Rows of one run: everything that its folder holds a number for.
+
+    Raises:
+        ValueError: scores.json is missing or damaged.
+    """
+    scores, facts = _read(folder / "scores.json"), _read(folder / "provenance.json")
+    intervals, chance, ceilings = (scores.get(name, {}) for name in ("intervals", "chance", "ceilings"))
+    rows = []
+    for metric, value in scores.get("scores", {}).items():
+        low, high = intervals.get(metric) or (None, None)
+        beside = {"chance": chance.get(metric), "ceiling": ceilings.get(metric)}
+        rows.append({"metric": metric, "value": value, "low": low, "high": high, **beside})
+    terms = scores.get("held_out", {})
+    others = {f"held_out.{name}": value for name, value in terms.items()}
+    if "reconstruction" in terms and "rate" in terms:
+        others["held_out.elbo"] = -(terms["reconstruction"] + terms["rate"])
+    if "kl" in scores:
+        others["active_codes"] = float(sum(kl > ACTIVE_NATS for kl in scores["kl"]))
+    others |= {name: facts[name] for name in ("train_seconds", "images_per_second") if name in facts}
+    return rows + [{"metric": metric, "value": value} for metric, value in others.items()]
+
+
+def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, float]]:
+    """UDR of each finished run among the other seeds of its setting, by the run's id.
+
+    Runs that kept no codes, or have no other seed, are left out; see `betavae.metrics.udr`.
+
+    Raises:
+        ValueError: a run's codes are damaged.
+    """
+    from betavae.metrics import udr
+    from betavae.run import load_codes, open_run
+
+    settings: dict[Config, list[str]] = {}
+    for run, (config, folder) in runs.items():
+        if (folder / "codes.npz").exists():
+            settings.setdefault(replace(config, seed=0), []).append(run)
+    found: dict[str, dict[str, float]] = {}
+    for members in settings.values():
+        for group in (members[first : first + UDR_MODELS] for first in range(0, len(members), UDR_MODELS)):
+            if len(group) < 2:
+                continue
+            codes = [load_codes(open_run(runs[run][1])) for run in group]
+            tables, kl = [each.mean for each in codes], np.array([each.kl for each in codes])
+            values = {f"udr.{method}": udr(tables, kl, seed=0, method=method) for method in ("lasso", "spearman")}
+            for index, run in enumerate(group):
+                found[run] = {name: float(value[index]) for name, value in values.items() if np.isfinite(value[index])}
+    return found
+
+
+def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Answer a question in SQL about a study's table, which is called `results`.
+
+    Args:
+        path: results.parquet.
+        sql: a query in DuckDB's SQL; names with a dot are quoted: "objective.beta".
+
+    Returns:
+        Names of the columns, and the rows.
+
+    Raises:
+        ModuleNotFoundError: duckdb is not installed; the message has the command.
+        FileNotFoundError: there is no such file.
+        ValueError: the query is wrong; the message is the database's.
+    """
+    require("duckdb")
+    import duckdb
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is missing: no run is finished yet; run the study first")
+    with duckdb.connect() as connection:
+        try:
+            connection.read_parquet(str(path)).create_view("results")
+            answer = connection.execute(sql)
+            if answer.description is None:
+                raise ValueError("the query asks for nothing; begin it with SELECT")
+            return [column[0] for column in answer.description], answer.fetchall()
+        except duckdb.Error as error:
+            raise ValueError(f"the query cannot be answered: {' '.join(str(error).split())}") from None
+
+
+def read(path: str | Path) -> dict[str, list[Any]]:
+    """The columns of results.parquet by name.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed.
+        FileNotFoundError: there is no such file.
+    """
+    require("pyarrow")
+    import pyarrow.parquet
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is missing: no run is finished yet; run the study first")
+    columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+    return columns
+
+
+def require(module: str) -> None:
+    """Refuse early and with the command to type, where an optional library is missing.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+
+    Example:
+        >>> require("json")
+    """
+    from importlib.util import find_spec
+
+    if not find_spec(module):
+        raise ModuleNotFoundError(f"tables of studies need {module}, which is not installed; run: {_INSTALL}")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], configs: Sequence[Config]) -> "pyarrow.Table":
+    """Rows as columns whose types do not depend on which runs are finished."""
+    import pyarrow
+
+    text, number = pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), pyarrow.float64()
+    types: dict[str, pyarrow.DataType] = {"run": text, "setting": text, "objective": text, "seed": pyarrow.int64()}
+    types |= {"metric": text, "value": number, "low": number, "high": number, "chance": number, "ceiling": number}
+    kinds: dict[str, set[type]] = {}
+    for config in configs:
+        for key, value in flat(config).items():
+            kinds.setdefault(key, set()).add(type(value))
+    for key, found in kinds.items():
+        number_like = found <= {int, float}
+        whole = pyarrow.bool_() if found == {bool} else pyarrow.int64() if found == {int} else number
+        types.setdefault(key, whole if number_like or found == {bool} else text)
+    arrays = {}
+    for key, kind in types.items():
+        values = [row.get(key) for row in rows]
+        if kind == text:
+            arrays[key] = pyarrow.array([None if v is None else str(v) for v in values], pyarrow.string()).cast(text)
+        else:
+            arrays[key] = pyarrow.array([float(v) if kind == number and v is not None else v for v in values], kind)
+    return pyarrow.table(arrays)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} of a finished run cannot be read ({error}); delete its folder and run it again"
+        ) from None
+    return values

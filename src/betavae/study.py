@@ -1,0 +1,275 @@
+"""A study: many settings, many seeds, one folder; run what is not done yet, and say what came of it.
+
+    study.json          recipe, version that began it, number of runs
+    runs/<run id>/      run folders, each as `betavae train` leaves it
+    failed/<run id>.json   last error of a run that failed
+    lock, locks/        who runs the study, and each run, at this moment
+    results.parquet     one row a run and metric
+    report.html         settings, statistics, figures
+
+What is done is read from the folders alone, so the same call begins a study, continues it, and finishes it.
+"""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from betavae import grid
+from betavae.config import Config
+from betavae.files import write_atomically
+from betavae.workers import Event, held
+
+FORMAT = 1
+"""Version of the layout above."""
+
+State = Literal["done", "failed", "begun", "waiting"]
+Jobs = Mapping[str, tuple[Config, Path]]
+Execute = Callable[[Jobs], Iterator[Event]]
+"""Performs runs somewhere and tells what happens to them, as `workers.work` does on this machine."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder and the runs that belong in it, by their id."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    runs: Mapping[str, Config]
+
+    def path(self, run: str) -> Path:
+        """Folder of a run."""
+        return self.folder / "runs" / run
+
+
+@dataclass
+class Tally:
+    """How far a study is.
+
+    Attributes:
+        total: Runs.
+        done: Of them finished.
+        failed: Of them given up.
+        shares: Runs in work, with the share of their steps that is done.
+        gained: Runs' worth of steps done since the driver began.
+        began: When it did, by `time.monotonic`.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    shares: dict[str, float] = field(default_factory=dict)
+    gained: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    _first: dict[str, float] = field(default_factory=dict)
+
+    def count(self, event: Event) -> None:
+        """Take note of an event."""
+        if event.kind == "share":
+            self._first.setdefault(event.run, event.share)
+            self.gained += event.share - max(self.shares[event.run], self._first[event.run])
+            self.shares[event.run] = event.share
+            return
+        if event.kind == "started":
+            self.shares[event.run] = 0.0
+            return
+        share = self.shares.pop(event.run, 0.0)
+        first = self._first.pop(event.run, 0.0)
+        if event.kind == "done":
+            self.done += 1
+            self.gained += 1 - max(share, first)
+        elif event.kind == "failed":
+            self.failed += 1
+
+    @property
+    def per_hour(self) -> float:
+        """Models an hour since the driver began; parts of models count."""
+        return 3600 * self.gained / max(time.monotonic() - self.began, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all is done at this speed; unknown before anything was trained."""
+        left = self.total - self.done - self.failed - sum(self.shares.values())
+        return 3600 * left / self.per_hour if self.gained > 0 else None
+
+
+def create_study(
+    folder: str | Path,
+    recipe: Mapping[str, Any],
+    *,
+    extend: bool = False,
+    overwrite: bool = False,
+    where: str = "study",
+) -> Study:
+    """The study of a recipe in a folder: begun now, or found there.
+
+    Args:
+        folder: of the study; parents are made.
+        recipe: see `betavae.grid`.
+        extend: the recipe may have changed since, if it still has every run that it had.
+        overwrite: delete a study of another recipe, with all its runs. A folder that is no study is never deleted.
+        where: what to call the recipe in error messages.
+
+    Raises:
+        ValueError: the recipe is refused, or has changed since the study began.
+        FileExistsError: the folder holds something else.
+        RuntimeError: another driver is at work in the folder.
+
+    Example:
+        >>> import tempfile
+        >>> recipe = {"seeds": 2, "grid": {"codes": [5, 10]}}
+        >>> study = create_study(tempfile.mkdtemp(), recipe)
+        >>> len(study.runs), study == open_study(study.folder)
+        (4, True)
+    """
+    folder = Path(folder)
+    study = Study(folder, recipe, grid.expand(recipe, where))
+    if folder.exists() and not (folder / "study.json").is_file():
+        if not folder.is_dir() or any(entry.name not in ("lock", "locks") for entry in folder.iterdir()):
+            raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
+    elif folder.exists():
+        before = open_study(folder)
+        if before.runs.keys() == study.runs.keys():
+            return before
+        gone = before.runs.keys() - study.runs.keys()
+        if overwrite:
+            with alone(folder):
+                for name in ("study.json", "runs", "failed"):
+                    path = folder / name
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        elif gone or not extend:
+            changes = "; ".join(grid.differences([*before.runs.values()], [*study.runs.values()]))
+            new = study.runs.keys() - before.runs.keys()
+            raise ValueError(
+                f"{folder} was begun with another recipe ({changes or 'other combinations'}): it has {len(gone)} runs "
+                f"that this one has not, and lacks {len(new)}. Name another folder with --out, add runs with --extend "
+                "(where none is dropped), or delete the study and begin anew with --overwrite"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "format": FORMAT,
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "betavae": metadata.version("betavae"),
+        "runs": len(study.runs),
+        "recipe": recipe,
+    }
+    write_atomically(folder / "study.json", (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    return study
+
+
+def open_study(folder: str | Path) -> Study:
+    """The study in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it was made by another version, is damaged, or its recipe is refused by now.
+    """
+    folder = Path(folder)
+    path = folder / "study.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no study.json, so it is no study; give the folder that `study` printed"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found, recipe = values["format"], values["recipe"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!r}); write it again with `betavae study RECIPE --overwrite`"
+        ) from None
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} is of format {found}, and this version reads format {FORMAT}; use the one that made it"
+        )
+    return Study(folder, recipe, grid.expand(recipe, str(path)))
+
+
+def states(study: Study) -> dict[str, State]:
+    """Where each run is, as its folder tells.
+
+    Example:
+        >>> import tempfile
+        >>> set(states(create_study(tempfile.mkdtemp(), {"seeds": 3})).values())
+        {'waiting'}
+    """
+    return {run: _state(study, run) for run in study.runs}
+
+
+def failures(study: Study) -> dict[str, str]:
+    """Last error of each run that failed."""
+    found = {}
+    for run, state in states(study).items():
+        if state == "failed":
+            try:
+                found[run] = str(json.loads((study.folder / "failed" / f"{run}.json").read_text())["error"])
+            except (ValueError, KeyError):
+                found[run] = "unknown: the note about it is damaged"
+    return found
+
+
+def run_study(
+    study: Study, execute: Execute, *, retry: bool = False, watch: Callable[[Tally], None] | None = None
+) -> Tally:
+    """Run what is not done yet: finished runs stay, begun ones continue, failed ones wait until retried.
+
+    Args:
+        study: what to run.
+        execute: where.
+        retry: give the failed runs another chance; they continue from their last checkpoint.
+        watch: told after each event.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        RuntimeError: another driver is at work in the folder.
+        KeyboardInterrupt: interrupted; the same call continues.
+    """
+    with alone(study.folder):
+        now = states(study)
+        again = ("begun", "waiting", "failed") if retry else ("begun", "waiting")
+        runs = sorted((run for run in now if now[run] in again), key=lambda run: again.index(now[run]) > 0)
+        tally = Tally(len(now), done=sum(state == "done" for state in now.values()))
+        tally.failed = 0 if retry else sum(state == "failed" for state in now.values())
+        jobs = {run: (study.runs[run], study.path(run)) for run in runs}
+        with closing(execute(jobs)) as events:  # type: ignore[type-var]
+            for event in events:
+                note = study.folder / "failed" / f"{event.run}.json"
+                if event.kind == "failed":
+                    note.parent.mkdir(exist_ok=True)
+                    text = {"error": event.error, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+                    write_atomically(note, json.dumps(text, ensure_ascii=False).encode())
+                elif event.kind == "done":
+                    note.unlink(missing_ok=True)
+                tally.count(event)
+                if watch:
+                    watch(tally)
+    return tally
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other drivers off a study."""
+    path = folder / "lock"
+    holder = path.read_text() if path.is_file() else ""
+    busy = f"{folder} is being run by {holder or 'somebody else'}; wait until that ends, or stop it and try again"
+    with held(path, busy):
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+
+
+def _state(study: Study, run: str) -> State:
+    folder = study.path(run)
+    if (folder / "DONE").exists():
+        return "done"
+    if (study.folder / "failed" / f"{run}.json").exists():
+        return "failed"
+    return "begun" if (folder / "config.json").exists() else "waiting"

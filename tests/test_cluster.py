@@ -1,0 +1,88 @@
+"""A study on a Ray cluster of this machine; skipped where ray is not installed."""
+
+import builtins
+import functools
+
+import pytest
+
+from betavae import cluster
+from betavae.study import create_study, failures, run_study
+from tests import stubs
+
+RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
+
+
+def test_without_ray_the_command_is_named(monkeypatch):
+    def refuse(name, *rest, **more):
+        if name == "ray":
+            raise ModuleNotFoundError("No module named 'ray'")
+        return found(name, *rest, **more)
+
+    found = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ModuleNotFoundError, match=r"--ray needs ray, .* run: pip install 'betavae\[ray\]'"):
+        next(cluster.work({}))
+
+
+def test_a_worker_of_another_version_refuses(tmp_path):
+    sentence = cluster._task(None, "a", str(tmp_path), False, stubs.quick, "99.0")
+    assert sentence.startswith("the worker has betavae ")
+    assert "and the driver 99.0; install the same version everywhere" in sentence
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
+def test_an_address_where_nobody_answers(address):
+    sentence = rf"no Ray cluster answers at {address} \(.*\); start one with `ray start --head`"
+    with pytest.raises(ConnectionError, match=sentence):
+        cluster._connect(None, address)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    ray = pytest.importorskip("ray", reason="ray is not installed; the extra betavae[ray] has it")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+def test_all_runs_on_ray(ray, tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    tally = run_study(study, functools.partial(cluster.work, perform=stubs.quick))
+    assert (tally.done, tally.failed) == (6, 0)
+
+
+def test_failures_and_lost_workers_on_ray(ray, tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    assert run_study(study, functools.partial(cluster.work, perform=stubs.two_fail)).failed == 2
+    assert all("loss is not finite" in error for error in failures(study).values())
+    assert run_study(study, functools.partial(cluster.work, perform=stubs.killed_once), retry=True).done == 6
+
+
+def test_runs_at_a_url_on_ray(ray, tmp_path):
+    study = create_study(tmp_path / "study", RECIPE)
+    url = (tmp_path / "bucket").as_uri()
+    assert run_study(study, functools.partial(cluster.work, url=url, perform=stubs.quick)).done == 6
+    assert len(list((tmp_path / "bucket" / "runs").glob("*/DONE"))) == 6
+    assert not (study.path(next(iter(study.runs))) / "attempts").exists()
+
+
+def test_a_lost_node_costs_its_runs_another_attempt(ray, tmp_path):
+    """Two nodes; the one with more room is killed while it works."""
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()  # what the tests above use
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    doomed = nodes.add_node(num_cpus=2)
+    study, killed = create_study(tmp_path, RECIPE), []
+
+    def kill_when_busy(tally):
+        if not killed and list(tmp_path.glob("runs/*/config.json")):
+            killed.append(doomed)
+            nodes.remove_node(doomed, allow_graceful=False)
+
+    try:
+        execute = functools.partial(cluster.work, address=nodes.address, perform=stubs.sleepy)
+        assert run_study(study, execute, watch=kill_when_busy).done == 6
+        assert killed
+    finally:
+        nodes.shutdown()

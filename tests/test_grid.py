@@ -1,0 +1,95 @@
+"""Recipes of studies: what they expand to, and what is refused before anything runs."""
+
+import pytest
+
+from betavae.config import TC, Annealed, Beta, Config, run_id
+from betavae.grid import differences, expand, flat, label, load_recipe, varied
+
+
+def test_a_grid_is_every_combination_seeds_outermost():
+    runs = expand({"seeds": 2, "steps": 7, "grid": {"codes": [4, 6], "objective": {"name": "tc", "beta": [1, 8]}}})
+    found = [(c.seed, c.codes, c.objective.beta) for c in runs.values()]
+    assert found == [(s, codes, beta) for s in (0, 1) for codes in (4, 6) for beta in (1.0, 8.0)]
+    assert all(config.steps == 7 for config in runs.values())
+    assert all(run == run_id(config) for run, config in runs.items())
+
+
+def test_without_a_grid_one_setting():
+    assert list(expand({"seeds": [3, 7]}).values()) == [Config(seed=3), Config(seed=7)]
+
+
+def test_several_grids_and_lists_of_objectives():
+    several = [
+        {"objective": {"name": "beta", "beta": [1, 2]}},
+        {"objective": [{"name": "annealed", "capacity_nats": 5}, {"name": "tc", "beta": [6]}]},
+    ]
+    objectives = [config.objective for config in expand({"grid": several}).values()]
+    assert objectives == [Beta(1), Beta(2), Annealed(capacity_nats=5), TC(6)]
+
+
+def test_an_objective_of_the_shared_name_keeps_the_shared_settings_another_does_not():
+    shared = {"name": "tc", "beta": 3, "warmup_steps": 9}
+    runs = expand({"objective": shared, "grid": {"objective": [{"beta": 4}, {"name": "beta"}]}})
+    assert [config.objective for config in runs.values()] == [TC(4, warmup_steps=9), Beta()]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"stepz": 3}, r"r.toml: unknown key 'stepz'; did you mean 'steps'"),
+        ({"grid": {"model": ["burgess", "burges"]}}, r"r.toml: grid, model = burges: unknown model 'burges'; did"),
+        (
+            {"grid": [{}, {"objective": {"name": ["beta", "tc"], "gamma": [1]}}]},
+            r"r.toml: grid 2, objective.name = beta, objective.gamma = 1: objective beta: unknown key 'gamma'",
+        ),
+        (
+            {"grid": {"objective": {"beta": [1, -1]}}},
+            r"grid, objective.beta = -1: objective beta: beta is -1.0; it must",
+        ),
+        (
+            {"objective": {"name": "tc"}, "grid": {"batch_size": [64, 1]}},
+            r"grid, batch_size = 1: batch_size is 1; total correlation is estimated within a batch",
+        ),
+        ({"grid": {"codes": [3, 4, 3]}}, r"grid, codes = 3: the same run as r.toml: grid, codes = 3; leave one"),
+        ({"grid": [{"codes": 3}, {"codes": 3}]}, r"grid 2, codes = 3: the same run as r.toml: grid 1, codes = 3"),
+        ({"grid": {"codes": []}}, r"r.toml: grid: codes is an empty list, so there is no run in it"),
+        ({"grid": []}, r"r.toml: there is no run in it; leave \[grid\] out"),
+        ({"grid": 3}, r"grid must be a table \[grid\]"),
+        ({"seeds": 0}, r"seeds is 0, so there is no run in it"),
+        ({"seeds": []}, r"seeds is \[\], so there is no run in it"),
+        ({"seeds": [1, 1]}, r"seeds is \[1, 1\]; it must be a number of seeds \(10\) or a list of different ones"),
+        ({"seeds": [-1]}, r"seeds is \[-1\]; it must .* from 0 on"),
+        ({"seeds": "ten"}, r"seeds is 'ten'; it must be a number of seeds"),
+        ({"seeds": True}, r"seeds is True; it must be"),
+        ({"seed": 4}, r"r.toml: a study has many seeds; write seeds = 10"),
+        ({"grid": {"seed": [4]}}, r"r.toml: grid 1: a study has many seeds"),
+    ],
+)
+def test_refused(recipe, message):
+    with pytest.raises(ValueError, match=message):
+        expand(recipe, "r.toml")
+
+
+def test_recipes_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such recipe of a study"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("seeds = [")
+    with pytest.raises(ValueError, match=r"bad.toml: not valid TOML"):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_a_grid_of_12600_runs():
+    assert (
+        len(expand({"seeds": 50, "grid": {"codes": list(range(2, 44)), "batch_size": [16, 32, 48, 64, 80, 96]}}))
+        == 12600
+    )
+
+
+def test_what_differs():
+    runs = [Config(Beta(1)), Config(Beta(4)), Config(TC(4), seed=1)]
+    assert varied(runs) == ["objective", "objective.beta"]
+    assert label(runs[1], varied(runs)) == "beta, beta 4"
+    assert flat(runs[2])["objective"] == "tc"
+    changes = differences(runs[:1], runs)
+    assert "objective: beta → beta, tc" in changes
+    assert "objective.memory_images: nothing → 0" in changes

@@ -1,0 +1,74 @@
+"""Muon against PyTorch's for matrices, and what it adds: kernels, stacks of like matrices, Adam for the rest."""
+
+import pytest
+import torch
+from torch import nn
+
+from betavae.model import VAE
+from betavae.optimiser import Muon, optimisers, orthogonal
+
+
+def moved(make, shape, steps=3):
+    generator = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.randn(shape, generator=generator))
+    optimiser = make([weight])
+    for _ in range(steps):
+        weight.grad = torch.randn(shape, generator=generator)
+        optimiser.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
+def test_as_in_pytorch(shape):
+    """PyTorch's multiplies in bf16, so ours does here."""
+    options = {"lr": 0.1, "weight_decay": 0.02, "nesterov": True, "adjust_lr_fn": "match_rms_adamw"}  # 0.2 of our step
+    theirs = moved(lambda p: torch.optim.Muon(p, **options), shape)
+    ours = moved(lambda p: Muon(p, lr=0.02, weight_decay=0.1, dtype=torch.bfloat16), shape)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3)
+    assert (ours - moved(lambda p: Muon(p, lr=0.0), shape)).abs().max() > 0.02
+
+
+def test_a_kernel_moves_as_the_matrix_of_its_first_dimension():
+    kernel = moved(lambda p: Muon(p, lr=0.02), (4, 3, 2, 2))
+    assert torch.equal(kernel.flatten(1), moved(lambda p: Muon(p, lr=0.02), (4, 12)))
+
+
+def test_like_matrices_do_not_mix():
+    weights = [nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (5, 3), (3, 5))]
+    alone = [nn.Parameter(torch.zeros(weight.shape)) for weight in weights]
+    for index, (weight, other) in enumerate(zip(weights, alone, strict=True)):
+        weight.grad = other.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(index))
+        Muon([other], lr=0.02).step()
+    Muon(weights, lr=0.02).step()
+    for weight, other in zip(weights, alone, strict=True):
+        torch.testing.assert_close(weight, other)
+
+
+def test_orthogonal_keeps_directions():
+    """U Vᵀ up to singular values between 0.6 and 1.3, whatever the size of the matrix given."""
+    matrix = torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(0))
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    inner = u.mT @ orthogonal(1e3 * matrix) @ vt.mT
+    values = torch.diagonal(inner, dim1=1, dim2=2)
+    assert ((values > 0.6) & (values < 1.3)).all()
+    torch.testing.assert_close(inner, torch.diag_embed(values), rtol=0, atol=1e-3)
+    assert torch.equal(orthogonal(torch.zeros(1, 2, 3)), torch.zeros(1, 2, 3))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_moves_what_muon_has_left(weight_decay):
+    """Adam has every parameter once; after Muon's step only those are left that are no matrices."""
+    model = VAE("residual", (1, 64, 64), 3)
+    muon, adam = optimisers(model, 1e-3, weight_decay, muon=True)
+    given = [parameter for group in adam.param_groups for parameter in group["params"]]
+    assert sorted(map(id, given)) == sorted(map(id, model.parameters()))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    muon.step()
+    assert all((parameter.grad is None) == (parameter.dim() > 1) for parameter in model.parameters())
+
+
+def test_a_weight_without_gradient_stays():
+    weight = nn.Parameter(torch.ones(2, 3))
+    Muon([weight], lr=0.1).step()
+    assert torch.equal(weight, torch.ones(2, 3))

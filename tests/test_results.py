@@ -1,0 +1,110 @@
+"""The table of a study: its rows, its types, its SQL."""
+
+import json
+
+import numpy as np
+import pytest
+
+from betavae import results
+from betavae.config import Config
+from betavae.grid import expand
+from betavae.results import agreement, collect, measurements, query, read, require
+from betavae.run import Codes, create_run, save_codes
+from tests import stubs
+
+pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
+GRID = [{"objective": {"name": "beta", "beta": [1, 4]}}, {"objective": {"name": "vae"}, "codes": 6}]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    runs = {run: (config, folder / "runs" / run) for run, config in expand({"seeds": 2, "grid": GRID}).items()}
+    for config, where in list(runs.values())[:-1]:
+        stubs.quick(config, where, lambda share: None)
+    assert collect(runs, folder / "results.parquet") == 5
+    return folder / "results.parquet"
+
+
+def test_a_row_a_run_and_metric(table):
+    columns = read(table)
+    assert len(set(columns["run"])) == 5
+    assert len(columns["run"]) == 5 * 9
+    assert set(columns["setting"]) == {"beta, beta 1, codes 10", "beta, beta 4, codes 10", "vae, codes 6"}
+    assert columns["objective.beta"].count(None) == 9
+    row = columns["metric"].index("mig")
+    assert columns["value"][row] == pytest.approx(0.1, abs=0.011)
+    assert (columns["chance"][row], columns["low"][row]) == (0.01, None)
+    assert columns["value"][columns["metric"].index("sap")] is None
+
+
+def test_what_is_derived(tmp_path):
+    stubs.quick(Config(codes=7), tmp_path, lambda share: None)
+    values = {row["metric"]: row["value"] for row in measurements(tmp_path)}
+    assert values["active_codes"] == 6
+    assert values["held_out.elbo"] == -20 - values["held_out.rate"]
+    assert values["train_seconds"] == 2
+
+
+def test_intervals_and_ceilings(tmp_path):
+    stubs.quick(Config(), tmp_path, lambda share: None)
+    values = json.loads((tmp_path / "scores.json").read_text())
+    values |= {"intervals": {"mig": [0.1, 0.2]}, "ceilings": {"mig": 0.9}}
+    (tmp_path / "scores.json").write_text(json.dumps(values))
+    row = next(row for row in measurements(tmp_path) if row["metric"] == "mig")
+    assert (row["low"], row["high"], row["ceiling"]) == (0.1, 0.2, 0.9)
+
+
+def test_types_do_not_depend_on_what_is_finished(table, tmp_path):
+    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 2, "grid": GRID}).items()}
+    assert collect(runs, tmp_path / "none.parquet") == 0
+    schemas = [pyarrow.parquet.read_schema(path) for path in (table, tmp_path / "none.parquet")]
+    assert schemas[0] == schemas[1]
+    assert str(schemas[0].field("train_images").type) == "double"
+    assert str(schemas[0].field("steps").type) == "int64"
+
+
+def test_sql(table):
+    pytest.importorskip("duckdb", reason="duckdb is not installed; the extra betavae[study] has it")
+    names, rows = query(
+        table,
+        """SELECT "objective.beta" AS beta, count(*) AS n FROM results
+                                  WHERE metric = 'mig' GROUP BY 1 ORDER BY 1 NULLS LAST""",
+    )
+    assert (names, rows) == (["beta", "n"], [(1.0, 2), (4.0, 2), (None, 1)])
+    with pytest.raises(ValueError, match=r"the query cannot be answered: .*[Mm]etrics"):
+        query(table, "SELECT metrics FROM results")
+    with pytest.raises(FileNotFoundError, match="is missing: no run is finished yet"):
+        query(table.parent / "none.parquet", "SELECT 1")
+
+
+def test_udr_tells_the_seed_that_found_something_else(tmp_path):
+    """Two seeds agree up to order and sign; the third has the codes rotated; a run without codes is left out."""
+    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 4, "grid": {"codes": 2}}).items()}
+    codes = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    turned = codes @ np.array([[1, -1], [1, 1]], np.float32) / np.sqrt(2, dtype=np.float32)
+    for (config, folder), table in zip(runs.values(), (codes, -codes[:, ::-1], turned), strict=False):
+        run = create_run(folder, config)
+        save_codes(run, Codes(np.arange(400), table, np.full_like(table, -2)))
+    found = agreement(runs)
+    agreed, agreed_too, alone = (values["udr.lasso"] for values in found.values())
+    assert agreed == pytest.approx(agreed_too)
+    assert agreed > alone + 0.2
+    assert len(found) == 3
+
+
+def test_damaged_scores_are_named(tmp_path):
+    stubs.quick(Config(), tmp_path, lambda share: None)
+    (tmp_path / "scores.json").write_text("{")
+    with pytest.raises(ValueError, match=r"scores.json of a finished run cannot be read .*; delete its folder"):
+        measurements(tmp_path)
+
+
+def test_a_missing_library_is_named_with_the_command(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"need pyarrow, which is not installed; run: pip install 'betavae\[study\]'"
+    ):
+        require("pyarrow")
+    with pytest.raises(ModuleNotFoundError, match="need duckdb"):
+        results.query("x", "SELECT 1")

@@ -1,0 +1,78 @@
+"""Statistics over runs against values worked out by hand, scipy, and laws."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu, spearmanr
+
+from betavae.statistics import probability_better, rank_correlation, summarise, variance_explained
+
+NAN = float("nan")
+
+
+def test_a_summary_by_hand():
+    summary = summarise([1.0, 2.0, 3.0, 10.0, NAN, None])
+    assert (summary.n, summary.mean, summary.median) == (4, 4.0, 2.5)
+    assert (summary.quarter, summary.three_quarters) == (1.75, 4.75)
+    assert 1.0 <= summary.low < 4.0 < summary.high <= 10.0
+
+
+def test_summaries_of_few_values():
+    assert summarise([]).n == 0
+    assert math.isnan(summarise([NAN]).mean)
+    assert math.isnan(summarise([1.0, 2.0]).low)
+    assert (summarise([2.0] * 3).low, summarise([2.0] * 3).high) == (2.0, 2.0)
+
+
+def test_an_interval_is_as_wide_as_theory_says():
+    values = np.random.default_rng(0).normal(size=400)
+    summary = summarise(values)
+    assert summary.high - summary.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)  # measured: 0.99 of it
+
+
+def test_the_probability_is_the_mann_whitney_statistic():
+    generator = np.random.default_rng(1)
+    a, b = generator.integers(0, 9, 20), generator.integers(2, 9, 30)
+    value, low, high = probability_better(a, b)
+    assert value == pytest.approx(mannwhitneyu(a, b).statistic / 600)
+    assert low < value < high
+    assert probability_better(b, a)[0] == pytest.approx(1 - value)
+
+
+def test_probabilities_at_the_ends():
+    assert probability_better([3, 4, 5], [0, 1, 2]) == (1.0, 1.0, 1.0)
+    assert probability_better([1, 1], [1])[0] == 0.5
+    assert math.isnan(probability_better([1, 1], [1])[1])
+    assert math.isnan(probability_better([], [1])[0])
+
+
+def test_rank_correlation_is_scipys_over_the_rows_that_are_there():
+    generator = np.random.default_rng(2)
+    x, y = generator.normal(size=(2, 30))
+    y = (x + y).round(1)
+    holes = np.where(np.arange(30) < 4, np.nan, y)
+    found = rank_correlation({"x": x, "y": y, "holes": holes, "constant": np.ones(30)})
+    assert found[0, 1] == pytest.approx(spearmanr(x, y).statistic)
+    assert found[0, 2] == pytest.approx(spearmanr(x[4:], y[4:]).statistic)
+    assert np.isnan(found[3]).all()
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_variance_explained_by_hand():
+    # all: mean 3, squares 4+0+0+4 = 8; objectives: means 2 and 4, squares 1+1+1+1 = 4; settings: 1 3 | 3, 5 -> 2
+    shares = variance_explained([1, 3, 3, 5], ["a", "a", "b", "b"], ["a1", "a2", "b1", "b1"])
+    assert shares == {"objective": 0.5, "setting": 0.25, "seed": 0.25}
+
+
+def test_variance_that_is_none_or_all_of_seeds():
+    assert math.isnan(variance_explained([2.0, 2.0], ["a", "b"], ["a", "b"])["seed"])
+    assert math.isnan(variance_explained([NAN], ["a"], ["a"])["seed"])
+    assert variance_explained([0, 1, 0, 1], ["a", "a", "b", "b"], ["a", "a", "b", "b"])["seed"] == 1
+
+
+def test_shares_without_any_effect_are_what_the_docstring_says():
+    generator = np.random.default_rng(3)
+    settings = np.repeat([f"s{i}" for i in range(6)], 10)
+    shares = [variance_explained(generator.normal(size=60), settings, settings)["objective"] for _ in range(300)]
+    assert np.mean(shares) == pytest.approx(5 / 59, rel=0.1)  # measured: within 4 %

@@ -1,0 +1,54 @@
+"""Run folders at a URL: what is carried where, and in which order."""
+
+import pytest
+
+from betavae.config import Config
+from betavae.store import check, perform_at, pull, push
+from tests import stubs
+
+
+def test_a_run_at_a_url_is_done_once_and_continued(tmp_path):
+    url = (tmp_path / "bucket").as_uri()
+
+    def half(config, folder, share):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "checkpoint.safetensors").write_text("half")
+        share(0.5)
+        raise RuntimeError("the node is gone")
+
+    def rest(config, folder, share):
+        assert (folder / "checkpoint.safetensors").read_text() == "half"
+        stubs.quick(config, folder, share)
+
+    def never(config, folder, share):
+        raise AssertionError("a finished run was begun again")
+
+    shares = []
+    with pytest.raises(RuntimeError, match="the node is gone"):
+        perform_at(half, url, Config(), "a", shares.append)
+    assert not (tmp_path / "bucket" / "runs" / "a" / "DONE").exists()
+    perform_at(rest, url, Config(), "a", shares.append)
+    perform_at(never, url, Config(), "a", shares.append)
+    assert shares == [0.5, 0.0, 0.5]
+    found = {path.name for path in (tmp_path / "bucket" / "runs" / "a").iterdir()}
+    assert found == {"config.json", "checkpoint.safetensors", "attempts", "scores.json", "provenance.json", "DONE"}
+
+
+def test_pull_takes_what_is_named_and_push_leaves_temporary_files(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "figures").mkdir(parents=True)
+    for name in ("DONE", "scores.json", "figures/kl.png", ".scores.json.17"):
+        (here / name).write_text(name)
+    push(here, there.as_uri())
+    assert {path.name for path in there.rglob("*")} == {"DONE", "scores.json", "figures", "kl.png"}
+    pull(there.as_uri(), tmp_path / "back", ["scores.json"])
+    assert [path.name for path in (tmp_path / "back").iterdir()] == ["scores.json"]
+    pull((tmp_path / "nowhere").as_uri(), tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("url", ["nonsense://bucket/x", "file:///proc/none"])
+def test_urls_that_cannot_be_written_to(url):
+    with pytest.raises(ValueError, match=r"cannot be written to .* give a folder that all machines share, or a URL"):
+        check(url)

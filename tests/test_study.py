@@ -1,0 +1,173 @@
+"""A study's folder and driver, with runs that take milliseconds."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from betavae import study as studies
+from betavae.study import create_study, failures, open_study, run_study, states
+from betavae.workers import Event, work
+from tests import stubs
+
+RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
+
+
+def local(perform, workers=2):
+    return functools.partial(work, workers=workers, perform=perform)
+
+
+def attempts(study):
+    """How often each run was started."""
+    return [len((study.path(run) / "attempts").read_text().splitlines()) for run in study.runs]
+
+
+def nothing_to_do(jobs):
+    assert not jobs
+    yield from ()
+
+
+def test_all_runs_once_and_never_again(tmp_path):
+    study, seen = create_study(tmp_path, RECIPE), []
+    tally = run_study(study, local(stubs.quick), watch=lambda tally: seen.append((tally.done, len(tally.shares))))
+    assert (tally.total, tally.done, tally.failed, tally.shares) == (6, 6, 0, {})
+    assert tally.gained == pytest.approx(6)
+    assert tally.seconds_left == 0
+    assert max(running for _, running in seen) == 2
+    assert run_study(open_study(tmp_path), nothing_to_do).done == 6
+    assert attempts(study) == [1] * 6
+
+
+def test_begun_runs_come_first(tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    last = list(study.runs)[-1]
+    study.path(last).mkdir(parents=True)
+    (study.path(last) / "config.json").touch()
+    assert states(study)[last] == "begun"
+    order = []
+
+    def note(jobs):
+        order.extend(jobs)
+        yield from ()
+
+    run_study(study, note)
+    assert order == [last, *list(study.runs)[:-1]]
+
+
+def test_failed_runs_are_listed_and_retried_on_demand(tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    tally = run_study(study, local(stubs.two_fail))
+    assert (tally.done, tally.failed) == (4, 2)
+    assert sorted(failures(study).values()) == [f"RuntimeError: loss is not finite with {n} codes" for n in (4, 6)]
+    (tmp_path / "runs" / "repaired").touch()
+    assert run_study(study, nothing_to_do).failed == 2
+    tally = run_study(study, local(stubs.two_fail), retry=True)
+    assert (tally.done, tally.failed, failures(study)) == (6, 0, {})
+    assert attempts(study) == [1] * 6
+
+
+def test_a_killed_worker_costs_its_run_one_more_attempt(tmp_path):
+    study, kinds = create_study(tmp_path, RECIPE), []
+
+    def execute(jobs):
+        for event in work(jobs, 2, stubs.killed_once):
+            kinds.append(event.kind)
+            yield event
+
+    assert run_study(study, execute).done == 6
+    assert kinds.count("lost") == 2
+
+
+def test_a_run_whose_workers_are_always_killed_has_failed(tmp_path):
+    study = create_study(tmp_path, {"seeds": 2})
+    assert run_study(study, local(stubs.killed_always, workers=1)).done == 1
+    assert list(failures(study).values()) == ["its process was killed by signal 9; is there enough memory?, 3 times"]
+
+
+def test_interrupted_workers_stop_and_the_study_continues(tmp_path):
+    study = create_study(tmp_path, RECIPE)
+
+    def interrupt(tally):
+        if len(tally.shares) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, local(stubs.slow), watch=interrupt)
+    assert run_study(study, local(stubs.quick)).done == 6
+
+
+def test_a_second_driver_refuses_and_a_killed_one_leaves_nothing_behind(tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    text = (
+        "from betavae.study import *\nfrom betavae.workers import work\nfrom tests import stubs\n"
+        f"if __name__ == '__main__': run_study(open_study({str(tmp_path)!r}), lambda jobs: work(jobs, 2, stubs.slow))"
+    )
+    script = tmp_path.parent / f"{tmp_path.name}.py"
+    script.write_text(text)
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join([str(root), str(root / "src"), os.environ.get("PYTHONPATH", "")])
+    driver = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": path})
+    try:
+        while list(states(study).values()).count("begun") < 2:
+            assert driver.poll() is None
+            time.sleep(0.05)
+        with pytest.raises(RuntimeError, match=f"is being run by process {driver.pid} on .*; wait until that ends"):
+            run_study(study, nothing_to_do)
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert run_study(study, local(stubs.quick)).done == 6
+
+
+def test_a_changed_recipe_is_refused_extended_or_begins_anew(tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    run_study(study, local(stubs.quick))
+    with pytest.raises(ValueError, match=r"another recipe \(seed: 0, 1, 2 → 0, 1, 2, 3\): it has 0 runs .* lacks 2"):
+        create_study(tmp_path, {**RECIPE, "seeds": 4})
+    more = create_study(tmp_path, {**RECIPE, "seeds": 4}, extend=True)
+    assert list(states(more).values()).count("done") == 6
+    assert len(open_study(tmp_path).runs) == 8
+    with pytest.raises(ValueError, match=r"codes: 4, 6 → 4; seed: 0, 1, 2, 3 → 0, 1, 2\): it has 5 runs that"):
+        create_study(tmp_path, {**RECIPE, "grid": {"codes": 4}}, extend=True)
+    anew = create_study(tmp_path, {**RECIPE, "steps": 10}, overwrite=True)
+    assert set(states(anew).values()) == {"waiting"}
+
+
+def test_the_same_runs_written_otherwise_are_the_same_study(tmp_path):
+    create_study(tmp_path, RECIPE)
+    assert len(create_study(tmp_path, {"seeds": [0, 1, 2], "steps": 9, "grid": [{"codes": 4}, {"codes": 6}]}).runs) == 6
+
+
+def test_folders_that_are_no_study(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match="exists and is not a study; name another folder with --out"):
+        create_study(tmp_path, RECIPE, overwrite=True)
+    with pytest.raises(FileNotFoundError, match=r"holds no study.json, so it is no study"):
+        open_study(tmp_path)
+    (tmp_path / "study.json").write_text("[]")
+    with pytest.raises(ValueError, match="is damaged"):
+        open_study(tmp_path)
+    (tmp_path / "study.json").write_text('{"format": 99, "recipe": {}}')
+    with pytest.raises(ValueError, match="is of format 99, and this version reads format 1"):
+        open_study(tmp_path)
+
+
+def test_no_workers(tmp_path):
+    with pytest.raises(ValueError, match="workers is 0; it must be at least 1"):
+        run_study(create_study(tmp_path, RECIPE), local(stubs.quick, workers=0))
+
+
+def test_what_a_tally_makes_of_a_continued_run(monkeypatch):
+    monkeypatch.setattr(studies.time, "monotonic", lambda: 100.0)
+    tally = studies.Tally(total=4, began=64.0)
+    for event in [Event("a", "started"), Event("a", "share", 0.5), Event("a", "share", 0.75)]:
+        tally.count(event)
+    assert tally.per_hour == pytest.approx(25)  # a quarter of a model in 36 seconds
+    assert tally.seconds_left == pytest.approx(3.25 * 144)
+    tally.count(Event("a", "done"))
+    assert (tally.done, tally.per_hour) == (1, pytest.approx(50))

@@ -1,0 +1,143 @@
+"""Studies and their results as a user meets them, with one real study of two tiny runs."""
+
+import json
+
+import pytest
+
+from betavae.cli import find_recipe, main
+from betavae.data import export_npz
+from betavae.grid import expand, load_recipe
+from betavae.study import states
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
+
+TINY = [
+    *("--steps", "50", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
+    *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def study(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    export_npz(small, folder / "small.npz")
+    main(["study", *flags(folder), "--workers", "2"])
+    return folder / "betas"
+
+
+def flags(folder):
+    where = ["--data", str(folder / "small.npz"), "--out", str(folder / "betas")]
+    return ["--objective", "beta", "--beta", "1", "4", "--seeds", "1", *TINY, *where]
+
+
+def refused(capsys, *words):
+    with pytest.raises(SystemExit) as error:
+        main(list(words))
+    assert error.value.code == 2
+    sentence = capsys.readouterr().err.strip()
+    assert sentence.startswith("betavae: ")
+    return sentence
+
+
+def test_two_real_runs(study, capsys):
+    found = sorted(path.name for path in (study / "runs").iterdir())
+    assert len(found) == 2
+    assert all((study / "runs" / run / "report.html").exists() for run in found)
+    facts = json.loads((study / "runs" / found[0] / "provenance.json").read_text())
+    assert facts["threads"] == 1
+    page = (study / "report.html").read_text()
+    assert "2 of 2 runs are finished" in page
+    before = (study / "runs" / found[0] / "DONE").stat().st_mtime_ns
+    main(["study", *flags(study.parent)])
+    assert (study / "runs" / found[0] / "DONE").stat().st_mtime_ns == before
+    assert "2 runs, 2 of them done" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_study_gives_the_numbers_of_a_bare_run(study, tmp_path):
+    from betavae.experiment import experiment
+    from betavae.run import open_run
+
+    run = open_run(next((study / "runs").iterdir()))
+    again = experiment(run.config, tmp_path / "bare")
+    assert run.path("model.safetensors").read_bytes() == again.path("model.safetensors").read_bytes()
+    assert run.path("scores.json").read_bytes() == again.path("scores.json").read_bytes()
+
+
+def test_results_and_report(study, capsys):
+    pytest.importorskip("duckdb", reason="duckdb is not installed; the extra betavae[study] has it")
+    main(["results", str(study)])
+    output = capsys.readouterr().out
+    assert "held_out.elbo" in output
+    assert "beta 4" in output
+    main(["results", str(study), "--query", "SELECT count(DISTINCT run) AS runs FROM results"])
+    assert "2" in capsys.readouterr().out
+    assert "the query cannot be answered" in refused(capsys, "results", str(study), "--query", "SELEC")
+    (study / "report.html").unlink()
+    main(["report", str(study)])
+    assert (study / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["smoke", "betas", "objectives", "locatello-dsprites"])
+def test_shipped_recipes(name, capsys):
+    runs = expand(load_recipe(find_recipe(name, "studies")))
+    assert len(runs) == {"smoke": 4, "betas": 20, "objectives": 48, "locatello-dsprites": 1800}[name]
+    main(["study", name, "--plan"])
+    assert capsys.readouterr().out.rstrip().endswith(f"{len(runs):,} runs")
+    assert "Cost" in find_recipe(name, "studies").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "what to run? Give a recipe such as `smoke`, or flags"),
+        (["smok"], "unknown recipe 'smok'; did you mean 'smoke'?"),
+        (["smoke", "--beta", "3"], "--beta: with a recipe, flags change only settings that all its runs share"),
+        (["smoke", "--steps", "3", "4"], "--steps: with a recipe, flags change only settings"),
+        (["--gamma", "3"], "--gamma: no setting of beta; leave it out"),
+        (["--objective", "bta"], "unknown objective 'bta'; did you mean 'beta'?"),
+        (["--beta", "x"], "flags: grid, objective.name = beta, objective.beta = x: objective beta: beta is 'x'"),
+        (["--steps", "0"], "grid, steps = 0, objective.name = beta: steps is 0; it must be a number of at least 1"),
+        (["none.toml"], "none.toml: no such recipe of a study"),
+    ],
+)
+def test_refused_before_anything_is_written(words, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(capsys, "study", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_on_a_recipe_change_what_all_runs_share(capsys):
+    main(["study", "smoke", "--steps", "9", "--seeds", "5", "7", "--plan"])
+    assert [line.split("-")[2] for line in capsys.readouterr().out.split() if "seed" in line] == ["seed5"] * 2 + [
+        "seed7"
+    ] * 2
+
+
+def test_metrics_are_a_list_and_no_grid(tmp_path):
+    from betavae.cli import Study, Varied
+
+    recipe, _ = Study(Varied(objective=("vae",), scores=("dci", "mig")))._recipe()
+    assert [config.scores for config in expand(recipe).values()] == [("dci", "mig")]
+
+
+def test_workers_none(capsys, tmp_path):
+    assert "workers is 0" in refused(capsys, "study", "--seeds", "2", "--out", str(tmp_path / "s"), "--workers", "0")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--ray", "auto", "--workers", "2"], "--workers is for this machine; with --ray say what a run takes"),
+        (["--gpus", "0.5"], "--url, --cpus and --gpus are for a Ray cluster; name one with --ray auto"),
+    ],
+)
+def test_what_does_not_go_together(words, sentence, capsys, tmp_path):
+    assert sentence in refused(capsys, "study", "--seeds", "2", "--out", str(tmp_path / "s"), *words)
+
+
+def test_a_failing_study_lists_its_errors(capsys, tmp_path):
+    words = ["study", "--data", "nowhere.npz", "--seeds", "2", "--out", str(tmp_path / "s"), "--workers", "1"]
+    assert "2 of 2 runs failed, see above; --retry runs them again" in refused(capsys, *words)
+    from betavae.study import open_study
+
+    assert set(states(open_study(tmp_path / "s")).values()) == {"failed"}

@@ -1,0 +1,87 @@
+"""The page of a study, from made-up runs."""
+
+import re
+
+import pytest
+
+from betavae import published
+from betavae.study import create_study
+from betavae.study_report import finish_study, scores_by_run
+from tests import stubs
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
+
+
+def page_of(folder, recipe, skip=0, perform=stubs.quick):
+    study = create_study(folder, recipe)
+    runs = list(study.runs.items())
+    for run, config in runs[: len(runs) - skip]:
+        perform(config, study.path(run), lambda share: None)
+    return finish_study(study).read_text()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("betas")
+    study = create_study(folder, {"seeds": 6, "grid": {"codes": [4, 60]}})
+    (folder / "failed").mkdir()
+    (folder / "failed" / f"{list(study.runs)[-1]}.json").write_text('{"error": "RuntimeError: <loss> is not finite"}')
+    return page_of(folder, {"seeds": 6, "grid": {"codes": [4, 60]}}, skip=1)
+
+
+def test_what_was_run(page):
+    assert "11 of 12 runs are finished, 1 failed; 6 seeds of each setting." in page
+    assert re.search(r"codes</th><td>4, 60<", page)
+    assert "RuntimeError: &lt;loss&gt; is not finite" in page
+
+
+def test_scores_comparisons_and_variance(page):
+    # mig is codes/100 and at most 0.01 more: the wide setting always wins, and all the variance is the setting's
+    assert re.search(r'mig</code></th>\s*<td class="number">0.0[45]\d+ <small>n = 6', page)
+    row = re.search(r"<caption>mig:.*?<tbody>\s*<tr><th scope=\"row\">codes 60</th>(.*?)</tr>", page, re.S)
+    assert re.findall(r'class="(\w*)">([^<]+)<', row[1]) == [("", "—"), ("heat10", "1.00")]
+    assert re.search(
+        r"mig</code></th><td class=\"number\">0 %</td><td class=\"number\">100 %</td><td class=\"number\">0 %", page
+    )
+
+
+def test_a_score_that_is_undefined_everywhere(page):
+    assert re.search(r"<code>sap</code></th>\s*<td class=\"number\">undefined <small>n = 0", page)
+
+
+def test_pictures_are_inside_and_nothing_is_fetched(page):
+    assert page.count("data:image/png;base64,") == 5  # two scores, ELBO, active codes, correlations
+    assert "http-equiv" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_selection_without_labels(page):
+    # active codes are codes - 1 and so ordered as mig is, but for ties within a setting
+    cells = re.search(
+        r"<code>active_codes</code></th><td class=\"number\">([^<]+)</td><td class=\"number\">([^<]+)<", page
+    )
+    assert cells[2] == "+0.87"
+
+
+def test_published_scores_are_named_with_their_source_on_dsprites_only(page, tmp_path):
+    assert "https://arxiv.org/abs/2401.08897" in page
+    assert published.CAVEAT.split(":")[0] in page
+    other = page_of(tmp_path, {"seeds": 2, "data": "shapes.npz"})
+    assert "2401.08897" not in other
+    assert "Nothing but the seed." in other
+    assert "Fewer than three runs are finished." in other
+
+
+def test_before_anything_is_finished(tmp_path):
+    page = page_of(tmp_path, {"seeds": 2}, skip=2)
+    assert "0 of 2 runs are finished, 2 are still to do" in page
+    assert page.count("No run is finished yet.") == 2
+
+
+def test_published_rows_are_shares():
+    assert all(0 < row.mean < 1 and 0 < row.spread < 0.2 for row in published.DSPRITES)
+    assert {row.grade for row in published.DSPRITES} == {"read", "quoted"}
+
+
+def test_scores_by_run_keeps_metrics_that_are_never_defined():
+    assert scores_by_run({"run": ["a"], "metric": ["sap"], "value": [None]}) == {"sap": {}}
