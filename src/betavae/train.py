@@ -405,7 +405,7 @@ def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], st
 
 
 def encode(
-    config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE, batch_size: int = 1024
+    config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE, batch_size: int = 256
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Posterior means and log variances of images, each (len(rows), codes) float32, in the order of the rows.
 
@@ -415,7 +415,7 @@ def encode(
     images = DeviceImages(data, device)
     mean = np.empty((len(rows), config.codes), np.float32)
     log_var = np.empty_like(mean)
-    model.eval()
+    model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with torch.inference_mode(), arithmetic(config, device):
         for start in range(0, len(rows), batch_size):
             span = slice(start, start + batch_size)
