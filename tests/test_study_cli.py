@@ -77,7 +77,7 @@ def test_results_and_report(study, capsys):
     assert (study / "report.html").exists()
 
 
-@pytest.mark.parametrize("name", ["smoke", "betas", "objectives", "locatello-dsprites"])
+@pytest.mark.parametrize("name", ["smoke", "betas", "objectives", "precision", "locatello-dsprites"])
 def test_shipped_recipes(name, capsys):
     runs = expand(load_recipe(find_recipe(name, "studies")))
     assert len(runs) == {"smoke": 4, "betas": 20, "objectives": 48, "locatello-dsprites": 1800}[name]
