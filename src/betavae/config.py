@@ -106,24 +106,26 @@ class TC:
     beta: float = 6.0
     """Weight of the total correlation of the codes; 1 is the VAE."""
     warmup_steps: int = 0
-    """Steps over which the weight of rate and total correlation rises linearly from 0 to `first_weight`; 0 for none."""
+    """Steps over which the weight of the whole rate rises linearly from 0 to 1 (and of TC from 0 to β); 0 for none."""
     memory_images: int = 0
     """Posteriors of past images that help to estimate total correlation; 0 is the paper, the batch alone."""
     sampling: Literal["weighted", "stratified"] = "weighted"
     """Estimate of total correlation: minibatch-weighted sampling, or stratified, which knows the number of images."""
-    first_weight: float = 1.0
-    """Weight of rate and total correlation before it falls, by equal factors, to 1."""
+    final_beta: float | None = None
+    """β at the end, where it falls by equal factors; it stays if this is not given."""
     fall_after: int = 0
-    """Step from which it falls."""
+    """Step from which β falls to `final_beta`."""
     fall_steps: int = 1000
     """Steps that the fall takes."""
 
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("warmup_steps", self.warmup_steps, 0)
-        _above("first_weight", self.first_weight, 0)
         _at_least("fall_after", self.fall_after, 0)
         _at_least("fall_steps", self.fall_steps, 1)
+        if self.final_beta is not None:
+            _above("beta", self.beta, 0)
+            _above("final_beta", self.final_beta, 0)
         _at_least("memory_images", self.memory_images, 0)
         _one_of("sampling", self.sampling, ("weighted", "stratified"))
         if self.sampling == "stratified" and self.memory_images:

@@ -389,13 +389,13 @@ def annealed(settings: Annealed, model: VAE, batch: Batch) -> Loss:
 
 
 def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + w · (rate + (β - 1) · total correlation), w = 1 but for warm-up and fall (`tc_weight`).
+    """Reconstruction + w · (rate + (β - 1) · total correlation), w rising linearly to 1 over the first `warmup_steps`.
 
     The paper splits the rate into mutual information + total correlation + dimension-wise KL and weighs the second with
     β; with the other two weights at 1 that is this sum. With `memory_images` total correlation is estimated among the
     batch and that many images seen last, with the posteriors that they had then (not in the paper): a small batch then
-    sees dependence that only a large one could. With `first_weight` above 1 (not in the paper) the first codes cost so
-    much that each factor gets one only, and no part of another's. Stratified sampling is the paper's other estimate.
+    sees dependence that only a large one could. With `final_beta` β falls (not in the paper): a large β has parted the
+    factors by then, and a small one lets the codes carry more. Stratified sampling is the paper's other estimate.
     Without gradients, as for held-out images, the terms also have `calibrated_total_correlation`, which can be read in
     nats.
 
@@ -409,23 +409,26 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
         correlation = stratified_total_correlation(seen.codes, seen.posterior, batch.num_images)
     else:
         correlation = total_correlation(seen.codes, seen.posterior, past)
-    loss = seen.reconstruction + tc_weight(settings, batch.step) * (seen.rate + (settings.beta - 1) * correlation)
+    weight = ramp(batch.step, settings.warmup_steps)
+    loss = seen.reconstruction + weight * (seen.rate + (beta_at(settings, batch.step) - 1) * correlation)
     terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation}
     if not torch.is_grad_enabled():
         terms["calibrated_total_correlation"] = calibrated_total_correlation(seen.codes, seen.posterior, past)
     return Loss(loss, {**terms}, _remembered(seen.posterior, past, settings.memory_images))
 
 
-def tc_weight(settings: TC, step: int) -> float:
-    """Weight of rate and total correlation in `tc`: it rises linearly to `first_weight`, then falls to 1.
+def beta_at(settings: TC, step: int) -> float:
+    """β of a step: it falls by equal factors from `beta` to `final_beta`, if there is one.
 
     Example:
-        >>> settings = TC(warmup_steps=10, first_weight=4.0, fall_after=100, fall_steps=10)
-        >>> [round(tc_weight(settings, step), 6) for step in (0, 5, 10, 100, 105, 110, 500)]
-        [0.0, 2.0, 4.0, 4.0, 2.0, 1.0, 1.0]
+        >>> settings = TC(beta=16.0, final_beta=4.0, fall_after=100, fall_steps=10)
+        >>> [round(beta_at(settings, step), 6) for step in (0, 100, 105, 110, 500)]
+        [16.0, 16.0, 8.0, 4.0, 4.0]
     """
+    if settings.final_beta is None:
+        return settings.beta
     fallen = min(max((step - settings.fall_after) / settings.fall_steps, 0.0), 1.0)
-    return float(ramp(step, settings.warmup_steps) * settings.first_weight ** (1 - fallen))
+    return settings.beta * math.exp(fallen * math.log(settings.final_beta / settings.beta))
 
 
 def _remembered(posterior: Posterior, past: Posterior | None, count: int) -> dict[str, Tensor]:
