@@ -77,10 +77,13 @@ def test_results_and_report(study, capsys):
     assert (study / "report.html").exists()
 
 
-@pytest.mark.parametrize("name", ["smoke", "betas", "objectives", "precision", "locatello-dsprites"])
-def test_shipped_recipes(name, capsys):
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("smoke", 4), ("betas", 20), ("objectives", 48), ("precision", 10), ("locatello-dsprites", 1800)],
+)
+def test_shipped_recipes(name, number, capsys):
     runs = expand(load_recipe(find_recipe(name, "studies")))
-    assert len(runs) == {"smoke": 4, "betas": 20, "objectives": 48, "locatello-dsprites": 1800}[name]
+    assert len(runs) == number
     main(["study", name, "--plan"])
     assert capsys.readouterr().out.rstrip().endswith(f"{len(runs):,} runs")
     assert "Cost" in find_recipe(name, "studies").read_text()
