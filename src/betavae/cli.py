@@ -590,7 +590,7 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console", names:
         cells_shown = (cells[column] for column, found in columns.items() if found)
         table.add_row(arrow, name, _number(scores[name]), *cells_shown)
     for name, value in values.get("held_out", {}).items():
-        table.add_row("", f"held-out {name}", f"{value:.2f}")
+        table.add_row("", "held-out " + name.replace("_", " "), f"{value:.2f}")
     console.print(title, markup=False, highlight=False, soft_wrap=True)
     console.print(table)
     if len(chosen) < len(scores):
