@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,11 @@ def test_help(words, capsys):
         main([*words, "--help"])
     assert error.value.code == 0
     assert "usage: betavae" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"betavae {metadata.version('betavae')}\n"
 
 
 def test_help_shows_source_and_dial_of_every_objective(capsys):

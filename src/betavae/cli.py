@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -458,6 +458,9 @@ class Data:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `betavae`: exit code 0, 2 with one sentence for a mistake or a failure, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"betavae {metadata.version('betavae')}")
+        return
     from rich.console import Console
 
     try:
