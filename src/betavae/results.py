@@ -15,6 +15,7 @@ Metrics are those of scores.json under their own names, and these:
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def measurements(folder: Path) -> list[dict[str, Any]]:
 def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, float]]:
     """UDR of each finished run among the other seeds of its setting, by the run's id.
 
-    Runs that kept no codes, or have no other seed, are left out; see `betavae.metrics.udr`.
+    Runs that kept no codes, have none in use, or have no other seed, are left out; see `betavae.metrics.udr`.
 
     Raises:
         ValueError: a run's codes are damaged.
@@ -120,7 +121,9 @@ def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, fl
                 continue
             codes = [load_codes(open_run(runs[run][1])) for run in group]
             tables, kl = [each.mean for each in codes], np.array([each.kl for each in codes])
-            values = {f"udr.{method}": udr(tables, kl, seed=0, method=method) for method in ("lasso", "spearman")}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that UDR is undefined: such a run has none
+                values = {f"udr.{method}": udr(tables, kl, seed=0, method=method) for method in ("lasso", "spearman")}
             for index, run in enumerate(group):
                 found[run] = {name: float(value[index]) for name, value in values.items() if np.isfinite(value[index])}
     return found
