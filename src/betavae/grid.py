@@ -111,15 +111,20 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def varied(configs: Sequence[Config]) -> list[str]:
-    """Dotted names of the settings, other than the seed, in which runs that have them differ.
+    """Dotted names of the settings, other than the seed, in which runs differ; those of an objective, its own runs.
 
     Example:
         >>> varied([Config(steps=9), Config(steps=8, seed=1)])
         ['steps']
+        >>> varied([Config(configuration.Beta(4.0)), Config(configuration.TC(6.0))])
+        ['objective']
     """
-    tables = [flat(config) for config in configs]
-    keys = dict.fromkeys(key for table in tables for key in table if key != "seed")
-    return [key for key in keys if len({table[key] for table in tables if key in table}) > 1]
+    values: dict[str, dict[Any, set[Any]]] = {}
+    for table in map(flat, configs):
+        for key, value in table.items():
+            among = table["objective"] if key.startswith("objective.") else ""
+            values.setdefault(key, {}).setdefault(among, set()).add(value)
+    return [key for key, groups in values.items() if key != "seed" and max(map(len, groups.values())) > 1]
 
 
 def label(config: Config, keys: Sequence[str]) -> str:
