@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from betavae import metrics
 from betavae.metrics import METRICS
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows
 from betavae.metrics.interventions import Groups
 
 LOG2 = np.log(2)
@@ -212,6 +212,27 @@ def test_dead_codes():
         assert np.isnan(score("dci", nothing, FACTORS)["disentanglement"])
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 7.7])  # the standard deviation of these is not 0 but rounding
+def test_constant_codes_are_dead_whatever_their_value(value):
+    nothing, extended = np.full((len(FACTORS), 2), value), np.column_stack([FACTORS, np.full(len(FACTORS), value)])
+    assert not active_codes(nothing).any()
+    for name, key in (("irs", "irs"), ("unsupervised", "gaussian_total_correlation")):
+        with pytest.warns(UserWarning, match="undefined"):
+            assert np.isnan(score(name, nothing, FACTORS)[key])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = every_score(extended, FACTORS)
+    for name, number in every_score(np.column_stack([FACTORS, np.zeros(len(FACTORS))]), FACTORS).items():
+        assert found[name] == pytest.approx(number, abs=1e-9), name
+    ranks = metrics.udr([extended, extended], np.ones((2, 4)), seed=0, method="spearman")
+    np.testing.assert_allclose(ranks, metrics.udr([FACTORS, FACTORS], np.ones((2, 3)), seed=0, method="spearman"))
+
+
+def test_codes_far_from_zero_score_as_near_it():
+    near = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape)
+    assert score("dci", near + 1e8, FACTORS) == pytest.approx(score("dci", near, FACTORS), abs=0.01)
+
+
 @pytest.mark.parametrize("name", list(SMALL))
 def test_a_constant_factor_changes_nothing(name):
     codes = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape)
@@ -255,8 +276,7 @@ def test_no_factor_that_varies_is_nan_with_one_warning(name):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = score(name, FACTORS.astype(float), FACTORS[:, :1] * 0)
-    if name in ("irs", "unsupervised"):  # nothing is held still by it: 0; and factors do not enter
-        assert found.get("irs", 0) == 0
+    if name == "unsupervised":  # factors do not enter
         return
     assert len(caught) == 1, [str(warning.message) for warning in caught]
     assert "undefined (nan)" in str(caught[0].message)
@@ -393,6 +413,8 @@ BAD_TABLES = [
         r"1 NaN and 1 infinite values in columns \[0, 1\]; the first is in row 0, column 1",
     ),
     (np.ones((2, 1)), np.array([[0.0], [np.nan]]), ValueError, "factors must be finite, got 1 NaN"),
+    (np.full((2, 1), 1e200), np.ones((2, 1)), ValueError, "codes must be at most 1e[+]100 in size, got 1e[+]200"),
+    (np.ma.array([[1.0], [2.0]], mask=[[1], [0]]), np.ones((2, 1)), ValueError, "codes has masked entries"),
 ]
 
 
@@ -459,6 +481,7 @@ def test_udr_refuses_what_cannot_be_compared():
     z = np.random.default_rng(0).normal(size=(50, 2))
     for arguments, message in (
         (([z], np.ones((1, 2))), "needs at least two, got 1"),
+        (([z, z], np.full((2, 2), np.nan)), "kl must be finite"),
         (([z, z], np.ones((3, 2))), "one row for each of the 2 models, got 3"),
         (([z, z], np.ones((2, 3))), r"one number for each code of its model, got \(3,\) for 2 codes"),
         (([z, z[:40]], np.ones((2, 2))), r"tables of \[40, 50\] rows"),

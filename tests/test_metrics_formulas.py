@@ -169,6 +169,12 @@ def test_support_vector_machines_are_liblinear_s(codes, cost):
         model.fit(code[:, None], labels)
         np.testing.assert_allclose(slope, model.coef_[:, 0], atol=1e-5)
         np.testing.assert_allclose(intercept, model.intercept_, atol=1e-5)
+    rare = (GRID[:, 1] == 0) & (GRID[:, 0] == 0)  # two classes of different size
+    slope, intercept = fit_svm(codes[:, 1], rare.astype(int), 2, cost)
+    model = LinearSVC(C=cost, class_weight="balanced", dual=False, tol=1e-10, max_iter=100_000)
+    model.fit(codes[:, 1:2], rare)
+    np.testing.assert_allclose(slope, [-model.coef_[0, 0], model.coef_[0, 0]], atol=1e-5)
+    np.testing.assert_allclose(intercept, [-model.intercept_[0], model.intercept_[0]], atol=1e-5)
 
 
 @pytest.mark.parametrize("num_classes", [2, 4])

@@ -11,6 +11,8 @@ from scipy.stats import t
 
 from betavae import metrics
 
+pytestmark = pytest.mark.filterwarnings(r"ignore:codes \[3\] are left out")  # the dead one of `tables`
+
 SMALL = {"num_train": 300, "num_test": 150}
 CHEAP = ["mig", "irs", "modularity"]
 
@@ -130,11 +132,35 @@ def test_dlib_is_the_protocol_with_its_options(tables):
     assert found.scores == mig | irs | {f"sap.{key}": value for key, value in sap.items()}
 
 
+def test_what_is_left_out_or_dead_is_said(tables):
+    codes, factors = tables
+    with pytest.warns(UserWarning, match=r"codes \[1, 2\] are left out: they vary by less than 5 %"):
+        metrics.evaluate(factors * [100.0, 1, 1], factors, names=["mig"], repeats=1, **SMALL)
+    with pytest.warns(UserWarning, match="no code is in use, by KL or spread: all are scored"):
+        metrics.evaluate(codes, factors, names=["mig"], kl=np.zeros(4), repeats=1, **SMALL)
+    with pytest.raises(ValueError, match="kl must be finite"):
+        metrics.evaluate(codes, factors, names=["mig"], kl=np.array([1, 1, 1, np.nan]), **SMALL)
+    with pytest.warns(UserWarning, match="mig_chen is that of the codes given"):
+        found = metrics.evaluate(codes[:, :3], factors, names=["mig_chen"], repeats=2, **SMALL)
+    assert not found.intervals
+
+
+def test_continuous_factors_have_sap_alone_and_row_numbers_the_unsupervised(tables):
+    codes, factors = tables
+    with pytest.warns(UserWarning, match="a factor is continuous"):
+        found = metrics.evaluate(codes[:, :3], factors + 0.5, names=["sap"], repeats=1, **SMALL)
+    assert found.scores["sap.regression"] > 0.3
+    assert not found.carriers
+    rows = np.arange(len(codes))[:, None]
+    assert metrics.evaluate(codes[:, :3], rows, names=["unsupervised"], repeats=1, **SMALL).carriers == ()
+
+
 def test_sampled_codes_go_to_chens_mig_alone(tables):
     codes, factors = tables
     noise = np.random.default_rng(1).normal(size=codes.shape)
     with_noise = metrics.evaluate(codes, factors, names=["mig", "mig_chen"], sampled=noise, repeats=1, **SMALL).scores
-    without = metrics.evaluate(codes, factors, names=["mig", "mig_chen"], repeats=1, **SMALL).scores
+    with pytest.warns(UserWarning, match="mig_chen is that of the codes given"):
+        without = metrics.evaluate(codes, factors, names=["mig", "mig_chen"], repeats=1, **SMALL).scores
     assert with_noise["mig"] == without["mig"]
     assert with_noise["mig_chen"] < 0.1 < without["mig_chen"]
     with pytest.raises(ValueError, match=r"sampled must have the shape of codes, \(720, 4\), got \(720, 3\)"):
@@ -185,7 +211,7 @@ def test_too_few_rows_for_anything_is_an_error(tables):
 def test_an_undefined_score_is_nan_in_the_interval_and_warns_once(tables):
     codes, factors = tables
     with pytest.warns(UserWarning, match="is undefined") as caught:
-        found = metrics.evaluate(codes, factors[:, :1], names=["modularity"], repeats=3, **SMALL)
+        found = metrics.evaluate(codes[:, :3], factors[:, :1], names=["modularity"], repeats=3, **SMALL)
     assert len(caught) == 1
     assert np.isnan(found.scores["modularity"])
     assert np.isnan(found.intervals["modularity"]).all()

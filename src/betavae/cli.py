@@ -100,6 +100,8 @@ class Score:
     """Seed of the evaluation; the run's, or 0."""
     evaluations: int = 5
     """Evaluations with different seeds, for the intervals."""
+    sampled_codes: str | None = None
+    """Table of codes drawn from the posteriors, beside --codes, for MIG of Chen et al."""
     sampled: bool = False
     """Score codes drawn from the run's posteriors instead of their means."""
     fold_orientation: bool = False
@@ -124,6 +126,7 @@ class Score:
         if self.sampled or self.fold_orientation:
             raise ValueError("--sampled and --fold-orientation are for runs; tables are scored as they are")
         codes, factors = _read_table(str(self.codes)), _read_table(str(self.factors))
+        sampled = None if self.sampled_codes is None else _read_table(self.sampled_codes)
         with _naming(console) as progress:
             values = score_tables(
                 codes,
@@ -132,6 +135,7 @@ class Score:
                 preset=self.preset,
                 seed=self.seed or 0,
                 repeats=self.evaluations,
+                sampled=sampled,
                 progress=progress,
             )
         _print_scores(values, f"{self.codes}: {len(codes):,} samples, {self.preset} preset", console)
@@ -143,6 +147,8 @@ class Score:
         from betavae.experiment import encode_run, score_run
         from betavae.run import open_run
 
+        if self.sampled_codes is not None:
+            raise ValueError("--sampled-codes is for tables; those of a run are drawn from its posteriors")
         if self.out is not None:
             raise ValueError("--out is for two tables; the scores of a run stay in its scores.json")
         run = open_run(folder)

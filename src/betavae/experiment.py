@@ -263,7 +263,8 @@ def score_tables(
 ) -> dict[str, Any]:
     """Score codes of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
 
-    Takes 10,000 rows to fit and 5,000 to judge, or two thirds and one third where there are fewer.
+    Takes 10,000 rows to fit and 5,000 to judge. Where there are fewer, `default` takes two thirds and one third, and
+    says so; `dlib` draws as many with replacement.
 
     Args:
         codes: (N, D) codes.
@@ -278,7 +279,10 @@ def score_tables(
         TypeError: a table holds no numbers.
         ValueError: a table is malformed or holds too few rows; an unknown metric or preset.
     """
-    sizes: dict[str, Any] = {"num_train": min(10_000, 2 * len(codes) // 3), "num_test": min(5_000, len(codes) // 3)}
+    sizes: dict[str, Any] = {"num_train": 10_000, "num_test": 5_000}
+    few = preset != "dlib" and len(codes) < sum(sizes.values())
+    if few:
+        sizes = {"num_train": 2 * len(codes) // 3, "num_test": len(codes) // 3}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         scores = metrics.evaluate(
@@ -286,7 +290,10 @@ def score_tables(
         )
     protocol = {"preset": preset, "seed": seed, "evaluations": repeats, "rows": len(codes)} | sizes
     values = scores.to_json()
-    values |= {"protocol": protocol, "notes": [_named(str(warning.message), options) for warning in caught]}
+    notes = [_named(str(warning.message), options) for warning in caught]
+    if few:
+        notes.insert(0, "{num_train:,} rows to fit and {num_test:,} to judge: there are no more".format(**sizes))
+    values |= {"protocol": protocol, "notes": notes}
     return values
 
 

@@ -121,6 +121,9 @@ def boost(
     """
     classes, indices = np.unique(labels, return_inverse=True)
     num_codes = train.shape[1]
+    centre, spread = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    far = np.where(np.abs(centre) > 1e3 * spread, centre, 0).astype(train.dtype)  # float32 would lose its digits
+    train, test = train - far, test - far
     orders = np.broadcast_to(np.arange(num_codes), (num_stages, -(-len(classes) // _LANES), num_codes))
     gain, train_raw, test_raw = _boost(
         _sort(np.ascontiguousarray(train.T, dtype=np.float32)),

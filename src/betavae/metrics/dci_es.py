@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation, varying_factors
 from betavae.metrics.undefined import warn_undefined
 
 CAPACITIES = (16, 32, 64, 128, 256, 512)
@@ -63,7 +63,7 @@ def dci_es(
     if not len(varying):
         warn_undefined("DCI-ES", "no factor varies")
         return {"explicitness": float("nan"), "size": float("nan")}
-    mean, std = codes[train].mean(axis=0, dtype=np.float64), codes[train].std(axis=0, dtype=np.float64)
+    mean, std = codes[train].mean(axis=0, dtype=np.float64), standard_deviation(codes[train])
     z, z_test = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
     scale = np.sqrt(z.shape[1])  # typical distance of two standardised rows, over sqrt 2
     frequencies = rng.normal(size=(z.shape[1], max(CAPACITIES))) / scale

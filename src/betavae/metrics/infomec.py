@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.undefined import warn_undefined
 
@@ -69,7 +69,7 @@ def infomec(
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
     check_classes(factors[train])
     factors = factors[:, (factors[train] != factors[train[0]]).any(axis=0)]
-    mean, std = codes[train].mean(axis=0, dtype=np.float64), codes[train].std(axis=0, dtype=np.float64)
+    mean, std = codes[train].mean(axis=0, dtype=np.float64), standard_deviation(codes[train])
     z, z_test = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
     distinct = z + 1e-7 * rng.normal(size=z.shape)
     span = np.ptp(codes[train].astype(np.float64), axis=0)

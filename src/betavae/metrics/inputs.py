@@ -7,6 +7,8 @@ import numpy as np
 
 MIN_KL_NATS = 0.05
 MIN_RELATIVE_SPREAD = 0.05
+_ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
+_LARGEST = 1e100  # whose square can still be summed
 
 
 def check_tables(
@@ -24,14 +26,17 @@ def check_tables(
 
     Raises:
         TypeError: A table holds no numbers.
-        ValueError: A table has a wrong shape, is empty, or holds NaN or infinite values; the two differ in rows; a
-            factor is not made of whole numbers.
+        ValueError: A table has a wrong shape, is empty, or holds NaN, masked, infinite or huge values; the two differ
+            in rows; a factor is not made of whole numbers.
 
     Example:
         >>> codes, factors = check_tables(np.array([[0, 1]]), np.array([[2.0]]))
         >>> codes.dtype, factors.dtype
         (dtype('float64'), dtype('int64'))
     """
+    for name, given in (("codes", codes), ("factors", factors)):
+        if np.ma.is_masked(given):
+            raise ValueError(f"{name} has masked entries; leave their rows out of both tables")
     codes, factors = np.asarray(codes), np.asarray(factors)
     for name, table, columns in (("codes", codes, "codes"), ("factors", factors, "factors")):
         if table.dtype.kind not in "fiub":
@@ -64,7 +69,11 @@ def check_tables(
 
 
 def _check_finite(name: str, table: np.ndarray) -> None:
-    if table.dtype.kind != "f" or np.isfinite(table).all():
+    if table.dtype.kind != "f":
+        return
+    if np.isfinite(table).all():
+        if (largest := float(np.abs(table).max())) > _LARGEST:
+            raise ValueError(f"{name} must be at most {_LARGEST:g} in size, got {largest:g}; scale it down")
         return
     bad = np.argwhere(~np.isfinite(table))
     num_nan = int(np.isnan(table).sum())
@@ -144,6 +153,17 @@ def draw_rows(
     return np.split(rows, np.cumsum(sizes)[:-1])
 
 
+def standard_deviation(codes: np.ndarray) -> np.ndarray:
+    """Standard deviation of each code, (D,) float64; exactly 0 where a code varies by rounding only.
+
+    Example:
+        >>> standard_deviation(np.full((2400, 1), 0.1))
+        array([0.])
+    """
+    varies = np.ptp(codes, axis=0) > _ROUNDING * np.abs(codes).max(axis=0)
+    return np.where(varies, codes.std(axis=0, dtype=np.float64), 0.0)
+
+
 def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
     """Tell which codes are in use.
 
@@ -159,19 +179,21 @@ def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
         (D,) boolean mask, true for active codes.
 
     Raises:
-        ValueError: ``kl`` does not hold one number for each code.
+        ValueError: ``kl`` does not hold one finite number for each code.
 
     Example:
         >>> active_codes(np.array([[0.0, 0.0, 5.0], [1.0, 0.01, 5.0]]))
         array([ True, False, False])
     """
-    spread = codes.std(axis=0, dtype=np.float64)
+    spread = standard_deviation(codes)
     active: np.ndarray = (spread > 0) & (spread >= MIN_RELATIVE_SPREAD * spread.max())
     if kl is None:
         return active
     kl = np.asarray(kl, dtype=np.float64)
     if kl.shape != spread.shape:
         raise ValueError(f"kl must hold one number for each of the {len(spread)} codes, got the shape {kl.shape}")
+    if not np.isfinite(kl).all():
+        raise ValueError(f"kl must be finite, got {kl.tolist()}")
     return np.asarray(active & (kl >= MIN_KL_NATS))
 
 

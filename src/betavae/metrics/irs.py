@@ -3,7 +3,7 @@
 import numpy as np
 
 from betavae.metrics.information import discretise
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation, varying_factors
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -42,7 +42,8 @@ def irs(
         with_replacement: draw rows with replacement, as disentanglement_lib does.
 
     Returns:
-        ``irs``, 1 at best and about 0 for codes that know nothing; ``nan`` with a warning when no code varies.
+        ``irs``, 1 at best and about 0 for codes that know nothing; ``nan`` with a warning when no code or no
+        factor varies. Noise scores more where a value has few rows.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -59,9 +60,9 @@ def irs(
     check_classes(y)
     if num_factor_bins is not None:
         y = discretise(y, num_factor_bins)
-    z = z[:, z.std(axis=0) > 0]
-    if not z.shape[1]:
-        warn_undefined("IRS", "no code varies")
+    z, y = z[:, standard_deviation(z) > 0], y[:, varying_factors(y)]
+    if not z.shape[1] or not y.shape[1]:
+        warn_undefined("IRS", "no code varies" if y.shape[1] else "no factor varies")
         return {"irs": float("nan")}
     reach = np.quantile(
         np.abs(z - z.mean(axis=0)), quantile if reference_quantile is None else reference_quantile, axis=0

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation, varying_factors
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.undefined import warn_undefined
 
@@ -110,7 +110,7 @@ def explicitness(
     if not len(varying):
         warn_undefined("explicitness", "no factor varies")
         return {"explicitness": float("nan"), "train": float("nan")}
-    mean, std = codes[train].mean(axis=0, dtype=np.float64), codes[train].std(axis=0, dtype=np.float64)
+    mean, std = codes[train].mean(axis=0, dtype=np.float64), standard_deviation(codes[train])
     train_codes, test_codes = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
     areas = []
     for k in varying:

@@ -107,8 +107,9 @@ def fit_svm(code: np.ndarray, labels: np.ndarray, num_classes: int, cost: float)
     """Linear support vector machines on one code, one class against the rest, solved exactly.
 
     Each minimises (w^2 + b^2) / 2 + cost * sum of c_i max(0, 1 - y_i (w z_i + b))^2, y_i = +-1, c_i = N / (C N_class)
-    for the class and 1 for the rest, as liblinear does for balanced classes. Rows with a positive loss are those on one
-    side of a threshold, so with running sums over the sorted code a Newton step needs no pass over the rows.
+    for the class and 1 for the rest (of two classes: for both), as liblinear does for balanced classes. Rows with a
+    positive loss are those on one side of a threshold, so with running sums over the sorted code a Newton step needs no
+    pass over the rows.
 
     Args:
         code: (N,) one code.
@@ -128,7 +129,9 @@ def fit_svm(code: np.ndarray, labels: np.ndarray, num_classes: int, cost: float)
     z = code[order]
     member = labels[order][:, None] == np.arange(num_classes)
     counts = member.sum(axis=0)
-    weight = np.where(member, len(z) / (num_classes * np.maximum(counts, 1)), 1.0) * cost
+    balance = len(z) / (num_classes * np.maximum(counts, 1))
+    rest = balance[labels[order]][:, None] if num_classes == 2 else 1.0
+    weight = np.where(member, balance, rest) * cost
     moments = np.stack([weight, weight * z[:, None], weight * z[:, None] ** 2])
     running = np.zeros((2, 3, len(z) + 1, num_classes))
     for side, mask in enumerate((member, ~member)):

@@ -24,7 +24,7 @@ from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_varianc
 from betavae.metrics.fairness import draw_probes, fairness, unfairness
 from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows, num_threads
+from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows, num_threads, standard_deviation
 from betavae.metrics.irs import irs
 from betavae.metrics.meanings import MEANINGS
 from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
@@ -245,13 +245,13 @@ def evaluate(
     m +- t s sqrt(1 + 1 / repeats) in 95 % of cases (t of Student's distribution with repeats - 1 degrees of freedom).
     It says how far a score moves when the same model is scored once more, not how far it moves when the model is
     trained once more. Evaluations of a table of little more than ``num_train + num_test`` rows share most of them,
-    and the interval is then too narrow; a metric that takes every row, such as `mig_chen`, has an interval of width 0.
+    and the interval is then too narrow; `mig_chen`, which takes every row, has no interval.
 
     The chance level is the same evaluation with the rows of the codes shuffled once.
 
     Args:
         codes: (N, D) codes, all of them: rows are drawn here.
-        factors: (N, K) integer factors.
+        factors: (N, K) integer factors; continuous ones for `sap` alone.
         names: metrics to run, keys of `METRICS`. By default all, `mig_chen` only where ``sampled`` is given; one that
             the table cannot serve is then left out with a warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib to the letter, or ``"default"``, corrected.
@@ -281,15 +281,17 @@ def evaluate(
         >>> found.scores["mig"] > 0.95, found.chance["mig"] < 0.05
         (True, True)
     """
-    codes, factors = check_tables(codes, factors)
     if names is not None and (isinstance(names, str) or not names):
         raise ValueError(f"names must list at least one metric of {', '.join(METRICS)}, got {names!r}")
     wanted = list(METRICS) if names is None else [_known("metric", name, METRICS) for name in names]
     if names is None and sampled is None:
         wanted.remove("mig_chen")
+    codes, factors = check_tables(codes, factors, integer_factors=set(wanted) != {"sap"})
     options = PRESETS[_known("preset", preset, PRESETS)]
     if sampled is None:
         sampled = codes
+        if "mig_chen" in wanted:
+            warnings.warn("mig_chen is that of the codes given; the paper's takes sampled ones (sampled)", stacklevel=2)
     elif np.shape(sampled) != codes.shape:
         raise ValueError(f"sampled must have the shape of codes, {codes.shape}, got {np.shape(sampled)}")
     else:
@@ -302,6 +304,14 @@ def evaluate(
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     active = active_codes(codes, kl)
     kept = active if preset in _MASKING and active.any() else np.ones_like(active)
+    if preset in _MASKING and not active.any():
+        warnings.warn("no code is in use, by KL or spread: all are scored", stacklevel=2)
+    if kl is None and (narrow := np.flatnonzero(~kept & (standard_deviation(codes) > 0))).size:
+        warnings.warn(
+            f"codes {narrow.tolist()} are left out: they vary by less than 5 % of what the widest does; if they are in "
+            "use, bring all codes to one scale",
+            stacklevel=2,
+        )
     if not kept.all():
         codes, sampled = codes[:, kept], sampled[:, kept]
 
@@ -316,20 +326,26 @@ def evaluate(
         _ = draws[0].rows  # too few rows would leave out nearly all metrics: one error instead
     measured = _measure_all(draws, wanted, progress, must_succeed=names is not None)
     scores, arrays = measured[0]
-    information = draws[0].information
     return Scores(
         scores=scores,
         intervals=_intervals([others for others, _ in measured[:repeats]]),
         chance={key: value for key, value in measured[-1][0].items() if not key.startswith(_BLIND)} if chance else {},
         ceilings=_ceilings(factors, images, scores),
         arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
-        carriers=find_carriers(
-            _widen("mig.mutual_information", information.shared, kept), information.factor_entropy, factor_names, active
-        ),
+        carriers=_carriers(draws[0], kept, factor_names, active),
         preset=preset,
         seed=seed,
         num_rows=len(codes),
     )
+
+
+def _carriers(draw: _Draw, kept: np.ndarray, names: Sequence[str], active: np.ndarray) -> tuple[Carrier, ...]:
+    """Which code carries which factor; nothing where factors cannot serve as classes."""
+    try:
+        found = draw.information
+    except ValueError:
+        return ()
+    return find_carriers(_widen("mig.mutual_information", found.shared, kept), found.factor_entropy, names, active)
 
 
 def _measure_all(
@@ -427,6 +443,8 @@ def _intervals(repeats: list[dict[str, float]]) -> dict[str, tuple[float, float]
     reach = float(t.ppf(0.975, len(repeats) - 1)) * math.sqrt(1 + 1 / len(repeats))
     intervals = {}
     for name in repeats[0]:
+        if name == "mig_chen":  # takes every row: nothing is drawn that could vary
+            continue
         values = np.array([repeat[name] for repeat in repeats])
         if not np.isfinite(values).all():
             intervals[name] = (math.nan, math.nan)

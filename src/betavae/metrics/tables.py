@@ -75,20 +75,29 @@ def _read_numpy(path: Path, member: str | None) -> np.ndarray:
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    with path.open(encoding="utf-8") as lines:
-        first = lines.readline().strip()
+    """A first row of names is left out; one that may be names or numbers is refused rather than guessed at."""
     try:
-        header = 0 if _are_numbers(first) else 1
-        table = np.loadtxt(path, delimiter=",", skiprows=header, ndmin=2, encoding="utf-8")
-    except (ValueError, UnicodeDecodeError) as error:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        first = [cell.strip().strip('"') for cell in lines[0].split(",")] if lines else []
+        numbers = [_is_number(cell) for cell in first]
+        if len(lines) - (not any(numbers)) < 1:
+            raise ValueError("it has no rows")
+        if not first[0] and not any(numbers):
+            raise ValueError("its first column has no name; if it numbers the rows, save the table without it")
+        if any(numbers) and not all(numbers):
+            raise ValueError(f"its first row, {lines[0]}, is neither all names nor all numbers")
+        if len(first) > 1 and first == [str(column) for column in range(len(first))]:
+            raise ValueError(f"its first row, {lines[0]}, may be names or numbers; give the columns names of letters")
+        table = np.loadtxt(lines[not any(numbers) :], delimiter=",", ndmin=2, quotechar='"')
+    except ValueError as error:
         raise ValueError(f"{path} is not a table of numbers separated by commas: {error}") from error
     whole = table.astype(np.int64) if np.isfinite(table).all() else table
     return whole if np.array_equal(whole, table) else table
 
 
-def _are_numbers(line: str) -> bool:
+def _is_number(cell: str) -> bool:
     try:
-        [float(cell) for cell in line.split(",")]
+        float(cell)
     except ValueError:
         return False
     return True
@@ -104,6 +113,8 @@ def _read_parquet(path: Path) -> np.ndarray:
         ) from error
     try:
         columns = read_parquet(path)
+        if index := [name for name in columns.column_names if name.startswith("__index_level_")]:
+            raise ValueError(f"the column {index[0]} numbers the rows; save the table without it (index=False)")
         return np.stack([column.to_numpy() for column in columns.columns], axis=1)
     except (ArrowException, ValueError, OSError) as error:
         raise ValueError(f"{path} is not a readable Parquet table of numbers: {error}") from error

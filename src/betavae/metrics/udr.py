@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from betavae.metrics.inputs import check_tables
+from betavae.metrics.inputs import check_tables, standard_deviation
 from betavae.metrics.undefined import warn_undefined
 
 METHODS = ("lasso", "spearman")
@@ -77,7 +77,9 @@ def udr(
                 f"kl must hold one number for each code of its model, got {np.shape(nats)} for {checked.shape[1]} codes"
             )
         chosen = checked[rows].astype(np.float64)
-        std = chosen.std(axis=0)
+        if not np.isfinite(nats).all():
+            raise ValueError(f"kl must be finite, got {np.asarray(nats).tolist()}")
+        std = standard_deviation(chosen)
         used = (np.asarray(nats) > min_kl) & (std > 0)
         tables.append(((chosen - chosen.mean(axis=0)) / np.where(std > 0, std, 1))[:, used])
     if not any(table.shape[1] for table in tables):

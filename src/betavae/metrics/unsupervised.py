@@ -3,7 +3,7 @@
 import numpy as np
 
 from betavae.metrics.information import count_information, discretise
-from betavae.metrics.inputs import active_codes, check_tables, draw_rows
+from betavae.metrics.inputs import active_codes, check_tables, draw_rows, standard_deviation
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -60,7 +60,7 @@ def unsupervised(
     (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
     z = codes[rows].astype(np.float64)
     num_active = float(active_codes(codes).sum())
-    z = z[:, z.std(axis=0) > 0]
+    z = z[:, standard_deviation(z) > 0]
     if z.shape[1] < 2:
         warn_undefined("dependence between codes", f"it needs two codes that vary, got {z.shape[1]}")
         names = ("total_correlation", "wasserstein_correlation", "wasserstein_correlation_normalised")
