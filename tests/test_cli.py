@@ -12,8 +12,9 @@ import pytest
 
 from betavae import cli
 from betavae.cli import main
-from betavae.config import OBJECTIVE_SETTINGS, Vae
+from betavae.config import OBJECTIVE_SETTINGS, Config, Vae
 from betavae.data import export_npz
+from betavae.run import create_run
 
 TINY = [
     *("--steps", "50", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
@@ -259,6 +260,18 @@ def test_a_folder_that_cannot_be_written(file, capsys, tmp_path):
 def test_a_pickled_file_is_refused(capsys, tmp_path):
     np.savez(tmp_path / "evil.npz", imgs=np.array([object()]), latents_classes=np.zeros((1, 1)))
     assert "evil.npz" in refused(capsys, "train", "--data", str(tmp_path / "evil.npz"), "--out", str(tmp_path / "x"))
+
+
+def test_a_demo_of_another_seed_is_not_taken_for_this_one(capsys, tmp_path):
+    create_run(tmp_path / "demo", Config(seed=1))
+    sentence = refused(capsys, "demo", "--out", str(tmp_path / "demo"))
+    assert "holds a run of seed 1; name another folder with --out, or replace it with --overwrite" in sentence
+
+
+@pytest.mark.parametrize(("words", "near"), [(["trian"], "train"), (["train", "betta"], "beta")])
+def test_misspelt_commands_and_objectives(words, near, capsys):
+    what = "objective" if words[1:] else "command"
+    assert f"unknown {what} '{words[-1]}'; did you mean '{near}'?" in refused(capsys, *words)
 
 
 def test_check_says_how_many_images_differ(file, capsys):

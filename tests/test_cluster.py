@@ -51,6 +51,14 @@ def test_all_runs_on_ray(ray, tmp_path):
     assert (tally.done, tally.failed) == (6, 0)
 
 
+def test_one_worker_of_another_version_stops_the_study_and_fails_no_run(ray, tmp_path, monkeypatch):
+    study = create_study(tmp_path, RECIPE)
+    monkeypatch.setattr(cluster.metadata, "version", lambda name: "99.0")
+    with pytest.raises(RuntimeError, match=r"the worker has betavae .* and the driver 99\.0; install the same"):
+        run_study(study, functools.partial(cluster.work, perform=stubs.quick))
+    assert not failures(study)
+
+
 def test_failures_and_lost_workers_on_ray(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
     assert run_study(study, functools.partial(cluster.work, perform=stubs.two_fail)).failed == 2

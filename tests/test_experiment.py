@@ -15,8 +15,17 @@ import pytest
 from betavae import experiment as module
 from betavae.config import TC, AdaGvae, Config, Semi
 from betavae.data import export_npz
-from betavae.experiment import carried_factors, carrier_phrases, experiment, resume, seed_rows
-from betavae.run import load_codes, read_curve, read_json
+from betavae.experiment import (
+    carried_factors,
+    carrier_phrases,
+    draw_run,
+    encode_run,
+    experiment,
+    resume,
+    score_run,
+    seed_rows,
+)
+from betavae.run import load_codes, open_run, read_curve, read_json
 
 CONFIG = Config(
     objective=TC(6.0, 50),
@@ -92,12 +101,21 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
         ({"device": "cuda:99"}, "cannot be used here"),
         ({"validation_images": 1}, "validation_images comes to 1; .* needs at least 2 images: hold out more, or none"),
         ({"objective": AdaGvae()}, "of the partners that pair rule locatello draws are among the images of sprites"),
+        ({"scored_images": 1}, "scored_images comes to 1; give at least 3"),
+        ({"device": "meta"}, "device 'meta' cannot be used here .* use auto, cpu, cuda or mps"),
         ({"objective": Semi()}, "codes is 4; objective semi ties a code to each of the 5 factors"),
         ({"objective": Semi(), "codes": 6}, "labelled_images is 1000, which is 1000 images; there are 700 to train on"),
     ):
         with pytest.raises(ValueError, match=message):
             experiment(replace(CONFIG, **settings), tmp_path / "run", data=small)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_changed_data_are_noticed(finished, small):
+    black = replace(small, packed=np.zeros_like(small.packed))
+    for tell in (score_run, draw_run, encode_run):
+        with pytest.raises(ValueError, match=r"holds other images than .* was begun with; bring them back, or train"):
+            tell(finished, black)
 
 
 def test_nan_names_step_and_checkpoint(small, tmp_path):
@@ -131,15 +149,19 @@ def test_dead_codes_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
     assert values["kl"][2] == 0
 
 
-def test_interrupt_saves_and_resume_reaches_the_same_weights(finished, small, tmp_path, undrawn):
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, small, tmp_path, undrawn):
     def interrupt(record):
-        if record.split == "train" and record.step == 50:
+        if record.split == split and record.step == 50:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         experiment(CONFIG, tmp_path / "run", data=small, watch=interrupt)
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+    began = read_json(open_run(tmp_path / "run"), "provenance.json")["started"]
     run = resume(tmp_path / "run", data=small)
+    facts = read_json(run, "provenance.json")
+    assert (facts["started"], len(facts["continued"])) == (began, 1)
     assert run.path("model.safetensors").read_bytes() == finished.path("model.safetensors").read_bytes()
 
     def unclocked(run):

@@ -93,3 +93,5 @@ def test_what_differs():
     changes = differences(runs[:1], runs)
     assert "objective: beta → beta, tc" in changes
     assert "objective.memory_images: nothing → 0" in changes
+    assert differences(runs[:1], [runs[0], Config(Beta(1), muon_after=5)]) == ["muon_after: None → 5, None"]
+    assert label(Config(learning_rate=1.0000001e-4), ["learning_rate"]) == "learning_rate 0.00010000001"

@@ -20,7 +20,6 @@ from betavae.run import (
     append_record,
     create_run,
     cut_curve,
-    list_runs,
     load_checkpoint,
     load_codes,
     load_model,
@@ -76,12 +75,18 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(FileExistsError, match="exists and is not a run; name another folder"):
         create_run(tmp_path / "mine", CONFIG, overwrite=True)
+    (tmp_path / "mine" / "config.json").write_text('{"name": "a web project"}')
+    with pytest.raises(FileExistsError, match=r"holds what is no part of a run \(thesis.tex\); name another folder"):
+        create_run(tmp_path / "mine", CONFIG, overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
-def test_runs_are_listed(run, tmp_path):
-    assert list_runs(run.folder.parent) == [run.folder]
-    assert list_runs(tmp_path / "nothing") == []
+@pytest.mark.parametrize("line", ["5", '{"a": 1}', "[]"])
+def test_a_curve_of_something_else(run, line):
+    whole = {"step": 0, "split": "train", "wall_seconds": 0}
+    run.path("curve.jsonl").write_text(f"{line}\n{json.dumps(whole)}\n")
+    with pytest.raises(ValueError, match="is damaged in line 1; repeat the run"):
+        read_curve(run)
 
 
 def test_what_is_no_run_is_refused(run, tmp_path):
@@ -104,8 +109,9 @@ def test_curve(run):
     assert [record["step"] for record in read_curve(run)] == [50, 100, 150]
     cut_curve(run, 100)
     assert [record["step"] for record in read_curve(run)] == [50, 100]
-    run.path("curve.jsonl").write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
-    with pytest.raises(ValueError, match="damaged in line 2"):
+    whole = run.path("curve.jsonl").read_text()
+    run.path("curve.jsonl").write_text(f"{whole}nonsense\n{whole}")
+    with pytest.raises(ValueError, match="damaged in line 3"):
         read_curve(run)
 
 

@@ -68,6 +68,8 @@ def test_variance_explained_by_hand():
 def test_variance_that_is_none_or_all_of_seeds():
     assert math.isnan(variance_explained([2.0, 2.0], ["a", "b"], ["a", "b"])["seed"])
     assert math.isnan(variance_explained([NAN], ["a"], ["a"])["seed"])
+    assert math.isnan(variance_explained([0.1] * 6, ["a"] * 6, ["a", "b"] * 3)["seed"])  # differences are rounding
+    assert math.isnan(variance_explained([1.0, 2.0], ["a", "b"], ["a", "b"])["setting"])  # a seed each
     assert variance_explained([0, 1, 0, 1], ["a", "a", "b", "b"], ["a", "a", "b", "b"])["seed"] == 1
 
 

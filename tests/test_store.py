@@ -1,5 +1,7 @@
 """Run folders at a URL: what is carried where, and in which order."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from betavae.config import Config
@@ -33,6 +35,16 @@ def test_a_run_at_a_url_is_done_once_and_continued(tmp_path):
     assert shares == [0.5, 0.0, 0.5]
     found = {path.name for path in (tmp_path / "bucket" / "runs" / "a").iterdir()}
     assert found == {"config.json", "checkpoint.safetensors", "attempts", "scores.json", "provenance.json", "DONE"}
+
+
+def test_one_run_pushed_twice_at_once(tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "DONE").touch()
+    with ThreadPoolExecutor(2) as pool:
+        for pushed in [pool.submit(push, here, (tmp_path / "there").as_uri()) for _ in range(100)]:
+            pushed.result()
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["DONE"]
 
 
 def test_pull_takes_what_is_named_and_push_leaves_temporary_files(tmp_path):

@@ -1,6 +1,7 @@
 """A study's folder and driver, with runs that take milliseconds."""
 
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from betavae import study as studies
-from betavae.study import create_study, failures, open_study, run_study, states
+from betavae.grid import expand
+from betavae.study import check_runs, create_study, failures, open_study, run_study, states
 from betavae.workers import Event, work
 from tests import stubs
 
@@ -134,8 +136,28 @@ def test_a_changed_recipe_is_refused_extended_or_begins_anew(tmp_path):
     assert len(open_study(tmp_path).runs) == 8
     with pytest.raises(ValueError, match=r"codes: 4, 6 → 4; seed: 0, 1, 2, 3 → 0, 1, 2\): it has 5 runs that"):
         create_study(tmp_path, {**RECIPE, "grid": {"codes": 4}}, extend=True)
+    (tmp_path / "results.parquet").touch()
     anew = create_study(tmp_path, {**RECIPE, "steps": 10}, overwrite=True)
     assert set(states(anew).values()) == {"waiting"}
+    assert not (tmp_path / "results.parquet").exists()
+    (tmp_path / "study.json").write_text("damaged")
+    assert create_study(tmp_path, RECIPE, overwrite=True).runs == study.runs
+
+
+def test_a_version_in_which_the_recipe_means_other_runs_is_refused(tmp_path):
+    create_study(tmp_path, RECIPE)
+    values = json.loads((tmp_path / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps(values | {"digest": "another", "betavae": "0.0.9"}))
+    with pytest.raises(ValueError, match=r"begun with betavae 0\.0\.9, and in .* its recipe means other runs"):
+        create_study(tmp_path, RECIPE)
+
+
+def test_settings_that_cannot_work_are_refused_with_the_run(small):
+    sizes = {"train_images": 100, "validation_images": 100}
+    runs = expand({"seeds": 2, **sizes, "grid": {"codes": [4, 6]}})
+    check_runs(runs, lambda name: small)
+    with pytest.raises(ValueError, match=r"semi-burgess-seed0-\w+: codes is 4; objective semi ties a code to each"):
+        check_runs(expand({**sizes, "codes": 4, "objective": {"name": "semi"}}), lambda name: small)
 
 
 def test_the_same_runs_written_otherwise_are_the_same_study(tmp_path):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union
 
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitArgPrefixes, OmitSubcommandPrefixes, Positional
@@ -43,7 +43,7 @@ class Demo:
 
     def __call__(self, console: "Console") -> None:
         if (self.out / "config.json").exists() and not self.overwrite:
-            run = _resume(self.out, console)
+            run = _resume(self.out, console, "betavae demo --overwrite", self.seed)
         else:
             config = dataclasses.replace(configuration.load(find_recipe("demo")), seed=self.seed)
             run = _start(config, self.out, self.overwrite, console)
@@ -72,7 +72,7 @@ class Train:
         if self.resume:
             if self != Train(Config(), resume=self.resume):
                 raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
-            run = _resume(self.resume, console)
+            run = _resume(self.resume, console, f"betavae train --from {self.resume}/config.json --out FOLDER")
         else:
             run = _start(self.config, self.out, self.overwrite, console)
         _show(run, console, HEADLINES)
@@ -267,8 +267,8 @@ Varied.__doc__ = "Settings of `betavae train`; several values of one are a grid.
 class Study:
     """Run many settings with many seeds, a run a core; the same command continues it, and nothing is done twice.
 
-    Give a recipe (a .toml file, or one of: smoke, betas, objectives, locatello-dsprites), or the settings as flags:
-    --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what all its runs share.
+    Give a recipe (a .toml file, or one of: smoke, betas, objectives, precision, locatello-dsprites), or the settings as
+    flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what all its runs share.
     """
 
     settings: OmitArgPrefixes[Varied]  # type: ignore[valid-type]
@@ -301,24 +301,29 @@ class Study:
     def __call__(self, console: "Console") -> None:
         from betavae.progress import StudyBar
         from betavae.results import require
-        from betavae.study import create_study, failures, run_study, states
+        from betavae.study import check_runs, create_study, failures, run_study, states
+        from betavae.workers import load_once
 
         require("pyarrow")
         recipe, name = self._recipe()
-        if self.plan:
-            from betavae.grid import expand
+        from betavae.grid import expand
 
-            runs = expand(recipe, name)
+        runs, executor = expand(recipe, name), self._executor()
+        if self.plan:
             console.print("\n".join(runs), markup=False, highlight=False, soft_wrap=True)
             console.print(f"{len(runs):,} runs", markup=False)
             return
         folder = self.out or Path("studies") / Path(name).stem
+        if not (folder / "study.json").exists():
+            here = {run: config for run, config in runs.items() if self.ray is None or config.data == "dsprites"}
+            check_runs(here, load_once)
+            load_once.cache_clear()
         study = create_study(folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name)
         ready = list(states(study).values()).count("done")
         console.print(f"{folder}: {len(study.runs):,} runs, {ready:,} of them done", markup=False, soft_wrap=True)
         try:
             with _terminations(), StudyBar(console) as bar:
-                tally = run_study(study, self._executor(), retry=self.retry, watch=bar)
+                tally = run_study(study, executor, retry=self.retry, watch=bar)
         except KeyboardInterrupt:
             console.print("interrupted; the same command continues", markup=False)
             raise
@@ -497,19 +502,26 @@ def find_recipe(name: str, kind: str = "") -> Path:
     raise FileNotFoundError(configuration.unknown("recipe", name, known))
 
 
+COMMANDS: Final = {
+    **{"demo": Demo, "train": Train, "score": Score, "figures": Figures, "report": Report, "explore": Explore},
+    **{"study": Study, "results": Results, "data": Data},
+}
+
+
 def _parse(words: list[str]) -> Any:
-    default = Train(configuration.load(find_recipe(recipe))) if (recipe := _recipe(words)) else Train(Config())
-    commands = (
-        Annotated[Demo, command("demo", prefix_name=False)]
-        | Annotated[Train, command("train", default=default, prefix_name=False)]
-        | Annotated[Score, command("score", prefix_name=False)]
-        | Annotated[Figures, command("figures", prefix_name=False)]
-        | Annotated[Report, command("report", prefix_name=False)]
-        | Annotated[Explore, command("explore", prefix_name=False)]
-        | Annotated[Study, command("study", prefix_name=False)]
-        | Annotated[Results, command("results", prefix_name=False)]
-        | Annotated[Data, command("data", prefix_name=False)]
-    )
+    first, second, *_ = *words, "--", "--"
+    if not first.startswith("-") and first not in COMMANDS:
+        raise ValueError(configuration.unknown("command", first, COMMANDS))
+    if first == "train" and not second.startswith("-") and second not in configuration.OBJECTIVE_SETTINGS:
+        raise ValueError(configuration.unknown("objective", second, configuration.OBJECTIVE_SETTINGS))
+    train = Train(configuration.load(find_recipe(recipe))) if (recipe := _recipe(words)) else Train(Config())
+    defaults: dict[Any, Any] = {Train: {"default": train}}
+    commands: Any = Union[  # noqa: UP007, of types made here
+        tuple(
+            Annotated[kind, command(name, prefix_name=False, **defaults.get(kind, {}))]
+            for name, kind in COMMANDS.items()
+        )
+    ]
     return tyro.cli(
         commands,
         prog="betavae",
@@ -543,14 +555,20 @@ def _start(config: Config, out: Path | None, overwrite: bool, console: "Console"
         raise
 
 
-def _resume(folder: Path, console: "Console") -> "Run":
+def _resume(folder: Path, console: "Console", repeat: str, seed: int | None = None) -> "Run":
+    """Continue a run, if it is of this seed; of a finished one say how to repeat it."""
     from betavae.experiment import resume
     from betavae.progress import TrainingBar
     from betavae.run import open_run
 
     run = open_run(folder)
+    if seed is not None and seed != run.config.seed:
+        raise ValueError(
+            f"{folder} holds a run of seed {run.config.seed}; name another folder with --out, or replace it with "
+            "--overwrite"
+        )
     if run.done:
-        console.print(f"{folder} is finished already; --overwrite repeats it", markup=False, soft_wrap=True)
+        console.print(f"{folder} is finished already; `{repeat}` repeats it", markup=False, soft_wrap=True)
         return run
     try:
         with TrainingBar(run.config, console) as bar:
@@ -565,13 +583,20 @@ def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
     from betavae.run import read_json
 
     _print_scores(read_json(run, "scores.json"), str(run.folder), console, names)
-    beta, pixels = getattr(run.config.objective, "beta", None), read_json(run, "provenance.json")["data"].get("pixels")
+    beta, pixels = _rate_weight(run.config), read_json(run, "provenance.json").get("data", {}).get("pixels")
     if names and beta is not None and pixels:
         equal = configuration.equivalent_betas(beta, run.config.codes, pixels)
         said = ", ".join(f"{value:.3g} with {name}" for name, value in equal.items())
         console.print(f"β {beta:g} of sums over pixels and codes is {said}", markup=False, soft_wrap=True)
     if run.path("report.html").exists():
         console.print(f"report: {run.path('report.html')}", markup=False, soft_wrap=True)
+
+
+def _rate_weight(config: Config) -> float | None:
+    """The constant weight of the rate, where an objective has one. The β of `tc` is of total correlation: its is 1."""
+    if isinstance(config.objective, configuration.Vae | configuration.TC):
+        return 1.0
+    return getattr(config.objective, "beta", None)
 
 
 def _print_scores(values: dict[str, Any], title: str, console: "Console", names: Collection[str] = ()) -> None:

@@ -14,6 +14,7 @@ from betavae import store, workers
 from betavae.config import Config
 from betavae.workers import Event, Perform
 
+_OTHER_VERSION = "the worker has betavae"
 WAITING = 2
 """Tasks handed over for each that can run at once: enough for a cluster to grow, few enough to stop soon."""
 KNOCK_SECONDS = 10.0
@@ -85,6 +86,8 @@ def _perform_all(
                     error = ray.get(reference)
                 except ray.exceptions.RayError as lost:
                     error = f"{type(lost).__name__}: {' '.join(str(lost).split())}"
+                if error.startswith(_OTHER_VERSION):
+                    raise RuntimeError(error)  # that worker would take, and fail, one run after another
                 if not error and url:
                     store.pull(f"{url.rstrip('/')}/runs/{run}", jobs[run][1], store.SMALL_FILES)
                 yield Event(run, "failed" if error else "done", error=error)
@@ -101,7 +104,7 @@ def _task(config: Config, run: str, place: str, remote: bool, perform: Perform, 
 
     found = metadata.version("betavae")
     if found != version:
-        return f"the worker has betavae {found} and the driver {version}; install the same version everywhere"
+        return f"{_OTHER_VERSION} {found} and the driver {version}; install the same version everywhere"
     try:
         if remote:
             store.perform_at(perform, place, config, run, lambda share: None)

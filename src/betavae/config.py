@@ -32,6 +32,8 @@ class Needs:
     """Least number of images in a batch."""
     because: str = ""
     """Why so many, as the beginning of a sentence."""
+    codes: int = 1
+    """Least number of codes; with one there is nothing to tell apart."""
     halves: bool = False
     """Whether the two halves of a batch have different purposes, so that its size must be even."""
     pairs: PairRule | None = None
@@ -137,7 +139,7 @@ class TC:
     @property
     def needs(self) -> Needs:
         """Two images at least."""
-        return Needs(batch_images=2, because="total correlation is estimated within a batch")
+        return Needs(batch_images=2, because="total correlation is estimated within a batch", codes=2)
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ class Factor:
         """Two halves of two images at least, a permutation, a discriminator."""
         return Needs(
             batch_images=4,
+            codes=2,
             because="codes are permuted within half a batch",
             halves=True,
             more_noise=True,
@@ -301,6 +304,7 @@ class Dynamic:
             _at_least(name, getattr(self, name), 0)
         for name in ("rise_steps", "ramp_steps", "average_steps"):
             _at_least(name, getattr(self, name), 1)
+        _at_least("start_beta", self.start_beta, self.least_beta)
         if self.ramp_steps > self.rise_steps:
             raise ValueError(
                 f"ramp_steps is {self.ramp_steps}; a rise cannot take longer than the {self.rise_steps} of rise_steps"
@@ -326,7 +330,7 @@ class AdaGvae:
     @property
     def needs(self) -> Needs:
         """Pairs."""
-        return Needs(batch_images=2, because="images come in pairs", halves=True, pairs=self.pairs)
+        return Needs(batch_images=2, because="images come in pairs", codes=2, halves=True, pairs=self.pairs)
 
 
 @dataclass(frozen=True)
@@ -415,7 +419,7 @@ class Hfs:
     @property
     def needs(self) -> Needs:
         """Two images at least, random pairs of codes."""
-        return Needs(batch_images=2, because="support is estimated within a batch", more_noise=True)
+        return Needs(batch_images=2, because="support is estimated within a batch", codes=2, more_noise=True)
 
 
 @dataclass(frozen=True)
@@ -554,6 +558,11 @@ class Config:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be a positive number such as 1e-4")
         needs = needs_of(self.objective)
+        if self.codes < needs.codes:
+            raise ValueError(
+                f"codes is {self.codes}; objective {objective_name(self.objective)} parts codes from one another: "
+                f"give at least {needs.codes}"
+            )
         if self.batch_size < needs.batch_images:
             raise ValueError(
                 f"batch_size is {self.batch_size}; {needs.because} and needs at least {needs.batch_images} images"
@@ -626,8 +635,8 @@ def load(path: str | Path) -> Config:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such recipe; give a .toml recipe or a run's config.json")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None

@@ -14,6 +14,7 @@ packed into bits a megabyte at a time, so the original's 3 GB never are in memor
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import struct
 import warnings
@@ -75,6 +76,11 @@ class FactorData:
     factors: npt.NDArray[np.int32]
     factor_names: tuple[str, ...]
     factor_sizes: tuple[int, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the packed images."""
+        return hashlib.sha256(np.ascontiguousarray(self.packed).data).hexdigest()
 
     def __post_init__(self) -> None:
         pixels = math.prod(self.image_shape)

@@ -4,7 +4,6 @@ Each chapter reads what it needs from the run folder and the data, and leaves it
 can be told again, and an interrupted run goes on where it stopped.
 """
 
-import hashlib
 import math
 import platform
 import re
@@ -36,6 +35,7 @@ from betavae.files import write_atomically
 from betavae.model import VAE
 from betavae.run import Codes, Run
 from betavae.train import (
+    Diverged,
     Record,
     State,
     StepRows,
@@ -53,6 +53,8 @@ SEED_IMAGES = 20
 """Held-out images to reconstruct; the first few of them are traversed."""
 COMPARED_IMAGES = 11
 """Images of a traversal in a comparison of runs."""
+FEWEST_SCORED = 3
+"""Images that scores need at least: some to fit, some to judge."""
 EXPLORED_IMAGES = 16
 """The first of them, from which the report's explorer can start."""
 
@@ -86,14 +88,26 @@ def experiment(
         RuntimeError: the loss is not finite; the message names the step and the last good checkpoint.
         KeyboardInterrupt: interrupted; what was trained is saved.
     """
+    data = load_data(config.data) if data is None else data
+    check(config, data)
+    run = folders.create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
+    return resume(run.folder, data=data, watch=watch)
+
+
+def check(config: Config, data: FactorData) -> None:
+    """Refuse, before anything is written, settings that cannot work with the data.
+
+    Raises:
+        ValueError: data, model, device or metrics do not fit the settings.
+    """
     for name in config.scores:
         if name not in metrics.METRICS:
             raise ValueError(unknown("metric", name, metrics.METRICS))
-    data = load_data(config.data) if data is None else data
+    if (count := _count_scored(config, data)) < FEWEST_SCORED:
+        raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
+    choose_device(config.device)
     StepRows(config, data, _split(config, data).train)
-    new_state(config, data)  # settings that cannot work are refused before anything is written
-    run = folders.create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
-    return resume(run.folder, data=data, watch=watch)
+    new_state(config, data)
 
 
 def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch | None = None) -> Run:
@@ -134,12 +148,18 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
 
 def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
     """Train from the run's checkpoint, or from the start, to the end; save the weights and what they reach."""
+    _same_data(run, data)
     config, split = run.config, _split(run.config, data)
     state = new_state(config, data)
     if run.path("checkpoint.safetensors").exists():
         folders.load_checkpoint(run, state)
     folders.cut_curve(run, state.step)
-    folders.write_json(run, "provenance.json", provenance(config, data))
+    facts = provenance(config, data)
+    if run.path("provenance.json").exists():  # the first beginning stays, others are added
+        again = {name: facts[name] for name in ("started", "command", "commit", "versions", "device", "threads")}
+        facts = folders.read_json(run, "provenance.json")
+        facts["continued"] = [*facts.get("continued", []), again]
+    folders.write_json(run, "provenance.json", facts)
     saved_step, saved_at = state.step, time.monotonic()
     with _interruptions() as interrupted:
         try:
@@ -153,15 +173,17 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
                 ):
                     folders.save_checkpoint(run, state)
                     saved_step, saved_at = state.step, time.monotonic()
-                if interrupted:
+                if (
+                    interrupted and record.split == "train"
+                ):  # saved above, for a record of both comes at the end of a step
                     raise KeyboardInterrupt
-        except RuntimeError as error:
+        except Diverged as error:
             last = (
                 f"the last good checkpoint is that of step {saved_step}"
                 if saved_step
                 else "no checkpoint was saved yet"
             )
-            raise RuntimeError(
+            raise Diverged(
                 f"{error}; {last}. Try a lower learning rate (now {config.learning_rate}), or --precision fp32"
             ) from None
     folders.save_model(run, state.model)
@@ -176,8 +198,8 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
 def encode_run(run: Run, data: FactorData, state: State | None = None) -> Codes:
     """Encode the images to score, once, the same for every seed; from the weights in memory or those in the folder."""
     model = folders.load_model(run).to(choose_device(run.config.device)) if state is None else state.model
-    wanted = run.config.scored_images
-    count = round(wanted * len(data)) if isinstance(wanted, float) else wanted
+    _same_data(run, data)
+    count = _count_scored(run.config, data)
     rows = np.arange(len(data))
     if count < len(data):
         rows = np.sort(np.random.default_rng(0).choice(len(data), count, replace=False))
@@ -215,6 +237,7 @@ def score_run(
     Raises:
         ValueError: an unknown metric or preset; orientation to fold in data other than dSprites.
     """
+    _same_data(run, data)
     codes = folders.load_codes(run)
     seed = run.config.seed if seed is None else seed
     values: dict[str, Any] = {}
@@ -305,6 +328,7 @@ def _named(note: str, options: Mapping[str, Any]) -> str:
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`."""
+    _same_data(run, data)
     codes, scores, model = folders.load_codes(run), folders.read_json(run, "scores.json"), folders.load_model(run)
     rows = seed_rows(run.config, data)
     seed_codes, _ = encode(run.config, data, rows, model)
@@ -451,9 +475,24 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
             "name": data.name,
             "images": len(data),
             "pixels": math.prod(data.image_shape),
-            "sha256": hashlib.sha256(data.packed.data).hexdigest(),
+            "sha256": data.digest,
         },
     }
+
+
+def _same_data(run: Run, data: FactorData) -> None:
+    """Refuse data that have changed since the run began."""
+    before = _read_if_there(run, "provenance.json").get("data", {}).get("sha256", data.digest)
+    if before != data.digest:
+        raise ValueError(
+            f"{run.config.data} holds other images than {run.folder} was begun with; bring them back, or train anew"
+        )
+
+
+def _count_scored(config: Config, data: FactorData) -> int:
+    """Images to encode and score; all where fewer are there than were asked for."""
+    wanted = config.scored_images
+    return min(round(wanted * len(data)) if isinstance(wanted, float) else wanted, len(data))
 
 
 def _split(config: Config, data: FactorData) -> Split:

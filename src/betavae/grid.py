@@ -138,7 +138,7 @@ def label(config: Config, keys: Sequence[str]) -> str:
     words = []
     for key in keys:
         if key in table:
-            value = f"{table[key]:g}" if isinstance(table[key], float) else str(table[key])
+            value = str(table[key]).removesuffix(".0")
             words.append(value if key in ("objective", "model") else f"{key.removeprefix('objective.')} {value}")
     return ", ".join(words) or "all runs"
 
@@ -201,4 +201,5 @@ def _values(configs: Sequence[Config]) -> dict[str, set[Any]]:
 
 
 def _listed(values: set[Any]) -> str:
-    return ", ".join(map(str, sorted(values, key=lambda value: (isinstance(value, str), value)))) or "nothing"
+    said = sorted(values, key=lambda value: (value is None, isinstance(value, str), 0 if value is None else value))
+    return ", ".join(map(str, said)) or "nothing"

@@ -32,10 +32,15 @@ from betavae import config as configuration
 from betavae.config import Config, needs_of
 from betavae.files import replacing, write_atomically
 from betavae.model import VAE
-from betavae.train import Record, State
+from betavae.train import Diverged, Record, State
 
 FORMAT = 1
 """Version of the layout above; a folder of another version is not read."""
+LAYOUT = (
+    *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "codes.npz"),
+    *("scores.json", "figures", "report.html", "DONE", "."),
+)
+"""How the names in a run folder begin; those with a dot are files half written."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
     Args:
         folder: where; parents are made.
         config: settings.
-        overwrite: delete a run that is there already. A folder that is no run is never deleted.
+        overwrite: delete a run that is there already. A folder that is no run, or holds more, is never deleted.
 
     Raises:
         FileExistsError: the folder holds something, and it was not told to be overwritten or is no run.
@@ -96,6 +101,10 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / "config.json").is_file():
             raise FileExistsError(f"{folder} exists and is not a run; name another folder with --out")
+        if foreign := sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(LAYOUT)):
+            raise FileExistsError(
+                f"{folder} holds what is no part of a run ({', '.join(foreign)}); name another folder with --out"
+            )
         if not overwrite:
             raise FileExistsError(
                 f"{folder} holds a run already; continue it with --resume {folder}, replace it with --overwrite, "
@@ -120,20 +129,14 @@ def open_run(folder: str | Path) -> Run:
         raise FileNotFoundError(f"{folder}: no such run folder")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no run; give the folder that `train` printed")
-    run = Run(folder, configuration.load(folder / "config.json"))
-    if run.path("provenance.json").exists():
-        found = read_json(run, "provenance.json").get("format")
+    if (folder / "provenance.json").exists():
+        found = read_json(Run(folder, Config()), "provenance.json").get("format")
         if found != FORMAT:
             raise ValueError(
                 f"{folder} is a run of format {found}, and this version reads format {FORMAT}; "
                 "repeat it with `betavae train --from config.json`, or use the version that made it"
             )
-    return run
-
-
-def list_runs(root: str | Path) -> list[Path]:
-    """Run folders directly below a folder, by name."""
-    return sorted(path.parent for path in Path(root).glob("*/config.json"))
+    return Run(folder, configuration.load(folder / "config.json"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,7 +184,10 @@ def read_curve(run: Run) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
+            if not isinstance(record, dict) or not {"step", "split", "wall_seconds"} <= record.keys():
+                raise ValueError
+            records.append(record)
         except ValueError:
             if number < len(lines):
                 raise ValueError(f"{path} is damaged in line {number}; repeat the run") from None
@@ -203,7 +209,7 @@ def save_checkpoint(run: Run, state: State) -> None:
     """Save what continues the run, replacing the checkpoint before.
 
     Raises:
-        RuntimeError: a weight is not finite; the checkpoint before stays.
+        Diverged: a weight is not finite; the checkpoint before stays.
         OSError: the disk is full; the checkpoint before stays.
     """
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in state.model.state_dict().items()}
@@ -211,7 +217,7 @@ def save_checkpoint(run: Run, state: State) -> None:
         tensors |= {f"network.{name}": tensor.contiguous() for name, tensor in state.network.state_dict().items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise RuntimeError(f"{name} is not finite after step {state.step}")
+            raise Diverged(f"{name} is not finite after step {state.step}")
     for optimiser in state.optimisers:
         tensors |= _moments(_kind(optimiser), state.model, optimiser)
     if state.network and state.network_optimiser:

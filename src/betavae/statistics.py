@@ -135,7 +135,8 @@ def variance_explained(values: ArrayLike, objectives: Sequence[str], settings: S
         settings: Of each run, so that equal settings have equal objectives.
 
     Returns:
-        `objective`, `setting`, `seed`; `nan` where the score never changes or nothing is left.
+        `objective`, `setting`, `seed`; `nan` where the score never changes, nothing is left, or every
+        setting has one run, so that seeds cannot be told from settings.
 
     Example:
         >>> variance_explained([1, 1, 3, 3], ["beta", "beta", "tc", "tc"], ["b1", "b4", "t1", "t4"])
@@ -144,9 +145,10 @@ def variance_explained(values: ArrayLike, objectives: Sequence[str], settings: S
     known = np.asarray(values, float)
     there = np.isfinite(known)
     known = known[there]
-    total = _squares_within(known, np.zeros(len(known), int))
-    if not total > 0:
+    _, counts = np.unique(np.array(settings)[there], return_counts=True)
+    if not len(known) or np.ptp(known) <= 1e-12 * np.abs(known).max() or counts.max() < 2:
         return dict.fromkeys(("objective", "setting", "seed"), float("nan"))
+    total = _squares_within(known, np.zeros(len(known), int))
     between = _squares_within(known, np.unique(np.array(objectives)[there], return_inverse=True)[1])
     within = _squares_within(known, np.unique(np.array(settings)[there], return_inverse=True)[1])
     return {"objective": 1 - between / total, "setting": (between - within) / total, "seed": within / total}

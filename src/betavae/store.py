@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from betavae.config import Config
 from betavae.workers import Perform, Share
@@ -45,8 +46,9 @@ def push(folder: Path, url: str, names: Iterable[str] | None = None) -> None:
     for path in sorted(files, key=lambda path: path.name == "DONE"):
         target = f"{root}/{path.relative_to(folder).as_posix()}"
         system.makedirs(target.rpartition("/")[0], exist_ok=True)
-        system.put_file(str(path), f"{target}.part")
-        system.mv(f"{target}.part", target)
+        part = f"{target}.{uuid4().hex}.part"  # its own: a task that runs twice may push the same file at once
+        system.put_file(str(path), part)
+        system.mv(part, target)
 
 
 def perform_at(perform: Perform, url: str, config: Config, run: str, share: Share) -> None:

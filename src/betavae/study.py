@@ -1,6 +1,6 @@
 """A study: many settings, many seeds, one folder; run what is not done yet, and say what came of it.
 
-    study.json          recipe, version that began it, number of runs
+    study.json          recipe, version that began it, number and digest of runs
     runs/<run id>/      run folders, each as `betavae train` leaves it
     failed/<run id>.json   last error of a run that failed
     lock, locks/        who runs the study, and each run, at this moment
@@ -10,6 +10,8 @@
 What is done is read from the folders alone, so the same call begins a study, continues it, and finishes it.
 """
 
+import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -21,12 +23,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from betavae import grid
 from betavae.config import Config
 from betavae.files import write_atomically
 from betavae.workers import Event, held
+
+if TYPE_CHECKING:
+    from betavae.data import FactorData
 
 FORMAT = 1
 """Version of the layout above."""
@@ -115,7 +120,8 @@ def create_study(
         folder: of the study; parents are made.
         recipe: see `betavae.grid`.
         extend: the recipe may have changed since, if it still has every run that it had.
-        overwrite: delete a study of another recipe, with all its runs. A folder that is no study is never deleted.
+        overwrite: delete a study of another recipe, or a damaged one, with all its runs. A folder that is no study is
+            never deleted.
         where: what to call the recipe in error messages.
 
     Raises:
@@ -136,13 +142,18 @@ def create_study(
         if not folder.is_dir() or any(entry.name not in ("lock", "locks") for entry in folder.iterdir()):
             raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
     elif folder.exists():
-        before = open_study(folder)
+        try:
+            before = open_study(folder)
+        except ValueError:
+            if not overwrite:
+                raise
+            before = Study(folder, {}, {})
         if before.runs.keys() == study.runs.keys():
             return before
         gone = before.runs.keys() - study.runs.keys()
         if overwrite:
             with alone(folder):
-                for name in ("study.json", "runs", "failed"):
+                for name in ("runs", "failed", "results.parquet", "report.html", "study.json"):
                     path = folder / name
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         elif gone or not extend:
@@ -159,6 +170,7 @@ def create_study(
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "betavae": metadata.version("betavae"),
         "runs": len(study.runs),
+        "digest": _digest(study),
         "recipe": recipe,
     }
     write_atomically(folder / "study.json", (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
@@ -189,7 +201,40 @@ def open_study(folder: str | Path) -> Study:
         raise ValueError(
             f"{path} is of format {found}, and this version reads format {FORMAT}; use the one that made it"
         )
-    return Study(folder, recipe, grid.expand(recipe, str(path)))
+    study = Study(folder, recipe, grid.expand(recipe, str(path)))
+    if values.get("digest") != _digest(study):
+        raise ValueError(
+            f"{folder} was begun with betavae {values.get('betavae')}, and in {metadata.version('betavae')} its recipe "
+            "means other runs, for a setting is new or has another default; go on with the version that began it, or "
+            "delete the study and begin anew with --overwrite"
+        )
+    return study
+
+
+def _digest(study: Study) -> str:
+    """Of the names of all runs, which change with any of their settings."""
+    return hashlib.sha256("\n".join(study.runs).encode()).hexdigest()
+
+
+def check_runs(runs: Mapping[str, Config], load: Callable[[str], "FactorData"]) -> None:
+    """Refuse runs, before anything is written, if a setting cannot work with its data.
+
+    Args:
+        runs: settings by the run's id; seeds make no difference.
+        load: gives the data of a name.
+
+    Raises:
+        ValueError: the first setting that cannot, and why.
+        FileNotFoundError: data are not there.
+    """
+    from betavae.experiment import check
+
+    settings = {dataclasses.replace(config, seed=0): run for run, config in runs.items()}
+    for setting, run in sorted(settings.items(), key=lambda item: item[0].data):
+        try:
+            check(setting, load(setting.data))
+        except ValueError as error:
+            raise ValueError(f"{run}: {error}") from None
 
 
 def states(study: Study) -> dict[str, State]:

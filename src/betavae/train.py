@@ -60,6 +60,10 @@ class State:
     network_optimiser: torch.optim.Adam | None = None
 
 
+class Diverged(RuntimeError):
+    """The loss or a weight is not finite any more."""
+
+
 @dataclass(frozen=True)
 class Record:
     """A point of the curves: terms in nats, averaged over the steps since the last record or over held-out images."""
@@ -90,6 +94,8 @@ def choose_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("no training was tried on such a one")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -315,7 +321,7 @@ def train(
         `VALIDATION_POINTS` even distances and at the end. Of a step's two records that of training comes last.
 
     Raises:
-        RuntimeError: the loss is not finite; the message names the step.
+        Diverged: the loss is not finite; the message names the step.
         ValueError: the data cannot give what the objective needs.
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
@@ -440,7 +446,7 @@ def _means(seen: list[Loss], step: int) -> dict[str, float]:
     losses = torch.stack([loss.loss for loss in seen]).tolist()
     for back, value in zip(range(len(seen), 0, -1), losses, strict=True):
         if not math.isfinite(value):
-            raise RuntimeError(f"the loss is {value} at step {step - back + 1}")
+            raise Diverged(f"the loss is {value} at step {step - back + 1}")
     terms = {"loss": math.fsum(losses) / len(losses)}
     for name in seen[0].terms:
         values = [loss.terms[name] for loss in seen]

@@ -61,7 +61,7 @@ def perform(config: Config, folder: Path, share: Share) -> None:
     with held(folder.parent.parent / "locks" / folder.name):
         if (folder / "DONE").exists():
             return
-        data = _data(config.data)
+        data = load_once(config.data)
         if (folder / "config.json").exists():
             resume(folder, data=data, watch=lambda record: share(record.step / config.steps))
             return
@@ -227,8 +227,8 @@ def _follow() -> None:
 
 
 @lru_cache(maxsize=1)
-def _data(source: str) -> "FactorData":
-    """The data of the last run are most often those of the next."""
+def load_once(source: str) -> "FactorData":
+    """`betavae.load_data`, remembered: the data of the last run are most often those of the next."""
     from betavae.data import load_data
 
     return load_data(source)
