@@ -2,7 +2,7 @@
 
     python benchmarks/study.py              # some minutes
     python benchmarks/study.py --runs 600
-    python benchmarks/study.py --trained    # eight real runs one after another, in a study, in one of two workers
+    python benchmarks/study.py --trained    # six real runs one after another, in a study, in one of two workers
 
 Without --trained, runs are stubs that write the files of a finished run and nothing else, so all that is measured is
 the driver. Every stub notes that it was performed; at the end each run must have been, once.
@@ -70,7 +70,7 @@ for index, file in enumerate(sys.argv[2:]):
 def trained(folder: Path, table: Table) -> None:
     """Real runs: bare in one process of one thread, in a study of one worker, in a study of two."""
     shared = {"steps": 300, "scored_images": 5_000, "scores": ["mig"], "evaluations": 1, "figures": False}
-    runs = create_study(folder / "planned", {"seeds": 8, **shared}).runs
+    runs = create_study(folder / "planned", {"seeds": 6, **shared}).runs
     files = []
     for run, config in runs.items():
         files.append(folder / f"{run}.json")
@@ -83,7 +83,7 @@ def trained(folder: Path, table: Table) -> None:
     seconds = {}
     for workers in (1, 2):
         began = time.perf_counter()
-        run_study(create_study(folder / f"by {workers}", {"seeds": 8, **shared}), partial(work, workers=workers))
+        run_study(create_study(folder / f"by {workers}", {"seeds": 6, **shared}), partial(work, workers=workers))
         seconds[workers] = time.perf_counter() - began
         share = f"{seconds[workers] / bare:.3f} of bare" if workers == 1 else f"{seconds[1] / seconds[2]:.2f} times one"
         table.add_row(

@@ -5,7 +5,10 @@ import functools
 
 import pytest
 
-from betavae import cluster
+from betavae import cluster, workers
+from betavae.cli import find_recipe
+from betavae.data import export_npz
+from betavae.grid import load_recipe
 from betavae.study import create_study, failures, run_study
 from tests import stubs
 
@@ -49,6 +52,20 @@ def test_all_runs_on_ray(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
     tally = run_study(study, functools.partial(cluster.work, perform=stubs.quick))
     assert (tally.done, tally.failed) == (6, 0)
+
+
+def test_the_smoke_study_ends_in_the_same_weights_here_and_on_ray(ray, small, tmp_path):
+    export_npz(small, tmp_path / "small.npz")
+    recipe = load_recipe(find_recipe("smoke", "studies")) | {
+        **{"data": str(tmp_path / "small.npz"), "train_images": 600, "validation_images": 50, "scored_images": 1.0},
+        **{"steps": 50, "batch_size": 8, "scores": ["mig"], "device": "cpu", "precision": "fp32"},
+    }
+    here, there = (create_study(tmp_path / name, recipe) for name in ("here", "there"))
+    assert run_study(here, functools.partial(workers.work, workers=2)).done == 4
+    assert run_study(there, cluster.work).done == 4
+    for run in here.runs:
+        for name in ("model.safetensors", "scores.json"):
+            assert (here.path(run) / name).read_bytes() == (there.path(run) / name).read_bytes(), (run, name)
 
 
 def test_one_worker_of_another_version_stops_the_study_and_fails_no_run(ray, tmp_path, monkeypatch):
