@@ -54,6 +54,10 @@ SMALL = {
 """Of 900 random images."""
 
 GRID = {
+    "vae-grid": tiny_config(Vae()),
+    "beta-grid": tiny_config(Beta(4.0, 50)),
+    "annealed-grid": tiny_config(Annealed(100.0, 10.0, 100)),
+    "tc-grid": tiny_config(TC(6.0, 50)),
     "tc-stratified": tiny_config(TC(6.0, 50, sampling="stratified")),
     "factor": tiny_config(Factor(discriminator_layers=3, discriminator_width=32, discriminator_learning_rate=1e-3)),
     "dip1": tiny_config(Dip1()),
