@@ -84,7 +84,7 @@ def test_a_run(done, capsys):
     output = capsys.readouterr().out
     assert "dci.disentanglement" in output
     assert "report.html" in output
-    assert "β 2 of sums over pixels and codes is 0.000488 with pixels averaged" in output
+    assert "the weight of the rate, 2 of sums over pixels and codes, is 0.000488 with pixels averaged" in output
     assert "is finished already" in output
     assert (done / "figures" / "loss_curves.pdf").exists()
 

@@ -587,7 +587,9 @@ def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
     if names and beta is not None and pixels:
         equal = configuration.equivalent_betas(beta, run.config.codes, pixels)
         said = ", ".join(f"{value:.3g} with {name}" for name, value in equal.items())
-        console.print(f"β {beta:g} of sums over pixels and codes is {said}", markup=False, soft_wrap=True)
+        console.print(
+            f"the weight of the rate, {beta:g} of sums over pixels and codes, is {said}", markup=False, soft_wrap=True
+        )
     if run.path("report.html").exists():
         console.print(f"report: {run.path('report.html')}", markup=False, soft_wrap=True)
 
