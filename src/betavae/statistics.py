@@ -139,7 +139,7 @@ def variance_explained(values: ArrayLike, objectives: Sequence[str], settings: S
         setting has one run, so that seeds cannot be told from settings.
 
     Example:
-        >>> variance_explained([1, 1, 3, 3], ["beta", "beta", "tc", "tc"], ["b1", "b4", "t1", "t4"])
+        >>> variance_explained([1, 1, 3, 3], ["beta", "beta", "tc", "tc"], ["b1", "b1", "t1", "t1"])
         {'objective': 1.0, 'setting': 0.0, 'seed': 0.0}
     """
     known = np.asarray(values, float)
