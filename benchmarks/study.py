@@ -69,8 +69,9 @@ for index, file in enumerate(sys.argv[2:]):
 
 def trained(folder: Path, table: Table) -> None:
     """Real runs: bare in one process of one thread, in a study of one worker, in a study of two."""
-    shared = {"steps": 300, "scored_images": 5_000, "scores": ["mig"], "evaluations": 1, "figures": False}
-    runs = create_study(folder / "planned", {"seeds": 6, **shared}).runs
+    after = {"scored_images": 5_000, "scores": ["mig"], "evaluations": 1, "figures": False}
+    recipe: dict[str, object] = {"seeds": 6, "steps": 300, **after}
+    runs = create_study(folder / "planned", recipe).runs
     files = []
     for run, config in runs.items():
         files.append(folder / f"{run}.json")
@@ -83,7 +84,7 @@ def trained(folder: Path, table: Table) -> None:
     seconds = {}
     for workers in (1, 2):
         began = time.perf_counter()
-        run_study(create_study(folder / f"by {workers}", {"seeds": 6, **shared}), partial(work, workers=workers))
+        run_study(create_study(folder / f"by {workers}", recipe), partial(work, workers=workers))
         seconds[workers] = time.perf_counter() - began
         share = f"{seconds[workers] / bare:.3f} of bare" if workers == 1 else f"{seconds[1] / seconds[2]:.2f} times one"
         table.add_row(

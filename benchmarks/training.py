@@ -1,7 +1,7 @@
 """Training speed: the loop that everybody writes against betavae's, interleaved, in images a second.
 
-    python benchmarks/training.py            # all, about 10 minutes on 2 cores
-    python benchmarks/training.py --quick    # fewer rounds of fewer steps, 2 minutes
+    python benchmarks/training.py            # all, about 20 minutes on 2 cores
+    python benchmarks/training.py --quick    # fewer rounds of fewer steps, about 10 minutes
 
 The plain loop is a DataLoader over a float tensor, fp32, eager mode, torch.optim.Adam, a sigmoid and
 binary_cross_entropy, and loss.item() at every step; its networks have the same layers, of torch.nn. Each round times

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -43,7 +43,14 @@ class Demo:
 
     def __call__(self, console: "Console") -> None:
         if (self.out / "config.json").exists() and not self.overwrite:
-            run = _resume(self.out, console, "betavae demo --overwrite", self.seed)
+            from betavae.run import open_run
+
+            if (found := open_run(self.out).config.seed) != self.seed:
+                raise ValueError(
+                    f"{self.out} holds a run of seed {found}; name another folder with --out, or replace it with "
+                    "--overwrite"
+                )
+            run = _resume(self.out, console, f"betavae demo --seed {self.seed} --out {self.out} --overwrite")
         else:
             config = dataclasses.replace(configuration.load(find_recipe("demo")), seed=self.seed)
             run = _start(config, self.out, self.overwrite, console)
@@ -301,24 +308,22 @@ class Study:
     def __call__(self, console: "Console") -> None:
         from betavae.progress import StudyBar
         from betavae.results import require
-        from betavae.study import check_runs, create_study, failures, run_study, states
-        from betavae.workers import load_once
+        from betavae.study import create_study, failures, run_study, states
 
         require("pyarrow")
         recipe, name = self._recipe()
-        from betavae.grid import expand
-
-        runs, executor = expand(recipe, name), self._executor()
+        executor = self._executor()
         if self.plan:
+            from betavae.grid import expand
+
+            runs = expand(recipe, name)
             console.print("\n".join(runs), markup=False, highlight=False, soft_wrap=True)
             console.print(f"{len(runs):,} runs", markup=False)
             return
         folder = self.out or Path("studies") / Path(name).stem
-        if not (folder / "study.json").exists():
-            here = {run: config for run, config in runs.items() if self.ray is None or config.data == "dsprites"}
-            check_runs(here, load_once)
-            load_once.cache_clear()
-        study = create_study(folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name)
+        study = create_study(
+            folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name, check=self._check
+        )
         ready = list(states(study).values()).count("done")
         console.print(f"{folder}: {len(study.runs):,} runs, {ready:,} of them done", markup=False, soft_wrap=True)
         try:
@@ -334,6 +339,14 @@ class Study:
             for run, error in failures(study).items():
                 console.print(f"{run}: {error}", markup=False, soft_wrap=True)
             raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; --retry runs them again")
+
+    def _check(self, runs: Mapping[str, Config]) -> None:
+        """Refuse runs that cannot work with their data; other machines may have data that this one has not."""
+        from betavae.study import check_runs
+        from betavae.workers import load_once
+
+        check_runs({run: c for run, c in runs.items() if self.ray is None or c.data == "dsprites"}, load_once)
+        load_once.cache_clear()
 
     def _executor(self) -> "Execute":
         """Where to run: processes of this machine, or a Ray cluster."""
@@ -503,8 +516,15 @@ def find_recipe(name: str, kind: str = "") -> Path:
 
 
 COMMANDS: Final = {
-    **{"demo": Demo, "train": Train, "score": Score, "figures": Figures, "report": Report, "explore": Explore},
-    **{"study": Study, "results": Results, "data": Data},
+    "demo": Demo,
+    "train": Train,
+    "score": Score,
+    "figures": Figures,
+    "report": Report,
+    "explore": Explore,
+    "study": Study,
+    "results": Results,
+    "data": Data,
 }
 
 
@@ -555,18 +575,13 @@ def _start(config: Config, out: Path | None, overwrite: bool, console: "Console"
         raise
 
 
-def _resume(folder: Path, console: "Console", repeat: str, seed: int | None = None) -> "Run":
-    """Continue a run, if it is of this seed; of a finished one say how to repeat it."""
+def _resume(folder: Path, console: "Console", repeat: str) -> "Run":
+    """Continue a run; of a finished one say how to repeat it."""
     from betavae.experiment import resume
     from betavae.progress import TrainingBar
     from betavae.run import open_run
 
     run = open_run(folder)
-    if seed is not None and seed != run.config.seed:
-        raise ValueError(
-            f"{folder} holds a run of seed {run.config.seed}; name another folder with --out, or replace it with "
-            "--overwrite"
-        )
     if run.done:
         console.print(f"{folder} is finished already; `{repeat}` repeats it", markup=False, soft_wrap=True)
         return run

@@ -105,7 +105,6 @@ def check(config: Config, data: FactorData) -> None:
             raise ValueError(unknown("metric", name, metrics.METRICS))
     if (count := _count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
-    choose_device(config.device)
     StepRows(config, data, _split(config, data).train)
     new_state(config, data)
 
@@ -173,9 +172,7 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
                 ):
                     folders.save_checkpoint(run, state)
                     saved_step, saved_at = state.step, time.monotonic()
-                if (
-                    interrupted and record.split == "train"
-                ):  # saved above, for a record of both comes at the end of a step
+                if interrupted and record.split == "train":  # a record of held-out images comes before it, unsaved
                     raise KeyboardInterrupt
         except Diverged as error:
             last = (

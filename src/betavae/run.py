@@ -1,7 +1,7 @@
 """The run folder: what one training leaves on disk, written so that it can be interrupted at any moment.
 
     config.json             settings; repeats the run with `betavae train --from config.json`
-    provenance.json         format of the folder, versions, machine, commit, command, seeds, data digest, seconds
+    provenance.json         versions, machine, commit, command, data digest, seconds; when continued
     curve.jsonl             one record a line: step, wall_seconds, split, terms in nats
     checkpoint.safetensors  weights, optimiser, step and what else the objective needs; continues the run
     model.safetensors       trained weights
@@ -130,7 +130,7 @@ def open_run(folder: str | Path) -> Run:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no run; give the folder that `train` printed")
     if (folder / "provenance.json").exists():
-        found = read_json(Run(folder, Config()), "provenance.json").get("format")
+        found = _read_object(folder / "provenance.json").get("format")
         if found != FORMAT:
             raise ValueError(
                 f"{folder} is a run of format {found}, and this version reads format {FORMAT}; "
@@ -160,6 +160,10 @@ def read_json(run: Run, name: str) -> dict[str, Any]:
     path = run.path(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")
+    return _read_object(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

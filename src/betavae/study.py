@@ -113,6 +113,7 @@ def create_study(
     extend: bool = False,
     overwrite: bool = False,
     where: str = "study",
+    check: Callable[[Mapping[str, Config]], None] | None = None,
 ) -> Study:
     """The study of a recipe in a folder: begun now, or found there.
 
@@ -123,6 +124,7 @@ def create_study(
         overwrite: delete a study of another recipe, or a damaged one, with all its runs. A folder that is no study is
             never deleted.
         where: what to call the recipe in error messages.
+        check: given the runs that are new, before anything is written or deleted; may refuse them.
 
     Raises:
         ValueError: the recipe is refused, or has changed since the study began.
@@ -137,33 +139,35 @@ def create_study(
         (4, True)
     """
     folder = Path(folder)
-    study = Study(folder, recipe, grid.expand(recipe, where))
-    if folder.exists() and not (folder / "study.json").is_file():
-        if not folder.is_dir() or any(entry.name not in ("lock", "locks") for entry in folder.iterdir()):
-            raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
-    elif folder.exists():
+    study, before = Study(folder, recipe, grid.expand(recipe, where)), Study(folder, {}, {})
+    begun = (folder / "study.json").is_file()
+    if begun:
         try:
             before = open_study(folder)
         except ValueError:
             if not overwrite:
                 raise
-            before = Study(folder, {}, {})
         if before.runs.keys() == study.runs.keys():
             return before
-        gone = before.runs.keys() - study.runs.keys()
-        if overwrite:
-            with alone(folder):
-                for name in ("runs", "failed", "results.parquet", "report.html", "study.json"):
-                    path = folder / name
-                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        elif gone or not extend:
+        gone, new = before.runs.keys() - study.runs.keys(), study.runs.keys() - before.runs.keys()
+        if not overwrite and (gone or not extend):
             changes = "; ".join(grid.differences([*before.runs.values()], [*study.runs.values()]))
-            new = study.runs.keys() - before.runs.keys()
             raise ValueError(
                 f"{folder} was begun with another recipe ({changes or 'other combinations'}): it has {len(gone)} runs "
                 f"that this one has not, and lacks {len(new)}. Name another folder with --out, add runs with --extend "
                 "(where none is dropped), or delete the study and begin anew with --overwrite"
             )
+    elif folder.exists() and (
+        not folder.is_dir() or any(entry.name not in ("lock", "locks") for entry in folder.iterdir())
+    ):
+        raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
+    if check:
+        check({run: config for run, config in study.runs.items() if run not in before.runs})
+    if overwrite and begun:
+        with alone(folder):
+            for name in ("runs", "failed", "results.parquet", "report.html", "study.json"):
+                path = folder / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "format": FORMAT,

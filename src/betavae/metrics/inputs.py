@@ -1,5 +1,6 @@
 """What every metric checks about its two tables, once, and how rows are drawn from them."""
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -71,10 +72,11 @@ def check_tables(
 def _check_finite(name: str, table: np.ndarray) -> None:
     if table.dtype.kind != "f":
         return
-    if np.isfinite(table).all():
-        if (largest := float(np.abs(table).max())) > _LARGEST:
-            raise ValueError(f"{name} must be at most {_LARGEST:g} in size, got {largest:g}; scale it down")
+    largest = float(max(table.max(), -table.min()))  # NaN if there is one
+    if largest <= _LARGEST:
         return
+    if math.isfinite(largest):
+        raise ValueError(f"{name} must be at most {_LARGEST:g} in size, got {largest:g}; scale it down")
     bad = np.argwhere(~np.isfinite(table))
     num_nan = int(np.isnan(table).sum())
     raise ValueError(

@@ -1,6 +1,7 @@
 """Reading tables of codes and factors from files."""
 
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -77,18 +78,23 @@ def _read_numpy(path: Path, member: str | None) -> np.ndarray:
 def _read_csv(path: Path) -> np.ndarray:
     """A first row of names is left out; one that may be names or numbers is refused rather than guessed at."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        first = [cell.strip().strip('"') for cell in lines[0].split(",")] if lines else []
-        numbers = [_is_number(cell) for cell in first]
-        if len(lines) - (not any(numbers)) < 1:
-            raise ValueError("it has no rows")
-        if not first[0] and not any(numbers):
-            raise ValueError("its first column has no name; if it numbers the rows, save the table without it")
-        if any(numbers) and not all(numbers):
-            raise ValueError(f"its first row, {lines[0]}, is neither all names nor all numbers")
-        if len(first) > 1 and first == [str(column) for column in range(len(first))]:
-            raise ValueError(f"its first row, {lines[0]}, may be names or numbers; give the columns names of letters")
-        table = np.loadtxt(lines[not any(numbers) :], delimiter=",", ndmin=2, quotechar='"')
+        with path.open(encoding="utf-8-sig") as lines:
+            top, second = lines.readline(), lines.readline()
+            first = [cell.strip().strip('"') for cell in top.split(",")]
+            numbers = [_is_number(cell) for cell in first]
+            if not (second or any(numbers)):
+                raise ValueError("it has no rows")
+            if not first[0] and not any(numbers):
+                raise ValueError("its first column has no name; if it numbers the rows, save the table without it")
+            if any(numbers) and not all(numbers):
+                raise ValueError(f"its first row, {top.strip()}, is neither all names nor all numbers")
+            if len(first) > 1 and first == [str(column) for column in range(len(first))]:
+                raise ValueError(
+                    f"its first row, {top.strip()}, may be names or numbers; give the columns names of letters"
+                )
+            table = np.loadtxt(
+                chain([top, second] if all(numbers) else [second], lines), delimiter=",", ndmin=2, quotechar='"'
+            )
     except ValueError as error:
         raise ValueError(f"{path} is not a table of numbers separated by commas: {error}") from error
     whole = table.astype(np.int64) if np.isfinite(table).all() else table
