@@ -6,6 +6,7 @@
 """
 
 import math
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from betavae import convolution
 from betavae.config import unknown
 
 ImageShape = tuple[int, int, int]
@@ -66,12 +68,12 @@ class VAE(nn.Module):
 
     def encode(self, images: Float[Tensor, "batch channel height width"]) -> Posterior:
         """Posterior of each image; pixels in [0, 1]."""
-        mean, log_var = self.encoder(images).float().chunk(2, dim=1)
+        mean, log_var = forward(self.encoder, images).float().chunk(2, dim=1)
         return Posterior(mean, log_var)
 
     def decode(self, codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch channel height width"]:
         """What the likelihood is parameterised by: logits (Bernoulli) or means (Gaussian) of the pixels."""
-        logits: Tensor = self.decoder(codes).float()
+        logits: Tensor = forward(self.decoder, codes).float()
         return logits
 
     def quantise(self, codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch codes"]:
@@ -90,6 +92,21 @@ class VAE(nn.Module):
 # ---------------------------------------------------------------------------------------------------------------------
 # Layers
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def forward(layers: nn.Sequential, features: Tensor) -> Tensor:
+    """Layers one after another; convolutions by the CPU's matrix tiles, with the ReLU after them, where that can be."""
+    waiting = deque(layers)
+    while waiting:
+        layer = waiting.popleft()
+        if convolution.fits(layer, features):
+            relu = bool(waiting) and isinstance(waiting[0], nn.ReLU)
+            if relu:
+                waiting.popleft()
+            features = convolution.convolve(layer, features, relu)
+        else:
+            features = layer(features)
+    return features
 
 
 class Downsample(nn.Conv2d):
@@ -152,8 +169,8 @@ class ResidualBlock(nn.Module):
         self.residual = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(), nn.BatchNorm2d(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        features = self.resample(features)
-        result: Tensor = features + self.residual(features)
+        features = forward(nn.Sequential(self.resample), features)
+        result: Tensor = features + forward(self.residual, features)
         return result
 
 

@@ -1,0 +1,578 @@
+/* Convolutions of small images by Intel's AMX tiles, bf16 in and out, sums in fp32. The interface is convolution.py.
+
+A convolution links a big image, (big_height, big_width, big) values, to a small one, (height, width, small):
+
+    down:  small[y, x] = sum over taps (i, j) of  W[i, j] big[stride y + i - padding, stride x + j - padding]
+    up:    the transposed map, from small to big; it is what carries the gradient of down back
+    turn:  the gradient of W, sum over images and pixels of small[y, x] times big[stride y + i - padding, ...]
+
+A forward pass is one of the first two, a backward pass the other one and the third. Images are NHWC and small enough
+for a core's L2 cache, so each is taken through all that has to happen to it before the next one. Channels come in
+multiples of 32, as wide as a tile, but for those of big images of pixels ("thin"): there a kernel's row, which sees
+values that lie side by side, is a tap.
+
+A tile is 16 rows of 64 bytes. One instruction adds to 16 x 16 fp32 sums the products of 16 x 32 bf16 values (rows of
+a left tile) and 32 x 16 (a right tile, in which two rows of the matrix share one row of the tile, interleaved). */
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+typedef uint16_t bf16;
+
+static const uint16_t INTERLEAVED[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                         8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
+typedef struct {
+    int64_t images, big_height, big_width, big, height, width, small, kernel, stride, padding, thin, threads;
+} Shape; /* big, small: channels; thin: the big image has few, and its values are float */
+
+enum { GROUP_PIXELS = 256 }; /* small pixels that `turn` sums over at a time, of as many images as that takes */
+
+/* ---- memory of a thread, kept from call to call ---------------------------------------------------------------- */
+
+enum { SHARED, OWN }; /* what all threads of a call see; what one of them works in */
+
+static _Thread_local struct { char *start; size_t size; } arenas[2];
+
+static void *memory_of(int which, size_t size) {
+    if (arenas[which].size < size) {
+        free(arenas[which].start);
+        arenas[which].start = aligned_alloc(64, size);
+        arenas[which].size = arenas[which].start ? size : 0;
+    }
+    return arenas[which].start;
+}
+
+static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
+
+/* ---- tiles -------------------------------------------------------------------------------------------------------*/
+
+int allow_tiles(void) { /* Linux grants a process the use of tiles when asked: ARCH_REQ_XCOMP_PERM, XTILEDATA */
+    return (int)syscall(SYS_arch_prctl, 0x1023, 18);
+}
+
+static void configure(int64_t rows, int64_t depth) { /* tiles 0-3: sums; 4, 5: left, rows x depth; 6, 7: right, depth x 16 */
+    struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
+    for (int tile = 0; tile < 8; tile++) {
+        config.rows[tile] = (uint8_t)(tile < 6 ? rows : depth / 2);
+        config.bytes[tile] = (uint16_t)(tile == 4 || tile == 5 ? 2 * depth : 64);
+    }
+    _tile_loadconfig(&config);
+}
+
+/* ---- weights into right tiles: [tap][block of 32 channels in][block of 16 out] -------------------------------------
+
+Weights are fp32, (small, kernel, kernel, big channels) in memory. */
+
+static int64_t taps_down(const Shape *s) { return s->thin ? s->kernel : s->kernel * s->kernel; }
+static int64_t depth_down(const Shape *s) { return s->thin ? (s->kernel * s->big + 1) / 2 * 2 : s->big; } /* values a tap */
+static int64_t blocks_of(int64_t channels) { return (channels + 31) / 32; }
+
+static void transpose_pairs(__m512i rows[16]) { /* 16 x 16 values of 32 bits */
+#pragma GCC unroll 4
+    for (int block = 1; block < 16; block *= 2) { /* swap off-diagonal blocks of 1, 2, 4, 8 */
+        uint32_t upper[16], lower[16];
+        for (uint32_t k = 0; k < 16; k++) {
+            upper[k] = k & (uint32_t)block ? 16 + k - (uint32_t)block : k;
+            lower[k] = k & (uint32_t)block ? 16 + k : k + (uint32_t)block;
+        }
+        const __m512i up = _mm512_loadu_si512(upper), low = _mm512_loadu_si512(lower);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            if (!(i & block)) {
+                const __m512i a = rows[i], b = rows[i + block];
+                rows[i] = _mm512_permutex2var_epi32(a, up, b);
+                rows[i + block] = _mm512_permutex2var_epi32(a, low, b);
+            }
+    }
+}
+
+/* From big channels, or a row of a thin kernel, to small ones. */
+static void pack_down(const Shape *s, const float *weight, bf16 *tiles) {
+    const int64_t taps = taps_down(s), seen = s->thin ? s->kernel * s->big : s->big;
+    for (int64_t t = 0; t < taps; t++)
+        for (int64_t k = 0; k < seen; k += 32) {
+            const int64_t left = seen - k;
+            const __mmask32 valid = left < 32 ? (__mmask32)((1u << left) - 1) : ~(__mmask32)0;
+            for (int64_t n = 0; n < s->small; n += 16, tiles += 512) {
+                __m512i rows[16];
+                for (int64_t i = 0; i < 16; i++) {
+                    const float *from = weight + ((n + i) * taps + t) * seen + k;
+                    __m512 low = _mm512_maskz_loadu_ps((__mmask16)valid, from);
+                    __m512 high = _mm512_maskz_loadu_ps((__mmask16)(valid >> 16), from + 16);
+                    rows[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+                }
+                transpose_pairs(rows);
+                for (int i = 0; i < 16; i++) _mm512_storeu_si512(tiles + 32 * i, rows[i]);
+            }
+        }
+}
+
+/* From small channels to big ones. */
+static void pack_up(const Shape *s, const float *weight, bf16 *tiles) {
+    const int64_t taps = s->kernel * s->kernel, row = taps * s->big;
+    for (int64_t t = 0; t < taps; t++)
+        for (int64_t k = 0; k < s->small; k += 32)
+            for (int64_t n = 0; n < s->big; n += 16)
+                for (int64_t i = 0; i < 32; i += 2, tiles += 32) {
+                    const float *from = weight + (k + i) * row + t * s->big + n;
+                    __m512i pair = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + row), _mm512_loadu_ps(from));
+                    _mm512_storeu_si512(tiles, _mm512_permutexvar_epi16(_mm512_loadu_si512(INTERLEAVED), pair));
+                }
+}
+
+/* From small channels to the 2 x 2 phases of a thin image, as a 3 x 3 convolution with a column for each phase and
+channel: phase p sees at distance d the kernel's row p + 1 - 2 d. */
+static void pack_phases(const Shape *s, const float *weight, bf16 *tiles) {
+    memset(tiles, 0, (size_t)(9 * s->small * 32));
+    for (int64_t t = 0; t < 9; t++)
+        for (int64_t column = 0; column < 4 * s->big; column++) {
+            const int64_t phase = column / s->big, channel = column % s->big;
+            const int64_t i = phase / 2 + 1 - 2 * (t / 3 - 1), j = phase % 2 + 1 - 2 * (t % 3 - 1);
+            if (i < 0 || j < 0 || i >= s->kernel || j >= s->kernel) continue;
+            for (int64_t k = 0; k < s->small; k++) {
+                const float value = weight[((k * s->kernel + i) * s->kernel + j) * s->big + channel];
+                tiles[(t * s->small / 32 + k / 32) * 512 + k % 32 / 2 * 32 + column * 2 + k % 2] =
+                    (bf16)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
+            }
+        }
+}
+
+/* ---- images into the forms that tiles are loaded from -------------------------------------------------------------*/
+
+/* An image (height, width, channels) into the middle of a larger one, whose border stays as it is. Where a mask is
+given, values are kept where it is positive: the gradient of a ReLU. Adds the sum of each channel to `sums`. */
+static void place(const bf16 *image, const bf16 *mask, int64_t height, int64_t width, int64_t channels, int64_t border,
+                  int64_t padded_width, bf16 *padded, float *sums) {
+    for (int64_t c = 0; c < channels; c += 32) {
+        __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+        for (int64_t y = 0; y < height; y++) {
+            const int64_t from = y * width * channels + c;
+            bf16 *to = padded + ((y + border) * padded_width + border) * channels + c;
+            for (int64_t x = 0; x < width; x++, to += channels) {
+                __m512i values = _mm512_loadu_si512(image + from + x * channels);
+                if (mask) {
+                    __m512i shown = _mm512_loadu_si512(mask + from + x * channels);
+                    values = _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(shown, _mm512_setzero_si512()), values);
+                }
+                _mm512_storeu_si512(to, values);
+                if (sums) {
+                    even = _mm512_add_ps(even, _mm512_castsi512_ps(_mm512_slli_epi32(values, 16)));
+                    odd = _mm512_add_ps(odd, _mm512_castsi512_ps(_mm512_and_si512(values, _mm512_set1_epi32(~0xffff))));
+                }
+            }
+        }
+        if (sums) {
+            float pairs[2][16];
+            _mm512_storeu_ps(pairs[0], even);
+            _mm512_storeu_ps(pairs[1], odd);
+            for (int i = 0; i < 32; i++) sums[c + i] += pairs[i % 2][i / 2];
+        }
+    }
+}
+
+/* The same for the floats of a thin image; `width` counts values, of which `border` precede each row. */
+static void place_thin(const float *image, int64_t height, int64_t width, int64_t above, int64_t border, int64_t line,
+                       bf16 *padded) {
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = 0; x < width; x += 16) {
+            const __mmask16 left = (__mmask16)(width - x < 16 ? (1 << (width - x)) - 1 : 0xffff);
+            const __m256bh values = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(left, image + y * width + x));
+            _mm256_mask_storeu_epi16(padded + (y + above) * line + border + x, left, (__m256i)values);
+        }
+}
+
+/* Right tiles for `turn`: pixels of an image, two neighbours in a row interleaved by channel. Rows, and pixels in a
+row, of the `height` by `width` that are wanted lie `line` and `step` values apart. */
+static void interleave(const bf16 *image, int64_t height, int64_t width, int64_t channels, int64_t line, int64_t step,
+                       bf16 *pairs) {
+    static const uint16_t first[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    const __m512i low = _mm512_loadu_si512(first), high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = 0; x < width; x += 2)
+            for (int64_t c = 0; c < channels; c += 32, pairs += 64) {
+                const bf16 *from = image + y * line + x * step + c;
+                const __m512i one = _mm512_loadu_si512(from), other = _mm512_loadu_si512(from + step);
+                _mm512_storeu_si512(pairs, _mm512_permutex2var_epi16(one, low, other));
+                _mm512_storeu_si512(pairs + 32, _mm512_permutex2var_epi16(one, high, other));
+            }
+}
+
+/* Left tiles for `turn`: what each value of a thin kernel sees, (kernel, kernel, channels) rows of all small pixels. */
+static void views(const Shape *s, const bf16 *padded, int64_t line, bf16 *rows) {
+    static const uint16_t even[32] = {0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                      32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62};
+    const __m512i pick = _mm512_loadu_si512(even);
+    const int64_t step = s->stride * s->big;
+    for (int64_t i = 0; i < s->kernel; i++)
+        for (int64_t j = 0; j < s->kernel * s->big; j++)
+            for (int64_t y = 0; y < s->height; y++) {
+                const bf16 *from = padded + (y * s->stride + i) * line + j;
+                if (step != 2)
+                    for (int64_t x = 0; x < s->width; x++) *rows++ = from[x * step];
+                else
+                    for (int64_t x = 0; x < s->width; x += 16, rows += 16)
+                        _mm256_storeu_si256((__m256i *)rows, _mm512_castsi512_si256(_mm512_permutexvar_epi16(
+                                                                 pick, _mm512_loadu_si512(from + 2 * x))));
+            }
+}
+
+/* Left tiles for `turn`: an image (height, width, channels) as (channels, pixels); `depth` pixels at least. */
+static void transpose(const bf16 *image, int64_t height, int64_t width, int64_t line, int64_t channels, int64_t depth,
+                      bf16 *turned) {
+    const int64_t pixels = height * width;
+    for (int64_t c = 0; c < channels; c += 32)
+        for (int64_t p = 0; p < depth; p += 32) {
+            __m512i rows[32];
+            for (int64_t i = 0; i < 32; i++) {
+                const int64_t pixel = p + i;
+                rows[i] = pixel < pixels ? _mm512_loadu_si512(image + pixel / width * line + pixel % width * channels + c)
+                                         : _mm512_setzero_si512();
+            }
+#pragma GCC unroll 5
+            for (int block = 1; block < 32; block *= 2) { /* swap off-diagonal blocks of 1, 2, 4, 8, 16 */
+                uint16_t upper[32], lower[32];
+                for (int k = 0; k < 32; k++) {
+                    upper[k] = (uint16_t)(k & block ? 32 + k - block : k);
+                    lower[k] = (uint16_t)(k & block ? 32 + k : k + block);
+                }
+                const __m512i up = _mm512_loadu_si512(upper), low = _mm512_loadu_si512(lower);
+#pragma GCC unroll 32
+                for (int i = 0; i < 32; i++)
+                    if (!(i & block)) {
+                        const __m512i a = rows[i], b = rows[i + block];
+                        rows[i] = _mm512_permutex2var_epi16(a, up, b);
+                        rows[i + block] = _mm512_permutex2var_epi16(a, low, b);
+                    }
+            }
+            for (int64_t i = 0; i < 32; i++) _mm512_storeu_si512(turned + (c + i) * depth + p, rows[i]);
+        }
+}
+
+/* ---- sums ---------------------------------------------------------------------------------------------------------*/
+
+typedef struct { int64_t offset, weights; } Tap; /* where its first pixel is; which weights it takes */
+
+typedef struct { /* where results go: bf16 values, a pixel and a row apart; or the 2 x 2 phases of a thin image */
+    bf16 *values;
+    float *image;
+    int64_t line, pixel, thin;
+    const float *bias;
+    int64_t relu;
+} Sink;
+
+static void store(const float *sums, int64_t count, const Sink *to, int64_t offset, int64_t c) {
+    const __m512 zero = _mm512_setzero_ps(), bias = to->bias ? _mm512_loadu_ps(to->bias + c) : zero;
+    for (int64_t i = 0; i < count; i++, sums += 16, offset += to->pixel) {
+        __m512 values = _mm512_add_ps(_mm512_load_ps(sums), bias);
+        if (to->relu) values = _mm512_max_ps(zero, values); /* NaN stays NaN */
+        _mm256_storeu_si256((__m256i *)(to->values + offset + c), (__m256i)_mm512_cvtneps_pbh(values));
+    }
+}
+
+static void store_phases(const float *sums, int64_t count, const Sink *to, int64_t offset) {
+    const __m512 bias = _mm512_loadu_ps(to->bias);
+    const int64_t run = 2 * to->thin; /* values of two neighbours in a row: those of an upper phase, then of a lower one */
+    const __mmask16 upper = (__mmask16)((1 << run) - 1), lower = (__mmask16)(upper << run);
+    for (int64_t i = 0; i < count; i++, sums += 16, offset += run) {
+        __m512 values = _mm512_add_ps(_mm512_load_ps(sums), bias);
+        _mm512_mask_storeu_ps(to->image + offset, upper, values);
+        _mm512_mask_storeu_ps(to->image + offset + to->line / 2 - run, lower, values);
+    }
+}
+
+/* out[y, x] = sum over taps of W[tap] in[offset of the tap + (y line + x pitch) step], where a tap sees `depth` values.
+Weights: [tap][block of 32 values][block of 16 channels out] right tiles. Four rows of up to 16 pixels times 16 channels
+at a time, so that the pixels that all taps share stay in the L1 cache while weights stream through it. */
+static void gather(const bf16 *in, int64_t line, int64_t pitch, int64_t step, int64_t depth, const Tap *taps,
+                   int64_t num_taps, const bf16 *weights, int64_t height, int64_t width, int64_t channels, const Sink *to) {
+    const int64_t blocks = channels / 16, count = width < 16 ? width : 16, down = step * line, apart = step * pitch * 2;
+    float sums[4][16][16] __attribute__((aligned(64)));
+    for (int64_t c = 0; c < blocks; c++)
+        for (int64_t y = 0; y < height; y += 4)
+            for (int64_t x = 0; x < width; x += 16) {
+                const bf16 *start = in + y * down + x * step * pitch;
+                _tile_zero(0);
+                _tile_zero(1);
+                _tile_zero(2);
+                _tile_zero(3);
+                for (int64_t t = 0; t < num_taps; t++) {
+                    const bf16 *right = weights + (taps[t].weights * blocks_of(depth) * blocks + c) * 512;
+                    for (int64_t k = 0; k < depth; k += 32, right += blocks * 512) {
+                        const bf16 *left = start + taps[t].offset + k;
+                        _tile_loadd(6, right, 64);
+                        _tile_loadd(4, left, apart);
+                        _tile_dpbf16ps(0, 4, 6);
+                        _tile_loadd(5, left + down, apart);
+                        _tile_dpbf16ps(1, 5, 6);
+                        _tile_loadd(4, left + 2 * down, apart);
+                        _tile_dpbf16ps(2, 4, 6);
+                        _tile_loadd(5, left + 3 * down, apart);
+                        _tile_dpbf16ps(3, 5, 6);
+                    }
+                }
+                _tile_stored(0, sums[0], 64);
+                _tile_stored(1, sums[1], 64);
+                _tile_stored(2, sums[2], 64);
+                _tile_stored(3, sums[3], 64);
+                for (int i = 0; i < 4; i++) {
+                    const int64_t offset = (y + i) * to->line + x * to->pixel;
+                    if (to->image) store_phases(sums[i][0], count, to, offset);
+                    else store(sums[i][0], count, to, offset, c * 16);
+                }
+            }
+}
+
+/* Adds to 16 or 32 rows of `sums`, 32 wide and `apart` bytes apart, what rows of left tiles times pairs of right ones
+give, summed over the pixels of a group of images. */
+static void multiply(float *sums, int64_t apart, int64_t both, int64_t group, const bf16 *left, int64_t depth,
+                     int64_t left_size, const bf16 *right, int64_t channels, int64_t right_size, int64_t pixels) {
+    float *lower = sums + 4 * apart;
+    _tile_loadd(0, sums, apart);
+    _tile_loadd(2, sums + 16, apart);
+    if (both) {
+        _tile_loadd(1, lower, apart);
+        _tile_loadd(3, lower + 16, apart);
+    }
+    for (int64_t n = 0; n < group; n++)
+        for (int64_t p = 0; p < pixels; p += 32) {
+            const bf16 *rows = left + n * left_size + p, *pairs = right + n * right_size + p * channels;
+            _tile_loadd(4, rows, depth * 2);
+            _tile_loadd(6, pairs, channels * 4);
+            _tile_loadd(7, pairs + 32, channels * 4);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(2, 4, 7);
+            if (!both) continue;
+            _tile_loadd(5, rows + 16 * depth, depth * 2);
+            _tile_dpbf16ps(1, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    _tile_stored(0, sums, apart);
+    _tile_stored(2, sums + 16, apart);
+    if (both) {
+        _tile_stored(1, lower, apart);
+        _tile_stored(3, lower + 16, apart);
+    }
+}
+
+/* ---- layers --------------------------------------------------------------------------------------------------------*/
+
+typedef struct { int64_t height, line, size; } Padded; /* of a big image: rows; values a row and in all */
+
+static Padded pad_big(const Shape *s) {
+    const int64_t rows = (s->height - 1) * s->stride + s->kernel, width = (s->width - 1) * s->stride + s->kernel;
+    const int64_t high = s->big_height + s->padding, wide = s->big_width + s->padding;
+    Padded p = {.height = high > rows ? high : rows, .line = (wide > width ? wide : width) * s->big};
+    p.size = (p.height * p.line + 64 + 31) / 32 * 32; /* what is read past the end of a thin image meets weights of 0 */
+    return p;
+}
+
+static void place_big(const Shape *s, const void *big, const bf16 *mask, int64_t n, bf16 *padded, float *sums) {
+    const int64_t image = n * s->big_height * s->big_width * s->big, line = pad_big(s).line;
+    if (s->thin)
+        place_thin((const float *)big + image, s->big_height, s->big_width * s->big, s->padding, s->padding * s->big, line,
+                   padded);
+    else
+        place((const bf16 *)big + image, mask ? mask + image : NULL, s->big_height, s->big_width, s->big, s->padding,
+              line / s->big, padded, sums);
+}
+
+static void apply_down(const Shape *s, const bf16 *padded, const bf16 *tiles, const Sink *to) {
+    const int64_t line = pad_big(s).line, along = s->thin ? 1 : s->kernel;
+    Tap taps[16];
+    for (int64_t t = 0; t < taps_down(s); t++) taps[t] = (Tap){t / along * line + t % along * s->big, t};
+    gather(padded, line, s->big, s->stride, depth_down(s), taps, taps_down(s), tiles, s->height, s->width, s->small, to);
+}
+
+/* Big pixels of each phase (y, x modulo stride) are a convolution of the small image, here with a border of one. */
+static void apply_up(const Shape *s, const bf16 *in, const bf16 *tiles, bf16 *big, const float *bias, int64_t relu) {
+    const int64_t line = (s->width + 2) * s->small, stride = s->stride;
+    for (int64_t py = 0; py < stride; py++)
+        for (int64_t px = 0; px < stride; px++) {
+            Tap taps[16];
+            int64_t count = 0;
+            for (int64_t i = (py + s->padding) % stride; i < s->kernel; i += stride)
+                for (int64_t j = (px + s->padding) % stride; j < s->kernel; j += stride)
+                    taps[count++] = (Tap){(1 + (py + s->padding - i) / stride) * line +
+                                              (1 + (px + s->padding - j) / stride) * s->small,
+                                          i * s->kernel + j};
+            Sink to = {.values = big + (py * s->big_width + px) * s->big, .line = stride * s->big_width * s->big,
+                       .pixel = stride * s->big, .bias = bias, .relu = relu};
+            gather(in, line, s->small, 1, s->small, taps, count, tiles, s->height, s->width, s->big, &to);
+        }
+}
+
+/* The thin result of stride 2: its phases and channels are the 16 columns at most of a 3 x 3 convolution. */
+static void apply_phases(const Shape *s, const bf16 *in, const bf16 *tiles, float *image, const float *bias) {
+    const int64_t line = (s->width + 2) * s->small;
+    Tap taps[9];
+    for (int64_t t = 0; t < 9; t++) taps[t] = (Tap){t / 3 * line + t % 3 * s->small, t};
+    Sink to = {.image = image, .line = 2 * s->big_width * s->big, .pixel = 2 * s->big, .thin = s->big, .bias = bias};
+    gather(in, line, s->small, 1, s->small, taps, 9, tiles, s->height, s->width, 16, &to);
+}
+
+/* Adds to `gradient` (small, kernel, kernel, big) what a group of padded big images and transposed small ones gives. */
+static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *turned, bf16 *pairs, float *gradient) {
+    const Padded form = pad_big(s);
+    const int64_t pixels = s->height * s->width, depth = pixels < 32 ? 32 : pixels, taps = s->kernel * s->kernel;
+    for (int64_t j = 0; j < s->kernel; j++)
+        for (int64_t phase = 0; phase < s->stride && phase < s->kernel; phase++) { /* rows that taps share */
+            const int64_t rows = s->height + (s->kernel - 1 - phase) / s->stride, size = rows * s->width * s->big;
+            for (int64_t n = 0; n < group; n++)
+                interleave(padded + n * form.size + phase * form.line + j * s->big, rows, s->width, s->big,
+                           s->stride * form.line, s->stride * s->big, pairs + n * size);
+            for (int64_t c = 0; c < s->small; c += 32)
+                for (int64_t b = 0; b < s->big; b += 32)
+                    for (int64_t i = phase; i < s->kernel; i += s->stride)
+                        multiply(gradient + (c * taps + i * s->kernel + j) * s->big + b, taps * s->big * 4, 1, group,
+                                 turned + c * depth, depth, depth * s->small,
+                                 pairs + (i / s->stride) * s->width * s->big + 2 * b, s->big, size, pixels);
+        }
+}
+
+/* ---- what convolution.py calls --------------------------------------------------------------------------------- */
+
+static void share(const Shape *s, int64_t thread, int64_t *first, int64_t *last) {
+    *first = s->images * thread / s->threads, *last = s->images * (thread + 1) / s->threads;
+}
+
+/* small = down(big), plus bias, through ReLU. Returns 0, or 1 where memory ran out. */
+int down(const Shape *s, const void *big, const float *weight, const float *bias, int64_t relu, bf16 *small) {
+    const size_t padded_bytes = (size_t)pad_big(s).size * 2;
+    bf16 *tiles = memory_of(SHARED, (size_t)(taps_down(s) * blocks_of(depth_down(s)) * s->small * 64));
+    if (!tiles) return 1;
+    pack_down(s, weight, tiles);
+    int failed = 0;
+#pragma omp parallel for num_threads((int)s->threads) schedule(static, 1) reduction(| : failed)
+    for (int64_t thread = 0; thread < s->threads; thread++) {
+        bf16 *padded = memory_of(OWN, padded_bytes);
+        if (!padded) { failed = 1; continue; }
+        memset(padded, 0, padded_bytes);
+        configure(s->width < 16 ? s->width : 16, s->thin ? depth_down(s) : 32);
+        int64_t first, last;
+        share(s, thread, &first, &last);
+        for (int64_t n = first; n < last; n++) {
+            place_big(s, big, NULL, n, padded, NULL);
+            bf16 *out = small + n * s->height * s->width * s->small;
+            Sink to = {.values = out, .line = s->width * s->small, .pixel = s->small, .bias = bias, .relu = relu};
+            apply_down(s, padded, tiles, &to);
+        }
+        _tile_release();
+    }
+    return failed;
+}
+
+/* big = up(small), plus bias, through ReLU; not where it is thin. */
+int up(const Shape *s, const bf16 *small, const float *weight, const float *bias, int64_t relu, void *big) {
+    const int64_t pixels = s->height * s->width, size = (s->height + 2) * (s->width + 2) * s->small;
+    bf16 *tiles = memory_of(SHARED, (size_t)((s->thin ? 9 * 16 : s->kernel * s->kernel * s->big) * s->small * 2));
+    if (!tiles) return 1;
+    s->thin ? pack_phases(s, weight, tiles) : pack_up(s, weight, tiles);
+    float columns[16] = {0};
+    for (int64_t i = 0; s->thin && i < 4 * s->big; i++) columns[i] = bias[i % s->big];
+    int failed = 0;
+#pragma omp parallel for num_threads((int)s->threads) schedule(static, 1) reduction(| : failed)
+    for (int64_t thread = 0; thread < s->threads; thread++) {
+        bf16 *padded = memory_of(OWN, (size_t)size * 2);
+        if (!padded) { failed = 1; continue; }
+        memset(padded, 0, (size_t)size * 2);
+        configure(s->width < 16 ? s->width : 16, 32);
+        int64_t first, last;
+        share(s, thread, &first, &last);
+        for (int64_t n = first; n < last; n++) {
+            const int64_t image = n * s->big_height * s->big_width * s->big;
+            place(small + n * pixels * s->small, NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
+            if (s->thin) apply_phases(s, padded, tiles, (float *)big + image, columns);
+            else apply_up(s, padded, tiles, (bf16 *)big + image, bias, relu);
+        }
+        _tile_release();
+    }
+    return failed;
+}
+
+/* Gradients of `down` (forward = 1) or `up` (forward = 0) with respect to its input, where asked for, its weights and,
+but for thin results, its bias. The gradient of the result is `small` or `big`, the other one is the input; `mask` is
+the result of a ReLU. */
+int backward(const Shape *s, int64_t forward, const void *big, const bf16 *small, const bf16 *mask, const float *weight,
+             bf16 *input_gradient, float *weight_gradient, float *bias_gradient) {
+    const int64_t pixels = s->height * s->width, depth = pixels < 32 ? 32 : pixels, taps = s->kernel * s->kernel;
+    const int64_t group = pixels < GROUP_PIXELS ? GROUP_PIXELS / pixels : 1, padded_size = pad_big(s).size;
+    const int64_t border_size = (s->height + 2) * (s->width + 2) * s->small;
+    const int64_t views_count = (taps * s->big + 15) / 16 * 16; /* of a thin kernel's values, in tiles of 16 rows */
+    const int64_t left_size = (s->thin ? views_count : s->small) * depth;
+    const int64_t pairs_size = (s->height + s->kernel) * s->width * (s->thin ? s->small : s->big);
+    const int64_t sums_size = s->thin ? views_count * s->small : s->small * taps * s->big;
+    const int64_t biases = forward ? s->small : s->big, part = sums_size + biases;
+    const int64_t own = group * (padded_size + left_size + pairs_size) + border_size;
+    const size_t tile_bytes = (size_t)((s->small + 31) / 32 * 32 * taps * (s->big + 31) / 32 * 64);
+    char *shared = memory_of(SHARED, lines(tile_bytes) + (size_t)(s->threads * part * 4));
+    if (!shared) return 1;
+    bf16 *tiles = (bf16 *)shared;
+    float *parts = (float *)(shared + lines(tile_bytes)); /* a thread's sums: of weights, then of biases */
+    memset(parts, 0, (size_t)(s->threads * part * 4));
+    if (input_gradient) forward ? pack_up(s, weight, tiles) : pack_down(s, weight, tiles);
+    int failed = 0;
+#pragma omp parallel for num_threads((int)s->threads) schedule(static, 1) reduction(| : failed)
+    for (int64_t thread = 0; thread < s->threads; thread++) {
+        bf16 *padded = memory_of(OWN, (size_t)own * 2);
+        if (!padded) { failed = 1; continue; }
+        memset(padded, 0, (size_t)(group * padded_size + border_size) * 2); /* borders stay 0 */
+        bf16 *bordered = padded + group * padded_size, *left = bordered + border_size, *pairs = left + group * left_size;
+        float *sums = parts + thread * part, *bias_sums = bias_gradient ? sums + sums_size : NULL;
+        int64_t first, last;
+        share(s, thread, &first, &last);
+        for (int64_t start = first; start < last; start += group) {
+            const int64_t count = last - start < group ? last - start : group;
+            configure(s->width < 16 ? s->width : 16, s->thin && !forward ? depth_down(s) : 32);
+            for (int64_t n = 0; n < count; n++) {
+                bf16 *image = padded + n * padded_size;
+                const int64_t at = start + n;
+                const bf16 *thick = small + at * pixels * s->small;
+                int64_t line = s->width * s->small;
+                place_big(s, big, forward ? NULL : mask, at, image, forward ? NULL : bias_sums);
+                if (forward) {
+                    place(thick, mask ? mask + at * pixels * s->small : NULL, s->height, s->width, s->small, 1, s->width + 2,
+                          bordered, bias_sums);
+                    if (input_gradient)
+                        apply_up(s, bordered, tiles, input_gradient + at * s->big_height * s->big_width * s->big, NULL, 0);
+                    line += 2 * s->small;
+                    thick = bordered + line + s->small;
+                } else if (input_gradient) {
+                    Sink to = {.values = input_gradient + at * pixels * s->small, .line = line, .pixel = s->small};
+                    apply_down(s, image, tiles, &to);
+                }
+                if (s->thin) {
+                    views(s, image, pad_big(s).line, left);
+                    interleave(thick, s->height, s->width, s->small, line, s->small, pairs);
+                    configure(16, 32);
+                    for (int64_t v = 0; v < views_count; v += 16)
+                        for (int64_t c = 0; c < s->small; c += 32)
+                            multiply(sums + v * s->small + c, s->small * 4, 0, 1, left + v * depth, depth, 0, pairs + 2 * c,
+                                     s->small, 0, pixels);
+                } else transpose(thick, s->height, s->width, line, s->small, depth, left + n * left_size);
+            }
+            configure(16, pixels < 32 ? pixels : 32);
+            if (!s->thin) turn(s, count, padded, left, pairs, sums);
+        }
+        _tile_release();
+    }
+    if (failed) return 1;
+    for (int64_t n = 0; n < s->small; n++)
+        for (int64_t v = 0; v < taps * s->big; v++) {
+            float sum = 0;
+            for (int64_t thread = 0; thread < s->threads; thread++)
+                sum += parts[thread * part + (s->thin ? v * s->small + n : n * taps * s->big + v)];
+            weight_gradient[n * taps * s->big + v] = sum;
+        }
+    for (int64_t i = 0; bias_gradient && i < biases; i++) {
+        float sum = 0;
+        for (int64_t thread = 0; thread < s->threads; thread++) sum += parts[thread * part + sums_size + i];
+        bias_gradient[i] = sum;
+    }
+    return 0;
+}
