@@ -293,9 +293,9 @@ static void gather(const bf16 *in, int64_t line, int64_t pitch, int64_t step, in
                    int64_t num_taps, const bf16 *weights, int64_t height, int64_t width, int64_t channels, const Sink *to) {
     const int64_t blocks = channels / 16, count = width < 16 ? width : 16, down = step * line, apart = step * pitch * 2;
     float sums[4][16][16] __attribute__((aligned(64)));
-    for (int64_t c = 0; c < blocks; c++)
-        for (int64_t y = 0; y < height; y += 4)
-            for (int64_t x = 0; x < width; x += 16) {
+    for (int64_t y = 0; y < height; y += 4)
+        for (int64_t x = 0; x < width; x += 16)
+            for (int64_t c = 0; c < blocks; c++) {
                 const bf16 *start = in + y * down + x * step * pitch;
                 _tile_zero(0);
                 _tile_zero(1);
@@ -562,17 +562,11 @@ int backward(const Shape *s, int64_t forward, const void *big, const bf16 *small
         _tile_release();
     }
     if (failed) return 1;
-    for (int64_t n = 0; n < s->small; n++)
-        for (int64_t v = 0; v < taps * s->big; v++) {
-            float sum = 0;
-            for (int64_t thread = 0; thread < s->threads; thread++)
-                sum += parts[thread * part + (s->thin ? v * s->small + n : n * taps * s->big + v)];
-            weight_gradient[n * taps * s->big + v] = sum;
-        }
-    for (int64_t i = 0; bias_gradient && i < biases; i++) {
-        float sum = 0;
-        for (int64_t thread = 0; thread < s->threads; thread++) sum += parts[thread * part + sums_size + i];
-        bias_gradient[i] = sum;
-    }
+    for (int64_t thread = 1; thread < s->threads; thread++)
+        for (int64_t i = 0; i < part; i++) parts[i] += parts[thread * part + i];
+    for (int64_t n = 0; s->thin && n < s->small; n++)
+        for (int64_t v = 0; v < taps * s->big; v++) weight_gradient[n * taps * s->big + v] = parts[v * s->small + n];
+    if (!s->thin) memcpy(weight_gradient, parts, (size_t)sums_size * 4);
+    if (bias_gradient) memcpy(bias_gradient, parts + sums_size, (size_t)biases * 4);
     return 0;
 }
