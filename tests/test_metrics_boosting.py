@@ -49,6 +49,20 @@ def test_discrete_and_constant_codes_are_split_between_their_values_only():
     np.testing.assert_array_equal(fitted.test_class, [0, 1, 2])  # thresholds lie half way
 
 
+def test_codes_of_few_values_are_split_as_scikit_learn_splits_them():
+    """Bins of hundreds of equal codes: a split at the end of such a bin was not found again, and the tree stopped."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(40, size=10_000)
+    codes = np.round((labels[:, None] / 40 + rng.normal(0, 1, (10_000, 2))) * 4).astype(np.float32) / 128 + 1.5
+    fast = boost(codes, labels, codes, num_stages=1)
+    slow = GradientBoostingClassifier(n_estimators=1, random_state=0).fit(codes, labels)
+    removed = 0.0
+    for tree in (tree.tree_ for tree in slow.estimators_[0]):
+        squares = tree.impurity * tree.n_node_samples
+        removed += squares[0] - squares[tree.children_left < 0].sum()
+    assert fast.gain.sum() == pytest.approx(removed, rel=1e-6)
+
+
 def test_labels_keep_their_values_and_order_of_codes_does_not_matter():
     codes, labels = _table(300, 4)
     first = boost(codes, labels * 10 - 7, codes, num_stages=5)

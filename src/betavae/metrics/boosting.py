@@ -54,6 +54,7 @@ class _Table(NamedTuple):
         is_step: whether a split may fall behind a place of that order.
         bins: bin of each row.
         starts: (D, bins + 1) place where each bin begins.
+        is_one: (D, bins) whether all of a bin's codes are equal, so that no split falls inside it.
     """
 
     codes: np.ndarray
@@ -61,6 +62,7 @@ class _Table(NamedTuple):
     is_step: np.ndarray
     bins: np.ndarray
     starts: np.ndarray
+    is_one: np.ndarray
 
 
 class _Trees(NamedTuple):
@@ -152,7 +154,11 @@ def _sort(codes: np.ndarray) -> _Table:
         starts[d, 0] = 0
         starts[d, 1 : len(places) + 1] = places
         bins[d, rows[d]] = np.searchsorted(places, np.arange(n), side="right")
-    return _Table(codes, rows, is_step, bins, starts)
+    starts = starts[:, : bins.max() + 2].copy()
+    steps = np.concatenate([np.zeros((num_codes, 1), np.int64), is_step.cumsum(axis=1)], axis=1)
+    first, last = starts[:, :-1], (starts[:, 1:] - 1).clip(min=0)
+    inside = np.take_along_axis(steps, last, 1) - np.take_along_axis(steps, first, 1)
+    return _Table(codes, rows, is_step, bins, starts, inside <= 0)
 
 
 def _decide(raw: np.ndarray, num_classes: int) -> np.ndarray:
@@ -421,11 +427,14 @@ def _split(table, order, residual, rises, heads, node, here, trees):  # type: ig
                 for j in range(width):
                     if reach[j] > 0.0 and count1[j] > count0[j]:
                         s, n = sum0[j], count0[j]
-                        for i in range(table.starts[d, b], table.starts[d, b + 1]):
+                        last = table.starts[d, b + 1] - 1
+                        for i in range(last if table.is_one[d, b] else table.starts[d, b], last + 1):
                             row = table.rows[d, i]
                             if trees.node[row, j] == here:
                                 s += residual[row, j]
                                 n += 1.0
+                            if i == last:  # to the bit what the best end was judged by: s has other rounding errors
+                                s, n = sum1[j], count1[j]
                             if table.is_step[d, i]:
                                 excess = size[j] * s - n * total[j]
                                 product = n * (size[j] - n)
