@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -127,14 +128,17 @@ class DeviceImages:
     def __init__(self, data: FactorData, device: torch.device) -> None:
         self._packed = torch.from_numpy(data.packed).to(device)
         self._shape, self._max_value = data.image_shape, data.max_value
-        self._bits = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
+        bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
+        self._bits = (bits & 1).float()  # of each byte, the first bit first
 
     def __call__(self, rows: NDArray[np.integer]) -> Tensor:
         """Pixels in [0, 1], (B, C, H, W) float32."""
         pixels = self._packed[torch.from_numpy(np.asarray(rows, np.int64)).to(self._packed.device)]
         if self._max_value == 1:
-            pixels = ((pixels[:, :, None] >> self._bits) & 1).flatten(1)[:, : math.prod(self._shape)]
-        images = pixels.reshape(-1, *self._shape).float() / self._max_value
+            pixels = F.embedding(pixels.int(), self._bits).flatten(1)[:, : math.prod(self._shape)]
+        else:
+            pixels = pixels.float() / self._max_value
+        images = pixels.reshape(-1, *self._shape)
         return images.contiguous(memory_format=torch.channels_last)
 
 
