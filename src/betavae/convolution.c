@@ -27,10 +27,19 @@ static const uint16_t INTERLEAVED[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5
                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 
 typedef struct {
-    int64_t images, big_height, big_width, big, height, width, small, kernel, stride, padding, thin, threads;
+    int64_t big_height, big_width, big, height, width, small, kernel, stride, padding, thin;
 } Shape; /* big, small: channels; thin: the big image has few, and its values are float */
 
-enum { GROUP_PIXELS = 256 }; /* small pixels that `turn` sums over at a time, of as many images as that takes */
+typedef struct {
+    Shape shape;
+    int64_t up, relu; /* whether it goes from small to big; not through ReLU where the result is thin */
+    const void *in;
+    void *out;
+    const float *weight, *bias;
+    float *weight_gradient, *bias_gradient; /* no bias gradient where the result is thin */
+} Layer;
+
+enum { GROUP = 4 }; /* images that a thread takes through all layers backwards, one layer after another */
 
 /* ---- memory of a thread, kept from call to call ---------------------------------------------------------------- */
 
@@ -435,138 +444,220 @@ static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *
         }
 }
 
+/* ---- a layer, for one image or a group ------------------------------------------------------------------------- */
+
+static int64_t in_size(const Layer *l) {
+    return l->up ? l->shape.height * l->shape.width * l->shape.small : l->shape.big_height * l->shape.big_width * l->shape.big;
+}
+
+static int64_t out_size(const Layer *l) {
+    return l->up ? l->shape.big_height * l->shape.big_width * l->shape.big : l->shape.height * l->shape.width * l->shape.small;
+}
+
+static int64_t bordered_size(const Shape *s) { return (s->height + 2) * (s->width + 2) * s->small; }
+
+static size_t tile_bytes(const Shape *s) { /* of weights either way */
+    const int64_t whole = s->kernel * s->kernel * blocks_of(s->big) * s->small, phases = 9 * s->small / 2;
+    return (size_t)((whole > phases ? whole : phases) * 64);
+}
+
+static int64_t views_of(const Shape *s) { /* values of a thin kernel, in tiles of 16 rows */
+    return (s->kernel * s->kernel * s->big + 15) / 16 * 16;
+}
+
+static int64_t sums_size(const Shape *s) {
+    return s->thin ? views_of(s) * s->small : s->small * s->kernel * s->kernel * s->big;
+}
+
+static int64_t depth_of(const Shape *s) { return s->height * s->width < 32 ? 32 : s->height * s->width; }
+
+static void configure_for(const Shape *s, int64_t depth) { configure(s->width < 16 ? s->width : 16, depth); }
+
+/* `padded` has borders of zeros. */
+static void forward_image(const Layer *l, int64_t n, const bf16 *tiles, bf16 *padded) {
+    const Shape *s = &l->shape;
+    if (!l->up) {
+        bf16 *out = (bf16 *)l->out + n * out_size(l);
+        Sink to = {.values = out, .line = s->width * s->small, .pixel = s->small, .bias = l->bias, .relu = l->relu};
+        configure_for(s, s->thin ? depth_down(s) : 32);
+        place_big(s, l->in, NULL, n, padded, NULL);
+        apply_down(s, padded, tiles, &to);
+        return;
+    }
+    configure_for(s, 32);
+    place((const bf16 *)l->in + n * in_size(l), NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
+    if (s->thin) {
+        float columns[16] = {0};
+        for (int64_t i = 0; i < 4 * s->big; i++) columns[i] = l->bias[i % s->big];
+        apply_phases(s, padded, tiles, (float *)l->out + n * out_size(l), columns);
+    } else
+        apply_up(s, padded, tiles, (bf16 *)l->out + n * out_size(l), l->bias, l->relu);
+}
+
+typedef struct { int64_t padded, bordered, left, pairs; } Room; /* values that a layer needs, for a group */
+
+static Room room_of(const Layer *l) {
+    const Shape *s = &l->shape;
+    return (Room){.padded = GROUP * pad_big(s).size,
+                  .bordered = (bordered_size(s) + 31) / 32 * 32,
+                  .left = GROUP * (s->thin ? views_of(s) : s->small) * depth_of(s),
+                  .pairs = GROUP * (s->height + s->kernel) * s->width * (s->thin ? s->small : s->big)};
+}
+
+/* Images `first` to `first + count` of a layer: the gradient of its results to that of its inputs, where asked for, and
+added to sums of weights, then of biases. `padded` and `bordered` have borders of zeros. */
+static void backward_group(const Layer *l, int64_t first, int64_t count, const void *gradient, bf16 *towards,
+                           const bf16 *tiles, float *sums, bf16 *padded, bf16 *bordered, bf16 *left, bf16 *pairs) {
+    const Shape *s = &l->shape;
+    const int64_t pixels = s->height * s->width, depth = depth_of(s), padded_size = pad_big(s).size;
+    float *bias_sums = l->bias_gradient ? sums + sums_size(s) : NULL;
+    for (int64_t n = 0; n < count; n++) {
+        const bf16 *mask = l->relu ? (const bf16 *)l->out + (first + n) * out_size(l) : NULL, *thick;
+        bf16 *image = padded + (s->thin ? 0 : n * padded_size);
+        int64_t line = s->width * s->small;
+        if (!l->up) {
+            place_big(s, l->in, NULL, first + n, image, NULL);
+            place((const bf16 *)gradient + n * out_size(l), mask, s->height, s->width, s->small, 1, s->width + 2, bordered,
+                  bias_sums);
+            if (towards) {
+                configure_for(s, 32);
+                apply_up(s, bordered, tiles, towards + n * in_size(l), NULL, 0);
+            }
+            line += 2 * s->small;
+            thick = bordered + line + s->small;
+        } else {
+            const void *here = s->thin ? (const void *)((const float *)gradient + n * out_size(l))
+                                       : (const void *)((const bf16 *)gradient + n * out_size(l));
+            place_big(s, here, mask, 0, image, bias_sums);
+            if (towards) {
+                Sink to = {.values = towards + n * in_size(l), .line = line, .pixel = s->small};
+                configure_for(s, s->thin ? depth_down(s) : 32);
+                apply_down(s, image, tiles, &to);
+            }
+            thick = (const bf16 *)l->in + (first + n) * in_size(l);
+        }
+        if (!s->thin) {
+            transpose(thick, s->height, s->width, line, s->small, depth, left + n * s->small * depth);
+            continue;
+        }
+        views(s, image, pad_big(s).line, left);
+        interleave(thick, s->height, s->width, s->small, line, s->small, pairs);
+        configure(16, 32);
+        for (int64_t v = 0; v < views_of(s); v += 16)
+            for (int64_t c = 0; c < s->small; c += 32)
+                multiply(sums + v * s->small + c, s->small * 4, 0, 1, left + v * depth, depth, 0, pairs + 2 * c, s->small, 0,
+                         pixels);
+    }
+    configure(16, pixels < 32 ? pixels : 32);
+    if (!s->thin) turn(s, count, padded, left, pairs, sums);
+}
+
 /* ---- what convolution.py calls --------------------------------------------------------------------------------- */
 
-static void share(const Shape *s, int64_t thread, int64_t *first, int64_t *last) {
-    *first = s->images * thread / s->threads, *last = s->images * (thread + 1) / s->threads;
+enum { MAX_LAYERS = 16 };
+
+static void share(int64_t images, int64_t threads, int64_t thread, int64_t *first, int64_t *last) {
+    *first = images * thread / threads, *last = images * (thread + 1) / threads;
 }
 
-/* small = down(big), plus bias, through ReLU. Returns 0, or 1 where memory ran out. */
-int down(const Shape *s, const void *big, const float *weight, const float *bias, int64_t relu, bf16 *small) {
-    const size_t padded_bytes = (size_t)pad_big(s).size * 2;
-    bf16 *tiles = memory_of(SHARED, (size_t)(taps_down(s) * blocks_of(depth_down(s)) * s->small * 64));
-    if (!tiles) return 1;
-    pack_down(s, weight, tiles);
-    int failed = 0;
-#pragma omp parallel for num_threads((int)s->threads) schedule(static, 1) reduction(| : failed)
-    for (int64_t thread = 0; thread < s->threads; thread++) {
-        bf16 *padded = memory_of(OWN, padded_bytes);
-        if (!padded) { failed = 1; continue; }
-        memset(padded, 0, padded_bytes);
-        configure(s->width < 16 ? s->width : 16, s->thin ? depth_down(s) : 32);
-        int64_t first, last;
-        share(s, thread, &first, &last);
-        for (int64_t n = first; n < last; n++) {
-            place_big(s, big, NULL, n, padded, NULL);
-            bf16 *out = small + n * s->height * s->width * s->small;
-            Sink to = {.values = out, .line = s->width * s->small, .pixel = s->small, .bias = bias, .relu = relu};
-            apply_down(s, padded, tiles, &to);
-        }
-        _tile_release();
+/* Layers one after another, each taking what the one before it leaves. Returns 0, or 1 where memory ran out. */
+int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads) {
+    size_t sizes[MAX_LAYERS], own = 0, packed = 0;
+    bf16 *tiles[MAX_LAYERS];
+    for (int64_t i = 0; i < count; i++) {
+        const Shape *s = &layers[i].shape;
+        sizes[i] = lines((size_t)(layers[i].up ? bordered_size(s) : pad_big(s).size) * 2);
+        own += sizes[i], packed += lines(tile_bytes(s));
     }
-    return failed;
-}
-
-/* big = up(small), plus bias, through ReLU; not where it is thin. */
-int up(const Shape *s, const bf16 *small, const float *weight, const float *bias, int64_t relu, void *big) {
-    const int64_t pixels = s->height * s->width, size = (s->height + 2) * (s->width + 2) * s->small;
-    bf16 *tiles = memory_of(SHARED, (size_t)((s->thin ? 9 * 16 : s->kernel * s->kernel * s->big) * s->small * 2));
-    if (!tiles) return 1;
-    s->thin ? pack_phases(s, weight, tiles) : pack_up(s, weight, tiles);
-    float columns[16] = {0};
-    for (int64_t i = 0; s->thin && i < 4 * s->big; i++) columns[i] = bias[i % s->big];
-    int failed = 0;
-#pragma omp parallel for num_threads((int)s->threads) schedule(static, 1) reduction(| : failed)
-    for (int64_t thread = 0; thread < s->threads; thread++) {
-        bf16 *padded = memory_of(OWN, (size_t)size * 2);
-        if (!padded) { failed = 1; continue; }
-        memset(padded, 0, (size_t)size * 2);
-        configure(s->width < 16 ? s->width : 16, 32);
-        int64_t first, last;
-        share(s, thread, &first, &last);
-        for (int64_t n = first; n < last; n++) {
-            const int64_t image = n * s->big_height * s->big_width * s->big;
-            place(small + n * pixels * s->small, NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
-            if (s->thin) apply_phases(s, padded, tiles, (float *)big + image, columns);
-            else apply_up(s, padded, tiles, (bf16 *)big + image, bias, relu);
-        }
-        _tile_release();
-    }
-    return failed;
-}
-
-/* Gradients of `down` (forward = 1) or `up` (forward = 0) with respect to its input, where asked for, its weights and,
-but for thin results, its bias. The gradient of the result is `small` or `big`, the other one is the input; `mask` is
-the result of a ReLU. */
-int backward(const Shape *s, int64_t forward, const void *big, const bf16 *small, const bf16 *mask, const float *weight,
-             bf16 *input_gradient, float *weight_gradient, float *bias_gradient) {
-    const int64_t pixels = s->height * s->width, depth = pixels < 32 ? 32 : pixels, taps = s->kernel * s->kernel;
-    const int64_t group = pixels < GROUP_PIXELS ? GROUP_PIXELS / pixels : 1, padded_size = pad_big(s).size;
-    const int64_t border_size = (s->height + 2) * (s->width + 2) * s->small;
-    const int64_t views_count = (taps * s->big + 15) / 16 * 16; /* of a thin kernel's values, in tiles of 16 rows */
-    const int64_t left_size = (s->thin ? views_count : s->small) * depth;
-    const int64_t pairs_size = (s->height + s->kernel) * s->width * (s->thin ? s->small : s->big);
-    const int64_t sums_size = s->thin ? views_count * s->small : s->small * taps * s->big;
-    const int64_t biases = forward ? s->small : s->big, part = sums_size + biases;
-    const int64_t own = group * (padded_size + left_size + pairs_size) + border_size;
-    const size_t tile_bytes = (size_t)((s->small + 31) / 32 * 32 * taps * (s->big + 31) / 32 * 64);
-    char *shared = memory_of(SHARED, lines(tile_bytes) + (size_t)(s->threads * part * 4));
+    char *shared = memory_of(SHARED, packed);
     if (!shared) return 1;
-    bf16 *tiles = (bf16 *)shared;
-    float *parts = (float *)(shared + lines(tile_bytes)); /* a thread's sums: of weights, then of biases */
-    memset(parts, 0, (size_t)(s->threads * part * 4));
-    if (input_gradient) forward ? pack_up(s, weight, tiles) : pack_down(s, weight, tiles);
+    for (int64_t i = 0; i < count; i++) {
+        const Shape *s = &layers[i].shape;
+        tiles[i] = (bf16 *)shared, shared += lines(tile_bytes(s));
+        (!layers[i].up ? pack_down : s->thin ? pack_phases : pack_up)(s, layers[i].weight, tiles[i]);
+    }
     int failed = 0;
-#pragma omp parallel for num_threads((int)s->threads) schedule(static, 1) reduction(| : failed)
-    for (int64_t thread = 0; thread < s->threads; thread++) {
-        bf16 *padded = memory_of(OWN, (size_t)own * 2);
-        if (!padded) { failed = 1; continue; }
-        memset(padded, 0, (size_t)(group * padded_size + border_size) * 2); /* borders stay 0 */
-        bf16 *bordered = padded + group * padded_size, *left = bordered + border_size, *pairs = left + group * left_size;
-        float *sums = parts + thread * part, *bias_sums = bias_gradient ? sums + sums_size : NULL;
+#pragma omp parallel for num_threads((int)threads) schedule(static, 1) reduction(| : failed)
+    for (int64_t thread = 0; thread < threads; thread++) {
+        char *memory = memory_of(OWN, own);
+        if (!memory) { failed = 1; continue; }
+        memset(memory, 0, own);
         int64_t first, last;
-        share(s, thread, &first, &last);
-        for (int64_t start = first; start < last; start += group) {
-            const int64_t count = last - start < group ? last - start : group;
-            configure(s->width < 16 ? s->width : 16, s->thin && !forward ? depth_down(s) : 32);
-            for (int64_t n = 0; n < count; n++) {
-                bf16 *image = padded + n * padded_size;
-                const int64_t at = start + n;
-                const bf16 *thick = small + at * pixels * s->small;
-                int64_t line = s->width * s->small;
-                place_big(s, big, forward ? NULL : mask, at, image, forward ? NULL : bias_sums);
-                if (forward) {
-                    place(thick, mask ? mask + at * pixels * s->small : NULL, s->height, s->width, s->small, 1, s->width + 2,
-                          bordered, bias_sums);
-                    if (input_gradient)
-                        apply_up(s, bordered, tiles, input_gradient + at * s->big_height * s->big_width * s->big, NULL, 0);
-                    line += 2 * s->small;
-                    thick = bordered + line + s->small;
-                } else if (input_gradient) {
-                    Sink to = {.values = input_gradient + at * pixels * s->small, .line = line, .pixel = s->small};
-                    apply_down(s, image, tiles, &to);
-                }
-                if (s->thin) {
-                    views(s, image, pad_big(s).line, left);
-                    interleave(thick, s->height, s->width, s->small, line, s->small, pairs);
-                    configure(16, 32);
-                    for (int64_t v = 0; v < views_count; v += 16)
-                        for (int64_t c = 0; c < s->small; c += 32)
-                            multiply(sums + v * s->small + c, s->small * 4, 0, 1, left + v * depth, depth, 0, pairs + 2 * c,
-                                     s->small, 0, pixels);
-                } else transpose(thick, s->height, s->width, line, s->small, depth, left + n * left_size);
+        share(images, threads, thread, &first, &last);
+        for (int64_t n = first; n < last; n++) {
+            char *padded = memory;
+            for (int64_t i = 0; i < count; padded += sizes[i++]) forward_image(layers + i, n, tiles[i], (bf16 *)padded);
+        }
+        _tile_release();
+    }
+    return failed;
+}
+
+/* The gradient of the last layer's results to those of all weights and biases, and of the first layer's inputs where
+asked for. */
+int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads, const void *gradient,
+             bf16 *input_gradient) {
+    bf16 *tiles[MAX_LAYERS];
+    int64_t starts[MAX_LAYERS], bordered = 0, padded = 0, left = 0, pairs = 0, between = 0, part = 0;
+    size_t packed = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const Layer *l = layers + i;
+        const Room room = room_of(l);
+        padded += room.padded, bordered += room.bordered;
+        left = room.left > left ? room.left : left;
+        pairs = room.pairs > pairs ? room.pairs : pairs;
+        if (i) between = GROUP * in_size(l) > between ? GROUP * in_size(l) : between;
+        starts[i] = part;
+        part += (sums_size(&l->shape) + (l->up ? l->shape.big : l->shape.small) + 15) / 16 * 16;
+        packed += lines(tile_bytes(&l->shape));
+    }
+    const size_t cleared = (size_t)(padded + bordered) * 2, own = cleared + (size_t)(left + pairs + 2 * between) * 2;
+    char *shared = memory_of(SHARED, packed + (size_t)(threads * part * 4));
+    if (!shared) return 1;
+    for (int64_t i = 0; i < count; i++) {
+        const Shape *s = &layers[i].shape;
+        tiles[i] = (bf16 *)shared, shared += lines(tile_bytes(s));
+        if (i || input_gradient) (layers[i].up ? pack_down : pack_up)(s, layers[i].weight, tiles[i]);
+    }
+    float *parts = (float *)shared; /* what each thread sums */
+    memset(parts, 0, (size_t)(threads * part * 4));
+    int failed = 0;
+#pragma omp parallel for num_threads((int)threads) schedule(static, 1) reduction(| : failed)
+    for (int64_t thread = 0; thread < threads; thread++) {
+        bf16 *memory = memory_of(OWN, own);
+        if (!memory) { failed = 1; continue; }
+        memset(memory, 0, cleared);
+        bf16 *lefts = memory + padded + bordered, *some = lefts + left, *gradients[2] = {some + pairs, some + pairs + between};
+        int64_t first, last;
+        share(images, threads, thread, &first, &last);
+        for (int64_t n = first; n < last; n += GROUP) {
+            const int64_t group = last - n < GROUP ? last - n : GROUP, size = out_size(layers + count - 1);
+            const void *here = layers[count - 1].up && layers[count - 1].shape.thin
+                                   ? (const void *)((const float *)gradient + n * size)
+                                   : (const void *)((const bf16 *)gradient + n * size);
+            bf16 *image = memory, *border = memory + padded;
+            for (int64_t i = count - 1; i >= 0; i--) {
+                const Layer *l = layers + i;
+                bf16 *towards = i ? gradients[i % 2] : input_gradient ? input_gradient + n * in_size(l) : NULL;
+                backward_group(l, n, group, here, towards, tiles[i], parts + thread * part + starts[i], image, border, lefts,
+                               some);
+                here = towards, image += room_of(l).padded, border += room_of(l).bordered;
             }
-            configure(16, pixels < 32 ? pixels : 32);
-            if (!s->thin) turn(s, count, padded, left, pairs, sums);
         }
         _tile_release();
     }
     if (failed) return 1;
-    for (int64_t thread = 1; thread < s->threads; thread++)
+    for (int64_t thread = 1; thread < threads; thread++)
         for (int64_t i = 0; i < part; i++) parts[i] += parts[thread * part + i];
-    for (int64_t n = 0; s->thin && n < s->small; n++)
-        for (int64_t v = 0; v < taps * s->big; v++) weight_gradient[n * taps * s->big + v] = parts[v * s->small + n];
-    if (!s->thin) memcpy(weight_gradient, parts, (size_t)sums_size * 4);
-    if (bias_gradient) memcpy(bias_gradient, parts + sums_size, (size_t)biases * 4);
+    for (int64_t i = 0; i < count; i++) {
+        const Layer *l = layers + i;
+        const Shape *s = &l->shape;
+        const float *sums = parts + starts[i];
+        const int64_t values = s->kernel * s->kernel * s->big;
+        for (int64_t n = 0; s->thin && n < s->small; n++)
+            for (int64_t v = 0; v < values; v++) l->weight_gradient[n * values + v] = sums[v * s->small + n];
+        if (!s->thin) memcpy(l->weight_gradient, sums, (size_t)sums_size(s) * 4);
+        if (l->bias_gradient) memcpy(l->bias_gradient, sums + sums_size(s), (size_t)(l->up ? s->big : s->small) * 4);
+    }
     return 0;
 }

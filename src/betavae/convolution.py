@@ -1,17 +1,19 @@
-"""Convolutions by a CPU's AMX tiles: what `convolution.c` computes, as a layer with its ReLU and their gradients.
+"""Convolutions by a CPU's AMX tiles: what `convolution.c` computes, as layers with their ReLUs and gradients.
 
-Libraries leave most of these units idle where images are small and channels few. `fits` says whether a layer can be
+Libraries leave most of these units idle where images are small and channels few. `chain` says which layers can be
 had in this form: under bf16 autocast, on Linux, on a CPU with AMX, with a C compiler, which is called once. Where it
 cannot, PyTorch's own form runs; the numbers are those of bf16 multiplications summed in fp32 either way.
 """
 
 import ctypes
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +31,7 @@ _FORMS = {(1, 1, 0, 0), (2, 2, 0, 0), (3, 1, 1, 0), (3, 2, 1, 0), (3, 2, 1, 1), 
 """Kernel, stride, padding and output padding that there is code for."""
 _LANES = 32
 """Channels come in multiples of these, but for those of pixels."""
+_MOST_LAYERS = 16
 _IMAGE = 64
 """Vectors that pass for an image."""
 
@@ -37,14 +40,22 @@ class _Shape(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
         for name in (
-            *("images", "big_height", "big_width", "big", "height", "width", "small"),
-            *("kernel", "stride", "padding", "thin", "threads"),
+            *("big_height", "big_width", "big", "height", "width", "small"),
+            *("kernel", "stride", "padding", "thin"),
         )
     ]
 
 
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        ("shape", _Shape),
+        *((name, ctypes.c_int64) for name in ("up", "relu")),
+        *((name, ctypes.c_void_p) for name in ("in", "out", "weight", "bias", "weight_gradient", "bias_gradient")),
+    ]
+
+
 class _Form(NamedTuple):
-    """What a layer is: its kernel, and whether it goes from small images to big ones."""
+    """What a layer is: its kernel, whether it goes from small images to big ones, whether through ReLU."""
 
     kernel: int
     stride: int
@@ -53,46 +64,65 @@ class _Form(NamedTuple):
     relu: bool
 
 
-def fits(layer: nn.Module, features: Tensor) -> bool:
-    """Whether `convolve` can take a layer and its input."""
+def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
+    """How many of the first of some layers `convolve` can take at once, ReLUs included."""
     if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return False
+        return 0
     if torch.get_autocast_dtype("cpu") != torch.bfloat16 or _library() is None:
-        return False
-    if isinstance(layer, nn.Linear):
-        wide = layer.in_features % _LANES == layer.out_features % _LANES == 0
-        return wide and layer.bias is not None and features.dim() == 2 and len(features) % _IMAGE == 0
-    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.bias is None or layer.groups != 1:
-        return False
-    up = isinstance(layer, nn.ConvTranspose2d)
-    kernel, stride, padding, more = _square(layer)
-    small, big = layer.weight.shape[:2]
-    if (kernel, stride, padding, more) not in _FORMS or layer.padding_mode != "zeros" or set(layer.dilation) != {1}:
-        return False
-    sides = [side if up else side / stride for side in features.shape[2:]]  # of the small image
-    if small % _LANES or any(side not in (4, 8) and side % 16 for side in sides):
-        return False
-    if big < _LANES:  # pixels: no gradient for them, and their 2 x 2 phases fit a tile
-        return big <= 4 and kernel > stride == 2 and (up or not features.requires_grad)
-    return big % _LANES == 0
+        return 0
+    shape, count, taken = tuple(features.shape), 0, 0
+    while count < len(layers) and taken < _MOST_LAYERS and _fits(layers[count], shape):
+        layer = layers[count]
+        if isinstance(layer, nn.Conv2d) and layer.weight.shape[1] < _LANES and (taken or features.requires_grad):
+            break  # the gradient of pixels
+        shape = _result_shape(layer, shape)
+        count, taken = count + 1, taken + 1
+        if count < len(layers) and isinstance(layers[count], nn.ReLU) and shape[1] >= _LANES:
+            count += 1
+    return count
 
 
-def convolve(layer: nn.Module, features: Tensor, relu: bool = False) -> Tensor:
-    """What a layer that `fits` gives, through ReLU where asked.
+def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
+    """What layers give one after another, of which `chain` counts all.
 
     Args:
-        layer: `nn.Conv2d`, `nn.ConvTranspose2d` or `nn.Linear`.
+        layers: `nn.Conv2d`, `nn.ConvTranspose2d` or `nn.Linear`, each with or without an `nn.ReLU` after it.
         features: input, (B, C, H, W) or (B, C).
-        relu: apply it to the result; not to pixels.
 
     Returns:
         bf16, images in channels-last layout; pixels, of fewer than 32 channels, float32.
     """
-    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-    kernel, stride, padding = (1, 1, 0) if isinstance(layer, nn.Linear) else _square(layer)[:3]
-    form = _Form(kernel, stride, padding, isinstance(layer, nn.ConvTranspose2d), relu)
-    result: Tensor = _Convolution.apply(features, layer.weight, layer.bias, form)  # type: ignore[no-untyped-call]
+    forms: list[_Form] = []
+    parameters: list[Tensor] = []
+    for layer, after in zip(layers, [*layers[1:], None], strict=True):
+        if isinstance(layer, nn.ReLU):
+            continue
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+        assert layer.bias is not None
+        sizes = (1, 1, 0) if isinstance(layer, nn.Linear) else _square(layer)[:3]
+        forms.append(_Form(*sizes, isinstance(layer, nn.ConvTranspose2d), isinstance(after, nn.ReLU)))
+        parameters += [layer.weight, layer.bias]
+    result: Tensor = _Chain.apply(features, tuple(forms), *parameters)  # type: ignore[no-untyped-call]
     return result
+
+
+def _fits(layer: nn.Module, shape: tuple[int, ...]) -> bool:
+    if isinstance(layer, nn.Linear):
+        wide = layer.in_features % _LANES == layer.out_features % _LANES == 0
+        return wide and layer.bias is not None and len(shape) == 2 and shape[0] % _IMAGE == 0
+    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.bias is None or layer.groups != 1:
+        return False
+    up = isinstance(layer, nn.ConvTranspose2d)
+    kernel, stride, *_ = form = _square(layer)
+    small, big = layer.weight.shape[:2]
+    if form not in _FORMS or layer.padding_mode != "zeros" or set(layer.dilation) != {1}:
+        return False
+    sides = [side if up else side / stride for side in shape[2:]]  # of the small image
+    if small % _LANES or any(side not in (4, 8) and side % 16 for side in sides):
+        return False
+    if big < _LANES:  # the four phases of pixels fit a tile
+        return big <= 4 and kernel > stride == 2 and all(side % 16 == 0 for side in sides)
+    return big % _LANES == 0
 
 
 def _square(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int, int, int]:
@@ -103,38 +133,47 @@ def _square(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int, int, int]:
     return tuple(int(size[0]) for size in sizes)  # type: ignore[return-value]
 
 
-class _Convolution(torch.autograd.Function):
+def _result_shape(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(layer, nn.Linear):
+        return shape[0], layer.out_features
+    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+    stride = int(layer.stride[0])
+    sides = [side * stride if isinstance(layer, nn.ConvTranspose2d) else side // stride for side in shape[2:]]
+    return shape[0], layer.out_channels, *sides
+
+
+class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, form: _Form) -> Tensor:
-        thin = weight.shape[1] < _LANES
-        features = _laid_out(features, torch.float32 if thin and not form.up else torch.bfloat16)
-        sides = [side * form.stride if form.up else side // form.stride for side in features.shape[2:]]
-        result = torch.empty(
-            (len(features), weight.shape[form.up], *sides),
-            dtype=torch.float32 if thin and form.up else torch.bfloat16,
-            memory_format=_layout(features),
-        )
-        shape = _shape(features, result, weight, form)
-        _call("up" if form.up else "down", shape, features, _laid_out(weight), bias, form.relu, result)
-        ctx.save_for_backward(features, weight, result if form.relu else None)
-        ctx.form = form
-        return result
+    def forward(ctx: Any, features: Tensor, forms: tuple[_Form, ...], *parameters: Tensor) -> Tensor:
+        weights, biases = parameters[::2], parameters[1::2]
+        thin = weights[0].shape[1] < _LANES and not forms[0].up
+        tensors = [_laid_out(features, torch.float32 if thin else torch.bfloat16)]
+        for form, weight in zip(forms, weights, strict=True):
+            sides = [side * form.stride if form.up else side // form.stride for side in tensors[-1].shape[2:]]
+            channels = weight.shape[form.up]
+            dtype = torch.bfloat16 if channels >= _LANES else torch.float32
+            shape = (len(features), channels, *sides)
+            tensors.append(torch.empty(shape, dtype=dtype, memory_format=_layout(tensors[-1])))
+        _call("forward", tensors, forms, weights, biases)
+        ctx.save_for_backward(*tensors, *weights)
+        ctx.forms = forms
+        return tensors[-1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        features, weight, mask = ctx.saved_tensors
-        form: _Form = ctx.form
-        pixels = form.up and weight.shape[1] < _LANES
-        gradient = _laid_out(gradient, torch.float32 if pixels else torch.bfloat16)
-        shape = _shape(features, gradient, weight, form)
-        big, small = (gradient, features) if form.up else (features, gradient)
-        towards = torch.empty_like(features) if ctx.needs_input_grad[0] else None
-        kernel = torch.empty_like(weight, memory_format=_layout(weight))
-        bias = gradient.sum((0, 2, 3)) if pixels else torch.empty(gradient.shape[1])
-        into = None if pixels else bias
-        _call("backward", shape, not form.up, big, small, mask, _laid_out(weight), towards, kernel, into)
-        return towards, kernel, bias, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        forms: tuple[_Form, ...] = ctx.forms
+        tensors, weights = ctx.saved_tensors[: len(forms) + 1], ctx.saved_tensors[len(forms) + 1 :]
+        gradient = _laid_out(gradient, tensors[-1].dtype)
+        towards = torch.empty_like(tensors[0]) if ctx.needs_input_grad[0] else None
+        weight_gradients = [torch.empty_like(weight, memory_format=_layout(weight)) for weight in weights]
+        bias_gradients: list[Tensor | None] = [torch.empty(tensor.shape[1]) for tensor in tensors[1:]]
+        pixels = tensors[-1].dtype == torch.float32
+        summed = [*bias_gradients[:-1], None] if pixels else bias_gradients
+        _call("backward", tensors, forms, weights, weight_gradients, summed, gradient, towards)
+        if pixels:
+            bias_gradients[-1] = gradient.sum((0, 2, 3))
+        return towards, None, *itertools.chain(*zip(weight_gradients, bias_gradients, strict=True))
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
@@ -145,29 +184,42 @@ def _laid_out(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return tensor.to(dtype).contiguous(memory_format=_layout(tensor))
 
 
-def _shape(features: Tensor, result: Tensor, weight: Tensor, form: _Form) -> _Shape:
-    small, channels = weight.shape[:2]
-    if features.dim() == 2:  # a batch of vectors passes for images of 4 x 16 pixels
-        images, big_sides, sides = len(features) // _IMAGE, (4, 16), (4, 16)
-    else:
-        images, big, little = len(features), *((result, features) if form.up else (features, result))
-        big_sides, sides = (big.shape[2], big.shape[3]), (little.shape[2], little.shape[3])
-    return _Shape(
-        *(images, *big_sides, channels, *sides, small),
-        *(form.kernel, form.stride, form.padding, channels < _LANES, min(torch.get_num_threads(), images)),
-    )
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The library
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _call(name: str, shape: _Shape, *arguments: Tensor | int | None) -> None:
-    given = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
+def _call(
+    name: str,
+    tensors: Sequence[Tensor],
+    forms: Sequence[_Form],
+    weights: Sequence[Tensor],
+    *others: Sequence[Tensor | None] | Tensor | None,
+) -> None:
+    """Call `forward` with the layers' biases, or `backward` with their gradients, the result's and the input's."""
     library = _library()
     assert library is not None
-    if getattr(library, name)(ctypes.byref(shape), *given):
+    weights = [_laid_out(weight) for weight in weights]
+    names = ("bias",) if name == "forward" else ("weight_gradient", "bias_gradient")
+    images = len(tensors[0]) if tensors[0].dim() == 4 else len(tensors[0]) // _IMAGE
+    layers = (_Layer * len(forms))()
+    for i, (layer, form, weight) in enumerate(zip(layers, forms, weights, strict=True)):
+        small, big = (tensors[i], tensors[i + 1]) if form.up else (tensors[i + 1], tensors[i])
+        # A batch of vectors passes for images of 4 x 16 pixels.
+        sides = (*big.shape[2:], *small.shape[2:]) if big.dim() == 4 else (4, 16, 4, 16)
+        layer.shape = _Shape(
+            *(sides[0], sides[1], weight.shape[1], sides[2], sides[3], weight.shape[0]),
+            *(form.kernel, form.stride, form.padding, weight.shape[1] < _LANES),
+        )
+        layer.up, layer.relu, layer.weight = form.up, form.relu, weight.data_ptr()
+        setattr(layer, "in", tensors[i].data_ptr())
+        layer.out = tensors[i + 1].data_ptr()
+        for field, values in zip(names, others, strict=False):
+            value = values[i]  # type: ignore[index]
+            setattr(layer, field, None if value is None else value.data_ptr())
+    rest = [None if tensor is None else tensor.data_ptr() for tensor in others[len(names) :]]  # type: ignore[union-attr]
+    threads = min(torch.get_num_threads(), images)
+    if getattr(library, name)(layers, len(forms), images, threads, *rest):
         raise MemoryError("no memory left for a convolution")
 
 
@@ -189,30 +241,32 @@ def _library() -> ctypes.CDLL | None:
         return None
     if library.allow_tiles():
         return None
-    pointer, number, shape = ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(_Shape)
-    library.down.argtypes = library.up.argtypes = [shape, pointer, pointer, pointer, number, pointer]
-    library.backward.argtypes = [shape, number, *[pointer] * 7]
+    library.forward.argtypes = [ctypes.POINTER(_Layer), *[ctypes.c_int64] * 3]
+    library.backward.argtypes = [*library.forward.argtypes, *[ctypes.c_void_p] * 2]
     return library
+
+
+def _folders() -> list[Path]:
+    """Where compiled code may be kept: beside the source, or the user's cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [_SOURCE.parent / "__pycache__", home / "betavae"]
 
 
 def _compiled() -> Path:
     """The shared object of `convolution.c`, compiled unless an earlier process has done so."""
     name = f"convolution-{hashlib.sha256(_SOURCE.read_bytes() + repr(_FLAGS).encode()).hexdigest()[:16]}.so"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folders = _SOURCE.parent / "__pycache__", home / "betavae"
-    for folder in folders:
+    for folder in _folders():
         if (folder / name).is_file():
             return folder / name
-    compiler = os.environ.get("CC", "cc")
-    for folder in folders:
+    for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                compiled = Path(scratch) / name
-                subprocess.run(
-                    [compiler, *_FLAGS, str(_SOURCE), "-o", str(compiled)], check=True, capture_output=True, text=True
-                )
-                return compiled.replace(folder / name)
-        except PermissionError:
+            scratch = tempfile.TemporaryDirectory(dir=folder)
+        except OSError:
             continue
-    raise PermissionError(f"neither {folders[0]} nor {folders[1]} can be written")
+        with scratch:
+            compiled = Path(scratch.name) / name
+            command = [os.environ.get("CC", "cc"), *_FLAGS, str(_SOURCE), "-o", str(compiled)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            return compiled.replace(folder / name)
+    raise PermissionError(f"none of {', '.join(map(str, _folders()))} can be written")

@@ -1,0 +1,208 @@
+"""Convolutions by AMX tiles against PyTorch's, on operands rounded to bf16; what they cannot take; no compiler."""
+
+import subprocess
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from betavae import convolution
+from betavae.convolution import chain, convolve
+from betavae.model import VAE
+
+needs_tiles = pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae runs PyTorch's convolutions"
+)
+ROUNDING = 4e-3
+"""Of a result in bf16, which has 8 bits: the root mean square of its rounding errors is below 2^-9 of it."""
+SUMMING = 1e-5
+"""Of sums in fp32, whose order differs."""
+
+
+def _layer(kind: str, channels: tuple[int, int], kernel: int, stride: int, padding: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(*channels)
+    if kind == "down":
+        return nn.Conv2d(*channels, kernel, stride, padding)
+    return nn.ConvTranspose2d(*channels, kernel, stride, padding, output_padding=int((kernel, stride) == (3, 2)))
+
+
+def _plain(layer: nn.Module, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    if isinstance(layer, nn.Linear):
+        return F.linear(inputs, weight, bias)
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(inputs, weight, bias, layer.stride, layer.padding)
+    assert isinstance(layer, nn.ConvTranspose2d)
+    return F.conv_transpose2d(inputs, weight, bias, layer.stride, layer.padding, layer.output_padding)
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    return ((one.float() - other).norm() / other.norm()).item()
+
+
+@needs_tiles
+@pytest.mark.parametrize(
+    ("kind", "channels", "side", "form"),
+    [
+        ("down", (1, 32), 64, (4, 2, 1)),
+        ("down", (3, 32), 32, (4, 2, 1)),
+        ("down", (1, 32), 64, (3, 2, 1)),
+        ("down", (32, 32), 32, (4, 2, 1)),
+        ("down", (64, 128), 16, (4, 2, 1)),
+        ("down", (32, 64), 8, (4, 2, 1)),
+        ("down", (32, 64), 16, (2, 2, 0)),
+        ("down", (32, 32), 32, (3, 2, 1)),
+        ("down", (64, 64), 8, (3, 1, 1)),
+        ("up", (32, 32), 4, (4, 2, 1)),
+        ("up", (64, 32), 16, (4, 2, 1)),
+        ("up", (32, 64), 8, (3, 2, 1)),
+        ("up", (32, 1), 32, (4, 2, 1)),
+        ("up", (32, 3), 16, (4, 2, 1)),
+        ("up", (32, 1), 16, (3, 2, 1)),
+        ("linear", (64, 96), 0, (0, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("images", [1, 7])
+def test_tiles_give_what_the_layer_gives(kind, channels, side, form, images):
+    torch.manual_seed(0)
+    layer, pixels = _layer(kind, channels, *form), kind == "up" and channels[1] < 32
+    shape = (64 * images, channels[0]) if kind == "linear" else (images, channels[0], side, side)
+    inputs = torch.randn(shape).bfloat16().float().requires_grad_(channels[0] >= 32)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(parameter.bfloat16().float())
+    layers = [layer] if pixels else [layer, nn.ReLU()]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chain(layers, inputs) == len(layers)
+        result = convolve(layers, inputs)
+    given = [inputs, layer.weight, layer.bias]
+    exact = [tensor.detach().clone().requires_grad_() for tensor in given]
+    expected = _plain(layer, *exact)
+    if not pixels:
+        expected = expected.relu()
+    gradient = torch.randn(result.shape).bfloat16().float()
+    if not pixels:  # where rounding decides which side of 0 a value is on, masks differ
+        gradient = gradient * (expected.detach().abs() > 1e-2)
+    expected.backward(gradient)
+    result.backward(gradient.to(result.dtype))
+    assert _difference(result, expected) < (SUMMING if pixels else ROUNDING)
+    assert _difference(layer.weight.grad, exact[1].grad) < SUMMING
+    assert _difference(layer.bias.grad, exact[2].grad) < SUMMING
+    if inputs.requires_grad:
+        assert _difference(inputs.grad, exact[0].grad) < ROUNDING
+
+
+@needs_tiles
+@pytest.mark.parametrize("name", ["burgess", "locatello", "residual", "wide"])
+def test_networks_with_tiles_are_those_without(name, monkeypatch):
+    """Also one layer at a time, which is the same to the bit."""
+    torch.manual_seed(0)
+    model = VAE(name, (1, 64, 64), 10).to(memory_format=torch.channels_last)
+    images = torch.rand(9, 1, 64, 64)
+    together = convolution.chain
+    results = {}
+    for way in ("together", "one by one", "plain"):
+        allowed = {
+            "together": together,
+            "one by one": lambda layers, x: min(together(layers, x), 1),
+            "plain": lambda *_: 0,
+        }
+        monkeypatch.setattr(convolution, "chain", allowed[way])
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = model.encode(images)
+            logits = model.decode(posterior.mean)
+        (F.binary_cross_entropy_with_logits(logits, images) + posterior.log_var.square().mean()).backward()
+        results[way] = [posterior.mean, logits, *(parameter.grad for parameter in model.parameters())]
+    for one, other in zip(results["together"], results["one by one"], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert _difference(results["together"][1], results["plain"][1].float()) < 0.05
+
+
+@needs_tiles
+def test_a_result_does_not_depend_on_the_images_beside_it():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1)]
+    images = torch.randn(6, 32, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        together, alone = convolve(layers, images), convolve(layers, images[2:3])
+    torch.testing.assert_close(together[2:3], alone, rtol=0, atol=0)
+
+
+@needs_tiles
+def test_what_is_not_finite_stays_so():
+    layers = [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()]
+    images = torch.zeros(1, 32, 16, 16)
+    images[0, 3, 5, 5] = float("nan")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolve(layers, images).isnan().any()
+
+
+@needs_tiles
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(32, 32, 5, 2, 2), (2, 32, 16, 16)),
+        (nn.Conv2d(32, 20, 4, 2, 1), (2, 32, 16, 16)),
+        (nn.Conv2d(8, 32, 4, 2, 1), (2, 8, 32, 32)),
+        (nn.Conv2d(32, 32, 4, 2, 1), (2, 32, 24, 24)),
+        (nn.Conv2d(32, 32, 4, 2, 1, bias=False), (2, 32, 16, 16)),
+        (nn.Conv2d(32, 32, (4, 2), 2, 1), (2, 32, 16, 16)),
+        (nn.Conv2d(64, 64, 4, 2, 1, groups=2), (2, 64, 16, 16)),
+        (nn.Conv2d(32, 32, 4, 2, 1, padding_mode="circular"), (2, 32, 16, 16)),
+        (nn.Linear(64, 20), (64, 64)),
+        (nn.Linear(64, 64), (63, 64)),
+        (nn.Tanh(), (2, 32, 16, 16)),
+    ],
+)
+def test_other_layers_are_left_to_pytorch(layer, shape):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chain([layer], torch.zeros(shape)) == 0
+
+
+@needs_tiles
+def test_fp32_and_gradients_of_pixels_are_left_to_pytorch():
+    layers, images = [nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 1, 64, 64)
+    assert chain(layers, images) == 0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chain(layers, images) == 3
+        assert chain(layers, images.requires_grad_()) == 0
+
+
+@needs_tiles
+def test_codes_leave_the_encoder_in_float32():
+    model = VAE("burgess", (1, 64, 64), 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        means = model.encode(torch.rand(64, 1, 64, 64)).mean
+    assert not torch.equal(means, means.bfloat16().float())
+
+
+@needs_tiles
+def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monkeypatch, tmp_path):
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No such file or directory: 'cc'")
+
+    convolution._library.cache_clear()
+    monkeypatch.setattr(subprocess, "run", missing)
+    monkeypatch.setattr(convolution, "_folders", lambda: [tmp_path])
+    try:
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            pytest.warns(RuntimeWarning, match="install a C compiler such as gcc"),
+        ):
+            assert chain([nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 32, 16, 16)) == 0
+    finally:
+        convolution._library.cache_clear()
+
+
+@needs_tiles
+def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path):
+    folders = [tmp_path / "file" / "below", tmp_path / "cache"]
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(convolution, "_folders", lambda: folders)
+    found = convolution._compiled()
+    assert found.parent == folders[1]
+    assert [path.name for path in folders[1].iterdir()] == [found.name]
+    monkeypatch.setenv("CC", "/does/not/exist")
+    assert convolution._compiled() == found
