@@ -64,6 +64,11 @@ class _Form(NamedTuple):
     relu: bool
 
 
+def available() -> bool:
+    """Whether this machine has what it takes: the tiles, and a compiler or what one has left."""
+    return _library() is not None
+
+
 def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
     """How many of the first of some layers `convolve` can take at once, ReLUs included."""
     if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):

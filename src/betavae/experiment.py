@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from betavae import comparison, dsprites, metrics, report
+from betavae import comparison, convolution, dsprites, metrics, report
 from betavae import run as folders
 from betavae.config import Config, needs_of, objective_name, run_id, to_dict, unknown
 from betavae.data import FactorData, Split, load_data, split_rows
@@ -457,6 +457,8 @@ def information_shares(scores: dict[str, Any], kl: Sequence[float]) -> dict[str,
 def provenance(config: Config, data: FactorData) -> dict[str, Any]:
     """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
     device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    by_tiles = precision == "bf16" and device.type == "cpu" and convolution.available()
     return {
         "format": folders.FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -467,7 +469,8 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
         "system": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
         "threads": torch.get_num_threads(),
-        "precision": choose_precision(config.precision, device),
+        "precision": precision,
+        "convolutions": "AMX tiles" if by_tiles else "PyTorch",
         "data": {
             "name": data.name,
             "images": len(data),
