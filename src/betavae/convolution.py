@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import itertools
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -271,7 +272,7 @@ def _compiled() -> Path:
             continue
         with scratch:
             compiled = Path(scratch.name) / name
-            command = [os.environ.get("CC", "cc"), *_FLAGS, str(_SOURCE), "-o", str(compiled)]
+            command = [*shlex.split(os.environ.get("CC", "cc")), *_FLAGS, str(_SOURCE), "-o", str(compiled)]
             subprocess.run(command, check=True, capture_output=True, text=True)
             return compiled.replace(folder / name)
     raise PermissionError(f"none of {', '.join(map(str, _folders()))} can be written")
