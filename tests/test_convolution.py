@@ -9,7 +9,7 @@ from torch import nn
 
 from betavae import convolution
 from betavae.convolution import chain, convolve
-from betavae.model import VAE
+from betavae.model import VAE, forward
 
 needs_tiles = pytest.mark.skipif(
     not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae runs PyTorch's convolutions"
@@ -139,6 +139,11 @@ def test_what_is_not_finite_stays_so():
         assert convolve(layers, images).isnan().any()
 
 
+class Doubled(nn.Conv2d):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(input)
+
+
 @needs_tiles
 @pytest.mark.parametrize(
     ("layer", "shape"),
@@ -151,6 +156,9 @@ def test_what_is_not_finite_stays_so():
         (nn.Conv2d(32, 32, (4, 2), 2, 1), (2, 32, 16, 16)),
         (nn.Conv2d(64, 64, 4, 2, 1, groups=2), (2, 64, 16, 16)),
         (nn.Conv2d(32, 32, 4, 2, 1, padding_mode="circular"), (2, 32, 16, 16)),
+        (nn.ConvTranspose2d(32, 32, 3, 2, 1), (2, 32, 8, 8)),
+        (Doubled(32, 32, 4, 2, 1), (2, 32, 16, 16)),
+        (nn.Conv2d(32, 32, 4, 2, 1), (32, 16, 16)),
         (nn.Linear(64, 20), (64, 64)),
         (nn.Linear(64, 64), (63, 64)),
         (nn.Tanh(), (2, 32, 16, 16)),
@@ -168,6 +176,15 @@ def test_fp32_and_gradients_of_pixels_are_left_to_pytorch():
     with torch.autocast("cpu", torch.bfloat16):
         assert chain(layers, images) == 3
         assert chain(layers, images.requires_grad_()) == 0
+
+
+@needs_tiles
+def test_a_layer_that_somebody_listens_to_is_called():
+    layer, heard = nn.Conv2d(32, 32, 4, 2, 1), []
+    layer.register_forward_hook(lambda *_: heard.append(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        forward(nn.Sequential(layer), torch.zeros(1, 32, 16, 16))
+    assert heard
 
 
 @needs_tiles

@@ -30,6 +30,8 @@ _FLAGS = (
 )
 _FORMS = {(1, 1, 0, 0), (2, 2, 0, 0), (3, 1, 1, 0), (3, 2, 1, 0), (3, 2, 1, 1), (4, 2, 1, 0)}
 """Kernel, stride, padding and output padding that there is code for."""
+_PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers that are taken, and what a class that computes the same names as its attribute `plain`."""
 _LANES = 32
 """Channels come in multiples of these, but for those of pixels."""
 _MOST_LAYERS = 16
@@ -113,15 +115,25 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
 
 
 def _fits(layer: nn.Module, shape: tuple[int, ...]) -> bool:
+    if type(layer) not in _PLAIN and getattr(layer, "plain", None) not in _PLAIN:
+        return False  # a class that may compute something else
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        return False  # somebody waits for the layer to be called
     if isinstance(layer, nn.Linear):
         wide = layer.in_features % _LANES == layer.out_features % _LANES == 0
         return wide and layer.bias is not None and len(shape) == 2 and shape[0] % _IMAGE == 0
-    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.bias is None or layer.groups != 1:
+    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.bias is None or len(shape) != 4:
         return False
     up = isinstance(layer, nn.ConvTranspose2d)
     kernel, stride, *_ = form = _square(layer)
     small, big = layer.weight.shape[:2]
-    if form not in _FORMS or layer.padding_mode != "zeros" or set(layer.dilation) != {1}:
+    if (
+        layer.groups != 1
+        or form not in _FORMS
+        or (up and form == (3, 2, 1, 0))
+        or layer.padding_mode != "zeros"
+        or set(layer.dilation) != {1}
+    ):
         return False
     sides = [side if up else side / stride for side in shape[2:]]  # of the small image
     if small % _LANES or any(side not in (4, 8) and side % 16 for side in sides):

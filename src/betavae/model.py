@@ -119,6 +119,8 @@ class Downsample(nn.Conv2d):
     channels the plain form leaves a CPU's matrix units idle; blocks give four times the channels.
     """
 
+    plain = nn.Conv2d
+
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
 
@@ -133,6 +135,8 @@ class Upsample(nn.ConvTranspose2d):
     A transposed convolution is the gradient of a convolution, so its own gradients are a convolution (for the input)
     and a convolution's weight gradient. CPU libraries are faster at these than at what autograd calls.
     """
+
+    plain = nn.ConvTranspose2d
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, kernel_size=4, stride=2, padding=1)
