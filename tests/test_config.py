@@ -125,6 +125,7 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
             {"objective": {"name": "tc", "sampling": "stratified", "memory_images": 9}},
             "memory_images is 9; stratified sampling is of the batch alone",
         ),
+        ({"objective": {"name": "tc", "fall_after": 9}}, "fall_after is 9, .* give final_beta as well"),
         ({"objective": {"name": "factor", "gamma": -1.0}}, "gamma is -1.0"),
         ({"objective": {"name": "factor", "discriminator_learning_rate": 0.0}}, "must be a number above 0"),
         ({"objective": {"name": "dip1", "off_diagonal": -1.0}}, "off_diagonal is -1.0"),

@@ -128,6 +128,8 @@ class TC:
         if self.final_beta is not None:
             _above("beta", self.beta, 0)
             _above("final_beta", self.final_beta, 0)
+        elif self.fall_after:
+            raise ValueError(f"fall_after is {self.fall_after}, and β has nothing to fall to: give final_beta as well")
         _at_least("memory_images", self.memory_images, 0)
         _one_of("sampling", self.sampling, ("weighted", "stratified"))
         if self.sampling == "stratified" and self.memory_images:
