@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from betavae.config import Beta, Config
 from betavae.data import FactorData, load_data
@@ -44,7 +43,7 @@ def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
     network = VAE(model, data.image_shape, 10)
     for layer in network.modules():
         if isinstance(layer, Downsample | Upsample):
-            layer.__class__ = nn.Conv2d if isinstance(layer, Downsample) else nn.ConvTranspose2d
+            layer.__class__ = layer.plain
     images = torch.from_numpy(data.images(np.arange(PLAIN_IMAGES))).float()
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size, shuffle=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)

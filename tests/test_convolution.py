@@ -159,6 +159,11 @@ class Doubled(nn.Conv2d):
         (nn.ConvTranspose2d(32, 32, 3, 2, 1), (2, 32, 8, 8)),
         (Doubled(32, 32, 4, 2, 1), (2, 32, 16, 16)),
         (nn.Conv2d(32, 32, 4, 2, 1), (32, 16, 16)),
+        (nn.Conv2d(32, 32, 4, 2, 1), (0, 32, 16, 16)),
+        (nn.Conv2d(32, 32, 4, 2, 1), (2, 64, 16, 16)),
+        (nn.Conv2d(32, 32, 4, 2, 1).bfloat16(), (2, 32, 16, 16)),
+        (nn.Linear(64, 64), (0, 64)),
+        (nn.Linear(64, 64), (64, 96)),
         (nn.Linear(64, 20), (64, 64)),
         (nn.Linear(64, 64), (63, 64)),
         (nn.Tanh(), (2, 32, 16, 16)),
@@ -185,6 +190,20 @@ def test_a_layer_that_somebody_listens_to_is_called():
     with torch.autocast("cpu", torch.bfloat16):
         forward(nn.Sequential(layer), torch.zeros(1, 32, 16, 16))
     assert heard
+
+
+@needs_tiles
+def test_networks_that_are_no_sequence_of_layers_are_called():
+    model = VAE("burgess", (1, 64, 64), 10)
+
+    class Doubling(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(images)
+
+    images, plain = torch.rand(3, 1, 64, 64), model.encoder
+    model.encoder = Doubling(*plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model.encode(images).mean, 2 * plain(images)[:, :10].float())
 
 
 @needs_tiles

@@ -81,24 +81,22 @@ static int64_t taps_down(const Shape *s) { return s->thin ? s->kernel : s->kerne
 static int64_t depth_down(const Shape *s) { return s->thin ? (s->kernel * s->big + 1) / 2 * 2 : s->big; } /* values a tap */
 static int64_t blocks_of(int64_t channels) { return (channels + 31) / 32; }
 
-static void transpose_pairs(__m512i rows[16]) { /* 16 x 16 values of 32 bits */
-#pragma GCC unroll 4
-    for (int block = 1; block < 16; block *= 2) { /* swap off-diagonal blocks of 1, 2, 4, 8 */
-        uint32_t upper[16], lower[16];
-        for (uint32_t k = 0; k < 16; k++) {
-            upper[k] = k & (uint32_t)block ? 16 + k - (uint32_t)block : k;
-            lower[k] = k & (uint32_t)block ? 16 + k : k + (uint32_t)block;
-        }
-        const __m512i up = _mm512_loadu_si512(upper), low = _mm512_loadu_si512(lower);
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; i++)
-            if (!(i & block)) {
-                const __m512i a = rows[i], b = rows[i + block];
-                rows[i] = _mm512_permutex2var_epi32(a, up, b);
-                rows[i + block] = _mm512_permutex2var_epi32(a, low, b);
-            }
+/* A square of `size` registers by `size` values of type `word`, transposed in place: swaps off-diagonal blocks of 1, 2,
+4 ... values. A macro, so that `permute` is an instruction and all loops unroll. */
+#define TRANSPOSE(rows, size, word, permute)                                                            \
+    _Pragma("GCC unroll 5") for (word block = 1; block < size; block *= 2) {                            \
+        word upper[size], lower[size];                                                                  \
+        for (word k = 0; k < size; k++) {                                                               \
+            upper[k] = (word)(k & block ? size + k - block : k);                                        \
+            lower[k] = (word)(k & block ? size + k : k + block);                                        \
+        }                                                                                               \
+        const __m512i up = _mm512_loadu_si512(upper), low = _mm512_loadu_si512(lower);                  \
+        _Pragma("GCC unroll 32") for (word i = 0; i < size; i++) if (!(i & block)) {                    \
+            const __m512i a = rows[i], b = rows[i + block];                                             \
+            rows[i] = permute(a, up, b);                                                                \
+            rows[i + block] = permute(a, low, b);                                                       \
+        }                                                                                               \
     }
-}
 
 /* From big channels, or a row of a thin kernel, to small ones. */
 static void pack_down(const Shape *s, const float *weight, bf16 *tiles) {
@@ -115,7 +113,7 @@ static void pack_down(const Shape *s, const float *weight, bf16 *tiles) {
                     __m512 high = _mm512_maskz_loadu_ps((__mmask16)(valid >> 16), from + 16);
                     rows[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
                 }
-                transpose_pairs(rows);
+                TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
                 for (int i = 0; i < 16; i++) _mm512_storeu_si512(tiles + 32 * i, rows[i]);
             }
         }
@@ -243,22 +241,7 @@ static void transpose(const bf16 *image, int64_t height, int64_t width, int64_t 
                 rows[i] = pixel < pixels ? _mm512_loadu_si512(image + pixel / width * line + pixel % width * channels + c)
                                          : _mm512_setzero_si512();
             }
-#pragma GCC unroll 5
-            for (int block = 1; block < 32; block *= 2) { /* swap off-diagonal blocks of 1, 2, 4, 8, 16 */
-                uint16_t upper[32], lower[32];
-                for (int k = 0; k < 32; k++) {
-                    upper[k] = (uint16_t)(k & block ? 32 + k - block : k);
-                    lower[k] = (uint16_t)(k & block ? 32 + k : k + block);
-                }
-                const __m512i up = _mm512_loadu_si512(upper), low = _mm512_loadu_si512(lower);
-#pragma GCC unroll 32
-                for (int i = 0; i < 32; i++)
-                    if (!(i & block)) {
-                        const __m512i a = rows[i], b = rows[i + block];
-                        rows[i] = _mm512_permutex2var_epi16(a, up, b);
-                        rows[i + block] = _mm512_permutex2var_epi16(a, low, b);
-                    }
-            }
+            TRANSPOSE(rows, 32, uint16_t, _mm512_permutex2var_epi16)
             for (int64_t i = 0; i < 32; i++) _mm512_storeu_si512(turned + (c + i) * depth + p, rows[i]);
         }
 }
@@ -381,13 +364,13 @@ static Padded pad_big(const Shape *s) {
     return p;
 }
 
-static void place_big(const Shape *s, const void *big, const bf16 *mask, int64_t n, bf16 *padded, float *sums) {
-    const int64_t image = n * s->big_height * s->big_width * s->big, line = pad_big(s).line;
+static void place_big(const Shape *s, const void *big, const bf16 *mask, bf16 *padded, float *sums) {
+    const int64_t line = pad_big(s).line;
     if (s->thin)
-        place_thin((const float *)big + image, s->big_height, s->big_width * s->big, s->padding, s->padding * s->big, line,
+        place_thin(big, s->big_height, s->big_width * s->big, s->padding, s->padding * s->big, line,
                    padded);
     else
-        place((const bf16 *)big + image, mask ? mask + image : NULL, s->big_height, s->big_width, s->big, s->padding,
+        place(big, mask, s->big_height, s->big_width, s->big, s->padding,
               line / s->big, padded, sums);
 }
 
@@ -425,10 +408,12 @@ static void apply_phases(const Shape *s, const bf16 *in, const bf16 *tiles, floa
     gather(in, line, s->small, 1, s->small, taps, 9, tiles, s->height, s->width, 16, &to);
 }
 
+static int64_t depth_of(const Shape *s) { return s->height * s->width < 32 ? 32 : s->height * s->width; } /* pixels of a left tile */
+
 /* Adds to `gradient` (small, kernel, kernel, big) what a group of padded big images and transposed small ones gives. */
 static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *turned, bf16 *pairs, float *gradient) {
     const Padded form = pad_big(s);
-    const int64_t pixels = s->height * s->width, depth = pixels < 32 ? 32 : pixels, taps = s->kernel * s->kernel;
+    const int64_t pixels = s->height * s->width, depth = depth_of(s), taps = s->kernel * s->kernel;
     for (int64_t j = 0; j < s->kernel; j++)
         for (int64_t phase = 0; phase < s->stride && phase < s->kernel; phase++) { /* rows that taps share */
             const int64_t rows = s->height + (s->kernel - 1 - phase) / s->stride, size = rows * s->width * s->big;
@@ -454,6 +439,14 @@ static int64_t out_size(const Layer *l) {
     return l->up ? l->shape.big_height * l->shape.big_width * l->shape.big : l->shape.height * l->shape.width * l->shape.small;
 }
 
+static void *input_at(const Layer *l, const void *inputs, int64_t n) { /* values of a thin image are floats */
+    return (char *)inputs + n * in_size(l) * (l->shape.thin && !l->up ? 4 : 2);
+}
+
+static void *result_at(const Layer *l, const void *results, int64_t n) {
+    return (char *)results + n * out_size(l) * (l->shape.thin && l->up ? 4 : 2);
+}
+
 static int64_t bordered_size(const Shape *s) { return (s->height + 2) * (s->width + 2) * s->small; }
 
 static size_t tile_bytes(const Shape *s) { /* of weights either way */
@@ -469,29 +462,26 @@ static int64_t sums_size(const Shape *s) {
     return s->thin ? views_of(s) * s->small : s->small * s->kernel * s->kernel * s->big;
 }
 
-static int64_t depth_of(const Shape *s) { return s->height * s->width < 32 ? 32 : s->height * s->width; }
-
 static void configure_for(const Shape *s, int64_t depth) { configure(s->width < 16 ? s->width : 16, depth); }
 
 /* `padded` has borders of zeros. */
 static void forward_image(const Layer *l, int64_t n, const bf16 *tiles, bf16 *padded) {
     const Shape *s = &l->shape;
     if (!l->up) {
-        bf16 *out = (bf16 *)l->out + n * out_size(l);
-        Sink to = {.values = out, .line = s->width * s->small, .pixel = s->small, .bias = l->bias, .relu = l->relu};
+        Sink to = {.values = result_at(l, l->out, n), .line = s->width * s->small, .pixel = s->small, .bias = l->bias, .relu = l->relu};
         configure_for(s, s->thin ? depth_down(s) : 32);
-        place_big(s, l->in, NULL, n, padded, NULL);
+        place_big(s, input_at(l, l->in, n), NULL, padded, NULL);
         apply_down(s, padded, tiles, &to);
         return;
     }
     configure_for(s, 32);
-    place((const bf16 *)l->in + n * in_size(l), NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
+    place(input_at(l, l->in, n), NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
     if (s->thin) {
         float columns[16] = {0};
         for (int64_t i = 0; i < 4 * s->big; i++) columns[i] = l->bias[i % s->big];
-        apply_phases(s, padded, tiles, (float *)l->out + n * out_size(l), columns);
+        apply_phases(s, padded, tiles, result_at(l, l->out, n), columns);
     } else
-        apply_up(s, padded, tiles, (bf16 *)l->out + n * out_size(l), l->bias, l->relu);
+        apply_up(s, padded, tiles, result_at(l, l->out, n), l->bias, l->relu);
 }
 
 typedef struct { int64_t padded, bordered, left, pairs; } Room; /* values that a layer needs, for a group */
@@ -512,29 +502,29 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
     const int64_t pixels = s->height * s->width, depth = depth_of(s), padded_size = pad_big(s).size;
     float *bias_sums = l->bias_gradient ? sums + sums_size(s) : NULL;
     for (int64_t n = 0; n < count; n++) {
-        const bf16 *mask = l->relu ? (const bf16 *)l->out + (first + n) * out_size(l) : NULL, *thick;
+        const bf16 *mask = l->relu ? result_at(l, l->out, first + n) : NULL, *thick;
+        const void *here = result_at(l, gradient, n);
+        bf16 *back = towards ? input_at(l, towards, n) : NULL;
         bf16 *image = padded + (s->thin ? 0 : n * padded_size);
         int64_t line = s->width * s->small;
         if (!l->up) {
-            place_big(s, l->in, NULL, first + n, image, NULL);
-            place((const bf16 *)gradient + n * out_size(l), mask, s->height, s->width, s->small, 1, s->width + 2, bordered,
+            place_big(s, input_at(l, l->in, first + n), NULL, image, NULL);
+            place(here, mask, s->height, s->width, s->small, 1, s->width + 2, bordered,
                   bias_sums);
-            if (towards) {
+            if (back) {
                 configure_for(s, 32);
-                apply_up(s, bordered, tiles, towards + n * in_size(l), NULL, 0);
+                apply_up(s, bordered, tiles, back, NULL, 0);
             }
             line += 2 * s->small;
             thick = bordered + line + s->small;
         } else {
-            const void *here = s->thin ? (const void *)((const float *)gradient + n * out_size(l))
-                                       : (const void *)((const bf16 *)gradient + n * out_size(l));
-            place_big(s, here, mask, 0, image, bias_sums);
-            if (towards) {
-                Sink to = {.values = towards + n * in_size(l), .line = line, .pixel = s->small};
+            place_big(s, here, mask, image, bias_sums);
+            if (back) {
+                Sink to = {.values = back, .line = line, .pixel = s->small};
                 configure_for(s, s->thin ? depth_down(s) : 32);
                 apply_down(s, image, tiles, &to);
             }
-            thick = (const bf16 *)l->in + (first + n) * in_size(l);
+            thick = input_at(l, l->in, first + n);
         }
         if (!s->thin) {
             transpose(thick, s->height, s->width, line, s->small, depth, left + n * s->small * depth);
@@ -631,14 +621,12 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
         int64_t first, last;
         share(images, threads, thread, &first, &last);
         for (int64_t n = first; n < last; n += GROUP) {
-            const int64_t group = last - n < GROUP ? last - n : GROUP, size = out_size(layers + count - 1);
-            const void *here = layers[count - 1].up && layers[count - 1].shape.thin
-                                   ? (const void *)((const float *)gradient + n * size)
-                                   : (const void *)((const bf16 *)gradient + n * size);
+            const int64_t group = last - n < GROUP ? last - n : GROUP;
+            const void *here = result_at(layers + count - 1, gradient, n);
             bf16 *image = memory, *border = memory + padded;
             for (int64_t i = count - 1; i >= 0; i--) {
                 const Layer *l = layers + i;
-                bf16 *towards = i ? gradients[i % 2] : input_gradient ? input_gradient + n * in_size(l) : NULL;
+                bf16 *towards = i ? gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
                 backward_group(l, n, group, here, towards, tiles[i], parts + thread * part + starts[i], image, border, lefts,
                                some);
                 here = towards, image += room_of(l).padded, border += room_of(l).bordered;

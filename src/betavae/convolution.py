@@ -31,10 +31,11 @@ _FLAGS = (
 _FORMS = {(1, 1, 0, 0), (2, 2, 0, 0), (3, 1, 1, 0), (3, 2, 1, 0), (3, 2, 1, 1), (4, 2, 1, 0)}
 """Kernel, stride, padding and output padding that there is code for."""
 _PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-"""Layers that are taken, and what a class that computes the same names as its attribute `plain`."""
+"""Layers that are taken, in float32, and what a class that computes the same names as its attribute `plain`."""
 _LANES = 32
 """Channels come in multiples of these, but for those of pixels."""
 _MOST_LAYERS = 16
+"""Layers at once: MAX_LAYERS in the C code."""
 _IMAGE = 64
 """Vectors that pass for an image."""
 
@@ -81,9 +82,10 @@ def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
     shape, count, taken = tuple(features.shape), 0, 0
     while count < len(layers) and taken < _MOST_LAYERS and _fits(layers[count], shape):
         layer = layers[count]
+        assert isinstance(layer, _PLAIN)
         if isinstance(layer, nn.Conv2d) and layer.weight.shape[1] < _LANES and (taken or features.requires_grad):
             break  # the gradient of pixels
-        shape = _result_shape(layer, shape)
+        shape = _result_shape(_form(layer), layer.weight, shape)
         count, taken = count + 1, taken + 1
         if count < len(layers) and isinstance(layers[count], nn.ReLU) and shape[1] >= _LANES:
             count += 1
@@ -105,26 +107,29 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
     for layer, after in zip(layers, [*layers[1:], None], strict=True):
         if isinstance(layer, nn.ReLU):
             continue
-        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+        assert isinstance(layer, _PLAIN)
         assert layer.bias is not None
-        sizes = (1, 1, 0) if isinstance(layer, nn.Linear) else _square(layer)[:3]
-        forms.append(_Form(*sizes, isinstance(layer, nn.ConvTranspose2d), isinstance(after, nn.ReLU)))
+        forms.append(_form(layer, isinstance(after, nn.ReLU)))
         parameters += [layer.weight, layer.bias]
     result: Tensor = _Chain.apply(features, tuple(forms), *parameters)  # type: ignore[no-untyped-call]
     return result
 
 
 def _fits(layer: nn.Module, shape: tuple[int, ...]) -> bool:
-    if type(layer) not in _PLAIN and getattr(layer, "plain", None) not in _PLAIN:
+    if type(layer) not in _PLAIN and vars(type(layer)).get("plain") not in _PLAIN:
         return False  # a class that may compute something else
+    assert isinstance(layer, _PLAIN)
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
         return False  # somebody waits for the layer to be called
-    if isinstance(layer, nn.Linear):
-        wide = layer.in_features % _LANES == layer.out_features % _LANES == 0
-        return wide and layer.bias is not None and len(shape) == 2 and shape[0] % _IMAGE == 0
-    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.bias is None or len(shape) != 4:
+    if layer.bias is None or {layer.weight.dtype, layer.bias.dtype, layer.weight.device.type} != {torch.float32, "cpu"}:
         return False
     up = isinstance(layer, nn.ConvTranspose2d)
+    channels_in = layer.weight.shape[0 if up else 1]
+    dimensions = 2 if isinstance(layer, nn.Linear) else 4
+    if len(shape) != dimensions or not shape[0] or shape[1] != channels_in:
+        return False  # nothing to do, or an error that PyTorch puts into words
+    if isinstance(layer, nn.Linear):
+        return layer.in_features % _LANES == layer.out_features % _LANES == shape[0] % _IMAGE == 0
     kernel, stride, *_ = form = _square(layer)
     small, big = layer.weight.shape[:2]
     if (
@@ -136,11 +141,16 @@ def _fits(layer: nn.Module, shape: tuple[int, ...]) -> bool:
     ):
         return False
     sides = [side if up else side / stride for side in shape[2:]]  # of the small image
-    if small % _LANES or any(side not in (4, 8) and side % 16 for side in sides):
+    if small % _LANES or any(side not in (4, 8) and (side % 16 or not side) for side in sides):
         return False
     if big < _LANES:  # the four phases of pixels fit a tile
         return big <= 4 and kernel > stride == 2 and all(side % 16 == 0 for side in sides)
     return big % _LANES == 0
+
+
+def _form(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, relu: bool = False) -> _Form:
+    sizes = (1, 1, 0) if isinstance(layer, nn.Linear) else _square(layer)[:3]
+    return _Form(*sizes, isinstance(layer, nn.ConvTranspose2d), relu)
 
 
 def _square(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int, int, int]:
@@ -151,28 +161,22 @@ def _square(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, int, int, int]:
     return tuple(int(size[0]) for size in sizes)  # type: ignore[return-value]
 
 
-def _result_shape(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(layer, nn.Linear):
-        return shape[0], layer.out_features
-    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-    stride = int(layer.stride[0])
-    sides = [side * stride if isinstance(layer, nn.ConvTranspose2d) else side // stride for side in shape[2:]]
-    return shape[0], layer.out_channels, *sides
+def _result_shape(form: _Form, weight: Tensor, shape: Sequence[int]) -> tuple[int, ...]:
+    sides = (side * form.stride if form.up else side // form.stride for side in shape[2:])
+    return shape[0], weight.shape[form.up], *sides
 
 
 class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, forms: tuple[_Form, ...], *parameters: Tensor) -> Tensor:
-        weights, biases = parameters[::2], parameters[1::2]
+        weights, biases = ([_laid_out(parameter) for parameter in parameters[i::2]] for i in (0, 1))
         thin = weights[0].shape[1] < _LANES and not forms[0].up
         tensors = [_laid_out(features, torch.float32 if thin else torch.bfloat16)]
         for form, weight in zip(forms, weights, strict=True):
-            sides = [side * form.stride if form.up else side // form.stride for side in tensors[-1].shape[2:]]
-            channels = weight.shape[form.up]
-            dtype = torch.bfloat16 if channels >= _LANES else torch.float32
-            shape = (len(features), channels, *sides)
+            shape = _result_shape(form, weight, tensors[-1].shape)
+            dtype = torch.bfloat16 if shape[1] >= _LANES else torch.float32
             tensors.append(torch.empty(shape, dtype=dtype, memory_format=_layout(tensors[-1])))
-        _call("forward", tensors, forms, weights, biases)
+        _call("forward", tensors, forms, weight=weights, bias=biases)
         ctx.save_for_backward(*tensors, *weights)
         ctx.forms = forms
         return tensors[-1]
@@ -184,14 +188,15 @@ class _Chain(torch.autograd.Function):
         tensors, weights = ctx.saved_tensors[: len(forms) + 1], ctx.saved_tensors[len(forms) + 1 :]
         gradient = _laid_out(gradient, tensors[-1].dtype)
         towards = torch.empty_like(tensors[0]) if ctx.needs_input_grad[0] else None
-        weight_gradients = [torch.empty_like(weight, memory_format=_layout(weight)) for weight in weights]
-        bias_gradients: list[Tensor | None] = [torch.empty(tensor.shape[1]) for tensor in tensors[1:]]
+        gradients = [torch.empty_like(weight, memory_format=_layout(weight)) for weight in weights]
+        biases: list[Tensor | None] = [torch.empty(tensor.shape[1]) for tensor in tensors[1:]]
         pixels = tensors[-1].dtype == torch.float32
-        summed = [*bias_gradients[:-1], None] if pixels else bias_gradients
-        _call("backward", tensors, forms, weights, weight_gradients, summed, gradient, towards)
+        summed = [*biases[:-1], None] if pixels else biases
+        fields = {"weight": weights, "weight_gradient": gradients, "bias_gradient": summed}
+        _call("backward", tensors, forms, gradient, towards, **fields)
         if pixels:
-            bias_gradients[-1] = gradient.sum((0, 2, 3))
-        return towards, None, *itertools.chain(*zip(weight_gradients, bias_gradients, strict=True))
+            biases[-1] = gradient.sum((0, 2, 3))
+        return towards, None, *itertools.chain(*zip(gradients, biases, strict=True))
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
@@ -211,34 +216,39 @@ def _call(
     name: str,
     tensors: Sequence[Tensor],
     forms: Sequence[_Form],
-    weights: Sequence[Tensor],
-    *others: Sequence[Tensor | None] | Tensor | None,
+    *rest: Tensor | None,
+    **fields: Sequence[Tensor | None],
 ) -> None:
-    """Call `forward` with the layers' biases, or `backward` with their gradients, the result's and the input's."""
+    """Call a function of the library.
+
+    Args:
+        name: `forward`, or `backward`, which takes the gradients of the result and of the input as `rest`.
+        tensors: the input and the result of each layer.
+        forms: of the layers.
+        rest: what the function takes beside layers.
+        fields: what else a `_Layer` holds, layer by layer, in channels-last layout; among them `weight`.
+    """
     library = _library()
     assert library is not None
-    weights = [_laid_out(weight) for weight in weights]
-    names = ("bias",) if name == "forward" else ("weight_gradient", "bias_gradient")
     images = len(tensors[0]) if tensors[0].dim() == 4 else len(tensors[0]) // _IMAGE
     layers = (_Layer * len(forms))()
-    for i, (layer, form, weight) in enumerate(zip(layers, forms, weights, strict=True)):
+    for i, (layer, form) in enumerate(zip(layers, forms, strict=True)):
         small, big = (tensors[i], tensors[i + 1]) if form.up else (tensors[i + 1], tensors[i])
         # A batch of vectors passes for images of 4 x 16 pixels.
-        sides = (*big.shape[2:], *small.shape[2:]) if big.dim() == 4 else (4, 16, 4, 16)
-        layer.shape = _Shape(
-            *(sides[0], sides[1], weight.shape[1], sides[2], sides[3], weight.shape[0]),
-            *(form.kernel, form.stride, form.padding, weight.shape[1] < _LANES),
-        )
-        layer.up, layer.relu, layer.weight = form.up, form.relu, weight.data_ptr()
-        setattr(layer, "in", tensors[i].data_ptr())
-        layer.out = tensors[i + 1].data_ptr()
-        for field, values in zip(names, others, strict=False):
-            value = values[i]  # type: ignore[index]
-            setattr(layer, field, None if value is None else value.data_ptr())
-    rest = [None if tensor is None else tensor.data_ptr() for tensor in others[len(names) :]]  # type: ignore[union-attr]
+        big_sides, sides = (big.shape[2:], small.shape[2:]) if big.dim() == 4 else ((4, 16), (4, 16))
+        channels = (big.shape[1], small.shape[1])
+        layer.shape = _Shape(*big_sides, channels[0], *sides, channels[1], *form[:3], channels[0] < _LANES)
+        layer.up, layer.relu = form.up, form.relu
+        values = {field: tensors_of[i] for field, tensors_of in fields.items()}
+        for field, tensor in (values | {"in": tensors[i], "out": tensors[i + 1]}).items():
+            setattr(layer, field, _address(tensor))
     threads = min(torch.get_num_threads(), images)
-    if getattr(library, name)(layers, len(forms), images, threads, *rest):
+    if getattr(library, name)(layers, len(forms), images, threads, *map(_address, rest)):
         raise MemoryError("no memory left for a convolution")
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 @lru_cache(maxsize=1)

@@ -93,12 +93,12 @@ class VAE(nn.Module):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def forward(layers: nn.Sequential, features: Tensor) -> Tensor:
-    """Layers one after another; by the CPU's matrix tiles, several at once, where that can be.
+def forward(module: nn.Module, features: Tensor) -> Tensor:
+    """What a module gives; layers of a sequence by the CPU's matrix tiles, several at once, where that can be.
 
     A linear layer at the end runs in float32: with the 8 bits of bf16, posterior means near 2 would be 1/64 apart.
     """
-    waiting = list(layers)
+    waiting = list(module) if type(module) is nn.Sequential else [module]
     while waiting:
         count = convolution.chain(waiting, features)
         taken, waiting = waiting[: count or 1], waiting[count or 1 :]
@@ -176,7 +176,7 @@ class ResidualBlock(nn.Module):
         self.residual = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(), nn.BatchNorm2d(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        features = forward(nn.Sequential(self.resample), features)
+        features = forward(self.resample, features)
         result: Tensor = features + forward(self.residual, features)
         return result
 
