@@ -205,7 +205,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     """kill -9, again and again, then left alone; fp32 on the CPU: the very weights of an undisturbed run."""
     export_npz(small, tmp_path / "small.npz")
     settings = {field: getattr(CONFIG, field) for field in CONFIG.__dataclass_fields__ if field != "objective"}
-    settings |= {"steps": 300, "scored_images": 300}
+    settings |= {"steps": 300, "scored_images": 300, "figures": False}
     code = CHILD.replace("CONFIG", repr(settings))
 
     def start(folder):

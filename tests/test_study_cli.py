@@ -14,6 +14,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betav
 TINY = [
     *("--steps", "50", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
     *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "1"),
+    *("--figures", "False"),
 ]
 
 

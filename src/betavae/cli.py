@@ -262,12 +262,27 @@ def _own_settings() -> list[str]:
     return [field.name for field in dataclasses.fields(Config) if field.name not in ("objective", "seed")]
 
 
+def _hint(name: str) -> str:
+    """The default of a setting, or the objectives that have it."""
+    if name in _own_settings():
+        return f"(default: {getattr(Config(), name)})"
+    owners = [
+        objective
+        for objective, kind in configuration.OBJECTIVE_SETTINGS.items()
+        if name in {field.name for field in dataclasses.fields(kind)}
+    ]
+    return f"(of {', '.join(owners)})" if owners else "(default: beta)"
+
+
 Varied = dataclasses.make_dataclass(
     "Varied",
-    [(name, Annotated[tuple[str, ...], argument(metavar="VALUE ...")], ()) for name in _flags()],
+    [
+        (name, Annotated[tuple[str, ...], argument(metavar="VALUE ...", help_behavior_hint=_hint(name))], ())
+        for name in _flags()
+    ],
     frozen=True,
 )
-Varied.__doc__ = "Settings of `betavae train`; several values of one are a grid."
+Varied.__doc__ = "Settings of `betavae train`, whose help explains them; several values of one are a grid."
 
 
 @dataclass(frozen=True)
@@ -279,7 +294,7 @@ class Study:
     """
 
     settings: OmitArgPrefixes[Varied]  # type: ignore[valid-type]
-    """Settings of `betavae train`; several values of one are a grid."""
+    """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
     recipe: Positional[str | None] = None
     """Recipe of the study."""
     seeds: tuple[int, ...] = ()
@@ -374,7 +389,7 @@ class Study:
         for key, words in dataclasses.asdict(self.settings).items():
             for word in words:
                 try:
-                    value = tomllib.loads(f"value = {word}")["value"]
+                    value = tomllib.loads(f"value = {word.lower() if word in ('True', 'False') else word}")["value"]
                 except ValueError:
                     value = word
                 given.setdefault(key, []).append(value)
