@@ -1,11 +1,14 @@
 """The command line: one dataclass a command, each calling one public function; heavy modules load when one runs."""
 
 import dataclasses
+import io
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import metadata, resources
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union
 
@@ -557,13 +560,30 @@ def _parse(words: list[str]) -> Any:
             for name, kind in COMMANDS.items()
         )
     ]
-    return tyro.cli(
-        commands,
-        prog="betavae",
-        description="Train, score and draw disentangled representations.",
-        args=words,
-        config=(OmitSubcommandPrefixes, CascadeSubcommandArgs),
-    )
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                commands,
+                prog="betavae",
+                description="Train, score and draw disentangled representations.",
+                args=words,
+                config=(OmitSubcommandPrefixes, CascadeSubcommandArgs),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(_sentence(said.getvalue(), first if first in COMMANDS else "")) from None
+
+
+def _sentence(box: str, command: str) -> str:
+    """What tyro complains of in a box of several paragraphs: the first one, and the option that may have been meant."""
+    lines = [line.strip("│ ") for line in box.splitlines()[1:]]
+    paragraphs = [[*group] for rule, group in groupby(lines, lambda line: not line.strip("─╰╯-")) if not rule]
+    text = re.sub(r"^Error parsing (__\S*: )?", "", " ".join(paragraphs[0]).split(" Got errors:")[0]).rstrip(".")
+    meant = next((after.split()[0] for line, after in pairwise(lines) if line == "Perhaps you meant:"), "")
+    guess = f"did you mean {meant}? See" if meant and meant not in text.split() else "see"
+    return f"{text[:1].lower()}{text[1:]}; {guess} betavae {command} --help".replace("  ", " ")
 
 
 def _recipe(words: list[str]) -> str | None:
