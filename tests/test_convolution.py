@@ -1,6 +1,4 @@
-"""Convolutions by AMX tiles against PyTorch's, on operands rounded to bf16; what they cannot take; no compiler."""
-
-import subprocess
+"""Convolutions by AMX tiles against PyTorch's, on operands rounded to bf16; what they cannot take."""
 
 import pytest
 import torch
@@ -212,33 +210,3 @@ def test_codes_leave_the_encoder_in_float32():
     with torch.autocast("cpu", torch.bfloat16):
         means = model.encode(torch.rand(64, 1, 64, 64)).mean
     assert not torch.equal(means, means.bfloat16().float())
-
-
-@needs_tiles
-def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monkeypatch, tmp_path):
-    def missing(*_: object, **__: object) -> None:
-        raise FileNotFoundError("No such file or directory: 'cc'")
-
-    convolution._library.cache_clear()
-    monkeypatch.setattr(subprocess, "run", missing)
-    monkeypatch.setattr(convolution, "_folders", lambda: [tmp_path])
-    try:
-        with (
-            torch.autocast("cpu", torch.bfloat16),
-            pytest.warns(RuntimeWarning, match="install a C compiler such as gcc"),
-        ):
-            assert chain([nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 32, 16, 16)) == 0
-    finally:
-        convolution._library.cache_clear()
-
-
-@needs_tiles
-def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path):
-    folders = [tmp_path / "file" / "below", tmp_path / "cache"]
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(convolution, "_folders", lambda: folders)
-    found = convolution._compiled()
-    assert found.parent == folders[1]
-    assert [path.name for path in folders[1].iterdir()] == [found.name]
-    monkeypatch.setenv("CC", "/does/not/exist")
-    assert convolution._compiled() == found

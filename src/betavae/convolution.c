@@ -77,6 +77,8 @@ static void configure(int64_t rows, int64_t depth) { /* tiles 0-3: sums; 4, 5: l
 
 Weights are fp32, (small, kernel, kernel, big channels) in memory. */
 
+enum { DOWN, UP, PHASES }; /* PHASES: up to a thin image */
+
 static int64_t taps_down(const Shape *s) { return s->thin ? s->kernel : s->kernel * s->kernel; }
 static int64_t depth_down(const Shape *s) { return s->thin ? (s->kernel * s->big + 1) / 2 * 2 : s->big; } /* values a tap */
 static int64_t blocks_of(int64_t channels) { return (channels + 31) / 32; }
@@ -98,38 +100,39 @@ static int64_t blocks_of(int64_t channels) { return (channels + 31) / 32; }
         }                                                                                               \
     }
 
+static int64_t units_of(const Shape *s, int way) { /* pieces of 32 values of a tap that are packed one by one */
+    return way == PHASES ? 1 : way == DOWN ? taps_down(s) * blocks_of(depth_down(s)) : s->kernel * s->kernel * s->small / 32;
+}
+
 /* From big channels, or a row of a thin kernel, to small ones. */
-static void pack_down(const Shape *s, const float *weight, bf16 *tiles) {
+static void pack_down(const Shape *s, const float *weight, int64_t unit, bf16 *tiles) {
     const int64_t taps = taps_down(s), seen = s->thin ? s->kernel * s->big : s->big;
-    for (int64_t t = 0; t < taps; t++)
-        for (int64_t k = 0; k < seen; k += 32) {
-            const int64_t left = seen - k;
-            const __mmask32 valid = left < 32 ? (__mmask32)((1u << left) - 1) : ~(__mmask32)0;
-            for (int64_t n = 0; n < s->small; n += 16, tiles += 512) {
-                __m512i rows[16];
-                for (int64_t i = 0; i < 16; i++) {
-                    const float *from = weight + ((n + i) * taps + t) * seen + k;
-                    __m512 low = _mm512_maskz_loadu_ps((__mmask16)valid, from);
-                    __m512 high = _mm512_maskz_loadu_ps((__mmask16)(valid >> 16), from + 16);
-                    rows[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
-                }
-                TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
-                for (int i = 0; i < 16; i++) _mm512_storeu_si512(tiles + 32 * i, rows[i]);
-            }
+    const int64_t t = unit / blocks_of(seen), k = unit % blocks_of(seen) * 32, left = seen - k;
+    const __mmask32 valid = left < 32 ? (__mmask32)((1u << left) - 1) : ~(__mmask32)0;
+    tiles += unit * s->small * 32;
+    for (int64_t n = 0; n < s->small; n += 16, tiles += 512) {
+        __m512i rows[16];
+        for (int64_t i = 0; i < 16; i++) {
+            const float *from = weight + ((n + i) * taps + t) * seen + k;
+            __m512 low = _mm512_maskz_loadu_ps((__mmask16)valid, from);
+            __m512 high = _mm512_maskz_loadu_ps((__mmask16)(valid >> 16), from + 16);
+            rows[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
         }
+        TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
+        for (int i = 0; i < 16; i++) _mm512_storeu_si512(tiles + 32 * i, rows[i]);
+    }
 }
 
 /* From small channels to big ones. */
-static void pack_up(const Shape *s, const float *weight, bf16 *tiles) {
-    const int64_t taps = s->kernel * s->kernel, row = taps * s->big;
-    for (int64_t t = 0; t < taps; t++)
-        for (int64_t k = 0; k < s->small; k += 32)
-            for (int64_t n = 0; n < s->big; n += 16)
-                for (int64_t i = 0; i < 32; i += 2, tiles += 32) {
-                    const float *from = weight + (k + i) * row + t * s->big + n;
-                    __m512i pair = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + row), _mm512_loadu_ps(from));
-                    _mm512_storeu_si512(tiles, _mm512_permutexvar_epi16(_mm512_loadu_si512(INTERLEAVED), pair));
-                }
+static void pack_up(const Shape *s, const float *weight, int64_t unit, bf16 *tiles) {
+    const int64_t row = s->kernel * s->kernel * s->big, t = unit / (s->small / 32), k = unit % (s->small / 32) * 32;
+    tiles += unit * s->big * 32;
+    for (int64_t n = 0; n < s->big; n += 16)
+        for (int64_t i = 0; i < 32; i += 2, tiles += 32) {
+            const float *from = weight + (k + i) * row + t * s->big + n;
+            __m512i pair = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + row), _mm512_loadu_ps(from));
+            _mm512_storeu_si512(tiles, _mm512_permutexvar_epi16(_mm512_loadu_si512(INTERLEAVED), pair));
+        }
 }
 
 /* From small channels to the 2 x 2 phases of a thin image, as a 3 x 3 convolution with a column for each phase and
@@ -147,6 +150,12 @@ static void pack_phases(const Shape *s, const float *weight, bf16 *tiles) {
                     (bf16)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
             }
         }
+}
+
+static void pack(const Shape *s, int way, const float *weight, int64_t unit, bf16 *tiles) {
+    if (way == DOWN) pack_down(s, weight, unit, tiles);
+    else if (way == UP) pack_up(s, weight, unit, tiles);
+    else pack_phases(s, weight, tiles);
 }
 
 /* ---- images into the forms that tiles are loaded from -------------------------------------------------------------*/
@@ -321,15 +330,22 @@ static void gather(const bf16 *in, int64_t line, int64_t pitch, int64_t step, in
 }
 
 /* Adds to 16 or 32 rows of `sums`, 32 wide and `apart` bytes apart, what rows of left tiles times pairs of right ones
-give, summed over the pixels of a group of images. */
-static void multiply(float *sums, int64_t apart, int64_t both, int64_t group, const bf16 *left, int64_t depth,
+give, summed over the pixels of a group of images; puts it there where the sums are fresh, with nothing in them. */
+static void multiply(float *sums, int64_t apart, int64_t fresh, int64_t both, int64_t group, const bf16 *left, int64_t depth,
                      int64_t left_size, const bf16 *right, int64_t channels, int64_t right_size, int64_t pixels) {
     float *lower = sums + 4 * apart;
-    _tile_loadd(0, sums, apart);
-    _tile_loadd(2, sums + 16, apart);
-    if (both) {
-        _tile_loadd(1, lower, apart);
-        _tile_loadd(3, lower + 16, apart);
+    if (fresh) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, sums, apart);
+        _tile_loadd(2, sums + 16, apart);
+        if (both) {
+            _tile_loadd(1, lower, apart);
+            _tile_loadd(3, lower + 16, apart);
+        }
     }
     for (int64_t n = 0; n < group; n++)
         for (int64_t p = 0; p < pixels; p += 32) {
@@ -411,7 +427,8 @@ static void apply_phases(const Shape *s, const bf16 *in, const bf16 *tiles, floa
 static int64_t depth_of(const Shape *s) { return s->height * s->width < 32 ? 32 : s->height * s->width; } /* pixels of a left tile */
 
 /* Adds to `gradient` (small, kernel, kernel, big) what a group of padded big images and transposed small ones gives. */
-static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *turned, bf16 *pairs, float *gradient) {
+static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *turned, bf16 *pairs, int64_t fresh,
+                 float *gradient) {
     const Padded form = pad_big(s);
     const int64_t pixels = s->height * s->width, depth = depth_of(s), taps = s->kernel * s->kernel;
     for (int64_t j = 0; j < s->kernel; j++)
@@ -423,7 +440,7 @@ static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *
             for (int64_t c = 0; c < s->small; c += 32)
                 for (int64_t b = 0; b < s->big; b += 32)
                     for (int64_t i = phase; i < s->kernel; i += s->stride)
-                        multiply(gradient + (c * taps + i * s->kernel + j) * s->big + b, taps * s->big * 4, 1, group,
+                        multiply(gradient + (c * taps + i * s->kernel + j) * s->big + b, taps * s->big * 4, fresh, 1, group,
                                  turned + c * depth, depth, depth * s->small,
                                  pairs + (i / s->stride) * s->width * s->big + 2 * b, s->big, size, pixels);
         }
@@ -495,12 +512,12 @@ static Room room_of(const Layer *l) {
 }
 
 /* Images `first` to `first + count` of a layer: the gradient of its results to that of its inputs, where asked for, and
-added to sums of weights, then of biases. `padded` and `bordered` have borders of zeros. */
+added to sums of weights, fresh or not, and of biases. `padded` and `bordered` have borders of zeros. */
 static void backward_group(const Layer *l, int64_t first, int64_t count, const void *gradient, bf16 *towards,
-                           const bf16 *tiles, float *sums, bf16 *padded, bf16 *bordered, bf16 *left, bf16 *pairs) {
+                           const bf16 *tiles, int64_t fresh, float *sums, float *bias_sums, bf16 *padded, bf16 *bordered,
+                           bf16 *left, bf16 *pairs) {
     const Shape *s = &l->shape;
     const int64_t pixels = s->height * s->width, depth = depth_of(s), padded_size = pad_big(s).size;
-    float *bias_sums = l->bias_gradient ? sums + sums_size(s) : NULL;
     for (int64_t n = 0; n < count; n++) {
         const bf16 *mask = l->relu ? result_at(l, l->out, first + n) : NULL, *thick;
         const void *here = result_at(l, gradient, n);
@@ -535,16 +552,47 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
         configure(16, 32);
         for (int64_t v = 0; v < views_of(s); v += 16)
             for (int64_t c = 0; c < s->small; c += 32)
-                multiply(sums + v * s->small + c, s->small * 4, 0, 1, left + v * depth, depth, 0, pairs + 2 * c, s->small, 0,
+                multiply(sums + v * s->small + c, s->small * 4, fresh && !n, 0, 1, left + v * depth, depth, 0, pairs + 2 * c, s->small, 0,
                          pixels);
     }
     configure(16, pixels < 32 ? pixels : 32);
-    if (!s->thin) turn(s, count, padded, left, pairs, sums);
+    if (!s->thin) turn(s, count, padded, left, pairs, fresh, sums);
 }
 
 /* ---- what convolution.py calls --------------------------------------------------------------------------------- */
 
 enum { MAX_LAYERS = 16 };
+
+typedef struct { /* the weights of a call's layers as tiles: those of layer i in pieces from starts[i] on, below starts[i + 1] */
+    bf16 *tiles[MAX_LAYERS];
+    int ways[MAX_LAYERS];
+    int64_t starts[MAX_LAYERS + 1];
+} Packed;
+
+static size_t packed_bytes(const Layer *layers, int64_t count) {
+    size_t size = 0;
+    for (int64_t i = 0; i < count; i++) size += lines(tile_bytes(&layers[i].shape));
+    return size;
+}
+
+static int way_of(const Layer *l, int forwards) { return l->up != forwards ? DOWN : l->shape.thin ? PHASES : UP; }
+
+static Packed plan(const Layer *layers, int64_t count, int forwards, int64_t first, char *memory) {
+    Packed p = {.starts = {0}};
+    for (int64_t i = 0; i < count; i++) {
+        const Shape *s = &layers[i].shape;
+        p.tiles[i] = (bf16 *)memory, memory += lines(tile_bytes(s));
+        p.ways[i] = way_of(layers + i, forwards);
+        p.starts[i + 1] = p.starts[i] + (i < first ? 0 : units_of(s, p.ways[i]));
+    }
+    return p;
+}
+
+static void pack_piece(const Packed *p, const Layer *layers, int64_t piece) {
+    int64_t i = 0;
+    while (piece >= p->starts[i + 1]) i++;
+    pack(&layers[i].shape, p->ways[i], layers[i].weight, piece - p->starts[i], p->tiles[i]);
+}
 
 static void share(int64_t images, int64_t threads, int64_t thread, int64_t *first, int64_t *last) {
     *first = images * thread / threads, *last = images * (thread + 1) / threads;
@@ -552,44 +600,43 @@ static void share(int64_t images, int64_t threads, int64_t thread, int64_t *firs
 
 /* Layers one after another, each taking what the one before it leaves. Returns 0, or 1 where memory ran out. */
 int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads) {
-    size_t sizes[MAX_LAYERS], own = 0, packed = 0;
-    bf16 *tiles[MAX_LAYERS];
+    size_t sizes[MAX_LAYERS], own = 0;
     for (int64_t i = 0; i < count; i++) {
         const Shape *s = &layers[i].shape;
         sizes[i] = lines((size_t)(layers[i].up ? bordered_size(s) : pad_big(s).size) * 2);
-        own += sizes[i], packed += lines(tile_bytes(s));
+        own += sizes[i];
     }
-    char *shared = memory_of(SHARED, packed);
+    char *shared = memory_of(SHARED, packed_bytes(layers, count));
     if (!shared) return 1;
-    for (int64_t i = 0; i < count; i++) {
-        const Shape *s = &layers[i].shape;
-        tiles[i] = (bf16 *)shared, shared += lines(tile_bytes(s));
-        (!layers[i].up ? pack_down : s->thin ? pack_phases : pack_up)(s, layers[i].weight, tiles[i]);
-    }
+    const Packed packed = plan(layers, count, 1, 0, shared);
     int failed = 0;
-#pragma omp parallel for num_threads((int)threads) schedule(static, 1) reduction(| : failed)
-    for (int64_t thread = 0; thread < threads; thread++) {
-        char *memory = memory_of(OWN, own);
-        if (!memory) { failed = 1; continue; }
-        memset(memory, 0, own);
-        int64_t first, last;
-        share(images, threads, thread, &first, &last);
-        for (int64_t n = first; n < last; n++) {
-            char *padded = memory;
-            for (int64_t i = 0; i < count; padded += sizes[i++]) forward_image(layers + i, n, tiles[i], (bf16 *)padded);
+#pragma omp parallel num_threads((int)threads) reduction(| : failed)
+    {
+#pragma omp for schedule(static)
+        for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
+#pragma omp for schedule(static, 1) nowait
+        for (int64_t thread = 0; thread < threads; thread++) {
+            char *memory = memory_of(OWN, own);
+            if (!memory) { failed = 1; continue; }
+            memset(memory, 0, own);
+            int64_t first, last;
+            share(images, threads, thread, &first, &last);
+            for (int64_t n = first; n < last; n++) {
+                char *padded = memory;
+                for (int64_t i = 0; i < count; padded += sizes[i++])
+                    forward_image(layers + i, n, packed.tiles[i], (bf16 *)padded);
+            }
+            _tile_release();
         }
-        _tile_release();
     }
     return failed;
 }
 
 /* The gradient of the last layer's results to those of all weights and biases, and of the first layer's inputs where
-asked for. */
+asked for. The first thread sums in the gradients themselves, where they have the form of sums, others in parts. */
 int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads, const void *gradient,
              bf16 *input_gradient) {
-    bf16 *tiles[MAX_LAYERS];
     int64_t starts[MAX_LAYERS], bordered = 0, padded = 0, left = 0, pairs = 0, between = 0, part = 0;
-    size_t packed = 0;
     for (int64_t i = 0; i < count; i++) {
         const Layer *l = layers + i;
         const Room room = room_of(l);
@@ -599,53 +646,66 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
         if (i) between = GROUP * in_size(l) > between ? GROUP * in_size(l) : between;
         starts[i] = part;
         part += (sums_size(&l->shape) + (l->up ? l->shape.big : l->shape.small) + 15) / 16 * 16;
-        packed += lines(tile_bytes(&l->shape));
     }
     const size_t cleared = (size_t)(padded + bordered) * 2, own = cleared + (size_t)(left + pairs + 2 * between) * 2;
-    char *shared = memory_of(SHARED, packed + (size_t)(threads * part * 4));
+    char *shared = memory_of(SHARED, packed_bytes(layers, count) + (size_t)(threads * part * 4));
     if (!shared) return 1;
-    for (int64_t i = 0; i < count; i++) {
-        const Shape *s = &layers[i].shape;
-        tiles[i] = (bf16 *)shared, shared += lines(tile_bytes(s));
-        if (i || input_gradient) (layers[i].up ? pack_down : pack_up)(s, layers[i].weight, tiles[i]);
-    }
-    float *parts = (float *)shared; /* what each thread sums */
-    memset(parts, 0, (size_t)(threads * part * 4));
+    const Packed packed = plan(layers, count, 0, !input_gradient, shared);
+    float *parts = (float *)(shared + packed_bytes(layers, count));
     int failed = 0;
-#pragma omp parallel for num_threads((int)threads) schedule(static, 1) reduction(| : failed)
-    for (int64_t thread = 0; thread < threads; thread++) {
-        bf16 *memory = memory_of(OWN, own);
-        if (!memory) { failed = 1; continue; }
-        memset(memory, 0, cleared);
-        bf16 *lefts = memory + padded + bordered, *some = lefts + left, *gradients[2] = {some + pairs, some + pairs + between};
-        int64_t first, last;
-        share(images, threads, thread, &first, &last);
-        for (int64_t n = first; n < last; n += GROUP) {
-            const int64_t group = last - n < GROUP ? last - n : GROUP;
-            const void *here = result_at(layers + count - 1, gradient, n);
-            bf16 *image = memory, *border = memory + padded;
-            for (int64_t i = count - 1; i >= 0; i--) {
+#pragma omp parallel num_threads((int)threads) reduction(| : failed)
+    {
+#pragma omp for schedule(static)
+        for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
+#pragma omp for schedule(static, 1)
+        for (int64_t thread = 0; thread < threads; thread++) {
+            bf16 *memory = memory_of(OWN, own);
+            if (!memory) { failed = 1; continue; }
+            memset(memory, 0, cleared);
+            bf16 *lefts = memory + padded + bordered, *some = lefts + left, *gradients[2] = {some + pairs, some + pairs + between};
+            float *sums[MAX_LAYERS], *bias_sums[MAX_LAYERS];
+            for (int64_t i = 0; i < count; i++) {
                 const Layer *l = layers + i;
-                bf16 *towards = i ? gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
-                backward_group(l, n, group, here, towards, tiles[i], parts + thread * part + starts[i], image, border, lefts,
-                               some);
-                here = towards, image += room_of(l).padded, border += room_of(l).bordered;
+                sums[i] = thread || l->shape.thin ? parts + thread * part + starts[i] : l->weight_gradient;
+                bias_sums[i] = !l->bias_gradient ? NULL
+                               : thread          ? parts + thread * part + starts[i] + sums_size(&l->shape)
+                                                 : l->bias_gradient;
+                if (bias_sums[i]) memset(bias_sums[i], 0, (size_t)(l->up ? l->shape.big : l->shape.small) * 4);
             }
+            int64_t first, last;
+            share(images, threads, thread, &first, &last);
+            for (int64_t n = first; n < last; n += GROUP) {
+                const int64_t group = last - n < GROUP ? last - n : GROUP;
+                const void *here = result_at(layers + count - 1, gradient, n);
+                bf16 *image = memory, *border = memory + padded;
+                for (int64_t i = count - 1; i >= 0; i--) {
+                    const Layer *l = layers + i;
+                    bf16 *towards = i ? gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
+                    backward_group(l, n, group, here, towards, packed.tiles[i], n == first, sums[i], bias_sums[i], image,
+                                   border, lefts, some);
+                    here = towards, image += room_of(l).padded, border += room_of(l).bordered;
+                }
+            }
+            _tile_release();
         }
-        _tile_release();
+        for (int64_t i = 0; i < count; i++) {
+            const Layer *l = layers + i;
+            const Shape *s = &l->shape;
+            const float *sums = parts + starts[i], *bias_sums = sums + sums_size(s);
+            const int64_t values = s->kernel * s->kernel * s->big, biases = l->up ? s->big : s->small;
+#pragma omp for schedule(static) nowait
+            for (int64_t n = 0; n < s->small; n++)
+                for (int64_t thread = !s->thin; thread < threads; thread++) {
+                    const float *more = sums + thread * part + (s->thin ? n : n * values);
+                    float *to = l->weight_gradient + n * values;
+                    if (!thread) for (int64_t v = 0; v < values; v++) to[v] = more[v * s->small];
+                    else if (s->thin) for (int64_t v = 0; v < values; v++) to[v] += more[v * s->small];
+                    else for (int64_t v = 0; v < values; v++) to[v] += more[v];
+                }
+#pragma omp for schedule(static) nowait
+            for (int64_t b = 0; b < (l->bias_gradient ? biases : 0); b++)
+                for (int64_t thread = 1; thread < threads; thread++) l->bias_gradient[b] += bias_sums[thread * part + b];
+        }
     }
-    if (failed) return 1;
-    for (int64_t thread = 1; thread < threads; thread++)
-        for (int64_t i = 0; i < part; i++) parts[i] += parts[thread * part + i];
-    for (int64_t i = 0; i < count; i++) {
-        const Layer *l = layers + i;
-        const Shape *s = &l->shape;
-        const float *sums = parts + starts[i];
-        const int64_t values = s->kernel * s->kernel * s->big;
-        for (int64_t n = 0; s->thin && n < s->small; n++)
-            for (int64_t v = 0; v < values; v++) l->weight_gradient[n * values + v] = sums[v * s->small + n];
-        if (!s->thin) memcpy(l->weight_gradient, sums, (size_t)sums_size(s) * 4);
-        if (l->bias_gradient) memcpy(l->bias_gradient, sums + sums_size(s), (size_t)(l->up ? s->big : s->small) * 4);
-    }
-    return 0;
+    return failed;
 }

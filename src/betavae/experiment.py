@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from betavae import comparison, convolution, dsprites, metrics, report
+from betavae import comparison, dsprites, metrics, native, report
 from betavae import run as folders
 from betavae.config import Config, needs_of, objective_name, run_id, to_dict, unknown
 from betavae.data import FactorData, Split, load_data, split_rows
@@ -458,7 +458,7 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
     """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    by_tiles = precision == "bf16" and device.type == "cpu" and convolution.available()
+    by_tiles = precision == "bf16" and device.type == "cpu" and native.library() is not None
     return {
         "format": folders.FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,11 +17,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae.config import TC, Annealed, Beta, Vae
+from betavae.likelihood import bernoulli_error
 from betavae.model import VAE, Likelihood, Posterior
 
 
@@ -90,9 +90,8 @@ def reconstruction_error(
         tensor([4.])
     """
     if likelihood == "bernoulli":
-        error = F.binary_cross_entropy_with_logits(output, images, reduction="none")
-    else:
-        error = 0.5 * (output - images) ** 2 + 0.5 * math.log(2 * math.pi)
+        return bernoulli_error(output, images)
+    error = 0.5 * (output - images) ** 2 + 0.5 * math.log(2 * math.pi)
     return error.sum((-3, -2, -1))
 
 

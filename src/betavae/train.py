@@ -374,8 +374,9 @@ def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: fl
     """One update by optimisers of which the last has all parameters; the loss gives gradients to these only."""
     for group in (group for optimiser in optimisers for group in optimiser.param_groups):
         group["lr"] = rate
-    optimisers[-1].zero_grad()
     parameters = [parameter for group in optimisers[-1].param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = None
     loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
     for optimiser in optimisers:
         optimiser.step()

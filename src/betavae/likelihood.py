@@ -1,0 +1,54 @@
+"""The Bernoulli likelihood of images; with bf16 on CPUs that have AMX by `likelihood.c`, in a quarter of the time."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from betavae import native
+
+
+def bernoulli_error(
+    logits: Float[Tensor, "*batch channel height width"], images: Float[Tensor, "*batch channel height width"]
+) -> Float[Tensor, "*batch"]:
+    """-Σ x log σ(l) + (1 - x) log(1 - σ(l)) over the pixels of each image, in nats; see `reconstruction_error`."""
+    if _fits(logits, images):
+        errors: Tensor = _Bernoulli.apply(logits, images)  # type: ignore[no-untyped-call]
+        return errors
+    return F.binary_cross_entropy_with_logits(logits, images, reduction="none").sum((-3, -2, -1))
+
+
+def _fits(logits: Tensor, images: Tensor) -> bool:
+    return (
+        native.chosen(logits)
+        and logits.dtype == images.dtype == torch.float32
+        and logits.dim() == 4
+        and logits.shape == images.shape
+        and not images.requires_grad
+        and any(
+            all(tensor.is_contiguous(memory_format=layout) for tensor in (logits, images))
+            for layout in (torch.channels_last, torch.contiguous_format)
+        )
+    )
+
+
+class _Bernoulli(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, images: Tensor) -> Tensor:
+        library = native.library()
+        assert library
+        errors = torch.empty(len(logits))
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        sizes = len(logits), logits[:1].numel(), min(torch.get_num_threads(), max(len(logits), 1))
+        library.bernoulli(*map(native.address, (logits, images)), *sizes, *map(native.address, (errors, gradient)))
+        ctx.save_for_backward(gradient)
+        return errors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, towards: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * towards[:, None, None, None], None
