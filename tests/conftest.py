@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import contextmanager
 
 from jaxtyping import install_import_hook
 
@@ -13,6 +14,7 @@ with install_import_hook(["betavae.model", "betavae.objective", "betavae.objecti
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from betavae import dsprites
@@ -33,6 +35,17 @@ def tiny(image_shape, num_codes):
 
 ARCHITECTURES["tiny"] = tiny
 MODEL_NAMES.append("tiny")
+
+
+@contextmanager
+def using(threads):
+    """So many threads of PyTorch, and of what is compiled."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def sprites(count: int, seed: int = 0) -> FactorData:

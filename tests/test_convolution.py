@@ -8,6 +8,7 @@ from torch import nn
 from betavae import convolution
 from betavae.convolution import chain, convolve
 from betavae.model import VAE, forward
+from tests.conftest import using
 
 needs_tiles = pytest.mark.skipif(
     not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae runs PyTorch's convolutions"
@@ -61,17 +62,17 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
         ("linear", (64, 96), 0, (0, 0, 0)),
     ],
 )
-@pytest.mark.parametrize("images", [1, 7])
-def test_tiles_give_what_the_layer_gives(kind, channels, side, form, images):
+@pytest.mark.parametrize(("images", "threads"), [(1, 1), (7, 1), (1, 3), (7, 3)])
+def test_tiles_give_what_the_layer_gives(kind, channels, side, form, images, threads):
     torch.manual_seed(0)
     layer, pixels = _layer(kind, channels, *form), kind == "up" and channels[1] < 32
-    shape = (64 * images, channels[0]) if kind == "linear" else (images, channels[0], side, side)
+    shape = (32 * images, channels[0]) if kind == "linear" else (images, channels[0], side, side)
     inputs = torch.randn(shape).bfloat16().float().requires_grad_(channels[0] >= 32)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(parameter.bfloat16().float())
     layers = [layer] if pixels else [layer, nn.ReLU()]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), using(threads):
         assert chain(layers, inputs) == len(layers)
         result = convolve(layers, inputs)
     given = [inputs, layer.weight, layer.bias]
@@ -83,7 +84,8 @@ def test_tiles_give_what_the_layer_gives(kind, channels, side, form, images):
     if not pixels:  # where rounding decides which side of 0 a value is on, masks differ
         gradient = gradient * (expected.detach().abs() > 1e-2)
     expected.backward(gradient)
-    result.backward(gradient.to(result.dtype))
+    with using(threads):
+        result.backward(gradient.to(result.dtype))
     assert _difference(result, expected) < (SUMMING if pixels else ROUNDING)
     assert _difference(layer.weight.grad, exact[1].grad) < SUMMING
     assert _difference(layer.bias.grad, exact[2].grad) < SUMMING
@@ -137,6 +139,11 @@ def test_what_is_not_finite_stays_so():
         assert convolve(layers, images).isnan().any()
 
 
+class Leaky(nn.ReLU):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return F.leaky_relu(input, 0.2)
+
+
 class Doubled(nn.Conv2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return 2 * super().forward(input)
@@ -163,13 +170,20 @@ class Doubled(nn.Conv2d):
         (nn.Linear(64, 64), (0, 64)),
         (nn.Linear(64, 64), (64, 96)),
         (nn.Linear(64, 20), (64, 64)),
-        (nn.Linear(64, 64), (63, 64)),
+        (nn.Linear(64, 64), (48, 64)),
         (nn.Tanh(), (2, 32, 16, 16)),
     ],
 )
 def test_other_layers_are_left_to_pytorch(layer, shape):
     with torch.autocast("cpu", torch.bfloat16):
         assert chain([layer], torch.zeros(shape)) == 0
+
+
+@needs_tiles
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layers_without_inputs_are_left_to_pytorch():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chain([nn.Linear(0, 32)], torch.zeros(32, 0)) == 0
 
 
 @needs_tiles
@@ -182,12 +196,30 @@ def test_fp32_and_gradients_of_pixels_are_left_to_pytorch():
 
 
 @needs_tiles
-def test_a_layer_that_somebody_listens_to_is_called():
-    layer, heard = nn.Conv2d(32, 32, 4, 2, 1), []
-    layer.register_forward_hook(lambda *_: heard.append(1))
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_layer_that_somebody_listens_to_is_called(which):
+    layers, heard = nn.Sequential(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()), []
+    layers[which].register_forward_hook(lambda *_: heard.append(1))
     with torch.autocast("cpu", torch.bfloat16):
-        forward(nn.Sequential(layer), torch.zeros(1, 32, 16, 16))
+        forward(layers, torch.zeros(1, 32, 16, 16))
     assert heard
+
+
+@needs_tiles
+def test_only_what_is_a_relu_goes_for_one():
+    layers = [nn.Conv2d(32, 32, 4, 2, 1), Leaky()]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chain(layers, torch.zeros(1, 32, 16, 16)) == 1
+        assert forward(nn.Sequential(*layers), torch.randn(1, 32, 16, 16)).min() < 0
+
+
+@needs_tiles
+def test_gradients_of_gradients_are_refused():
+    layer = nn.Conv2d(32, 32, 4, 2, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = convolve([layer], torch.zeros(1, 32, 16, 16))
+    with pytest.raises(RuntimeError, match="set precision to fp32"):
+        torch.autograd.grad(result.float().sum(), layer.weight, create_graph=True)
 
 
 @needs_tiles

@@ -42,3 +42,10 @@ def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path
     assert [path.name for path in folders[1].iterdir()] == [found.name]
     monkeypatch.setenv("CC", "/does/not/exist")
     assert native._compiled() == found
+
+
+def test_without_bf16_nothing_is_compiled(monkeypatch):
+    monkeypatch.setattr(native, "library", None)  # not to be called
+    assert not native.chosen(torch.zeros(1))
+    with torch.autocast("cpu", torch.float16):
+        assert not native.chosen(torch.zeros(1))

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from betavae import native
 
@@ -66,7 +65,7 @@ def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
         if shape[1] < _LANES and (taken or features.requires_grad):
             break  # the gradient of pixels
         shape, count, taken = after, count + 1, taken + 1
-        if count < len(layers) and isinstance(layers[count], nn.ReLU) and shape[1] >= _LANES:
+        if count < len(layers) and type(layers[count]) is nn.ReLU and _silent(layers[count]) and shape[1] >= _LANES:
             count += 1
     return count
 
@@ -101,12 +100,17 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
 def _after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The shape of what a layer gives; None where there is no code for it, or an error that PyTorch puts into words."""
     kind = _kind(type(layer))
-    if kind is None or layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
-        return None  # another computation, or somebody waits for the layer to be called
+    if kind is None or not _silent(layer):
+        return None
     weight, bias = (layer._parameters.get(name) for name in ("weight", "bias"))
     if weight is None or bias is None or not weight.dtype == bias.dtype == torch.float32 or not weight.is_cpu:
         return None
     return _result_shape(kind, _geometry(layer), tuple(weight.shape), shape)  # type: ignore[arg-type]
+
+
+def _silent(layer: nn.Module) -> bool:
+    """Whether nobody waits for the layer to be called."""
+    return not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _kind(layer: type[nn.Module]) -> type[nn.Module] | None:
@@ -118,8 +122,8 @@ def _kind(layer: type[nn.Module]) -> type[nn.Module] | None:
 def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[Any, ...]:
     if isinstance(layer, nn.Linear):
         return ()
-    sizes = layer.kernel_size, layer.stride, layer.padding, layer.output_padding
-    return *sizes, layer.dilation, layer.groups, layer.padding_mode
+    sizes = layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation
+    return *(size if isinstance(size, str) else tuple(size) for size in sizes), layer.groups, layer.padding_mode
 
 
 @lru_cache(maxsize=1024)
@@ -127,7 +131,7 @@ def _result_shape(
     kind: type[nn.Module], geometry: tuple[Any, ...], weight: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[int, ...] | None:
     up, linear = kind is nn.ConvTranspose2d, kind is nn.Linear
-    if len(shape) != (2 if linear else 4) or not shape[0] or shape[1] != weight[0 if up else 1]:
+    if len(shape) != (2 if linear else 4) or shape[1] != weight[0 if up else 1] or 0 in (*shape, *weight):
         return None
     if linear:
         return (shape[0], weight[0]) if weight[0] % _LANES == weight[1] % _LANES == shape[0] % _IMAGE == 0 else None
@@ -168,21 +172,22 @@ class _Chain(torch.autograd.Function):
         tensors = [_laid_out(features, torch.float32 if thin else torch.bfloat16)]
         for shape in shapes[1:]:
             dtype = torch.bfloat16 if shape[1] >= _LANES else torch.float32
-            tensors.append(torch.empty(shape, dtype=dtype, memory_format=_layout(tensors[-1])))
+            tensors.append(torch.empty(shape, dtype=dtype, device="cpu", memory_format=_layout(tensors[-1])))
         _call("forward", tensors, forms, shapes, weight=weights, bias=biases)
         ctx.save_for_backward(*tensors, *weights)
         ctx.forms, ctx.shapes = forms, shapes
         return tensors[-1]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("no gradients of gradients in bf16 on this CPU; set precision to fp32")
         forms: tuple[_Form, ...] = ctx.forms
         tensors, weights = ctx.saved_tensors[: len(forms) + 1], ctx.saved_tensors[len(forms) + 1 :]
         gradient = _laid_out(gradient, tensors[-1].dtype)
         towards = torch.empty_like(tensors[0]) if ctx.needs_input_grad[0] else None
         gradients = [torch.empty_like(weight, memory_format=_layout(weight)) for weight in weights]
-        biases: list[Tensor | None] = [torch.empty(tensor.shape[1]) for tensor in tensors[1:]]
+        biases: list[Tensor | None] = [weights[0].new_empty(tensor.shape[1]) for tensor in tensors[1:]]
         pixels = tensors[-1].dtype == torch.float32
         summed = [*biases[:-1], None] if pixels else biases
         fields = {"weight": weights, "weight_gradient": gradients, "bias_gradient": summed}

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from betavae import native
 
@@ -24,6 +23,7 @@ def bernoulli_error(
 def _fits(logits: Tensor, images: Tensor) -> bool:
     return (
         native.chosen(logits)
+        and images.is_cpu
         and logits.dtype == images.dtype == torch.float32
         and logits.dim() == 4
         and logits.shape == images.shape
@@ -40,15 +40,16 @@ class _Bernoulli(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, images: Tensor) -> Tensor:
         library = native.library()
         assert library
-        errors = torch.empty(len(logits))
+        errors = logits.new_empty(len(logits))
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         sizes = len(logits), logits[:1].numel(), min(torch.get_num_threads(), max(len(logits), 1))
         library.bernoulli(*map(native.address, (logits, images)), *sizes, *map(native.address, (errors, gradient)))
-        ctx.save_for_backward(gradient)
+        ctx.save_for_backward(logits, images, gradient)
         return errors
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, towards: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
+        logits, images, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient will be differentiated
+            gradient = logits.sigmoid() - images
         return gradient * towards[:, None, None, None], None
