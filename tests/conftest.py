@@ -37,6 +37,11 @@ ARCHITECTURES["tiny"] = tiny
 MODEL_NAMES.append("tiny")
 
 
+needs_tiles = pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae compiles nothing"
+)
+
+
 @contextmanager
 def using(threads):
     """So many threads of PyTorch, and of what is compiled."""

@@ -8,11 +8,8 @@ from torch import nn
 from betavae import convolution
 from betavae.convolution import chain, convolve
 from betavae.model import VAE, forward
-from tests.conftest import using
+from tests.conftest import needs_tiles, using
 
-needs_tiles = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae runs PyTorch's convolutions"
-)
 ROUNDING = 4e-3
 """Of a result in bf16, which has 8 bits: the root mean square of its rounding errors is below 2^-9 of it."""
 SUMMING = 1e-5

@@ -4,11 +4,7 @@ import pytest
 import torch
 
 from betavae.likelihood import bernoulli_error
-from tests.conftest import using
-
-needs_tiles = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae runs PyTorch's likelihood"
-)
+from tests.conftest import needs_tiles, using
 
 
 def _exact(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

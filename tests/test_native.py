@@ -8,10 +8,7 @@ from torch import nn
 
 from betavae import native
 from betavae.convolution import chain
-
-needs_tiles = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae compiles nothing"
-)
+from tests.conftest import needs_tiles
 
 
 @needs_tiles

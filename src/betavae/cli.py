@@ -274,7 +274,7 @@ def _hint(name: str) -> str:
         for objective, kind in configuration.OBJECTIVE_SETTINGS.items()
         if name in {field.name for field in dataclasses.fields(kind)}
     ]
-    return f"(of {', '.join(owners)})" if owners else "(default: beta)"
+    return f"(of {', '.join(owners)})" if owners else f"(default: {configuration.objective_name(Config().objective)})"
 
 
 Varied = dataclasses.make_dataclass(

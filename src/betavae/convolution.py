@@ -5,6 +5,7 @@ PyTorch's own form runs; the numbers are those of bf16 multiplications summed in
 """
 
 import ctypes
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain as joined
@@ -24,8 +25,8 @@ _LANES = 32
 """Channels come in multiples of these, but for those of pixels."""
 _MOST_LAYERS = 16
 """Layers at once: MAX_LAYERS in the C code."""
-_IMAGE = 32
-"""Vectors that pass for an image."""
+_SIDES = (4, 8)
+"""Height and width of the images that vectors pass for."""
 
 
 class _Shape(ctypes.Structure):
@@ -46,6 +47,10 @@ class _Layer(ctypes.Structure):
     ]
 
 
+_Shapes = tuple[tuple[int, ...], ...]
+"""Of the input and of the result of each layer."""
+
+
 class _Form(NamedTuple):
     """What a layer is: its kernel, whether it goes from small images to big ones, whether through ReLU."""
 
@@ -53,7 +58,14 @@ class _Form(NamedTuple):
     stride: int
     padding: int
     up: bool
-    relu: bool
+    relu: bool = False
+
+
+class _Fit(NamedTuple):
+    """A layer that there is code for, and the shape of what it gives."""
+
+    form: _Form
+    shape: tuple[int, ...]
 
 
 def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
@@ -61,10 +73,10 @@ def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
     if not native.chosen(features):
         return 0
     shape, count, taken = tuple(features.shape), 0, 0
-    while count < len(layers) and taken < _MOST_LAYERS and (after := _after(layers[count], shape)):
+    while count < len(layers) and taken < _MOST_LAYERS and (fit := _fit(layers[count], shape)):
         if shape[1] < _LANES and (taken or features.requires_grad):
             break  # the gradient of pixels
-        shape, count, taken = after, count + 1, taken + 1
+        shape, count, taken = fit.shape, count + 1, taken + 1
         if count < len(layers) and type(layers[count]) is nn.ReLU and _silent(layers[count]) and shape[1] >= _LANES:
             count += 1
     return count
@@ -86,26 +98,24 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
     for layer, after in zip(layers, [*layers[1:], None], strict=True):
         if isinstance(layer, nn.ReLU):
             continue
-        kind, shape = _kind(type(layer)), _after(layer, shapes[-1])
-        assert isinstance(layer, _PLAIN)
-        assert kind
-        assert shape
-        forms.append(_form(kind, _geometry(layer), isinstance(after, nn.ReLU)))
-        shapes.append(shape)
+        fit = _fit(layer, shapes[-1])
+        assert fit
+        forms.append(fit.form._replace(relu=isinstance(after, nn.ReLU)))
+        shapes.append(fit.shape)
         parameters += [layer._parameters["weight"], layer._parameters["bias"]]  # type: ignore[list-item]
     result: Tensor = _Chain.apply(features, tuple(forms), tuple(shapes), *parameters)  # type: ignore[no-untyped-call]
     return result
 
 
-def _after(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape of what a layer gives; None where there is no code for it, or an error that PyTorch puts into words."""
+def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:
+    """What a layer comes to on inputs of a shape; None without code for it, or for an error that PyTorch words."""
     kind = _kind(type(layer))
     if kind is None or not _silent(layer):
         return None
     weight, bias = (layer._parameters.get(name) for name in ("weight", "bias"))
     if weight is None or bias is None or not weight.dtype == bias.dtype == torch.float32 or not weight.is_cpu:
         return None
-    return _result_shape(kind, _geometry(layer), tuple(weight.shape), shape)  # type: ignore[arg-type]
+    return _found(kind, _geometry(layer), tuple(weight.shape), shape)  # type: ignore[arg-type]
 
 
 def _silent(layer: nn.Module) -> bool:
@@ -127,15 +137,16 @@ def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[Any, .
 
 
 @lru_cache(maxsize=1024)
-def _result_shape(
+def _found(
     kind: type[nn.Module], geometry: tuple[Any, ...], weight: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[int, ...] | None:
+) -> _Fit | None:
     up, linear = kind is nn.ConvTranspose2d, kind is nn.Linear
     if len(shape) != (2 if linear else 4) or shape[1] != weight[0 if up else 1] or 0 in (*shape, *weight):
         return None
     if linear:
-        return (shape[0], weight[0]) if weight[0] % _LANES == weight[1] % _LANES == shape[0] % _IMAGE == 0 else None
-    kernel, stride, *_ = form = _square(geometry[:4])
+        fits = weight[0] % _LANES == weight[1] % _LANES == shape[0] % math.prod(_SIDES) == 0
+        return _Fit(_Form(1, 1, 0, up), (shape[0], weight[0])) if fits else None
+    kernel, stride, padding, _ = form = _square(geometry[:4])
     *_, dilation, groups, padding_mode = geometry
     if form not in _FORMS or (up and form == (3, 2, 1, 0)) or (dilation, groups, padding_mode) != ((1, 1), 1, "zeros"):
         return None
@@ -147,12 +158,8 @@ def _result_shape(
         fits = big <= 4 and kernel > stride == 2 and all(side % 16 == 0 for side in sides)
     else:
         fits = big % _LANES == 0
-    return (shape[0], weight[up], *(int(side) * (stride if up else 1) for side in sides)) if fits else None
-
-
-def _form(kind: type[nn.Module], geometry: tuple[Any, ...], relu: bool) -> _Form:
-    sizes = (1, 1, 0) if kind is nn.Linear else _square(geometry[:4])[:3]
-    return _Form(*sizes, kind is nn.ConvTranspose2d, relu)
+    result = (shape[0], weight[up], *(int(side) * (stride if up else 1) for side in sides))
+    return _Fit(_Form(kernel, stride, padding, up), result) if fits else None
 
 
 def _square(sizes: Sequence[Any]) -> tuple[int, int, int, int]:
@@ -164,9 +171,7 @@ def _square(sizes: Sequence[Any]) -> tuple[int, int, int, int]:
 
 class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, forms: tuple[_Form, ...], shapes: tuple[tuple[int, ...], ...], *parameters: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, features: Tensor, forms: tuple[_Form, ...], shapes: _Shapes, *parameters: Tensor) -> Tensor:
         weights, biases = ([_laid_out(parameter) for parameter in parameters[i::2]] for i in (0, 1))
         thin = weights[0].shape[1] < _LANES and not forms[0].up
         tensors = [_laid_out(features, torch.float32 if thin else torch.bfloat16)]
@@ -214,7 +219,7 @@ def _call(
     name: str,
     tensors: Sequence[Tensor],
     forms: tuple[_Form, ...],
-    shapes: tuple[tuple[int, ...], ...],
+    shapes: _Shapes,
     *rest: Tensor | None,
     **fields: Sequence[Tensor | None],
 ) -> None:
@@ -237,20 +242,19 @@ def _call(
         layer.out = tensors[i + 1].data_ptr()
         for field, values in fields.items():
             setattr(layer, field, native.address(values[i]))
-    images = shapes[0][0] if len(shapes[0]) == 4 else shapes[0][0] // _IMAGE
+    images = shapes[0][0] if len(shapes[0]) == 4 else shapes[0][0] // math.prod(_SIDES)
     threads = min(torch.get_num_threads(), images)
     if getattr(library, name)(layers, len(forms), images, threads, *map(native.address, rest)):
         raise MemoryError("no memory left for a convolution")
 
 
 @lru_cache(maxsize=1024)
-def _layers(forms: tuple[_Form, ...], shapes: tuple[tuple[int, ...], ...]) -> ctypes.Array[_Layer]:
+def _layers(forms: tuple[_Form, ...], shapes: _Shapes) -> ctypes.Array[_Layer]:
     """Layers with the shapes of their tensors, but not yet the tensors."""
     layers = (_Layer * len(forms))()
     for layer, form, ends in zip(layers, forms, pairwise(shapes), strict=True):
         small, big = ends if form.up else ends[::-1]
-        # Vectors pass for images of 4 x 8 pixels.
-        big_sides, sides = (big[2:], small[2:]) if len(big) == 4 else ((4, 8), (4, 8))
+        big_sides, sides = big[2:] or _SIDES, small[2:] or _SIDES
         layer.shape = _Shape(*big_sides, big[1], *sides, small[1], *form[:3], big[1] < _LANES)
         layer.up, layer.relu = form.up, form.relu
     return layers
