@@ -17,8 +17,8 @@ from betavae.data import export_npz
 from betavae.run import create_run
 
 TINY = [
-    *("--steps", "50", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
-    *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "2"),
+    *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
+    *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "1"),
 ]
 
 
@@ -78,7 +78,7 @@ def test_python_m():
 def test_a_run(done, capsys):
     config = json.loads((done / "config.json").read_text())
     assert config["objective"] == {"name": "beta", "beta": 2.0, "warmup_steps": 0}
-    assert config["steps"] == 50
+    assert config["steps"] == 20
     for words in (["score"], ["figures", "--formats", "png", "pdf"], ["report"], ["train", "--resume"]):
         main([words[0], *words[1:], str(done)] if words[0] != "figures" else ["figures", str(done), *words[1:]])
     output = capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_notes_say_what_is_left_out(tables, capsys):
 
 
 def test_a_run_by_another_protocol(done, capsys):
-    main(["score", str(done), "--evaluations", "2"])
+    main(["score", str(done)])
     before = (done / "scores.json").read_bytes()
     main(["score", str(done), "--metrics", "mig", "--preset", "dlib", "--sampled", "--seed", "5", "--evaluations", "1"])
     values = json.loads((done / "scores.json").read_text())
@@ -139,7 +139,7 @@ def test_a_run_by_another_protocol(done, capsys):
     main(["score", str(done), "--metrics", "mig", "--fold-orientation", "--evaluations", "1"])
     carriers = json.loads((done / "scores.json").read_text())["carriers"]
     assert [carrier["factor"] for carrier in carriers][2] == "orientation (folded)"
-    main(["score", str(done), "--evaluations", "2"])
+    main(["score", str(done)])
     assert (done / "scores.json").read_bytes() == before
     assert "dci.disentanglement" in capsys.readouterr().out
 

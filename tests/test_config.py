@@ -97,6 +97,8 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"steps": True}, "steps is True; it must be a number"),
         ({"steps": 0}, "steps is 0; it must be a number of at least 1"),
         ({"codes": 0}, "codes is 0"),
+        ({"refresh": 1.5, "muon_after": 5}, "refresh is 1.5; it is a share of weights, from 0 to 1"),
+        ({"refresh": 0.5}, "refresh is 0.5, and Muon never takes over: give muon_after as well"),
         ({"codes": 1, "objective": {"name": "tc"}}, "codes is 1; objective tc parts codes .*: give at least 2"),
         ({"seed": -1}, "seed is -1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be a positive number such as 1e-4"),

@@ -126,7 +126,7 @@ def test_nan_names_step_and_checkpoint(small, tmp_path):
 
 def test_without_factors_and_without_held_out_images(small, tmp_path):
     bare = replace(small, factors=np.zeros((len(small), 0), np.int32), factor_names=(), factor_sizes=())
-    run = experiment(replace(CONFIG, validation_images=0, steps=50), tmp_path / "run", data=bare)
+    run = experiment(replace(CONFIG, validation_images=0, steps=10, codes=2), tmp_path / "run", data=bare)
     values = read_json(run, "scores.json")
     assert values["held_out"] == {}
     assert "scores" not in values
@@ -143,7 +143,7 @@ def test_dead_codes_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
         return mean, log_var
 
     monkeypatch.setattr(module, "encode", dead)
-    run = experiment(replace(CONFIG, steps=50), tmp_path / "run", data=small)
+    run = experiment(replace(CONFIG, steps=10, codes=3), tmp_path / "run", data=small)
     values = read_json(run, "scores.json")
     assert values["arrays"]["active"][2] is False
     assert values["kl"][2] == 0
@@ -172,10 +172,9 @@ def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, sm
 
 CHILD = """
 import sys
-from betavae import experiment as module
+from betavae import experiment as module, train
 module.CHECKPOINT_SECONDS = 0.0
-module.draw_run = lambda run, data: []  # figures take longer than all the rest
-from betavae.run import open_run
+train.RECORD_STEPS = 10
 from pathlib import Path
 folder, file = sys.argv[1:]
 config = module.Config(**{**CONFIG, "data": file})
@@ -194,7 +193,7 @@ def test_an_unknown_metric_is_refused_before_training(small, tmp_path):
 
 def test_a_run_without_figures_still_has_its_report(small, tmp_path):
     run = experiment(
-        replace(CONFIG, steps=50, figures=False, scores=("mig",), evaluations=1), tmp_path / "run", data=small
+        replace(CONFIG, steps=10, figures=False, scores=("mig",), evaluations=1), tmp_path / "run", data=small
     )
     assert not run.path("figures").exists()
     assert run.path("report.html").exists()
@@ -205,7 +204,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     """kill -9, again and again, then left alone; fp32 on the CPU: the very weights of an undisturbed run."""
     export_npz(small, tmp_path / "small.npz")
     settings = {field: getattr(CONFIG, field) for field in CONFIG.__dataclass_fields__ if field != "objective"}
-    settings |= {"steps": 300, "scored_images": 300, "figures": False}
+    settings |= {"steps": 100, "scores": ("mig",), "evaluations": 1, "figures": False}
     code = CHILD.replace("CONFIG", repr(settings))
 
     def start(folder):
@@ -218,7 +217,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     for _ in range(2):
         child = start(broken)
         deadline = time.monotonic() + 60
-        target = (reached[-1] if reached else 0) + chance.choice([50, 100])
+        target = (reached[-1] if reached else 0) + chance.choice([10, 20])
         while time.monotonic() < deadline and child.poll() is None:
             lines = (broken / "curve.jsonl").read_text().splitlines() if (broken / "curve.jsonl").exists() else []
             if any(f'"step": {target}' in line for line in lines):

@@ -50,17 +50,18 @@ def advance(state, small, stop, config=CONFIG):
             break
 
 
-@pytest.mark.parametrize("muon_after", [None, 0, 70])
-def test_a_restored_state_goes_on_to_the_same_weights(run, small, muon_after):
-    config = replace(CONFIG, muon_after=muon_after)
+@pytest.mark.parametrize(("muon_after", "refresh"), [(None, 0), (0, 0), (14, 0), (10, 0.3)])
+def test_a_restored_state_goes_on_to_the_same_weights(run, small, muon_after, refresh, monkeypatch):
+    monkeypatch.setattr("betavae.train.RECORD_STEPS", 10)
+    config = replace(CONFIG, muon_after=muon_after, refresh=refresh)
     whole, broken = new_state(config, small), new_state(config, small)
-    advance(whole, small, 100, config)
-    advance(broken, small, 50, config)
+    advance(whole, small, 20, config)
+    advance(broken, small, 10, config)
     save_checkpoint(run, broken)
     restored = new_state(config, small)
     load_checkpoint(run, restored)
-    assert (restored.step, restored.wall_seconds) == (50, broken.wall_seconds)
-    advance(restored, small, 100, config)
+    assert (restored.step, restored.wall_seconds) == (10, broken.wall_seconds)
+    advance(restored, small, 20, config)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, restored.model.state_dict()[name]), name
 

@@ -526,6 +526,8 @@ class Config:
     muon_after: int | None = None
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
+    refresh: float = 0.0
+    """Share of untrained weights that all weights are mixed with where Muon takes over: codes that fell silent wake."""
     schedule: Literal["constant", "one-cycle"] = "constant"
     """Learning rate over the run: constant, or one-cycle (linear rise over the first tenth, cosine fall to 0)."""
     scored_images: int | float = 1.0
@@ -556,6 +558,10 @@ class Config:
         _at_least("evaluations", self.evaluations, 1)
         if self.muon_after is not None:
             _at_least("muon_after", self.muon_after, 0)
+        if not 0 <= self.refresh <= 1:
+            raise ValueError(f"refresh is {self.refresh}; it is a share of weights, from 0 to 1")
+        if self.refresh and self.muon_after is None:
+            raise ValueError(f"refresh is {self.refresh}, and Muon never takes over: give muon_after as well")
         _at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be a positive number such as 1e-4")

@@ -74,8 +74,8 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._dtype = dtype
+        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "dtype": dtype}
+        super().__init__(parameters, settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -90,9 +90,10 @@ class Muon(torch.optim.Optimizer):
                 alike[min(height, width), max(height, width)].append((parameter, step))
             for pairs in alike.values():
                 wide = torch.stack([step if len(step) <= step[0].numel() else step.T for _, step in pairs])
-                for (parameter, step), moved in zip(pairs, orthogonal(wide.to(self._dtype)), strict=True):
+                for (parameter, step), moved in zip(pairs, orthogonal(wide.to(group["dtype"])), strict=True):
                     direction = (moved if moved.shape == step.shape else moved.T).reshape(parameter.shape)
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    if group["weight_decay"]:
+                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(direction, alpha=-math.sqrt(max(step.shape)) * group["lr"])
                     parameter.grad = None
 

@@ -42,6 +42,7 @@ _SEED_PURPOSES = {
     "pairs": 7,
     "labelled": 8,
     "validation pairs": 9,
+    "fresh weights": 10,
 }
 
 
@@ -287,12 +288,7 @@ def new_state(config: Config, data: FactorData) -> State:
         ValueError: the architecture cannot take the data's images, or the device is not there.
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
-    network = None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(config, "weights"))
-        model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
-        if type(config.objective) in NETWORKS:
-            network = NETWORKS[type(config.objective)](config.objective, config.codes)
+    model, network = _untrained(config, data, "weights")
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     bf16 = choose_precision(config.precision, device) == "bf16"
     muon = config.muon_after is not None
@@ -302,6 +298,17 @@ def new_state(config: Config, data: FactorData) -> State:
     network = network.to(device)
     rival = torch.optim.Adam(network.parameters(), lr=needs.network_learning_rate, betas=(0.5, 0.9), fused=True)
     return State(model, own, network=network, network_optimiser=rival)
+
+
+def _untrained(config: Config, data: FactorData, purpose: str) -> tuple[VAE, nn.Module | None]:
+    """A model, and the objective's network where it has one."""
+    needs, network = needs_of(config.objective), None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(config, purpose))
+        model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
+        if type(config.objective) in NETWORKS:
+            network = NETWORKS[type(config.objective)](config.objective, config.codes)
+    return model, network
 
 
 def train(
@@ -346,6 +353,9 @@ def train(
         yield validation()
     while state.step < config.steps:
         rate = learning_rate(config, state.step)
+        by_muon = config.muon_after is not None and state.step >= config.muon_after
+        if config.refresh and state.step == config.muon_after:
+            _refresh(config, data, state.model)
         rows, shape = step_rows(state.step), (config.batch_size, config.codes)
         noise = _noise(config, "noise", state.step, shape, device)
         more = _noise(config, "more noise", state.step, shape, device) if needs.more_noise else None
@@ -353,7 +363,6 @@ def train(
         batch = Batch(images(rows), noise, state.step, state.memory, more, labels, len(train_rows), state.network)
         with arithmetic(config, device):
             loss = objective(config.objective, state.model, batch)
-        by_muon = config.muon_after is not None and state.step >= config.muon_after
         _descend(state.optimisers if by_muon else state.optimisers[-1:], loss.loss, rate)
         if state.network_optimiser and loss.network_loss is not None:
             _descend(
@@ -368,6 +377,21 @@ def train(
             if len(validation_rows) and (state.step % validation_steps == 0 or state.step == config.steps):
                 yield validation()
             yield record("train", terms)
+
+
+@torch.no_grad()
+def _refresh(config: Config, data: FactorData, model: VAE) -> None:
+    """Mix the weights with untrained ones: what was learnt stays, and what had died away can be learnt from again.
+
+    W ← (1 - r) W + r W', with W' of an untrained model.
+
+    Source:
+        On Warm-Starting Neural Network Training (Ash & Adams, 2020), there "shrink and perturb".
+        https://arxiv.org/abs/1910.08475
+    """
+    other, _ = _untrained(config, data, "fresh weights")
+    for parameter, fresh in zip(model.parameters(), other.parameters(), strict=True):
+        parameter.lerp_(fresh.to(parameter.device), config.refresh)
 
 
 def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float) -> None:
@@ -390,7 +414,7 @@ def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], st
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     objective = OBJECTIVES[type(config.objective)]
-    images, seen = DeviceImages(data, device), []
+    images, means = DeviceImages(data, device), []
     partners = Partners(data, needs.pairs) if needs.pairs else None
     count = config.batch_size // 2 if partners else config.batch_size
     if needs.halves:
@@ -410,9 +434,10 @@ def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], st
             labels = _on_device(scaled_factors(data, batch) if needs.labelled_images else None, device)
             given = Batch(images(batch), noise, state.step, state.memory, more, labels, len(data), state.network)
             with arithmetic(config, device):
-                seen.append(objective(config.objective, state.model, given))
+                loss = objective(config.objective, state.model, given)
+            means.append(_means([loss], state.step))  # numbers: kept tensors would lie scattered over freed memory
     state.model.train()
-    return _means(seen, state.step)
+    return {name: math.fsum(terms[name] for terms in means) / len(means) for name in means[0]}
 
 
 def encode(
