@@ -1,23 +1,18 @@
-"""How far training is from what the hardware can do: `python benchmarks/roofline.py`, about two minutes on 2 cores.
+"""How far training is from what the hardware can do: `python benchmarks/roofline.py`, a minute or two on 2 cores.
 
 A step multiplies so much and moves at least so many bytes; this machine multiplies and copies so fast at best. The
 longer of the two times is the least that a step can take. Peaks and training are timed one after another in each round,
 so that a machine that slows down slows all.
 """
 
-import time
-from collections.abc import Callable
-from statistics import median
-
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from training import ARCHITECTURES, our_loop
+from training import ARCHITECTURES, measure, our_loop, plain_network
 
 from betavae.data import FactorData, load_data
-from betavae.model import VAE, Downsample, Upsample
 from betavae.train import RECORD_STEPS, choose_device, choose_precision
 
 BATCH_SIZE = 64
@@ -34,15 +29,13 @@ def work(model: str, data: FactorData) -> tuple[float, float]:
     Each layer's output is written and read once forward, and its gradient once backward, in 2 bytes a number; each
     weight with its two moments is read and written by Adam, and its gradient is, in 4.
     """
-    network, moved = VAE(model, data.image_shape, 10), 0
+    network, moved = plain_network(model, data), 0
 
     def count(layer: nn.Module, given: object, output: Tensor) -> None:
         nonlocal moved
         moved += 4 * 2 * output.numel()
 
     for layer in network.modules():
-        if isinstance(layer, Downsample | Upsample):
-            layer.__class__ = layer.plain
         if not list(layer.children()):
             layer.register_forward_hook(count)
     images = torch.rand(BATCH_SIZE, *data.image_shape)
@@ -53,29 +46,17 @@ def work(model: str, data: FactorData) -> tuple[float, float]:
     return counter.get_total_flops() / 1e9, (moved + 8 * 4 * parameters) / 1e9
 
 
-def seconds(act: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    act()
-    return time.perf_counter() - started
-
-
 def main() -> None:
     console, data = Console(), load_data("dsprites")
     precision = choose_precision("auto", choose_device("cpu"))
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     square, source = torch.rand(SIDE, SIDE).to(dtype), torch.rand(COPIED)
     target = torch.empty_like(source)
-    acts: dict[str, Callable[[], object]] = {
-        "multiply": lambda: square @ square,
-        "copy": lambda: target.copy_(source),
-    }
-    for model in ARCHITECTURES:
-        advance = our_loop(model, BATCH_SIZE, precision, data)
-        acts[model] = lambda advance=advance: advance(RECORD_STEPS)
-    rounds = [{name: seconds(act) for name, act in acts.items()} for _ in range(ROUNDS + 1)][1:]
-    took = {name: median(times[name] for times in rounds) for name in acts}
-    peak = 2 * SIDE**3 / took["multiply"] / 1e9
-    bandwidth = 2 * source.nbytes / took["copy"] / 1e9
+    peaks = {"multiply": lambda steps: square @ square, "copy": lambda steps: target.copy_(source)}
+    loops = {model: our_loop(model, BATCH_SIZE, precision, data) for model in ARCHITECTURES}
+    speed = measure(peaks | loops, BATCH_SIZE, ROUNDS, RECORD_STEPS)
+    once = {name: BATCH_SIZE * RECORD_STEPS / speed[name] for name in peaks}  # seconds
+    peak, bandwidth = 2 * SIDE**3 / once["multiply"] / 1e9, 2 * source.nbytes / once["copy"] / 1e9
 
     table = Table(
         *("network", "GFLOP a step", "MB a step", "limit, images/s", "reached", "share"),
@@ -84,9 +65,8 @@ def main() -> None:
     for model in ARCHITECTURES:
         flop, moved = work(model, data)
         limit = BATCH_SIZE / max(flop / peak, moved / bandwidth)
-        reached = BATCH_SIZE * RECORD_STEPS / took[model]
-        cells = (f"{flop:.2f}", f"{1000 * moved:.0f}", f"{limit:,.0f}", f"{reached:,.0f}", f"{reached / limit:.0%}")
-        table.add_row(model, *cells)
+        reached = (f"{limit:,.0f}", f"{speed[model]:,.0f}", f"{speed[model] / limit:.0%}")
+        table.add_row(model, f"{flop:.2f}", f"{1000 * moved:.0f}", *reached)
     console.print(table)
 
 

@@ -38,12 +38,18 @@ Advance = Callable[[int], None]
 """Trains for so many steps."""
 
 
-def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
+def plain_network(model: str, data: FactorData) -> VAE:
+    """The same layers, all of torch.nn."""
     torch.manual_seed(0)
     network = VAE(model, data.image_shape, 10)
     for layer in network.modules():
         if isinstance(layer, Downsample | Upsample):
             layer.__class__ = layer.plain
+    return network
+
+
+def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
+    network = plain_network(model, data)
     images = torch.from_numpy(data.images(np.arange(PLAIN_IMAGES))).float()
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size, shuffle=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)

@@ -1,5 +1,7 @@
 """Muon against PyTorch's for matrices, and what it adds: kernels, stacks of like matrices, Adam for the rest."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -31,6 +33,19 @@ def test_as_in_pytorch(shape):
 def test_a_kernel_moves_as_the_matrix_of_its_first_dimension():
     kernel = moved(lambda p: Muon(p, lr=0.02), (4, 3, 2, 2))
     assert torch.equal(kernel.flatten(1), moved(lambda p: Muon(p, lr=0.02), (4, 12)))
+
+
+def test_a_copy_multiplies_in_the_same_type():
+    def make(parameters):
+        return Muon(parameters, lr=0.02, dtype=torch.bfloat16)
+
+    weight = nn.Parameter(torch.zeros(4, 9))
+    copied, its = copy.deepcopy((make([weight]), weight))
+    its.grad = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    weight.grad = its.grad.clone()
+    copied.step()
+    make([weight]).step()
+    assert torch.equal(its, weight)
 
 
 def test_like_matrices_do_not_mix():

@@ -353,7 +353,6 @@ def train(
         yield validation()
     while state.step < config.steps:
         rate = learning_rate(config, state.step)
-        by_muon = config.muon_after is not None and state.step >= config.muon_after
         if config.refresh and state.step == config.muon_after:
             _refresh(config, data, state.model)
         rows, shape = step_rows(state.step), (config.batch_size, config.codes)
@@ -363,6 +362,7 @@ def train(
         batch = Batch(images(rows), noise, state.step, state.memory, more, labels, len(train_rows), state.network)
         with arithmetic(config, device):
             loss = objective(config.objective, state.model, batch)
+        by_muon = config.muon_after is not None and state.step >= config.muon_after
         _descend(state.optimisers if by_muon else state.optimisers[-1:], loss.loss, rate)
         if state.network_optimiser and loss.network_loss is not None:
             _descend(
