@@ -6,16 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+from betavae import native
 from betavae.model import VAE
 from betavae.optimiser import Muon, optimisers, orthogonal
+from tests.conftest import needs_tiles, using
 
 
 def moved(make, shape, steps=3):
     generator = torch.Generator().manual_seed(0)
-    weight = nn.Parameter(torch.randn(shape, generator=generator))
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    weight = nn.Parameter(torch.randn(shape, generator=generator).to(memory_format=layout))
     optimiser = make([weight])
     for _ in range(steps):
-        weight.grad = torch.randn(shape, generator=generator)
+        weight.grad = torch.randn(shape, generator=generator).to(memory_format=layout)
         optimiser.step()
     return weight.detach()
 
@@ -26,8 +29,39 @@ def test_as_in_pytorch(shape):
     options = {"lr": 0.1, "weight_decay": 0.02, "nesterov": True, "adjust_lr_fn": "match_rms_adamw"}  # 0.2 of our step
     theirs = moved(lambda p: torch.optim.Muon(p, **options), shape)
     ours = moved(lambda p: Muon(p, lr=0.02, weight_decay=0.1, dtype=torch.bfloat16), shape)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=4e-3)
     assert (ours - moved(lambda p: Muon(p, lr=0.0), shape)).abs().max() > 0.02
+
+
+@needs_tiles
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "shape", [(64, 64), (256, 512), (512, 256), (20, 256), (70, 10), (1, 40), (5, 1), (32, 32, 4, 4), (32, 1, 4, 4)]
+)
+def test_tiles_step_as_pytorch_does(shape, weight_decay, monkeypatch):
+    """About as near to exact iterations as PyTorch's, whatever the number of threads; momentum to its last digits."""
+
+    def steps(dtype=torch.bfloat16):
+        made: list[Muon] = []
+
+        def make(parameters):
+            made.append(Muon(parameters, lr=0.02, weight_decay=weight_decay, dtype=dtype))
+            return made[0]
+
+        weight = moved(make, shape)
+        (momentum,) = made[0].state.values()
+        return weight, momentum["momentum"]
+
+    with using(1):
+        ours = steps()
+    with using(3):
+        assert torch.equal(steps()[0], ours[0])
+    exact = steps(torch.float32)
+    monkeypatch.setattr(native, "library", lambda: None)
+    theirs = steps()
+    assert not torch.equal(ours[0], theirs[0])
+    assert (ours[0] - exact[0]).norm() <= 2 * (theirs[0] - exact[0]).norm() + 1e-5
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-5, atol=1e-6)
 
 
 def test_a_kernel_moves_as_the_matrix_of_its_first_dimension():
@@ -48,13 +82,14 @@ def test_a_copy_multiplies_in_the_same_type():
     assert torch.equal(its, weight)
 
 
-def test_like_matrices_do_not_mix():
-    weights = [nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (5, 3), (3, 5))]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_like_matrices_do_not_mix(dtype):
+    weights = [nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (5, 3), (3, 5), (70, 40))]
     alone = [nn.Parameter(torch.zeros(weight.shape)) for weight in weights]
     for index, (weight, other) in enumerate(zip(weights, alone, strict=True)):
         weight.grad = other.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(index))
-        Muon([other], lr=0.02).step()
-    Muon(weights, lr=0.02).step()
+        Muon([other], lr=0.02, dtype=dtype).step()
+    Muon(weights, lr=0.02, dtype=dtype).step()
     for weight, other in zip(weights, alone, strict=True):
         torch.testing.assert_close(weight, other)
 

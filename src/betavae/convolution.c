@@ -9,22 +9,12 @@ A convolution links a big image, (big_height, big_width, big) values, to a small
 A forward pass is one of the first two, a backward pass the other one and the third. Images are NHWC and small enough
 for a core's L2 cache, so each is taken through all that has to happen to it before the next one. Channels come in
 multiples of 32, as wide as a tile, but for those of big images of pixels ("thin"): there a kernel's row, which sees
-values that lie side by side, is a tap.
+values that lie side by side, is a tap. */
 
-A tile is 16 rows of 64 bytes. One instruction adds to 16 x 16 fp32 sums the products of 16 x 32 bf16 values (rows of
-a left tile) and 32 x 16 (a right tile, in which two rows of the matrix share one row of the tile, interleaved). */
-
-#include <immintrin.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-typedef uint16_t bf16;
-
-static const uint16_t INTERLEAVED[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                         8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#include "tiles.h"
 
 typedef struct {
     int64_t big_height, big_width, big, height, width, small, kernel, stride, padding, thin;
@@ -41,36 +31,8 @@ typedef struct {
 
 enum { GROUP = 4 }; /* images that a thread takes through all layers backwards, one layer after another */
 
-/* ---- memory of a thread, kept from call to call ---------------------------------------------------------------- */
-
-enum { SHARED, OWN }; /* what all threads of a call see; what one of them works in */
-
-static _Thread_local struct { char *start; size_t size; } arenas[2];
-
-static void *memory_of(int which, size_t size) {
-    if (arenas[which].size < size) {
-        free(arenas[which].start);
-        arenas[which].start = aligned_alloc(64, size);
-        arenas[which].size = arenas[which].start ? size : 0;
-    }
-    return arenas[which].start;
-}
-
-static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
-
-/* ---- tiles -------------------------------------------------------------------------------------------------------*/
-
 int allow_tiles(void) { /* Linux grants a process the use of tiles when asked: ARCH_REQ_XCOMP_PERM, XTILEDATA */
     return (int)syscall(SYS_arch_prctl, 0x1023, 18);
-}
-
-static void configure(int64_t rows, int64_t depth) { /* tiles 0-3: sums; 4, 5: left, rows x depth; 6, 7: right, depth x 16 */
-    struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
-    for (int tile = 0; tile < 8; tile++) {
-        config.rows[tile] = (uint8_t)(tile < 6 ? rows : depth / 2);
-        config.bytes[tile] = (uint16_t)(tile == 4 || tile == 5 ? 2 * depth : 64);
-    }
-    _tile_loadconfig(&config);
 }
 
 /* ---- weights into right tiles: [tap][block of 32 channels in][block of 16 out] -------------------------------------
@@ -82,23 +44,6 @@ enum { DOWN, UP, PHASES }; /* PHASES: up to a thin image */
 static int64_t taps_down(const Shape *s) { return s->thin ? s->kernel : s->kernel * s->kernel; }
 static int64_t depth_down(const Shape *s) { return s->thin ? (s->kernel * s->big + 1) / 2 * 2 : s->big; } /* values a tap */
 static int64_t blocks_of(int64_t channels) { return (channels + 31) / 32; }
-
-/* A square of `size` registers by `size` values of type `word`, transposed in place: swaps off-diagonal blocks of 1, 2,
-4 ... values. A macro, so that `permute` is an instruction and all loops unroll. */
-#define TRANSPOSE(rows, size, word, permute)                                                            \
-    _Pragma("GCC unroll 5") for (word block = 1; block < size; block *= 2) {                            \
-        word upper[size], lower[size];                                                                  \
-        for (word k = 0; k < size; k++) {                                                               \
-            upper[k] = (word)(k & block ? size + k - block : k);                                        \
-            lower[k] = (word)(k & block ? size + k : k + block);                                        \
-        }                                                                                               \
-        const __m512i up = _mm512_loadu_si512(upper), low = _mm512_loadu_si512(lower);                  \
-        _Pragma("GCC unroll 32") for (word i = 0; i < size; i++) if (!(i & block)) {                    \
-            const __m512i a = rows[i], b = rows[i + block];                                             \
-            rows[i] = permute(a, up, b);                                                                \
-            rows[i + block] = permute(a, low, b);                                                       \
-        }                                                                                               \
-    }
 
 static int64_t units_of(const Shape *s, int way) { /* pieces of 32 values of a tap that are packed one by one */
     return way == PHASES ? 1 : way == DOWN ? taps_down(s) * blocks_of(depth_down(s)) : s->kernel * s->kernel * s->small / 32;

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.c"))
+_HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 _FLAGS = (
     *("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp"),
     *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
@@ -63,6 +64,7 @@ def library() -> ctypes.CDLL | None:
     found.backward.argtypes = [ctypes.c_void_p, *integers, *pointers]
     found.bernoulli.argtypes = [*pointers, *integers, *pointers]
     found.bernoulli.restype = None
+    found.muon.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_float] * 3, *pointers[:1], *integers[:2]]
     return found
 
 
@@ -74,7 +76,8 @@ def _folders() -> list[Path]:
 
 def _compiled() -> Path:
     """The shared object of the sources, compiled unless an earlier process has done so."""
-    digest = hashlib.sha256(b"".join([*(path.read_bytes() for path in _SOURCES), repr(_FLAGS).encode()])).hexdigest()
+    texts = [path.read_bytes() for path in (*_SOURCES, *_HEADERS)]
+    digest = hashlib.sha256(b"".join([*texts, repr(_FLAGS).encode()])).hexdigest()
     name = f"native-{digest[:16]}.so"
     for folder in _folders():
         if (folder / name).is_file():

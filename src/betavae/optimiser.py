@@ -1,13 +1,19 @@
-"""How weights move: Adam for all of them, or Muon for matrices and kernels and Adam for the rest."""
+"""How weights move: Adam for all of them, or Muon for matrices and kernels and Adam for the rest.
 
+On CPUs with AMX, where Muon multiplies in bf16, its whole step is that of `muon.c`, in a fraction of the time.
+"""
+
+import ctypes
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from betavae import native
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -81,28 +87,69 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Move the weights by their gradients, and take these."""
         for group in self.param_groups:
-            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                step = self._momentum(parameter, parameter.grad, group["momentum"]).flatten(1)
-                height, width = step.shape
-                alike[min(height, width), max(height, width)].append((parameter, step))
-            for pairs in alike.values():
-                wide = torch.stack([step if len(step) <= step[0].numel() else step.T for _, step in pairs])
-                for (parameter, step), moved in zip(pairs, orthogonal(wide.to(group["dtype"])), strict=True):
-                    direction = (moved if moved.shape == step.shape else moved.T).reshape(parameter.shape)
-                    if group["weight_decay"]:
-                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(direction, alpha=-math.sqrt(max(step.shape)) * group["lr"])
-                    parameter.grad = None
+            moving = [_Moving(p, p.grad, self._momentum(p)) for p in group["params"] if p.grad is not None]
+            if group["dtype"] == torch.bfloat16 and all(map(_fits, moving)) and native.library():
+                _step_by_tiles(group, moving)
+            else:
+                _step(group, moving)
+            for parameter, _, _ in moving:
+                parameter.grad = None
 
-    def _momentum(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
-        state: dict[str, Any] = self.state[parameter]
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        state: dict[str, Tensor] = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        moved: Tensor = state["momentum"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(moved, momentum)
+        return state["momentum"]
+
+
+class _Moving(NamedTuple):
+    parameter: nn.Parameter
+    gradient: Tensor
+    momentum: Tensor
+
+
+def _step(group: dict[str, Any], moving: Sequence[_Moving]) -> None:
+    alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+    for parameter, gradient, momentum in moving:
+        step = gradient.lerp(momentum.lerp_(gradient, 1 - group["momentum"]), group["momentum"]).flatten(1)
+        height, width = step.shape
+        alike[min(height, width), max(height, width)].append((parameter, step))
+    for pairs in alike.values():
+        wide = torch.stack([step if len(step) <= step[0].numel() else step.T for _, step in pairs])
+        for (parameter, step), moved in zip(pairs, orthogonal(wide.to(group["dtype"])), strict=True):
+            direction = (moved if moved.shape == step.shape else moved.T).reshape(parameter.shape)
+            if group["weight_decay"]:
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(direction, alpha=-math.sqrt(max(step.shape)) * group["lr"])
+
+
+def _fits(tensors: _Moving) -> bool:
+    """Whether weights, gradient and momentum are on a CPU and lie in memory alike, row after row."""
+    return all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors) and any(
+        all(tensor.is_contiguous(memory_format=layout) for tensor in tensors)
+        for layout in (torch.contiguous_format, torch.channels_last)
+    )
+
+
+def _step_by_tiles(group: dict[str, Any], moving: Sequence[_Moving]) -> None:
+    library = native.library()
+    assert library
+    matrices = (_Matrix * len(moving))()
+    largest_first = sorted(moving, key=lambda tensors: tensors.parameter.numel(), reverse=True)  # threads end together
+    for matrix, (parameter, gradient, momentum) in zip(matrices, largest_first, strict=True):
+        matrix.weight, matrix.gradient, matrix.momentum = map(native.address, (parameter, gradient, momentum))
+        matrix.height, matrix.width = len(parameter), parameter[0].numel()
+    kept, coefficients = 1 - group["lr"] * group["weight_decay"], (ctypes.c_float * 3)(*_COEFFICIENTS)
+    numbers = group["lr"], group["momentum"], kept, coefficients, _ITERATIONS, torch.get_num_threads()
+    if library.muon(matrices, len(matrices), *numbers):
+        raise MemoryError("no memory left for a step of Muon")
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("weight", "momentum", "gradient")),
+        *((name, ctypes.c_int64) for name in ("height", "width")),
+    ]
 
 
 def orthogonal(matrices: Float[Tensor, "batch m n"]) -> Float[Tensor, "batch m n"]:

@@ -1,0 +1,187 @@
+/* Muon's step for matrices of weights, its Newton-Schulz iterations in bf16 by tiles. The interface is optimiser.py.
+
+A thread takes a matrix through the whole step. Matrices of bf16 are padded with zeros to multiples of 32 in height and
+width, which iterations leave at zero, and wide: a tall one is transposed. */
+
+#include "tiles.h"
+
+typedef struct {
+    float *weight, *momentum; /* (height, width) values */
+    const float *gradient;
+    int64_t height, width;
+} Matrix;
+
+static int64_t padded(int64_t size) { return (size + 31) / 32 * 32; }
+
+/* Moves the momentum, and leaves the direction in which it and the gradient point, divided by its norm. */
+static void point(const Matrix *x, float momentum, bf16 *to) {
+    const int64_t width = padded(x->width);
+    const __m512 share = _mm512_set1_ps(momentum), rest = _mm512_set1_ps(1 - momentum);
+    __m512 squares = _mm512_setzero_ps();
+    memset(to, 0, (size_t)(padded(x->height) * width) * 2);
+    for (int pass = 0; pass < 2; pass++) { /* the norm; the direction */
+        const __m512 scale = _mm512_set1_ps(1 / (__builtin_sqrtf(_mm512_reduce_add_ps(squares)) + 1e-7f));
+        for (int64_t y = 0; y < x->height; y++)
+            for (int64_t c = 0; c < x->width; c += 16) {
+                const int64_t left = x->width - c, at = y * x->width + c;
+                const __mmask16 there = (__mmask16)(left < 16 ? (1 << left) - 1 : 0xffff);
+                const __m512 gradient = _mm512_maskz_loadu_ps(there, x->gradient + at);
+                __m512 moved = _mm512_maskz_loadu_ps(there, x->momentum + at);
+                if (!pass) {
+                    moved = _mm512_fmadd_ps(rest, _mm512_sub_ps(gradient, moved), moved);
+                    _mm512_mask_storeu_ps(x->momentum + at, there, moved);
+                }
+                const __m512 direction = _mm512_fmadd_ps(share, _mm512_sub_ps(moved, gradient), gradient);
+                if (!pass) squares = _mm512_fmadd_ps(direction, direction, squares);
+                else _mm256_storeu_si256((__m256i *)(to + y * width + c), (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(direction, scale)));
+            }
+    }
+}
+
+static void transpose(const bf16 *from, int64_t height, int64_t width, bf16 *to) {
+    for (int64_t y = 0; y < height; y += 32)
+        for (int64_t x = 0; x < width; x += 32) {
+            __m512i rows[32];
+            for (int64_t i = 0; i < 32; i++) rows[i] = _mm512_loadu_si512(from + (y + i) * width + x);
+            TRANSPOSE(rows, 32, uint16_t, _mm512_permutex2var_epi16)
+            for (int64_t i = 0; i < 32; i++) _mm512_storeu_si512(to + (x + i) * height + y, rows[i]);
+        }
+}
+
+/* Right tiles of a matrix (height, width), two for each block of 32 columns and 32 rows. */
+static void pack(const bf16 *from, int64_t height, int64_t width, bf16 *tiles) {
+    const __m512i pick = _mm512_loadu_si512(INTERLEAVED);
+    for (int64_t x = 0; x < width; x += 32)
+        for (int64_t y = 0; y < height; y += 32, tiles += 1024)
+            for (int64_t i = 0; i < 16; i++) {
+                const bf16 *pair = from + (y + 2 * i) * width + x;
+                const __m512i one = _mm512_loadu_si512(pair), other = _mm512_loadu_si512(pair + width);
+                const __m512i low = _mm512_inserti64x4(one, _mm512_castsi512_si256(other), 1);
+                const __m512i high = _mm512_inserti64x4(other, _mm512_extracti64x4_epi64(one, 1), 0);
+                _mm512_storeu_si512(tiles + 32 * i, _mm512_permutexvar_epi16(pick, low));
+                _mm512_storeu_si512(tiles + 512 + 32 * i, _mm512_permutexvar_epi16(pick, high));
+            }
+}
+
+/* Right tiles of the transpose of a matrix (height, width), in the same order. */
+static void pack_transpose(const bf16 *from, int64_t height, int64_t width, bf16 *tiles) {
+    for (int64_t y = 0; y < height; y += 32)
+        for (int64_t x = 0; x < width; x += 32)
+            for (int64_t half = 0; half < 32; half += 16, tiles += 512) {
+                __m512i rows[16];
+                for (int64_t i = 0; i < 16; i++) rows[i] = _mm512_loadu_si512(from + (y + half + i) * width + x);
+                TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
+                for (int64_t i = 0; i < 16; i++) _mm512_storeu_si512(tiles + 32 * i, rows[i]);
+            }
+}
+
+static __m512 widened(const bf16 *from) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
+}
+
+/* product = alpha left right + beta added, where left is (height, depth), right in tiles, and the rest (height, width).
+Of a symmetric product only one half is multiplied. `panel` has room for 32 rows of left. */
+static void multiply(const bf16 *left, const bf16 *right, int64_t height, int64_t depth, int64_t width, int symmetric,
+                     float alpha, float beta, const bf16 *added, bf16 *product, bf16 *panel) {
+    float sums[32][32] __attribute__((aligned(64)));
+    const __m512 some = _mm512_set1_ps(alpha), more = _mm512_set1_ps(beta);
+    for (int64_t y = 0; y < height; y += 32) {
+        for (int64_t i = 0; i < 32; i++) /* tiles one after another, so that they share the L1 cache well */
+            for (int64_t k = 0; k < depth; k += 32)
+                _mm512_store_si512(panel + k * 32 + i * 32, _mm512_loadu_si512(left + (y + i) * depth + k));
+        for (int64_t x = symmetric ? y : 0; x < width; x += 32) {
+            const bf16 *rows = panel, *tiles = right + x * depth;
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            for (int64_t k = 0; k < depth; k += 32, rows += 1024, tiles += 1024) {
+                _tile_loadd(4, rows, 64);
+                _tile_loadd(6, tiles, 64);
+                _tile_loadd(7, tiles + 512, 64);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                _tile_loadd(5, rows + 512, 64);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+            _tile_stored(0, sums[0], 128);
+            _tile_stored(1, sums[0] + 16, 128);
+            _tile_stored(2, sums[16], 128);
+            _tile_stored(3, sums[16] + 16, 128);
+            __m512i values[32];
+            for (int64_t i = 0; i < 32; i++) {
+                const int64_t at = (y + i) * width + x;
+                __m512 low = _mm512_mul_ps(some, _mm512_load_ps(sums[i])), high = _mm512_mul_ps(some, _mm512_load_ps(sums[i] + 16));
+                if (added) {
+                    low = _mm512_fmadd_ps(more, widened(added + at), low);
+                    high = _mm512_fmadd_ps(more, widened(added + at + 16), high);
+                }
+                values[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+                _mm512_storeu_si512(product + at, values[i]);
+            }
+            if (!symmetric || x == y) continue;
+            TRANSPOSE(values, 32, uint16_t, _mm512_permutex2var_epi16)
+            for (int64_t i = 0; i < 32; i++) _mm512_storeu_si512(product + (x + i) * width + y, values[i]);
+        }
+    }
+}
+
+/* Moves weights against a direction, after they have shrunk. */
+static void move(const Matrix *x, const bf16 *direction, float step, float kept) {
+    const int64_t width = padded(x->width);
+    for (int64_t y = 0; y < x->height; y++)
+        for (int64_t c = 0; c < x->width; c += 16) {
+            const int64_t left = x->width - c;
+            const __mmask16 there = (__mmask16)(left < 16 ? (1 << left) - 1 : 0xffff);
+            float *weight = x->weight + y * x->width + c;
+            const __m512 shrunk = _mm512_mul_ps(_mm512_set1_ps(kept), _mm512_maskz_loadu_ps(there, weight));
+            _mm512_mask_storeu_ps(weight, there, _mm512_fnmadd_ps(_mm512_set1_ps(step), widened(direction + y * width + c), shrunk));
+        }
+}
+
+/* A step of each matrix. `coefficients` are those of an iteration: x, x x' x, (x x')^2 x. Returns 0, or 1 where memory
+ran out, before anything has moved. */
+int muon(const Matrix *matrices, int64_t count, float rate, float momentum, float kept, const float *coefficients,
+         int64_t iterations, int64_t threads) {
+    int64_t largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t size = padded(matrices[i].height) * padded(matrices[i].width);
+        largest = size > largest ? size : largest;
+    }
+    int failed = 0;
+#pragma omp parallel num_threads((int)threads)
+    {
+        bf16 *const memory = memory_of(OWN, (size_t)(6 * largest) * 2);
+        if (!memory) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp barrier
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < count; i++) {
+            if (failed) continue;
+            bf16 *now = memory, *next = now + largest, *square = next + largest, *power = square + largest, *tiles = power + largest, *panel = tiles + largest;
+            const Matrix *x = matrices + i;
+            const int64_t height = padded(x->height), width = padded(x->width), tall = height > width;
+            const int64_t m = tall ? width : height, n = tall ? height : width;
+            point(x, momentum, tall ? next : now);
+            if (tall) transpose(next, height, width, now);
+            configure(16, 32);
+            for (int64_t k = 0; k < iterations; k++) {
+                pack_transpose(now, m, n, tiles);
+                multiply(now, tiles, m, n, m, 1, 1, 0, NULL, square, panel);
+                pack_transpose(square, m, m, tiles);
+                multiply(square, tiles, m, m, m, 1, coefficients[2], coefficients[1], square, power, panel);
+                pack(now, m, n, tiles);
+                multiply(power, tiles, m, m, n, 0, 1, coefficients[0], now, next, panel);
+                bf16 *other = now;
+                now = next, next = other;
+            }
+            if (tall) transpose(now, m, n, next);
+            move(x, tall ? next : now, rate * __builtin_sqrtf((float)(x->height > x->width ? x->height : x->width)), kept);
+        }
+        _tile_release();
+    }
+    return failed;
+}
