@@ -39,14 +39,14 @@ int allow_tiles(void) { /* Linux grants a process the use of tiles when asked: A
 
 Weights are fp32, (small, kernel, kernel, big channels) in memory. */
 
-enum { DOWN, UP, PHASES }; /* PHASES: up to a thin image */
+enum { DOWN, UP, SQUARES }; /* SQUARES: up to a thin image */
 
 static int64_t taps_down(const Shape *s) { return s->thin ? s->kernel : s->kernel * s->kernel; }
 static int64_t depth_down(const Shape *s) { return s->thin ? (s->kernel * s->big + 1) / 2 * 2 : s->big; } /* values a tap */
 static int64_t blocks_of(int64_t channels) { return (channels + 31) / 32; }
 
 static int64_t units_of(const Shape *s, int way) { /* pieces of 32 values of a tap that are packed one by one */
-    return way == PHASES ? 1 : way == DOWN ? taps_down(s) * blocks_of(depth_down(s)) : s->kernel * s->kernel * s->small / 32;
+    return way == SQUARES ? 1 : way == DOWN ? taps_down(s) * blocks_of(depth_down(s)) : s->kernel * s->kernel * s->small / 32;
 }
 
 /* From big channels, or a row of a thin kernel, to small ones. */
@@ -80,18 +80,18 @@ static void pack_up(const Shape *s, const float *weight, int64_t unit, bf16 *til
         }
 }
 
-/* From small channels to the 2 x 2 phases of a thin image, as a 3 x 3 convolution with a column for each phase and
-channel: phase p sees at distance d the kernel's row p + 1 - 2 d. */
-static void pack_phases(const Shape *s, const float *weight, bf16 *tiles) {
-    memset(tiles, 0, (size_t)(9 * s->small * 32));
-    for (int64_t t = 0; t < 9; t++)
-        for (int64_t column = 0; column < 4 * s->big; column++) {
-            const int64_t phase = column / s->big, channel = column % s->big;
-            const int64_t i = phase / 2 + 1 - 2 * (t / 3 - 1), j = phase % 2 + 1 - 2 * (t % 3 - 1);
+/* From small channels to a thin image: 2 x 2 small pixels give a square of 4 x 4 big ones, with a column for each of its
+values, and see 4 x 4 small ones. Row y of the square takes from row t of those seen what row y + padding + 2 - 2 t of the
+kernel weighs. */
+static void pack_squares(const Shape *s, const float *weight, bf16 *tiles) {
+    memset(tiles, 0, (size_t)(16 * s->small * 16 * s->big * 2));
+    for (int64_t t = 0; t < 16; t++)
+        for (int64_t column = 0; column < 16 * s->big; column++) {
+            const int64_t i = column / s->big / 4 + s->padding + 2 - t / 4 * 2, j = column / s->big % 4 + s->padding + 2 - t % 4 * 2;
             if (i < 0 || j < 0 || i >= s->kernel || j >= s->kernel) continue;
             for (int64_t k = 0; k < s->small; k++) {
-                const float value = weight[((k * s->kernel + i) * s->kernel + j) * s->big + channel];
-                tiles[(t * s->small / 32 + k / 32) * 512 + k % 32 / 2 * 32 + column * 2 + k % 2] =
+                const float value = weight[((k * s->kernel + i) * s->kernel + j) * s->big + column % s->big];
+                tiles[((t * s->small / 32 + k / 32) * s->big + column / 16) * 512 + k % 32 / 2 * 32 + column % 16 * 2 + k % 2] =
                     (bf16)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
             }
         }
@@ -100,7 +100,7 @@ static void pack_phases(const Shape *s, const float *weight, bf16 *tiles) {
 static void pack(const Shape *s, int way, const float *weight, int64_t unit, bf16 *tiles) {
     if (way == DOWN) pack_down(s, weight, unit, tiles);
     else if (way == UP) pack_up(s, weight, unit, tiles);
-    else pack_phases(s, weight, tiles);
+    else pack_squares(s, weight, tiles);
 }
 
 /* ---- images into the forms that tiles are loaded from -------------------------------------------------------------*/
@@ -204,7 +204,7 @@ static void transpose(const bf16 *image, int64_t height, int64_t width, int64_t 
 
 typedef struct { int64_t offset, weights; } Tap; /* where its first pixel is; which weights it takes */
 
-typedef struct { /* where results go: bf16 values, a pixel and a row apart; or the 2 x 2 phases of a thin image */
+typedef struct { /* where results go: bf16 values, a pixel and a row apart; or the squares of a thin image */
     bf16 *values;
     float *image;
     int64_t line, pixel, thin;
@@ -221,14 +221,13 @@ static void store(const float *sums, int64_t count, const Sink *to, int64_t offs
     }
 }
 
-static void store_phases(const float *sums, int64_t count, const Sink *to, int64_t offset) {
-    const __m512 bias = _mm512_loadu_ps(to->bias);
-    const int64_t run = 2 * to->thin; /* values of two neighbours in a row: those of an upper phase, then of a lower one */
-    const __mmask16 upper = (__mmask16)((1 << run) - 1), lower = (__mmask16)(upper << run);
-    for (int64_t i = 0; i < count; i++, sums += 16, offset += run) {
-        __m512 values = _mm512_add_ps(_mm512_load_ps(sums), bias);
-        _mm512_mask_storeu_ps(to->image + offset, upper, values);
-        _mm512_mask_storeu_ps(to->image + offset + to->line / 2 - run, lower, values);
+static void store_squares(const float *sums, int64_t count, const Sink *to, int64_t offset, int64_t c) {
+    for (int64_t quarter = 0; quarter < 4; quarter++) {
+        const int64_t four = c / 4 + quarter; /* values of a square, of which `thin` fours are a row */
+        const __m128 bias = _mm_loadu_ps(to->bias + 4 * four);
+        float *image = to->image + offset + four / to->thin * to->line / 4 + four % to->thin * 4;
+        for (int64_t i = 0; i < count; i++, image += to->pixel)
+            _mm_storeu_ps(image, _mm_add_ps(_mm_load_ps(sums + 16 * i + 4 * quarter), bias));
     }
 }
 
@@ -268,7 +267,7 @@ static void gather(const bf16 *in, int64_t line, int64_t pitch, int64_t step, in
                 _tile_stored(3, sums[3], 64);
                 for (int i = 0; i < 4; i++) {
                     const int64_t offset = (y + i) * to->line + x * to->pixel;
-                    if (to->image) store_phases(sums[i][0], count, to, offset);
+                    if (to->image) store_squares(sums[i][0], count, to, offset, c * 16);
                     else store(sums[i][0], count, to, offset, c * 16);
                 }
             }
@@ -360,13 +359,13 @@ static void apply_up(const Shape *s, const bf16 *in, const bf16 *tiles, bf16 *bi
         }
 }
 
-/* The thin result of stride 2: its phases and channels are the 16 columns at most of a 3 x 3 convolution. */
-static void apply_phases(const Shape *s, const bf16 *in, const bf16 *tiles, float *image, const float *bias) {
+/* The thin result of stride 2: its squares are the channels of a convolution of 4 x 4 and stride 2. */
+static void apply_squares(const Shape *s, const bf16 *in, const bf16 *tiles, float *image, const float *bias) {
     const int64_t line = (s->width + 2) * s->small;
-    Tap taps[9];
-    for (int64_t t = 0; t < 9; t++) taps[t] = (Tap){t / 3 * line + t % 3 * s->small, t};
-    Sink to = {.image = image, .line = 2 * s->big_width * s->big, .pixel = 2 * s->big, .thin = s->big, .bias = bias};
-    gather(in, line, s->small, 1, s->small, taps, 9, tiles, s->height, s->width, 16, &to);
+    Tap taps[16];
+    for (int64_t t = 0; t < 16; t++) taps[t] = (Tap){t / 4 * line + t % 4 * s->small, t};
+    Sink to = {.image = image, .line = 4 * s->big_width * s->big, .pixel = 4 * s->big, .thin = s->big, .bias = bias};
+    gather(in, line, s->small, 2, s->small, taps, 16, tiles, s->height / 2, s->width / 2, 16 * s->big, &to);
 }
 
 static int64_t depth_of(const Shape *s) { return s->height * s->width < 32 ? 32 : s->height * s->width; } /* pixels of a left tile */
@@ -412,8 +411,8 @@ static void *result_at(const Layer *l, const void *results, int64_t n) {
 static int64_t bordered_size(const Shape *s) { return (s->height + 2) * (s->width + 2) * s->small; }
 
 static size_t tile_bytes(const Shape *s) { /* of weights either way */
-    const int64_t whole = s->kernel * s->kernel * blocks_of(s->big) * s->small, phases = 9 * s->small / 2;
-    return (size_t)((whole > phases ? whole : phases) * 64);
+    const int64_t whole = s->kernel * s->kernel * blocks_of(s->big) * s->small, squares = 16 * s->small * s->big / 2;
+    return (size_t)((whole > squares ? whole : squares) * 64);
 }
 
 static int64_t views_of(const Shape *s) { /* values of a thin kernel, in tiles of 16 rows */
@@ -424,26 +423,30 @@ static int64_t sums_size(const Shape *s) {
     return s->thin ? views_of(s) * s->small : s->small * s->kernel * s->kernel * s->big;
 }
 
-static void configure_for(const Shape *s, int64_t depth) { configure(s->width < 16 ? s->width : 16, depth); }
+static void configure_for(int64_t width, int64_t depth) {
+    configure(width < 16 ? width : 16, depth < 32 ? depth : 32);
+}
 
 /* `padded` has borders of zeros. */
 static void forward_image(const Layer *l, int64_t n, const bf16 *tiles, bf16 *padded) {
     const Shape *s = &l->shape;
     if (!l->up) {
         Sink to = {.values = result_at(l, l->out, n), .line = s->width * s->small, .pixel = s->small, .bias = l->bias, .relu = l->relu};
-        configure_for(s, s->thin ? depth_down(s) : 32);
+        configure_for(s->width, depth_down(s));
         place_big(s, input_at(l, l->in, n), NULL, padded, NULL);
         apply_down(s, padded, tiles, &to);
         return;
     }
-    configure_for(s, 32);
     place(input_at(l, l->in, n), NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
     if (s->thin) {
-        float columns[16] = {0};
-        for (int64_t i = 0; i < 4 * s->big; i++) columns[i] = l->bias[i % s->big];
-        apply_phases(s, padded, tiles, result_at(l, l->out, n), columns);
-    } else
+        float columns[64];
+        for (int64_t i = 0; i < 16 * s->big; i++) columns[i] = l->bias[i % s->big];
+        configure_for(s->width / 2, 32);
+        apply_squares(s, padded, tiles, result_at(l, l->out, n), columns);
+    } else {
+        configure_for(s->width, 32);
         apply_up(s, padded, tiles, result_at(l, l->out, n), l->bias, l->relu);
+    }
 }
 
 typedef struct { int64_t padded, bordered, left, pairs; } Room; /* values that a layer needs, for a group */
@@ -474,7 +477,7 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
             place(here, mask, s->height, s->width, s->small, 1, s->width + 2, bordered,
                   bias_sums);
             if (back) {
-                configure_for(s, 32);
+                configure_for(s->width, 32);
                 apply_up(s, bordered, tiles, back, NULL, 0);
             }
             line += 2 * s->small;
@@ -483,7 +486,7 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
             place_big(s, here, mask, image, bias_sums);
             if (back) {
                 Sink to = {.values = back, .line = line, .pixel = s->small};
-                configure_for(s, s->thin ? depth_down(s) : 32);
+                configure_for(s->width, depth_down(s));
                 apply_down(s, image, tiles, &to);
             }
             thick = input_at(l, l->in, first + n);
@@ -520,7 +523,7 @@ static size_t packed_bytes(const Layer *layers, int64_t count) {
     return size;
 }
 
-static int way_of(const Layer *l, int forwards) { return l->up != forwards ? DOWN : l->shape.thin ? PHASES : UP; }
+static int way_of(const Layer *l, int forwards) { return l->up != forwards ? DOWN : l->shape.thin ? SQUARES : UP; }
 
 static Packed plan(const Layer *layers, int64_t count, int forwards, int64_t first, char *memory) {
     Packed p = {.starts = {0}};

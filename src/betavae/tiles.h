@@ -29,7 +29,7 @@ static void *memory_of(int which, size_t size) {
     return arenas[which].start;
 }
 
-static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
+static inline size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
 
 static void configure(int64_t rows, int64_t depth) { /* tiles 0-3: sums; 4, 5: left, rows x depth; 6, 7: right, depth x 16 */
     struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
