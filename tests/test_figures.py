@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from PIL import Image, ImageSequence
 
@@ -75,15 +76,20 @@ def test_moving_average_by_hand():
 # Images
 
 
-def test_reconstructions_stand_below_their_originals():
-    originals, rebuilt = np.zeros((3, 1, 16, 16)), np.full((3, 1, 16, 16), 0.4)
+@pytest.mark.parametrize(("channels", "kept"), [(1, ()), (3, (3,))])
+def test_reconstructions_stand_below_their_originals(channels, kept):
+    originals, rebuilt = np.zeros((3, channels, 16, 16)), np.full((3, channels, 16, 16), 0.4)
     figure = figures.reconstructions(originals, rebuilt, columns=2)
     mosaic = figure.axes[0].images[0].get_array()
     assert len(figure.axes) == 2  # two blocks: two images and one
-    assert mosaic.shape == (33, 33, 3)  # 2 x 16 pixels and a gap of 1
+    assert mosaic.shape == (33, 33, *kept)  # 2 x 16 pixels and a gap of 1
     assert (mosaic[:16, :16] == 0).all()
     assert (mosaic[16] == 255).all()
     assert (mosaic[17:, :16] == 102).all()
+    drawn = FigureCanvasAgg(figure)
+    drawn.draw()
+    greys = {tuple(colour) for colour in np.asarray(drawn.buffer_rgba()).reshape(-1, 4)[:, :3].tolist()}
+    assert {(0, 0, 0), (102, 102, 102)} < greys
 
 
 def test_traversal_grid_sorts_rows_by_kl_and_names_them():
@@ -97,7 +103,7 @@ def test_traversal_grid_sorts_rows_by_kl_and_names_them():
         carries=["", "posX", ""],
     )
     grid = figure.axes[2].images[0].get_array()
-    assert [int(grid[row * 17, 0, 0]) for row in range(3)] == [51, 102, 0]
+    assert [int(grid[row * 17, 0]) for row in range(3)] == [51, 102, 0]
     texts = {text.get_text(): text for text in figure.texts}
     assert list(texts)[2:8] == ["z1 · posX", "3.00 nats", "z2", "1.00 nats", "z0", "0.01 nats"]
     assert texts["z0"].get_color() == figures._GREY  # dead

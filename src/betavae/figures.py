@@ -8,6 +8,7 @@ One style throughout: the colour-blind safe palette of Okabe and Ito for lines, 
 built with matplotlib's object interface, so neither pyplot's state nor the user's rcParams change.
 """
 
+import gc
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -622,6 +623,7 @@ def draw_all(
 
     def keep(figure: Figure, name: str) -> None:
         written.extend(save_figure(figure, folder / f"{name}.{ending}") for ending in formats)
+        gc.collect(1)  # what was drawn on, 13 MB for a grid, is part of a cycle of references
 
     if records:
         keep(loss_curves(records), "loss_curves")
@@ -783,15 +785,28 @@ def _pitch(pixels: np.ndarray) -> float:
 
 def _place(figure: Figure, images: np.ndarray, left: float, top: float) -> None:
     """Draws images (rows, columns, H, W, C) as one mosaic, `left` and `top` inches from the figure's upper left."""
-    rows, columns, height, width = images.shape[:4]
+    rows, columns, height, width, channels = images.shape
     gap = _gap(width)
-    mosaic = np.full((rows, height + gap, columns, width + gap, 3), 255, dtype=np.uint8)
+    mosaic = np.full((rows, height + gap, columns, width + gap, channels), 255, dtype=np.uint8)
     mosaic[:, :height, :, :width] = images.transpose(0, 2, 1, 3, 4)
-    mosaic = mosaic.reshape(rows * (height + gap), columns * (width + gap), 3)[:-gap, :-gap]
+    mosaic = mosaic.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
     down, across = (_CELL / width * pixels for pixels in mosaic.shape[:2])
     full_width, full_height = figure.get_size_inches()
     axes = figure.add_axes((left / full_width, 1 - (top + down) / full_height, across / full_width, down / full_height))
-    axes.imshow(mosaic, aspect="auto", interpolation="nearest")
+    if (
+        channels == 1
+    ):  # as floats, one a dot: of a coloured image matplotlib makes four doubles a dot, several times over
+        axes.imshow(
+            mosaic[..., 0],
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            interpolation_stage="data",
+            aspect="auto",
+            interpolation="nearest",
+        )
+    else:
+        axes.imshow(mosaic, aspect="auto", interpolation="nearest")
     axes.set_axis_off()
 
 
