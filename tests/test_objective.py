@@ -1,6 +1,7 @@
 """Objectives: the papers' equations in numpy, identities between terms, hand values, neutral settings."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,6 +172,16 @@ def test_tc_weighs_total_correlation(model, batch):
     correlation = total_correlation(seen.codes, seen.posterior)
     loss = tc(TC(beta=6.0, warmup_steps=100), model, batch)
     torch.testing.assert_close(loss.loss, seen.reconstruction + 0.5 * (seen.rate + 5 * correlation))
+
+
+def test_tc_warms_up_again_where_beta_falls(model, batch):
+    seen = evidence(model, batch)
+    falling = TC(beta=6.0, final_beta=1.0, fall_after=30, fall_steps=1, second_warmup_steps=80)
+    assert batch.step == 50
+    torch.testing.assert_close(tc(falling, model, batch).loss, seen.reconstruction + 0.25 * seen.rate)
+    correlation = total_correlation(seen.codes, seen.posterior)
+    before = tc(replace(falling, fall_after=51), model, batch).loss
+    torch.testing.assert_close(before, seen.reconstruction + seen.rate + 5 * correlation)
 
 
 @pytest.mark.parametrize("settings", [Vae(), Beta(), Annealed(), TC()], ids=lambda settings: type(settings).__name__)

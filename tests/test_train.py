@@ -74,17 +74,6 @@ def test_weights_decay_and_biases_and_code_values_do_not(grid):
         assert decays[id(parameter)] == (0.1 if name.endswith("weight") else 0), name
 
 
-def test_weights_are_refreshed_once(grid):
-    """Where Muon takes over, a share of untrained weights is mixed in; with a rate of almost nothing they then stay."""
-    config = tiny_config(TC(), steps=3, learning_rate=1e-12, muon_after=1, refresh=0.25)
-    before = [p.detach().clone() for p in new_state(config, grid).model.parameters()]
-    state, _ = trained(config, grid)
-    fresh = module._untrained(config, grid, "fresh weights")[0]
-    for one, other, found in zip(before, fresh.parameters(), state.model.parameters(), strict=True):
-        assert not torch.equal(one, other)
-        torch.testing.assert_close(found, 0.75 * one + 0.25 * other)
-
-
 def test_a_quantised_code_is_one_of_its_values(grid):
     state = new_state(GRID["qlae"], grid)
     mean, log_var = encode(GRID["qlae"], grid, np.arange(50), state.model)

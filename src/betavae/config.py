@@ -119,17 +119,21 @@ class TC:
     """Step from which β falls to `final_beta`."""
     fall_steps: int = 1000
     """Steps that the fall takes."""
+    second_warmup_steps: int = 0
+    """Steps from `fall_after` on over which the weight of the whole rate rises from 0 to 1 again; 0 for none."""
 
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 0)
         _at_least("warmup_steps", self.warmup_steps, 0)
         _at_least("fall_after", self.fall_after, 0)
         _at_least("fall_steps", self.fall_steps, 1)
+        _at_least("second_warmup_steps", self.second_warmup_steps, 0)
         if self.final_beta is not None:
             _above("beta", self.beta, 0)
             _above("final_beta", self.final_beta, 0)
-        elif self.fall_after:
-            raise ValueError(f"fall_after is {self.fall_after}, and β has nothing to fall to: give final_beta as well")
+        elif self.fall_after or self.second_warmup_steps:
+            name = "fall_after" if self.fall_after else "second_warmup_steps"
+            raise ValueError(f"{name} is {getattr(self, name)}, and β has nothing to fall to: give final_beta as well")
         _at_least("memory_images", self.memory_images, 0)
         _one_of("sampling", self.sampling, ("weighted", "stratified"))
         if self.sampling == "stratified" and self.memory_images:
@@ -526,8 +530,6 @@ class Config:
     muon_after: int | None = None
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
-    refresh: float = 0.0
-    """Share of untrained weights that all weights are mixed with where Muon takes over: codes that fell silent wake."""
     schedule: Literal["constant", "one-cycle"] = "constant"
     """Learning rate over the run: constant, or one-cycle (linear rise over the first tenth, cosine fall to 0)."""
     scored_images: int | float = 1.0
@@ -558,10 +560,6 @@ class Config:
         _at_least("evaluations", self.evaluations, 1)
         if self.muon_after is not None:
             _at_least("muon_after", self.muon_after, 0)
-        if not 0 <= self.refresh <= 1:
-            raise ValueError(f"refresh is {self.refresh}; it is a share of weights, from 0 to 1")
-        if self.refresh and self.muon_after is None:
-            raise ValueError(f"refresh is {self.refresh}, and Muon never takes over: give muon_after as well")
         _at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be a positive number such as 1e-4")

@@ -394,13 +394,17 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     β; with the other two weights at 1 that is this sum. With `memory_images` total correlation is estimated among the
     batch and that many images seen last, with the posteriors that they had then (not in the paper): a small batch then
     sees dependence that only a large one could. With `final_beta` β falls (not in the paper): a large β has parted the
-    factors by then, and a small one lets the codes carry more. Stratified sampling is the paper's other estimate.
+    factors by then, and a small one lets the codes carry more. With `second_warmup_steps` w then rises from 0 again, a
+    cyclical schedule: codes that had fallen silent wake while they cost nothing. Stratified sampling is the paper's
+    other estimate.
     Without gradients, as for held-out images, the terms also have `calibrated_total_correlation`, which can be read in
     nats.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation 4.
         https://arxiv.org/abs/1802.04942
+        Cyclical Annealing Schedule: A Simple Approach to Mitigating KL Vanishing (Fu et al., 2019), figure 2.
+        https://arxiv.org/abs/1903.10145
     """
     seen = evidence(model, batch)
     past = Posterior(batch.memory["mean"], batch.memory["log_var"]) if batch.memory else None
@@ -409,6 +413,8 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     else:
         correlation = total_correlation(seen.codes, seen.posterior, past)
     weight = ramp(batch.step, settings.warmup_steps)
+    if settings.second_warmup_steps and batch.step >= settings.fall_after:
+        weight = ramp(batch.step - settings.fall_after, settings.second_warmup_steps)
     loss = seen.reconstruction + weight * (seen.rate + (beta_at(settings, batch.step) - 1) * correlation)
     terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation}
     if not torch.is_grad_enabled():

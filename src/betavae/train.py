@@ -42,7 +42,6 @@ _SEED_PURPOSES = {
     "pairs": 7,
     "labelled": 8,
     "validation pairs": 9,
-    "fresh weights": 10,
 }
 
 
@@ -288,7 +287,12 @@ def new_state(config: Config, data: FactorData) -> State:
         ValueError: the architecture cannot take the data's images, or the device is not there.
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
-    model, network = _untrained(config, data, "weights")
+    network = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(config, "weights"))
+        model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
+        if type(config.objective) in NETWORKS:
+            network = NETWORKS[type(config.objective)](config.objective, config.codes)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     bf16 = choose_precision(config.precision, device) == "bf16"
     muon = config.muon_after is not None
@@ -298,17 +302,6 @@ def new_state(config: Config, data: FactorData) -> State:
     network = network.to(device)
     rival = torch.optim.Adam(network.parameters(), lr=needs.network_learning_rate, betas=(0.5, 0.9), fused=True)
     return State(model, own, network=network, network_optimiser=rival)
-
-
-def _untrained(config: Config, data: FactorData, purpose: str) -> tuple[VAE, nn.Module | None]:
-    """A model, and the objective's network where it has one."""
-    needs, network = needs_of(config.objective), None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(config, purpose))
-        model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
-        if type(config.objective) in NETWORKS:
-            network = NETWORKS[type(config.objective)](config.objective, config.codes)
-    return model, network
 
 
 def train(
@@ -353,8 +346,6 @@ def train(
         yield validation()
     while state.step < config.steps:
         rate = learning_rate(config, state.step)
-        if config.refresh and state.step == config.muon_after:
-            _refresh(config, data, state.model)
         rows, shape = step_rows(state.step), (config.batch_size, config.codes)
         noise = _noise(config, "noise", state.step, shape, device)
         more = _noise(config, "more noise", state.step, shape, device) if needs.more_noise else None
@@ -377,21 +368,6 @@ def train(
             if len(validation_rows) and (state.step % validation_steps == 0 or state.step == config.steps):
                 yield validation()
             yield record("train", terms)
-
-
-@torch.no_grad()
-def _refresh(config: Config, data: FactorData, model: VAE) -> None:
-    """Mix the weights with untrained ones: what was learnt stays, and what had died away can be learnt from again.
-
-    W ← (1 - r) W + r W', with W' of an untrained model.
-
-    Source:
-        On Warm-Starting Neural Network Training (Ash & Adams, 2020), there "shrink and perturb".
-        https://arxiv.org/abs/1910.08475
-    """
-    other, _ = _untrained(config, data, "fresh weights")
-    for parameter, fresh in zip(model.parameters(), other.parameters(), strict=True):
-        parameter.lerp_(fresh.to(parameter.device), config.refresh)
 
 
 def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float) -> None:
