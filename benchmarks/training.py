@@ -27,6 +27,7 @@ from rich.table import Table
 from betavae.config import Beta, Config
 from betavae.data import FactorData, load_data
 from betavae.model import VAE, Downsample, Upsample
+from betavae.optimiser import Muon
 from betavae.train import RECORD_STEPS, choose_device, choose_precision, encode, new_state, train
 
 ARCHITECTURES = ("burgess", "residual", "wide")
@@ -142,6 +143,29 @@ def first_step() -> None:
     print(time.perf_counter() - started, flush=True)
 
 
+def muon_steps(data: FactorData, rounds: int = 30) -> tuple[float, float]:
+    """Milliseconds of a step of torch.optim.Muon, which takes matrices only, and of ours, for a network's weights."""
+    weights = [weight.flatten(1) for weight in plain_network("burgess", data).parameters() if weight.dim() > 1]
+    bf16 = choose_precision("auto", choose_device("cpu")) == "bf16"
+    times: list[tuple[float, float]] = []
+    makers: list[Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = [
+        lambda own: torch.optim.Muon(own, lr=1e-3, adjust_lr_fn="match_rms_adamw"),
+        lambda own: Muon(own, lr=1e-3, dtype=torch.bfloat16 if bf16 else torch.float32),
+    ]
+    parameters = [[torch.nn.Parameter(weight.detach().clone()) for weight in weights] for _ in makers]
+    optimisers = [make(own) for make, own in zip(makers, parameters, strict=True)]
+    for _ in range(rounds + 1):
+        taken = []
+        for own, optimiser in zip(parameters, optimisers, strict=True):
+            for parameter in own:
+                parameter.grad = torch.randn_like(parameter)
+            started = time.perf_counter()
+            optimiser.step()
+            taken.append(1e3 * (time.perf_counter() - started))
+        times.append((taken[0], taken[1]))
+    return median(theirs for theirs, _ in times[1:]), median(ours for _, ours in times[1:])
+
+
 def command(*words: str) -> tuple[float, float]:
     """Seconds that a betavae command takes, and the most memory that it had, in GB."""
     started = time.perf_counter()
@@ -201,6 +225,9 @@ def main() -> None:
             cells = [f"{speed[name]:,.0f} ({speed[name] / speed['plain']:.1f}x)" for name in ("fp32", chosen)]
             table.add_row(model, str(batch_size), f"{speed['plain']:,.0f}", *cells)
     console.print(table)
+
+    theirs, own = muon_steps(data)
+    console.print(f"a step of Muon for burgess: torch.optim.Muon {theirs:.1f} ms, betavae {own:.1f} ms")
 
     seconds = 10 if given.quick else 30
     plain, ours = side_by_side("plain", seconds), side_by_side("ours", seconds)
