@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
+from betavae import convolution
 from betavae.config import Beta, Config
 from betavae.data import FactorData, load_data
 from betavae.model import VAE, Downsample, Upsample
@@ -40,13 +42,24 @@ Advance = Callable[[int], None]
 
 
 def plain_network(model: str, data: FactorData) -> VAE:
-    """The same layers, all of torch.nn."""
+    """The same layers, all of torch.nn, which run as such within `by_pytorch`."""
     torch.manual_seed(0)
     network = VAE(model, data.image_shape, 10)
     for layer in network.modules():
         if isinstance(layer, Downsample | Upsample):
             layer.__class__ = layer.plain
     return network
+
+
+@contextmanager
+def by_pytorch() -> Iterator[None]:
+    """Networks run without betavae's compiled code."""
+    chain = convolution.chain
+    convolution.chain = lambda *_: 0
+    try:
+        yield
+    finally:
+        convolution.chain = chain
 
 
 def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
@@ -61,6 +74,7 @@ def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
 
     source = batches()
 
+    @by_pytorch()
     def advance(steps: int) -> None:
         for _ in range(steps):
             batch = next(source)
@@ -143,27 +157,29 @@ def first_step() -> None:
     print(time.perf_counter() - started, flush=True)
 
 
-def muon_steps(data: FactorData, rounds: int = 30) -> tuple[float, float]:
+def muon_steps(data: FactorData, rounds: int, steps: int) -> tuple[float, float]:
     """Milliseconds of a step of torch.optim.Muon, which takes matrices only, and of ours, for a network's weights."""
     weights = [weight.flatten(1) for weight in plain_network("burgess", data).parameters() if weight.dim() > 1]
-    bf16 = choose_precision("auto", choose_device("cpu")) == "bf16"
-    times: list[tuple[float, float]] = []
-    makers: list[Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = [
-        lambda own: torch.optim.Muon(own, lr=1e-3, adjust_lr_fn="match_rms_adamw"),
-        lambda own: Muon(own, lr=1e-3, dtype=torch.bfloat16 if bf16 else torch.float32),
-    ]
-    parameters = [[torch.nn.Parameter(weight.detach().clone()) for weight in weights] for _ in makers]
-    optimisers = [make(own) for make, own in zip(makers, parameters, strict=True)]
-    for _ in range(rounds + 1):
-        taken = []
-        for own, optimiser in zip(parameters, optimisers, strict=True):
-            for parameter in own:
-                parameter.grad = torch.randn_like(parameter)
-            started = time.perf_counter()
-            optimiser.step()
-            taken.append(1e3 * (time.perf_counter() - started))
-        times.append((taken[0], taken[1]))
-    return median(theirs for theirs, _ in times[1:]), median(ours for _, ours in times[1:])
+    dtype = torch.bfloat16 if choose_precision("auto", choose_device("cpu")) == "bf16" else torch.float32
+
+    def stepping(make: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]) -> Advance:
+        own = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+        gradients, optimiser = [torch.randn_like(weight) for weight in own], make(own)
+
+        def advance(steps: int) -> None:
+            for _ in range(steps):
+                for parameter, gradient in zip(own, gradients, strict=True):
+                    parameter.grad = gradient
+                optimiser.step()
+
+        return advance
+
+    variants = {
+        "torch": stepping(lambda own: torch.optim.Muon(own, lr=1e-3, adjust_lr_fn="match_rms_adamw")),
+        "ours": stepping(lambda own: Muon(own, lr=1e-3, dtype=dtype)),
+    }
+    speed = measure(variants, 1, rounds, steps)
+    return 1e3 / speed["torch"], 1e3 / speed["ours"]
 
 
 def command(*words: str) -> tuple[float, float]:
@@ -226,7 +242,7 @@ def main() -> None:
             table.add_row(model, str(batch_size), f"{speed['plain']:,.0f}", *cells)
     console.print(table)
 
-    theirs, own = muon_steps(data)
+    theirs, own = muon_steps(data, rounds, steps)
     console.print(f"a step of Muon for burgess: torch.optim.Muon {theirs:.1f} ms, betavae {own:.1f} ms")
 
     seconds = 10 if given.quick else 30

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from betavae import dsprites
+from betavae import dsprites, native
 from betavae.config import MODEL_NAMES
 from betavae.data import FactorData
 from betavae.model import ARCHITECTURES
@@ -37,9 +37,23 @@ ARCHITECTURES["tiny"] = tiny
 MODEL_NAMES.append("tiny")
 
 
-needs_tiles = pytest.mark.skipif(
-    not torch.cpu.get_capabilities().get("amx_bf16"), reason="this CPU has no AMX: betavae compiles nothing"
+needs_compiled = pytest.mark.skipif(
+    native.library(torch.bfloat16) is None,
+    reason="this CPU has no AVX-512 bf16, or there is no C compiler",
 )
+needs_compiled_fp32 = pytest.mark.skipif(
+    native.library(torch.float32) is None, reason="this CPU has no AVX-512, or there is no C compiler"
+)
+each_type = pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(torch.bfloat16, marks=needs_compiled), pytest.param(torch.float32, marks=needs_compiled_fp32)],
+)
+"""What compiled code multiplies in."""
+
+
+def multiplying(dtype):
+    """The context in which networks multiply in a type."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 @contextmanager

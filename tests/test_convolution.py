@@ -1,4 +1,4 @@
-"""Convolutions by AMX tiles against PyTorch's, on operands rounded to bf16; what they cannot take."""
+"""Convolutions in C against PyTorch's, in bf16 on operands rounded to it; what they cannot take."""
 
 import pytest
 import torch
@@ -8,10 +8,10 @@ from torch import nn
 from betavae import convolution
 from betavae.convolution import chain, convolve
 from betavae.model import VAE, forward
-from tests.conftest import needs_tiles, using
+from tests.conftest import each_type, multiplying, needs_compiled, needs_compiled_fp32, using
 
-ROUNDING = 4e-3
-"""Of a result in bf16, which has 8 bits: the root mean square of its rounding errors is below 2^-9 of it."""
+ROUNDING = {torch.bfloat16: 4e-3, torch.float32: 1e-5}
+"""Of a result; bf16 has 8 bits: the root mean square of its rounding errors is below 2^-9 of it."""
 SUMMING = 1e-5
 """Of sums in fp32, whose order differs."""
 
@@ -37,7 +37,7 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return ((one.float() - other).norm() / other.norm()).item()
 
 
-@needs_tiles
+@each_type
 @pytest.mark.parametrize(
     ("kind", "channels", "side", "form"),
     [
@@ -60,39 +60,39 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     ],
 )
 @pytest.mark.parametrize(("images", "threads"), [(1, 1), (7, 1), (1, 3), (7, 3)])
-def test_tiles_give_what_the_layer_gives(kind, channels, side, form, images, threads):
+def test_compiled_layers_give_what_pytorchs_give(kind, channels, side, form, images, threads, dtype):
     torch.manual_seed(0)
     layer, pixels = _layer(kind, channels, *form), kind == "up" and channels[1] < 32
     shape = (32 * images, channels[0]) if kind == "linear" else (images, channels[0], side, side)
-    inputs = torch.randn(shape).bfloat16().float().requires_grad_(channels[0] >= 32)
+    inputs = torch.randn(shape).to(dtype).float().requires_grad_(channels[0] >= 32)
     with torch.no_grad():
         for parameter in layer.parameters():
-            parameter.copy_(parameter.bfloat16().float())
+            parameter.copy_(parameter.to(dtype).float())
     layers = [layer] if pixels else [layer, nn.ReLU()]
-    with torch.autocast("cpu", torch.bfloat16), using(threads):
+    with multiplying(dtype), using(threads):
         assert chain(layers, inputs) == len(layers)
         result = convolve(layers, inputs)
     given = [inputs, layer.weight, layer.bias]
-    exact = [tensor.detach().clone().requires_grad_() for tensor in given]
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
     expected = _plain(layer, *exact)
     if not pixels:
         expected = expected.relu()
-    gradient = torch.randn(result.shape).bfloat16().float()
+    gradient = torch.randn(result.shape).to(dtype).float()
     if not pixels:  # where rounding decides which side of 0 a value is on, masks differ
         gradient = gradient * (expected.detach().abs() > 1e-2)
-    expected.backward(gradient)
+    expected.backward(gradient.double())
     with using(threads):
         result.backward(gradient.to(result.dtype))
-    assert _difference(result, expected) < (SUMMING if pixels else ROUNDING)
+    assert _difference(result, expected) < (SUMMING if pixels else ROUNDING[dtype])
     assert _difference(layer.weight.grad, exact[1].grad) < SUMMING
     assert _difference(layer.bias.grad, exact[2].grad) < SUMMING
     if inputs.requires_grad:
-        assert _difference(inputs.grad, exact[0].grad) < ROUNDING
+        assert _difference(inputs.grad, exact[0].grad) < ROUNDING[dtype]
 
 
-@needs_tiles
+@each_type
 @pytest.mark.parametrize("name", ["burgess", "locatello", "residual", "wide"])
-def test_networks_with_tiles_are_those_without(name, monkeypatch):
+def test_networks_in_c_are_those_of_pytorch(name, dtype, monkeypatch):
     """Also one layer at a time, which is the same to the bit."""
     torch.manual_seed(0)
     model = VAE(name, (1, 64, 64), 10).to(memory_format=torch.channels_last)
@@ -107,32 +107,33 @@ def test_networks_with_tiles_are_those_without(name, monkeypatch):
         }
         monkeypatch.setattr(convolution, "chain", allowed[way])
         model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with multiplying(dtype):
             posterior = model.encode(images)
             logits = model.decode(posterior.mean)
         (F.binary_cross_entropy_with_logits(logits, images) + posterior.log_var.square().mean()).backward()
         results[way] = [posterior.mean, logits, *(parameter.grad for parameter in model.parameters())]
     for one, other in zip(results["together"], results["one by one"], strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert _difference(results["together"][1], results["plain"][1].float()) < 0.05
+    bound = {torch.bfloat16: 0.05, torch.float32: 1e-5}[dtype]
+    assert _difference(results["together"][1], results["plain"][1].float()) < bound
 
 
-@needs_tiles
-def test_a_result_does_not_depend_on_the_images_beside_it():
+@each_type
+def test_a_result_does_not_depend_on_the_images_beside_it(dtype):
     torch.manual_seed(0)
     layers = [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1)]
     images = torch.randn(6, 32, 16, 16)
-    with torch.autocast("cpu", torch.bfloat16):
+    with multiplying(dtype):
         together, alone = convolve(layers, images), convolve(layers, images[2:3])
     torch.testing.assert_close(together[2:3], alone, rtol=0, atol=0)
 
 
-@needs_tiles
-def test_what_is_not_finite_stays_so():
+@each_type
+def test_what_is_not_finite_stays_so(dtype):
     layers = [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()]
     images = torch.zeros(1, 32, 16, 16)
     images[0, 3, 5, 5] = float("nan")
-    with torch.autocast("cpu", torch.bfloat16):
+    with multiplying(dtype):
         assert convolve(layers, images).isnan().any()
 
 
@@ -146,7 +147,7 @@ class Doubled(nn.Conv2d):
         return 2 * super().forward(input)
 
 
-@needs_tiles
+@needs_compiled
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -176,23 +177,40 @@ def test_other_layers_are_left_to_pytorch(layer, shape):
         assert chain([layer], torch.zeros(shape)) == 0
 
 
-@needs_tiles
+@needs_compiled
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_layers_without_inputs_are_left_to_pytorch():
     with torch.autocast("cpu", torch.bfloat16):
         assert chain([nn.Linear(0, 32)], torch.zeros(32, 0)) == 0
 
 
-@needs_tiles
-def test_fp32_and_gradients_of_pixels_are_left_to_pytorch():
+@each_type
+def test_gradients_of_pixels_are_left_to_pytorch(dtype):
     layers, images = [nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 1, 64, 64)
-    assert chain(layers, images) == 0
-    with torch.autocast("cpu", torch.bfloat16):
+    with multiplying(dtype):
         assert chain(layers, images) == 3
         assert chain(layers, images.requires_grad_()) == 0
 
 
-@needs_tiles
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_types_are_left_to_pytorch(dtype):
+    """Also under their own autocast, and float32 with an autocast to none."""
+    layers = [nn.Conv2d(32, 32, 4, 2, 1)]
+    assert chain(layers, torch.zeros(1, 32, 16, 16, dtype=dtype)) == 0
+    with torch.autocast("cpu", torch.float16):
+        assert chain(layers, torch.zeros(1, 32, 16, 16)) == 0
+
+
+@needs_compiled_fp32
+def test_transforms_of_functions_are_left_to_pytorch():
+    encoder = nn.Sequential(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
+    images = torch.randn(2, 32, 4, 4)
+    found = torch.func.jacrev(lambda x: forward(encoder, x).sum(0))(images)
+    expected = torch.autograd.functional.jacobian(lambda x: forward(encoder, x).sum(0), images)
+    torch.testing.assert_close(found, expected)
+
+
+@needs_compiled
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_layer_that_somebody_listens_to_is_called(which):
     layers, heard = nn.Sequential(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()), []
@@ -202,7 +220,7 @@ def test_a_layer_that_somebody_listens_to_is_called(which):
     assert heard
 
 
-@needs_tiles
+@needs_compiled
 def test_only_what_is_a_relu_goes_for_one():
     layers = [nn.Conv2d(32, 32, 4, 2, 1), Leaky()]
     with torch.autocast("cpu", torch.bfloat16):
@@ -210,16 +228,29 @@ def test_only_what_is_a_relu_goes_for_one():
         assert forward(nn.Sequential(*layers), torch.randn(1, 32, 16, 16)).min() < 0
 
 
-@needs_tiles
-def test_gradients_of_gradients_are_refused():
-    layer = nn.Conv2d(32, 32, 4, 2, 1)
-    with torch.autocast("cpu", torch.bfloat16):
-        result = convolve([layer], torch.zeros(1, 32, 16, 16))
-    with pytest.raises(RuntimeError, match="set precision to fp32"):
-        torch.autograd.grad(result.float().sum(), layer.weight, create_graph=True)
+@each_type
+def test_gradients_of_gradients_are_pytorchs(dtype, monkeypatch):
+    torch.manual_seed(0)
+    layers = [nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU()]
+    linear = [nn.Linear(32, 32), nn.ReLU()]
+
+    def penalty(layers, shape):
+        features = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        with multiplying(dtype):
+            result = forward(nn.Sequential(*layers), features).float()
+        (gradient,) = torch.autograd.grad(result.square().sum(), features, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), [layer.weight for layer in layers[::2]])
+
+    for given, shape in ((layers, (1, 32, 8, 8)), (linear, (32, 32))):
+        ours = penalty(given, shape)
+        with monkeypatch.context() as patch:
+            patch.setattr(convolution, "chain", lambda *_: 0)
+            theirs = penalty(given, shape)
+        for one, other in zip(ours, theirs, strict=True):
+            assert _difference(one, other) < 5 * ROUNDING[dtype]
 
 
-@needs_tiles
+@needs_compiled
 def test_networks_that_are_no_sequence_of_layers_are_called():
     model = VAE("burgess", (1, 64, 64), 10)
 
@@ -233,7 +264,7 @@ def test_networks_that_are_no_sequence_of_layers_are_called():
         torch.testing.assert_close(model.encode(images).mean, 2 * plain(images)[:, :10].float())
 
 
-@needs_tiles
+@needs_compiled
 def test_codes_leave_the_encoder_in_float32():
     model = VAE("burgess", (1, 64, 64), 10)
     with torch.autocast("cpu", torch.bfloat16):

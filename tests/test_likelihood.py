@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from betavae.likelihood import bernoulli_error
-from tests.conftest import needs_tiles, using
+from tests.conftest import needs_compiled, using
 
 
 def _exact(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -12,7 +12,7 @@ def _exact(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     return (torch.log1p(torch.exp(-exact.abs())) + exact.clamp(min=0) - exact * images).sum((1, 2, 3))
 
 
-@needs_tiles
+@needs_compiled
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 5, 7), (64, 1, 64, 64), (5, 3, 32, 32)])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 30.0, 1e4])
@@ -31,7 +31,7 @@ def test_values_and_gradients(shape, scale, layout, threads, monkeypatch):
     torch.testing.assert_close(logits.grad.double(), expected, rtol=1e-6, atol=1e-7)
 
 
-@needs_tiles
+@needs_compiled
 @pytest.mark.parametrize("scale", [1.0, 10.0, 20.0])
 def test_small_errors_of_pixels_that_are_right(scale):
     logits = scale * torch.tensor([-1.2, -1.0, 1.0, 1.2]).expand(2, 1, 4, 4).contiguous()
@@ -41,7 +41,7 @@ def test_small_errors_of_pixels_that_are_right(scale):
     torch.testing.assert_close(errors.double(), _exact(logits, images), rtol=2e-6, atol=0)
 
 
-@needs_tiles
+@needs_compiled
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_does_not_vanish(value):
     logits, images = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)

@@ -31,8 +31,12 @@ typedef struct {
 
 enum { GROUP = 4 }; /* images that a thread takes through all layers backwards, one layer after another */
 
-int allow_tiles(void) { /* Linux grants a process the use of tiles when asked: ARCH_REQ_XCOMP_PERM, XTILEDATA */
-    return (int)syscall(SYS_arch_prctl, 0x1023, 18);
+const char *hardware(void) { /* that multiplies; none where it may not be used */
+#ifdef __AMX_BF16__
+    return syscall(SYS_arch_prctl, 0x1023, 18) ? NULL : "AMX"; /* Linux grants tiles when asked: ARCH_REQ_XCOMP_PERM, XTILEDATA */
+#else
+    return "AVX-512";
+#endif
 }
 
 /* ---- weights into right tiles: [tap][block of 32 channels in][block of 16 out] -------------------------------------
@@ -50,54 +54,48 @@ static int64_t units_of(const Shape *s, int way) { /* pieces of 32 values of a t
 }
 
 /* From big channels, or a row of a thin kernel, to small ones. */
-static void pack_down(const Shape *s, const float *weight, int64_t unit, bf16 *tiles) {
+static void pack_down(const Shape *s, const float *weight, int64_t unit, value *tiles) {
     const int64_t taps = taps_down(s), seen = s->thin ? s->kernel * s->big : s->big;
     const int64_t t = unit / blocks_of(seen), k = unit % blocks_of(seen) * 32, left = seen - k;
     const __mmask32 valid = left < 32 ? (__mmask32)((1u << left) - 1) : ~(__mmask32)0;
     tiles += unit * s->small * 32;
-    for (int64_t n = 0; n < s->small; n += 16, tiles += 512) {
-        __m512i rows[16];
-        for (int64_t i = 0; i < 16; i++) {
-            const float *from = weight + ((n + i) * taps + t) * seen + k;
-            __m512 low = _mm512_maskz_loadu_ps((__mmask16)valid, from);
-            __m512 high = _mm512_maskz_loadu_ps((__mmask16)(valid >> 16), from + 16);
-            rows[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+    for (int64_t n = 0; n < s->small; n += 16)
+        for (int64_t half = 0; half < 32; half += LANES, tiles += 16 * LANES) {
+            __m512i rows[16];
+            for (int64_t i = 0; i < 16; i++)
+                rows[i] = values_of(weight + ((n + i) * taps + t) * seen + k + half, valid >> half);
+            TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
+            for (int i = 0; i < 16; i++) _mm512_storeu_si512(tiles + LANES * i, rows[i]);
         }
-        TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
-        for (int i = 0; i < 16; i++) _mm512_storeu_si512(tiles + 32 * i, rows[i]);
-    }
 }
 
 /* From small channels to big ones. */
-static void pack_up(const Shape *s, const float *weight, int64_t unit, bf16 *tiles) {
+static void pack_up(const Shape *s, const float *weight, int64_t unit, value *tiles) {
     const int64_t row = s->kernel * s->kernel * s->big, t = unit / (s->small / 32), k = unit % (s->small / 32) * 32;
     tiles += unit * s->big * 32;
     for (int64_t n = 0; n < s->big; n += 16)
-        for (int64_t i = 0; i < 32; i += 2, tiles += 32) {
-            const float *from = weight + (k + i) * row + t * s->big + n;
-            __m512i pair = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + row), _mm512_loadu_ps(from));
-            _mm512_storeu_si512(tiles, _mm512_permutexvar_epi16(_mm512_loadu_si512(INTERLEAVED), pair));
-        }
+        for (int64_t i = 0; i < 32; i += PAIR, tiles += LANES)
+            _mm512_storeu_si512(tiles, paired(weight + (k + i) * row + t * s->big + n, row));
 }
 
 /* From small channels to a thin image: 2 x 2 small pixels give a square of 4 x 4 big ones, with a column for each of its
 values, and see 4 x 4 small ones. Row y of the square takes from row t of those seen what row y + padding + 2 - 2 t of the
 kernel weighs. */
-static void pack_squares(const Shape *s, const float *weight, bf16 *tiles) {
-    memset(tiles, 0, (size_t)(16 * s->small * 16 * s->big * 2));
+static void pack_squares(const Shape *s, const float *weight, value *tiles) {
+    memset(tiles, 0, (size_t)(16 * s->small * 16 * s->big) * sizeof(value));
     for (int64_t t = 0; t < 16; t++)
         for (int64_t column = 0; column < 16 * s->big; column++) {
             const int64_t i = column / s->big / 4 + s->padding + 2 - t / 4 * 2, j = column / s->big % 4 + s->padding + 2 - t % 4 * 2;
             if (i < 0 || j < 0 || i >= s->kernel || j >= s->kernel) continue;
             for (int64_t k = 0; k < s->small; k++) {
-                const float value = weight[((k * s->kernel + i) * s->kernel + j) * s->big + column % s->big];
-                tiles[((t * s->small / 32 + k / 32) * s->big + column / 16) * 512 + k % 32 / 2 * 32 + column % 16 * 2 + k % 2] =
-                    (bf16)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
+                const float weighs = weight[((k * s->kernel + i) * s->kernel + j) * s->big + column % s->big];
+                value *tile = tiles + ((t * s->small / 32 + k / 32) * s->big + column / 16) * 512;
+                put(tile + k % 32 / PAIR * LANES + column % 16 * PAIR + k % PAIR, 1, _mm512_set1_ps(weighs));
             }
         }
 }
 
-static void pack(const Shape *s, int way, const float *weight, int64_t unit, bf16 *tiles) {
+static void pack(const Shape *s, int way, const float *weight, int64_t unit, value *tiles) {
     if (way == DOWN) pack_down(s, weight, unit, tiles);
     else if (way == UP) pack_up(s, weight, unit, tiles);
     else pack_squares(s, weight, tiles);
@@ -105,24 +103,29 @@ static void pack(const Shape *s, int way, const float *weight, int64_t unit, bf1
 
 /* ---- images into the forms that tiles are loaded from -------------------------------------------------------------*/
 
+static __m512i where_positive(__m512i shown, __m512i values) {
+#ifdef FP32
+    return (__m512i)_mm512_maskz_mov_ps(_mm512_cmp_ps_mask((__m512)shown, _mm512_setzero_ps(), _CMP_GT_OQ), (__m512)values);
+#else
+    return _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(shown, _mm512_setzero_si512()), values);
+#endif
+}
+
 /* An image (height, width, channels) into the middle of a larger one, whose border stays as it is. Where a mask is
 given, values are kept where it is positive: the gradient of a ReLU. Adds the sum of each channel to `sums`. */
-static void place(const bf16 *image, const bf16 *mask, int64_t height, int64_t width, int64_t channels, int64_t border,
-                  int64_t padded_width, bf16 *padded, float *sums) {
-    for (int64_t c = 0; c < channels; c += 32) {
+static void place(const value *image, const value *mask, int64_t height, int64_t width, int64_t channels, int64_t border,
+                  int64_t padded_width, value *padded, float *sums) {
+    for (int64_t c = 0; c < channels; c += LANES) {
         __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
         for (int64_t y = 0; y < height; y++) {
             const int64_t from = y * width * channels + c;
-            bf16 *to = padded + ((y + border) * padded_width + border) * channels + c;
+            value *to = padded + ((y + border) * padded_width + border) * channels + c;
             for (int64_t x = 0; x < width; x++, to += channels) {
                 __m512i values = _mm512_loadu_si512(image + from + x * channels);
-                if (mask) {
-                    __m512i shown = _mm512_loadu_si512(mask + from + x * channels);
-                    values = _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(shown, _mm512_setzero_si512()), values);
-                }
+                if (mask) values = where_positive(_mm512_loadu_si512(mask + from + x * channels), values);
                 _mm512_storeu_si512(to, values);
                 if (sums) {
-                    even = _mm512_add_ps(even, _mm512_castsi512_ps(_mm512_slli_epi32(values, 16)));
+                    even = _mm512_add_ps(even, _mm512_castsi512_ps(PAIR == 1 ? values : _mm512_slli_epi32(values, 16)));
                     odd = _mm512_add_ps(odd, _mm512_castsi512_ps(_mm512_and_si512(values, _mm512_set1_epi32(~0xffff))));
                 }
             }
@@ -131,81 +134,61 @@ static void place(const bf16 *image, const bf16 *mask, int64_t height, int64_t w
             float pairs[2][16];
             _mm512_storeu_ps(pairs[0], even);
             _mm512_storeu_ps(pairs[1], odd);
-            for (int i = 0; i < 32; i++) sums[c + i] += pairs[i % 2][i / 2];
+            for (int i = 0; i < LANES; i++) sums[c + i] += pairs[i % PAIR][i / PAIR];
         }
     }
 }
 
 /* The same for the floats of a thin image; `width` counts values, of which `border` precede each row. */
 static void place_thin(const float *image, int64_t height, int64_t width, int64_t above, int64_t border, int64_t line,
-                       bf16 *padded) {
+                       value *padded) {
     for (int64_t y = 0; y < height; y++)
         for (int64_t x = 0; x < width; x += 16) {
-            const __mmask16 left = (__mmask16)(width - x < 16 ? (1 << (width - x)) - 1 : 0xffff);
-            const __m256bh values = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(left, image + y * width + x));
-            _mm256_mask_storeu_epi16(padded + (y + above) * line + border + x, left, (__m256i)values);
+            const __mmask16 left = first_of_16(width - x);
+            put(padded + (y + above) * line + border + x, left, _mm512_maskz_loadu_ps(left, image + y * width + x));
         }
 }
 
 /* Right tiles for `turn`: pixels of an image, two neighbours in a row interleaved by channel. Rows, and pixels in a
 row, of the `height` by `width` that are wanted lie `line` and `step` values apart. */
-static void interleave(const bf16 *image, int64_t height, int64_t width, int64_t channels, int64_t line, int64_t step,
-                       bf16 *pairs) {
-    static const uint16_t first[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
-                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-    const __m512i low = _mm512_loadu_si512(first), high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+static void pair(const value *image, int64_t height, int64_t width, int64_t channels, int64_t line, int64_t step,
+                 value *pairs) {
     for (int64_t y = 0; y < height; y++)
-        for (int64_t x = 0; x < width; x += 2)
-            for (int64_t c = 0; c < channels; c += 32, pairs += 64) {
-                const bf16 *from = image + y * line + x * step + c;
-                const __m512i one = _mm512_loadu_si512(from), other = _mm512_loadu_si512(from + step);
-                _mm512_storeu_si512(pairs, _mm512_permutex2var_epi16(one, low, other));
-                _mm512_storeu_si512(pairs + 32, _mm512_permutex2var_epi16(one, high, other));
-            }
+        for (int64_t x = 0; x < width; x += PAIR)
+            for (int64_t c = 0; c < channels; c += 32, pairs += 2 * LANES)
+                interleave(image + y * line + x * step + c, step, pairs, pairs + LANES);
+}
+
+static void every_other(const value *from, value *to) { /* of 32 */
+#ifdef FP32
+    static const uint32_t even[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+    const __m512i pick = _mm512_loadu_si512(even);
+    _mm512_storeu_ps(to, _mm512_permutex2var_ps(_mm512_loadu_ps(from), pick, _mm512_loadu_ps(from + 16)));
+#else
+    _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(_mm512_loadu_si512(from)));
+#endif
 }
 
 /* Left tiles for `turn`: what each value of a thin kernel sees, (kernel, kernel, channels) rows of all small pixels. */
-static void views(const Shape *s, const bf16 *padded, int64_t line, bf16 *rows) {
-    static const uint16_t even[32] = {0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
-                                      32, 34, 36, 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62};
-    const __m512i pick = _mm512_loadu_si512(even);
+static void views(const Shape *s, const value *padded, int64_t line, value *rows) {
     const int64_t step = s->stride * s->big;
     for (int64_t i = 0; i < s->kernel; i++)
         for (int64_t j = 0; j < s->kernel * s->big; j++)
             for (int64_t y = 0; y < s->height; y++) {
-                const bf16 *from = padded + (y * s->stride + i) * line + j;
+                const value *from = padded + (y * s->stride + i) * line + j;
                 if (step != 2)
                     for (int64_t x = 0; x < s->width; x++) *rows++ = from[x * step];
                 else
-                    for (int64_t x = 0; x < s->width; x += 16, rows += 16)
-                        _mm256_storeu_si256((__m256i *)rows, _mm512_castsi512_si256(_mm512_permutexvar_epi16(
-                                                                 pick, _mm512_loadu_si512(from + 2 * x))));
+                    for (int64_t x = 0; x < s->width; x += 16, rows += 16) every_other(from + 2 * x, rows);
             }
-}
-
-/* Left tiles for `turn`: an image (height, width, channels) as (channels, pixels); `depth` pixels at least. */
-static void transpose(const bf16 *image, int64_t height, int64_t width, int64_t line, int64_t channels, int64_t depth,
-                      bf16 *turned) {
-    const int64_t pixels = height * width;
-    for (int64_t c = 0; c < channels; c += 32)
-        for (int64_t p = 0; p < depth; p += 32) {
-            __m512i rows[32];
-            for (int64_t i = 0; i < 32; i++) {
-                const int64_t pixel = p + i;
-                rows[i] = pixel < pixels ? _mm512_loadu_si512(image + pixel / width * line + pixel % width * channels + c)
-                                         : _mm512_setzero_si512();
-            }
-            TRANSPOSE(rows, 32, uint16_t, _mm512_permutex2var_epi16)
-            for (int64_t i = 0; i < 32; i++) _mm512_storeu_si512(turned + (c + i) * depth + p, rows[i]);
-        }
 }
 
 /* ---- sums ---------------------------------------------------------------------------------------------------------*/
 
 typedef struct { int64_t offset, weights; } Tap; /* where its first pixel is; which weights it takes */
 
-typedef struct { /* where results go: bf16 values, a pixel and a row apart; or the squares of a thin image */
-    bf16 *values;
+typedef struct { /* where results go: values, a pixel and a row apart; or the squares of a thin image */
+    value *values;
     float *image;
     int64_t line, pixel, thin;
     const float *bias;
@@ -217,7 +200,7 @@ static void store(const float *sums, int64_t count, const Sink *to, int64_t offs
     for (int64_t i = 0; i < count; i++, sums += 16, offset += to->pixel) {
         __m512 values = _mm512_add_ps(_mm512_load_ps(sums), bias);
         if (to->relu) values = _mm512_max_ps(zero, values); /* NaN stays NaN */
-        _mm256_storeu_si256((__m256i *)(to->values + offset + c), (__m256i)_mm512_cvtneps_pbh(values));
+        put(to->values + offset + c, 0xffff, values);
     }
 }
 
@@ -231,25 +214,42 @@ static void store_squares(const float *sums, int64_t count, const Sink *to, int6
     }
 }
 
+#ifndef __AMX_BF16__
+/* What all taps give 16 pixels and channels. */
+static inline __attribute__((always_inline)) void sum_taps(int width, const value *in, int64_t apart, int64_t down,
+                                                           int64_t depth, const Tap *taps, int64_t num_taps,
+                                                           const value *weights, int64_t blocks, float *to) {
+    __m512 sums[16];
+    load_sums(sums, NULL, 0);
+    for (int64_t t = 0; t < num_taps; t++) {
+        const value *right = weights + taps[t].weights * blocks_of(depth) * blocks * 512;
+        for (int64_t k = 0; k < depth; k += 32, right += blocks * 512)
+            add_product(sums, width, in + taps[t].offset + k, apart, down, depth < 32 ? depth : 32, right, 64);
+    }
+    store_sums(sums, to, 16);
+}
+#endif
+
 /* out[y, x] = sum over taps of W[tap] in[offset of the tap + (y line + x pitch) step], where a tap sees `depth` values.
 Weights: [tap][block of 32 values][block of 16 channels out] right tiles. Four rows of up to 16 pixels times 16 channels
 at a time, so that the pixels that all taps share stay in the L1 cache while weights stream through it. */
-static void gather(const bf16 *in, int64_t line, int64_t pitch, int64_t step, int64_t depth, const Tap *taps,
-                   int64_t num_taps, const bf16 *weights, int64_t height, int64_t width, int64_t channels, const Sink *to) {
-    const int64_t blocks = channels / 16, count = width < 16 ? width : 16, down = step * line, apart = step * pitch * 2;
-    float sums[4][16][16] __attribute__((aligned(64)));
+static void gather(const value *in, int64_t line, int64_t pitch, int64_t step, int64_t depth, const Tap *taps,
+                   int64_t num_taps, const value *weights, int64_t height, int64_t width, int64_t channels, const Sink *to) {
+    const int64_t blocks = channels / 16, count = width < 16 ? width : 16, down = step * line, apart = step * pitch * (int64_t)sizeof(value);
+    float sums[4 * 16][16] __attribute__((aligned(64)));
     for (int64_t y = 0; y < height; y += 4)
         for (int64_t x = 0; x < width; x += 16)
             for (int64_t c = 0; c < blocks; c++) {
-                const bf16 *start = in + y * down + x * step * pitch;
+                const value *start = in + y * down + x * step * pitch;
+#ifdef __AMX_BF16__
                 _tile_zero(0);
                 _tile_zero(1);
                 _tile_zero(2);
                 _tile_zero(3);
                 for (int64_t t = 0; t < num_taps; t++) {
-                    const bf16 *right = weights + (taps[t].weights * blocks_of(depth) * blocks + c) * 512;
+                    const value *right = weights + (taps[t].weights * blocks_of(depth) * blocks + c) * 512;
                     for (int64_t k = 0; k < depth; k += 32, right += blocks * 512) {
-                        const bf16 *left = start + taps[t].offset + k;
+                        const value *left = start + taps[t].offset + k;
                         _tile_loadd(6, right, 64);
                         _tile_loadd(4, left, apart);
                         _tile_dpbf16ps(0, 4, 6);
@@ -261,22 +261,32 @@ static void gather(const bf16 *in, int64_t line, int64_t pitch, int64_t step, in
                         _tile_dpbf16ps(3, 5, 6);
                     }
                 }
-                _tile_stored(0, sums[0], 64);
-                _tile_stored(1, sums[1], 64);
-                _tile_stored(2, sums[2], 64);
-                _tile_stored(3, sums[3], 64);
+                _tile_stored(0, sums[0 * count], 64);
+                _tile_stored(1, sums[1 * count], 64);
+                _tile_stored(2, sums[2 * count], 64);
+                _tile_stored(3, sums[3 * count], 64);
+#else
+                const value *right = weights + c * 512;
+                const int64_t fall = down * (int64_t)sizeof(value);
+                if (width == 4) sum_taps(4, start, apart, fall, depth, taps, num_taps, right, blocks, sums[0]);
+                for (int i = 0; i < 4 && width == 8; i += 2)
+                    sum_taps(8, start + i * down, apart, fall, depth, taps, num_taps, right, blocks, sums[i * 8]);
+                for (int i = 0; i < 4 && width >= 16; i++)
+                    sum_taps(16, start + i * down, apart, 0, depth, taps, num_taps, right, blocks, sums[i * 16]);
+#endif
                 for (int i = 0; i < 4; i++) {
                     const int64_t offset = (y + i) * to->line + x * to->pixel;
-                    if (to->image) store_squares(sums[i][0], count, to, offset, c * 16);
-                    else store(sums[i][0], count, to, offset, c * 16);
+                    if (to->image) store_squares(sums[i * count], count, to, offset, c * 16);
+                    else store(sums[i * count], count, to, offset, c * 16);
                 }
             }
 }
 
 /* Adds to 16 or 32 rows of `sums`, 32 wide and `apart` bytes apart, what rows of left tiles times pairs of right ones
 give, summed over the pixels of a group of images; puts it there where the sums are fresh, with nothing in them. */
-static void multiply(float *sums, int64_t apart, int64_t fresh, int64_t both, int64_t group, const bf16 *left, int64_t depth,
-                     int64_t left_size, const bf16 *right, int64_t channels, int64_t right_size, int64_t pixels) {
+static void multiply(float *sums, int64_t apart, int64_t fresh, int64_t both, int64_t group, const value *left, int64_t depth,
+                     int64_t left_size, const value *right, int64_t channels, int64_t right_size, int64_t pixels) {
+#ifdef __AMX_BF16__
     float *lower = sums + 4 * apart;
     if (fresh) {
         _tile_zero(0);
@@ -293,7 +303,7 @@ static void multiply(float *sums, int64_t apart, int64_t fresh, int64_t both, in
     }
     for (int64_t n = 0; n < group; n++)
         for (int64_t p = 0; p < pixels; p += 32) {
-            const bf16 *rows = left + n * left_size + p, *pairs = right + n * right_size + p * channels;
+            const value *rows = left + n * left_size + p, *pairs = right + n * right_size + p * channels;
             _tile_loadd(4, rows, depth * 2);
             _tile_loadd(6, pairs, channels * 4);
             _tile_loadd(7, pairs + 32, channels * 4);
@@ -310,6 +320,20 @@ static void multiply(float *sums, int64_t apart, int64_t fresh, int64_t both, in
         _tile_stored(1, lower, apart);
         _tile_stored(3, lower + 16, apart);
     }
+#else
+    for (int half = 0; half < 4; half++) { /* rows below, columns beside */
+        const int64_t below = half / 2 * 16, beside = half % 2 * 16;
+        if (below && !both) break;
+        float *here = sums + below * apart / 4 + beside;
+        __m512 sum[16];
+        load_sums(sum, fresh ? NULL : here, apart / 4);
+        for (int64_t n = 0; n < group; n++)
+            for (int64_t p = 0; p < pixels; p += 32)
+                add_product(sum, 16, left + n * left_size + below * depth + p, depth * (int64_t)sizeof(value), 0,
+                            pixels < 32 ? pixels : 32, right + n * right_size + p * channels + PAIR * beside, channels * 4);
+        store_sums(sum, here, apart / 4);
+    }
+#endif
 }
 
 /* ---- layers --------------------------------------------------------------------------------------------------------*/
@@ -324,7 +348,7 @@ static Padded pad_big(const Shape *s) {
     return p;
 }
 
-static void place_big(const Shape *s, const void *big, const bf16 *mask, bf16 *padded, float *sums) {
+static void place_big(const Shape *s, const void *big, const value *mask, value *padded, float *sums) {
     const int64_t line = pad_big(s).line;
     if (s->thin)
         place_thin(big, s->big_height, s->big_width * s->big, s->padding, s->padding * s->big, line,
@@ -334,7 +358,7 @@ static void place_big(const Shape *s, const void *big, const bf16 *mask, bf16 *p
               line / s->big, padded, sums);
 }
 
-static void apply_down(const Shape *s, const bf16 *padded, const bf16 *tiles, const Sink *to) {
+static void apply_down(const Shape *s, const value *padded, const value *tiles, const Sink *to) {
     const int64_t line = pad_big(s).line, along = s->thin ? 1 : s->kernel;
     Tap taps[16];
     for (int64_t t = 0; t < taps_down(s); t++) taps[t] = (Tap){t / along * line + t % along * s->big, t};
@@ -342,7 +366,7 @@ static void apply_down(const Shape *s, const bf16 *padded, const bf16 *tiles, co
 }
 
 /* Big pixels of each phase (y, x modulo stride) are a convolution of the small image, here with a border of one. */
-static void apply_up(const Shape *s, const bf16 *in, const bf16 *tiles, bf16 *big, const float *bias, int64_t relu) {
+static void apply_up(const Shape *s, const value *in, const value *tiles, value *big, const float *bias, int64_t relu) {
     const int64_t line = (s->width + 2) * s->small, stride = s->stride;
     for (int64_t py = 0; py < stride; py++)
         for (int64_t px = 0; px < stride; px++) {
@@ -360,7 +384,7 @@ static void apply_up(const Shape *s, const bf16 *in, const bf16 *tiles, bf16 *bi
 }
 
 /* The thin result of stride 2: its squares are the channels of a convolution of 4 x 4 and stride 2. */
-static void apply_squares(const Shape *s, const bf16 *in, const bf16 *tiles, float *image, const float *bias) {
+static void apply_squares(const Shape *s, const value *in, const value *tiles, float *image, const float *bias) {
     const int64_t line = (s->width + 2) * s->small;
     Tap taps[16];
     for (int64_t t = 0; t < 16; t++) taps[t] = (Tap){t / 4 * line + t % 4 * s->small, t};
@@ -371,7 +395,7 @@ static void apply_squares(const Shape *s, const bf16 *in, const bf16 *tiles, flo
 static int64_t depth_of(const Shape *s) { return s->height * s->width < 32 ? 32 : s->height * s->width; } /* pixels of a left tile */
 
 /* Adds to `gradient` (small, kernel, kernel, big) what a group of padded big images and transposed small ones gives. */
-static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *turned, bf16 *pairs, int64_t fresh,
+static void turn(const Shape *s, int64_t group, const value *padded, const value *turned, value *pairs, int64_t fresh,
                  float *gradient) {
     const Padded form = pad_big(s);
     const int64_t pixels = s->height * s->width, depth = depth_of(s), taps = s->kernel * s->kernel;
@@ -379,14 +403,14 @@ static void turn(const Shape *s, int64_t group, const bf16 *padded, const bf16 *
         for (int64_t phase = 0; phase < s->stride && phase < s->kernel; phase++) { /* rows that taps share */
             const int64_t rows = s->height + (s->kernel - 1 - phase) / s->stride, size = rows * s->width * s->big;
             for (int64_t n = 0; n < group; n++)
-                interleave(padded + n * form.size + phase * form.line + j * s->big, rows, s->width, s->big,
-                           s->stride * form.line, s->stride * s->big, pairs + n * size);
+                pair(padded + n * form.size + phase * form.line + j * s->big, rows, s->width, s->big,
+                     s->stride * form.line, s->stride * s->big, pairs + n * size);
             for (int64_t c = 0; c < s->small; c += 32)
                 for (int64_t b = 0; b < s->big; b += 32)
                     for (int64_t i = phase; i < s->kernel; i += s->stride)
                         multiply(gradient + (c * taps + i * s->kernel + j) * s->big + b, taps * s->big * 4, fresh, 1, group,
                                  turned + c * depth, depth, depth * s->small,
-                                 pairs + (i / s->stride) * s->width * s->big + 2 * b, s->big, size, pixels);
+                                 pairs + (i / s->stride) * s->width * s->big + PAIR * b, s->big, size, pixels);
         }
 }
 
@@ -401,18 +425,18 @@ static int64_t out_size(const Layer *l) {
 }
 
 static void *input_at(const Layer *l, const void *inputs, int64_t n) { /* values of a thin image are floats */
-    return (char *)inputs + n * in_size(l) * (l->shape.thin && !l->up ? 4 : 2);
+    return (char *)inputs + n * in_size(l) * (int64_t)(l->shape.thin && !l->up ? sizeof(float) : sizeof(value));
 }
 
 static void *result_at(const Layer *l, const void *results, int64_t n) {
-    return (char *)results + n * out_size(l) * (l->shape.thin && l->up ? 4 : 2);
+    return (char *)results + n * out_size(l) * (int64_t)(l->shape.thin && l->up ? sizeof(float) : sizeof(value));
 }
 
 static int64_t bordered_size(const Shape *s) { return (s->height + 2) * (s->width + 2) * s->small; }
 
 static size_t tile_bytes(const Shape *s) { /* of weights either way */
     const int64_t whole = s->kernel * s->kernel * blocks_of(s->big) * s->small, squares = 16 * s->small * s->big / 2;
-    return (size_t)((whole > squares ? whole : squares) * 64);
+    return (size_t)((whole > squares ? whole : squares) * 32) * sizeof(value);
 }
 
 static int64_t views_of(const Shape *s) { /* values of a thin kernel, in tiles of 16 rows */
@@ -428,7 +452,7 @@ static void configure_for(int64_t width, int64_t depth) {
 }
 
 /* `padded` has borders of zeros. */
-static void forward_image(const Layer *l, int64_t n, const bf16 *tiles, bf16 *padded) {
+static void forward_image(const Layer *l, int64_t n, const value *tiles, value *padded) {
     const Shape *s = &l->shape;
     if (!l->up) {
         Sink to = {.values = result_at(l, l->out, n), .line = s->width * s->small, .pixel = s->small, .bias = l->bias, .relu = l->relu};
@@ -461,16 +485,16 @@ static Room room_of(const Layer *l) {
 
 /* Images `first` to `first + count` of a layer: the gradient of its results to that of its inputs, where asked for, and
 added to sums of weights, fresh or not, and of biases. `padded` and `bordered` have borders of zeros. */
-static void backward_group(const Layer *l, int64_t first, int64_t count, const void *gradient, bf16 *towards,
-                           const bf16 *tiles, int64_t fresh, float *sums, float *bias_sums, bf16 *padded, bf16 *bordered,
-                           bf16 *left, bf16 *pairs) {
+static void backward_group(const Layer *l, int64_t first, int64_t count, const void *gradient, value *towards,
+                           const value *tiles, int64_t fresh, float *sums, float *bias_sums, value *padded, value *bordered,
+                           value *left, value *pairs) {
     const Shape *s = &l->shape;
     const int64_t pixels = s->height * s->width, depth = depth_of(s), padded_size = pad_big(s).size;
     for (int64_t n = 0; n < count; n++) {
-        const bf16 *mask = l->relu ? result_at(l, l->out, first + n) : NULL, *thick;
+        const value *mask = l->relu ? result_at(l, l->out, first + n) : NULL, *thick;
         const void *here = result_at(l, gradient, n);
-        bf16 *back = towards ? input_at(l, towards, n) : NULL;
-        bf16 *image = padded + (s->thin ? 0 : n * padded_size);
+        value *back = towards ? input_at(l, towards, n) : NULL;
+        value *image = padded + (s->thin ? 0 : n * padded_size);
         int64_t line = s->width * s->small;
         if (!l->up) {
             place_big(s, input_at(l, l->in, first + n), NULL, image, NULL);
@@ -496,11 +520,11 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
             continue;
         }
         views(s, image, pad_big(s).line, left);
-        interleave(thick, s->height, s->width, s->small, line, s->small, pairs);
+        pair(thick, s->height, s->width, s->small, line, s->small, pairs);
         configure(16, 32);
         for (int64_t v = 0; v < views_of(s); v += 16)
             for (int64_t c = 0; c < s->small; c += 32)
-                multiply(sums + v * s->small + c, s->small * 4, fresh && !n, 0, 1, left + v * depth, depth, 0, pairs + 2 * c, s->small, 0,
+                multiply(sums + v * s->small + c, s->small * 4, fresh && !n, 0, 1, left + v * depth, depth, 0, pairs + PAIR * c, s->small, 0,
                          pixels);
     }
     configure(16, pixels < 32 ? pixels : 32);
@@ -512,7 +536,7 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
 enum { MAX_LAYERS = 16 };
 
 typedef struct { /* the weights of a call's layers as tiles: those of layer i in pieces from starts[i] on, below starts[i + 1] */
-    bf16 *tiles[MAX_LAYERS];
+    value *tiles[MAX_LAYERS];
     int ways[MAX_LAYERS];
     int64_t starts[MAX_LAYERS + 1];
 } Packed;
@@ -529,7 +553,7 @@ static Packed plan(const Layer *layers, int64_t count, int forwards, int64_t fir
     Packed p = {.starts = {0}};
     for (int64_t i = 0; i < count; i++) {
         const Shape *s = &layers[i].shape;
-        p.tiles[i] = (bf16 *)memory, memory += lines(tile_bytes(s));
+        p.tiles[i] = (value *)memory, memory += lines(tile_bytes(s));
         p.ways[i] = way_of(layers + i, forwards);
         p.starts[i + 1] = p.starts[i] + (i < first ? 0 : units_of(s, p.ways[i]));
     }
@@ -551,7 +575,7 @@ int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads)
     size_t sizes[MAX_LAYERS], own = 0;
     for (int64_t i = 0; i < count; i++) {
         const Shape *s = &layers[i].shape;
-        sizes[i] = lines((size_t)(layers[i].up ? bordered_size(s) : pad_big(s).size) * 2);
+        sizes[i] = lines((size_t)(layers[i].up ? bordered_size(s) : pad_big(s).size) * sizeof(value));
         own += sizes[i];
     }
     char *shared = memory_of(SHARED, packed_bytes(layers, count));
@@ -572,9 +596,9 @@ int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads)
             for (int64_t n = first; n < last; n++) {
                 char *padded = memory;
                 for (int64_t i = 0; i < count; padded += sizes[i++])
-                    forward_image(layers + i, n, packed.tiles[i], (bf16 *)padded);
+                    forward_image(layers + i, n, packed.tiles[i], (value *)padded);
             }
-            _tile_release();
+            release();
         }
     }
     return failed;
@@ -583,7 +607,7 @@ int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads)
 /* The gradient of the last layer's results to those of all weights and biases, and of the first layer's inputs where
 asked for. The first thread sums in the gradients themselves, where they have the form of sums, others in parts. */
 int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads, const void *gradient,
-             bf16 *input_gradient) {
+             value *input_gradient) {
     int64_t starts[MAX_LAYERS], bordered = 0, padded = 0, left = 0, pairs = 0, between = 0, part = 0;
     for (int64_t i = 0; i < count; i++) {
         const Layer *l = layers + i;
@@ -595,7 +619,8 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
         starts[i] = part;
         part += (sums_size(&l->shape) + (l->up ? l->shape.big : l->shape.small) + 15) / 16 * 16;
     }
-    const size_t cleared = (size_t)(padded + bordered) * 2, own = cleared + (size_t)(left + pairs + 2 * between) * 2;
+    const size_t cleared = (size_t)(padded + bordered) * sizeof(value);
+    const size_t own = cleared + (size_t)(left + pairs + 2 * between) * sizeof(value);
     char *shared = memory_of(SHARED, packed_bytes(layers, count) + (size_t)(threads * part * 4));
     if (!shared) return 1;
     const Packed packed = plan(layers, count, 0, !input_gradient, shared);
@@ -607,10 +632,10 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
         for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
 #pragma omp for schedule(static, 1)
         for (int64_t thread = 0; thread < threads; thread++) {
-            bf16 *memory = memory_of(OWN, own);
+            value *memory = memory_of(OWN, own);
             if (!memory) { failed = 1; continue; }
             memset(memory, 0, cleared);
-            bf16 *lefts = memory + padded + bordered, *some = lefts + left, *gradients[2] = {some + pairs, some + pairs + between};
+            value *lefts = memory + padded + bordered, *some = lefts + left, *gradients[2] = {some + pairs, some + pairs + between};
             float *sums[MAX_LAYERS], *bias_sums[MAX_LAYERS];
             for (int64_t i = 0; i < count; i++) {
                 const Layer *l = layers + i;
@@ -625,16 +650,16 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
             for (int64_t n = first; n < last; n += GROUP) {
                 const int64_t group = last - n < GROUP ? last - n : GROUP;
                 const void *here = result_at(layers + count - 1, gradient, n);
-                bf16 *image = memory, *border = memory + padded;
+                value *image = memory, *border = memory + padded;
                 for (int64_t i = count - 1; i >= 0; i--) {
                     const Layer *l = layers + i;
-                    bf16 *towards = i ? gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
+                    value *towards = i ? gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
                     backward_group(l, n, group, here, towards, packed.tiles[i], n == first, sums[i], bias_sums[i], image,
                                    border, lefts, some);
                     here = towards, image += room_of(l).padded, border += room_of(l).bordered;
                 }
             }
-            _tile_release();
+            release();
         }
         for (int64_t i = 0; i < count; i++) {
             const Layer *l = layers + i;

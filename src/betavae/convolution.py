@@ -1,7 +1,7 @@
-"""Convolutions by a CPU's AMX tiles: what `convolution.c` computes, as layers with their ReLUs and gradients.
+"""Convolutions on a CPU: what `convolution.c` computes, as layers with their ReLUs and gradients.
 
-`chain` says which layers can be had in this form: under bf16 autocast, where `native` has a library. Where it cannot,
-PyTorch's own form runs; the numbers are those of bf16 multiplications summed in fp32 either way.
+`chain` says which layers can be had in this form: in float32, or under bf16 autocast, where `native` has a library.
+Where it cannot, PyTorch's own form runs; either way numbers of that type are multiplied, and summed in fp32.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from betavae import native
@@ -70,7 +71,7 @@ class _Fit(NamedTuple):
 
 def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
     """How many of the first of some layers `convolve` can take at once, ReLUs included."""
-    if not native.chosen(features):
+    if native.chosen(features) is None:
         return 0
     shape, count, taken = tuple(features.shape), 0, 0
     while count < len(layers) and taken < _MOST_LAYERS and (fit := _fit(layers[count], shape)):
@@ -90,8 +91,11 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
         features: input, (B, C, H, W) or (B, C).
 
     Returns:
-        bf16, images in channels-last layout; pixels, of fewer than 32 channels, float32.
+        Values of the type that they multiply in, images in channels-last layout; pixels, of fewer than 32 channels,
+        float32.
     """
+    dtype = native.chosen(features)
+    assert dtype
     forms: list[_Form] = []
     shapes = [tuple(features.shape)]
     parameters: list[Tensor] = []
@@ -103,7 +107,7 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
         forms.append(fit.form._replace(relu=isinstance(after, nn.ReLU)))
         shapes.append(fit.shape)
         parameters += [layer._parameters["weight"], layer._parameters["bias"]]  # type: ignore[list-item]
-    result: Tensor = _Chain.apply(features, tuple(forms), tuple(shapes), *parameters)  # type: ignore[no-untyped-call]
+    result: Tensor = _Chain.apply(features, dtype, tuple(forms), tuple(shapes), *parameters)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -171,35 +175,59 @@ def _square(sizes: Sequence[Any]) -> tuple[int, int, int, int]:
 
 class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, forms: tuple[_Form, ...], shapes: _Shapes, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, features: Tensor, dtype: torch.dtype, forms: tuple[_Form, ...], shapes: _Shapes, *parameters: Tensor
+    ) -> Tensor:
         weights, biases = ([_laid_out(parameter) for parameter in parameters[i::2]] for i in (0, 1))
         thin = weights[0].shape[1] < _LANES and not forms[0].up
-        tensors = [_laid_out(features, torch.float32 if thin else torch.bfloat16)]
+        tensors = [_laid_out(features, torch.float32 if thin else dtype)]
         for shape in shapes[1:]:
-            dtype = torch.bfloat16 if shape[1] >= _LANES else torch.float32
-            tensors.append(torch.empty(shape, dtype=dtype, device="cpu", memory_format=_layout(tensors[-1])))
-        _call("forward", tensors, forms, shapes, weight=weights, bias=biases)
-        ctx.save_for_backward(*tensors, *weights)
-        ctx.forms, ctx.shapes = forms, shapes
+            here = dtype if shape[1] >= _LANES else torch.float32
+            tensors.append(torch.empty(shape, dtype=here, device="cpu", memory_format=_layout(tensors[-1])))
+        _call("forward", dtype, tensors, forms, shapes, weight=weights, bias=biases)
+        ctx.save_for_backward(*tensors, *weights, features, *parameters)
+        ctx.dtype, ctx.forms, ctx.shapes = dtype, forms, shapes
         return tensors[-1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("no gradients of gradients in bf16 on this CPU; set precision to fp32")
         forms: tuple[_Form, ...] = ctx.forms
-        tensors, weights = ctx.saved_tensors[: len(forms) + 1], ctx.saved_tensors[len(forms) + 1 :]
+        count = len(forms)
+        tensors, weights = ctx.saved_tensors[: count + 1], ctx.saved_tensors[count + 1 : 2 * count + 1]
+        if torch.is_grad_enabled():  # the gradients will be differentiated
+            features, *parameters = ctx.saved_tensors[2 * count + 1 :]
+            again, asked = _plain(features, ctx.dtype, forms, parameters), ctx.needs_input_grad
+            given = [features, None, None, None, *parameters]
+            wanted = [tensor for tensor, needed in zip(given, asked, strict=True) if needed]
+            found = iter(torch.autograd.grad(again, wanted, gradient.to(again.dtype), create_graph=True))
+            return tuple(next(found) if needed else None for needed in asked)
         gradient = _laid_out(gradient, tensors[-1].dtype)
         towards = torch.empty_like(tensors[0]) if ctx.needs_input_grad[0] else None
         gradients = [torch.empty_like(weight, memory_format=_layout(weight)) for weight in weights]
         biases: list[Tensor | None] = [weights[0].new_empty(tensor.shape[1]) for tensor in tensors[1:]]
-        pixels = tensors[-1].dtype == torch.float32
+        pixels = tensors[-1].shape[1] < _LANES
         summed = [*biases[:-1], None] if pixels else biases
         fields = {"weight": weights, "weight_gradient": gradients, "bias_gradient": summed}
-        _call("backward", tensors, forms, ctx.shapes, gradient, towards, **fields)
+        _call("backward", ctx.dtype, tensors, forms, ctx.shapes, gradient, towards, **fields)
         if pixels:
             biases[-1] = gradient.sum((0, 2, 3))
-        return towards, None, None, *joined(*zip(gradients, biases, strict=True))
+        return towards, None, None, None, *joined(*zip(gradients, biases, strict=True))
+
+
+def _plain(features: Tensor, dtype: torch.dtype, forms: Sequence[_Form], parameters: Sequence[Tensor]) -> Tensor:
+    """The same layers by PyTorch, whose gradients have gradients."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        for form, weight, bias in zip(forms, parameters[::2], parameters[1::2], strict=True):
+            sizes = {"stride": form.stride, "padding": form.padding}
+            if features.dim() == 2:
+                features = F.linear(features, weight, bias)
+            elif form.up:
+                output_padding = int((form.kernel, form.stride) == (3, 2))
+                features = F.conv_transpose2d(features, weight, bias, **sizes, output_padding=output_padding)
+            else:
+                features = F.conv2d(features, weight, bias, **sizes)
+            features = features.relu() if form.relu else features
+    return features
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
@@ -217,6 +245,7 @@ def _laid_out(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def _call(
     name: str,
+    dtype: torch.dtype,
     tensors: Sequence[Tensor],
     forms: tuple[_Form, ...],
     shapes: _Shapes,
@@ -227,13 +256,14 @@ def _call(
 
     Args:
         name: `forward`, or `backward`, which takes the gradients of the result and of the input as `rest`.
+        dtype: to multiply in.
         tensors: the input and the result of each layer.
         forms: of the layers.
         shapes: of the tensors.
         rest: what the function takes beside layers.
         fields: what else a `_Layer` holds, layer by layer, in channels-last layout.
     """
-    library = native.library()
+    library = native.library(dtype)
     assert library
     blank = _layers(forms, shapes)
     layers = type(blank).from_buffer_copy(blank)

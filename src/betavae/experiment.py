@@ -458,7 +458,8 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
     """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    by_tiles = precision == "bf16" and device.type == "cpu" and native.library() is not None
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    compiled = native.hardware(dtype) if device.type == "cpu" else ""
     return {
         "format": folders.FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -470,7 +471,7 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "convolutions": "AMX tiles" if by_tiles else "PyTorch",
+        "convolutions": compiled or "PyTorch",
         "data": {
             "name": data.name,
             "images": len(data),

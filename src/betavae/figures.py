@@ -793,20 +793,8 @@ def _place(figure: Figure, images: np.ndarray, left: float, top: float) -> None:
     down, across = (_CELL / width * pixels for pixels in mosaic.shape[:2])
     full_width, full_height = figure.get_size_inches()
     axes = figure.add_axes((left / full_width, 1 - (top + down) / full_height, across / full_width, down / full_height))
-    if (
-        channels == 1
-    ):  # as floats, one a dot: of a coloured image matplotlib makes four doubles a dot, several times over
-        axes.imshow(
-            mosaic[..., 0],
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            interpolation_stage="data",
-            aspect="auto",
-            interpolation="nearest",
-        )
-    else:
-        axes.imshow(mosaic, aspect="auto", interpolation="nearest")
+    # One channel takes less memory than three that are equal; colours ignore the map.
+    axes.imshow(mosaic, "gray", aspect="auto", vmin=0, vmax=255, interpolation="nearest", interpolation_stage="data")
     axes.set_axis_off()
 
 

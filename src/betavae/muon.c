@@ -1,9 +1,11 @@
-/* Muon's step for matrices of weights, its Newton-Schulz iterations in bf16 by tiles. The interface is optimiser.py.
+/* Muon's step for matrices of weights, its Newton-Schulz iterations in bf16. The interface is optimiser.py.
 
 A thread takes a matrix through the whole step. Matrices of bf16 are padded with zeros to multiples of 32 in height and
 width, which iterations leave at zero, and wide: a tall one is transposed. */
 
 #include "tiles.h"
+
+#ifndef FP32 /* there PyTorch's form runs */
 
 typedef struct {
     float *weight, *momentum; /* (height, width) values */
@@ -14,7 +16,7 @@ typedef struct {
 static int64_t padded(int64_t size) { return (size + 31) / 32 * 32; }
 
 /* Moves the momentum, and leaves the direction in which it and the gradient point, divided by its norm. */
-static void point(const Matrix *x, float momentum, bf16 *to) {
+static void point(const Matrix *x, float momentum, value *to) {
     const int64_t width = padded(x->width);
     const __m512 share = _mm512_set1_ps(momentum), rest = _mm512_set1_ps(1 - momentum);
     __m512 squares = _mm512_setzero_ps();
@@ -23,8 +25,8 @@ static void point(const Matrix *x, float momentum, bf16 *to) {
         const __m512 scale = _mm512_set1_ps(1 / (__builtin_sqrtf(_mm512_reduce_add_ps(squares)) + 1e-7f));
         for (int64_t y = 0; y < x->height; y++)
             for (int64_t c = 0; c < x->width; c += 16) {
-                const int64_t left = x->width - c, at = y * x->width + c;
-                const __mmask16 there = (__mmask16)(left < 16 ? (1 << left) - 1 : 0xffff);
+                const int64_t at = y * x->width + c;
+                const __mmask16 there = first_of_16(x->width - c);
                 const __m512 gradient = _mm512_maskz_loadu_ps(there, x->gradient + at);
                 __m512 moved = _mm512_maskz_loadu_ps(there, x->momentum + at);
                 if (!pass) {
@@ -33,38 +35,21 @@ static void point(const Matrix *x, float momentum, bf16 *to) {
                 }
                 const __m512 direction = _mm512_fmadd_ps(share, _mm512_sub_ps(moved, gradient), gradient);
                 if (!pass) squares = _mm512_fmadd_ps(direction, direction, squares);
-                else _mm256_storeu_si256((__m256i *)(to + y * width + c), (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(direction, scale)));
+                else put(to + y * width + c, 0xffff, _mm512_mul_ps(direction, scale));
             }
     }
 }
 
-static void transpose(const bf16 *from, int64_t height, int64_t width, bf16 *to) {
-    for (int64_t y = 0; y < height; y += 32)
-        for (int64_t x = 0; x < width; x += 32) {
-            __m512i rows[32];
-            for (int64_t i = 0; i < 32; i++) rows[i] = _mm512_loadu_si512(from + (y + i) * width + x);
-            TRANSPOSE(rows, 32, uint16_t, _mm512_permutex2var_epi16)
-            for (int64_t i = 0; i < 32; i++) _mm512_storeu_si512(to + (x + i) * height + y, rows[i]);
-        }
-}
-
 /* Right tiles of a matrix (height, width), two for each block of 32 columns and 32 rows. */
-static void pack(const bf16 *from, int64_t height, int64_t width, bf16 *tiles) {
-    const __m512i pick = _mm512_loadu_si512(INTERLEAVED);
+static void pack(const value *from, int64_t height, int64_t width, value *tiles) {
     for (int64_t x = 0; x < width; x += 32)
         for (int64_t y = 0; y < height; y += 32, tiles += 1024)
-            for (int64_t i = 0; i < 16; i++) {
-                const bf16 *pair = from + (y + 2 * i) * width + x;
-                const __m512i one = _mm512_loadu_si512(pair), other = _mm512_loadu_si512(pair + width);
-                const __m512i low = _mm512_inserti64x4(one, _mm512_castsi512_si256(other), 1);
-                const __m512i high = _mm512_inserti64x4(other, _mm512_extracti64x4_epi64(one, 1), 0);
-                _mm512_storeu_si512(tiles + 32 * i, _mm512_permutexvar_epi16(pick, low));
-                _mm512_storeu_si512(tiles + 512 + 32 * i, _mm512_permutexvar_epi16(pick, high));
-            }
+            for (int64_t i = 0; i < 16; i++)
+                interleave(from + (y + 2 * i) * width + x, width, tiles + 32 * i, tiles + 512 + 32 * i);
 }
 
 /* Right tiles of the transpose of a matrix (height, width), in the same order. */
-static void pack_transpose(const bf16 *from, int64_t height, int64_t width, bf16 *tiles) {
+static void pack_transpose(const value *from, int64_t height, int64_t width, value *tiles) {
     for (int64_t y = 0; y < height; y += 32)
         for (int64_t x = 0; x < width; x += 32)
             for (int64_t half = 0; half < 32; half += 16, tiles += 512) {
@@ -75,14 +60,14 @@ static void pack_transpose(const bf16 *from, int64_t height, int64_t width, bf16
             }
 }
 
-static __m512 widened(const bf16 *from) {
+static __m512 widened(const value *from) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
 }
 
 /* product = alpha left right + beta added, where left is (height, depth), right in tiles, and the rest (height, width).
 Of a symmetric product only one half is multiplied. `panel` has room for 32 rows of left. */
-static void multiply(const bf16 *left, const bf16 *right, int64_t height, int64_t depth, int64_t width, int symmetric,
-                     float alpha, float beta, const bf16 *added, bf16 *product, bf16 *panel) {
+static void multiply(const value *left, const value *right, int64_t height, int64_t depth, int64_t width, int symmetric,
+                     float alpha, float beta, const value *added, value *product, value *panel) {
     float sums[32][32] __attribute__((aligned(64)));
     const __m512 some = _mm512_set1_ps(alpha), more = _mm512_set1_ps(beta);
     for (int64_t y = 0; y < height; y += 32) {
@@ -90,7 +75,8 @@ static void multiply(const bf16 *left, const bf16 *right, int64_t height, int64_
             for (int64_t k = 0; k < depth; k += 32)
                 _mm512_store_si512(panel + k * 32 + i * 32, _mm512_loadu_si512(left + (y + i) * depth + k));
         for (int64_t x = symmetric ? y : 0; x < width; x += 32) {
-            const bf16 *rows = panel, *tiles = right + x * depth;
+            const value *rows = panel, *tiles = right + x * depth;
+#ifdef __AMX_BF16__
             _tile_zero(0);
             _tile_zero(1);
             _tile_zero(2);
@@ -109,6 +95,15 @@ static void multiply(const bf16 *left, const bf16 *right, int64_t height, int64_
             _tile_stored(1, sums[0] + 16, 128);
             _tile_stored(2, sums[16], 128);
             _tile_stored(3, sums[16] + 16, 128);
+#else
+            for (int half = 0; half < 4; half++) { /* rows below, columns beside */
+                __m512 sum[16];
+                load_sums(sum, NULL, 0);
+                for (int64_t k = 0; k < depth; k += 32)
+                    add_product(sum, 16, rows + k * 32 + half / 2 * 512, 64, 0, 32, tiles + k * 32 + half % 2 * 512, 64);
+                store_sums(sum, sums[half / 2 * 16] + half % 2 * 16, 32);
+            }
+#endif
             __m512i values[32];
             for (int64_t i = 0; i < 32; i++) {
                 const int64_t at = (y + i) * width + x;
@@ -128,12 +123,11 @@ static void multiply(const bf16 *left, const bf16 *right, int64_t height, int64_
 }
 
 /* Moves weights against a direction, after they have shrunk. */
-static void move(const Matrix *x, const bf16 *direction, float step, float kept) {
+static void move(const Matrix *x, const value *direction, float step, float kept) {
     const int64_t width = padded(x->width);
     for (int64_t y = 0; y < x->height; y++)
         for (int64_t c = 0; c < x->width; c += 16) {
-            const int64_t left = x->width - c;
-            const __mmask16 there = (__mmask16)(left < 16 ? (1 << left) - 1 : 0xffff);
+            const __mmask16 there = first_of_16(x->width - c);
             float *weight = x->weight + y * x->width + c;
             const __m512 shrunk = _mm512_mul_ps(_mm512_set1_ps(kept), _mm512_maskz_loadu_ps(there, weight));
             _mm512_mask_storeu_ps(weight, there, _mm512_fnmadd_ps(_mm512_set1_ps(step), widened(direction + y * width + c), shrunk));
@@ -152,7 +146,7 @@ int muon(const Matrix *matrices, int64_t count, float rate, float momentum, floa
     int failed = 0;
 #pragma omp parallel num_threads((int)threads)
     {
-        bf16 *const memory = memory_of(OWN, (size_t)(6 * largest) * 2);
+        value *const memory = memory_of(OWN, (size_t)(6 * largest) * 2);
         if (!memory) {
 #pragma omp atomic write
             failed = 1;
@@ -161,12 +155,12 @@ int muon(const Matrix *matrices, int64_t count, float rate, float momentum, floa
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < count; i++) {
             if (failed) continue;
-            bf16 *now = memory, *next = now + largest, *square = next + largest, *power = square + largest, *tiles = power + largest, *panel = tiles + largest;
+            value *now = memory, *next = now + largest, *square = next + largest, *power = square + largest, *tiles = power + largest, *panel = tiles + largest;
             const Matrix *x = matrices + i;
             const int64_t height = padded(x->height), width = padded(x->width), tall = height > width;
             const int64_t m = tall ? width : height, n = tall ? height : width;
             point(x, momentum, tall ? next : now);
-            if (tall) transpose(next, height, width, now);
+            if (tall) transpose(next, height, 1, width, width, height, now);
             configure(16, 32);
             for (int64_t k = 0; k < iterations; k++) {
                 pack_transpose(now, m, n, tiles);
@@ -175,13 +169,15 @@ int muon(const Matrix *matrices, int64_t count, float rate, float momentum, floa
                 multiply(square, tiles, m, m, m, 1, coefficients[2], coefficients[1], square, power, panel);
                 pack(now, m, n, tiles);
                 multiply(power, tiles, m, m, n, 0, 1, coefficients[0], now, next, panel);
-                bf16 *other = now;
+                value *other = now;
                 now = next, next = other;
             }
-            if (tall) transpose(now, m, n, next);
+            if (tall) transpose(now, m, 1, n, n, m, next);
             move(x, tall ? next : now, rate * __builtin_sqrtf((float)(x->height > x->width ? x->height : x->width)), kept);
         }
-        _tile_release();
+        release();
     }
     return failed;
 }
+
+#endif

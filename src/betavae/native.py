@@ -1,7 +1,7 @@
-"""What the package has in C, for CPUs with AMX: the .c files beside this one, compiled once, when first needed.
+"""What the package has in C, for CPUs with AVX-512: the .c files beside this one, compiled when first needed.
 
 There libraries leave most of the hardware idle on images as small as these. Everything that is computed here has a form
-in PyTorch, which runs where this cannot: without bf16, on other hardware, without a C compiler.
+in PyTorch, which runs where this cannot: on other hardware, without a C compiler.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,19 +21,31 @@ from torch import Tensor
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 _HEADERS = sorted(Path(__file__).parent.glob("*.h"))
-_FLAGS = (
-    *("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp"),
-    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
-)
+_FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-mavx512f", "-mavx512bw", "-mavx512vl")
+_FORMS: dict[torch.dtype, dict[str, tuple[str, ...]]] = {
+    torch.bfloat16: {"amx_bf16": ("-mavx512bf16", "-mamx-tile", "-mamx-bf16"), "avx512_bf16": ("-mavx512bf16",)},
+    torch.float32: {"avx512_bw": ("-DFP32",)},
+}
+"""What a CPU must have to multiply values of a type, the best first, and what else compiles for it."""
 
 
-def chosen(tensor: Tensor) -> bool:
-    """Whether compiled code may take part in what is computed from a tensor: on a CPU, under bf16 autocast."""
-    return (
-        tensor.is_cpu
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and library() is not None
+def chosen(tensor: Tensor) -> torch.dtype | None:
+    """Which type compiled code may multiply in where a network is given a tensor; None where it may not take part.
+
+    On a CPU bf16 under bf16 autocast, and float32 without autocast.
+    """
+    if not tensor.is_cpu or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else tensor.dtype
+    rounded = torch.is_autocast_enabled("cpu") == (dtype == torch.bfloat16)
+    return dtype if dtype in _FORMS and rounded and library(dtype) is not None else None
+
+
+def alike(*tensors: Tensor) -> bool:
+    """Whether tensors are float32 on a CPU and lie in memory alike, value after value."""
+    return all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors) and any(
+        all(tensor.is_contiguous(memory_format=layout) for tensor in tensors)
+        for layout in (torch.contiguous_format, torch.channels_last)
     )
 
 
@@ -41,30 +54,47 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-@lru_cache(maxsize=1)
-def library() -> ctypes.CDLL | None:
-    """The compiled code; None where tiles are missing, or a compiler and what one has left."""
-    if sys.platform != "linux" or not torch.cpu.get_capabilities().get("amx_bf16"):
-        return None
-    try:
-        found = ctypes.CDLL(str(_compiled()))
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        warnings.warn(
-            f"training is several times slower than it could be: C code cannot be compiled ({reason.strip()}); "
-            "install a C compiler such as gcc 12",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-    if found.allow_tiles():
-        return None
+@lru_cache(maxsize=len(_FORMS))
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled code that multiplies in a type; None without the hardware, or a compiler and what one has left."""
+    able = torch.cpu.get_capabilities() if sys.platform == "linux" else {}
+    for needed, flags in _FORMS[dtype].items():
+        if able.get(needed):
+            try:
+                found = ctypes.CDLL(str(_compiled(flags)))
+            except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+                _warn(error)
+                return None
+            found.hardware.restype = ctypes.c_char_p
+            if found.hardware():
+                return _declared(found)
+    return None
+
+
+def hardware(dtype: torch.dtype) -> str:
+    """What multiplies in compiled code: "AMX", "AVX-512", or "" where there is none."""
+    found = library(dtype)
+    return found.hardware().decode() if found else ""
+
+
+def _warn(error: Exception) -> None:
+    reason = getattr(error, "stderr", None) or str(error)
+    warnings.warn(
+        f"training is several times slower than it could be: C code cannot be compiled ({reason.strip()}); "
+        "install a C compiler such as gcc 12",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     integers, pointers = [ctypes.c_int64] * 3, [ctypes.c_void_p] * 2
     found.forward.argtypes = [ctypes.c_void_p, *integers]
     found.backward.argtypes = [ctypes.c_void_p, *integers, *pointers]
     found.bernoulli.argtypes = [*pointers, *integers, *pointers]
     found.bernoulli.restype = None
-    found.muon.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_float] * 3, *pointers[:1], *integers[:2]]
+    if hasattr(found, "muon"):
+        found.muon.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_float] * 3, *pointers[:1], *integers[:2]]
     return found
 
 
@@ -74,10 +104,11 @@ def _folders() -> list[Path]:
     return [Path(__file__).parent / "__pycache__", home / "betavae"]
 
 
-def _compiled() -> Path:
+def _compiled(flags: Sequence[str]) -> Path:
     """The shared object of the sources, compiled unless an earlier process has done so."""
     texts = [path.read_bytes() for path in (*_SOURCES, *_HEADERS)]
-    digest = hashlib.sha256(b"".join([*texts, repr(_FLAGS).encode()])).hexdigest()
+    flags = [*_FLAGS, *flags]
+    digest = hashlib.sha256(b"".join([*texts, repr(flags).encode()])).hexdigest()
     name = f"native-{digest[:16]}.so"
     for folder in _folders():
         if (folder / name).is_file():
@@ -90,7 +121,7 @@ def _compiled() -> Path:
             continue
         with scratch:
             compiled = Path(scratch.name) / name
-            command = [*shlex.split(os.environ.get("CC", "cc")), *_FLAGS, *map(str, _SOURCES), "-o", str(compiled)]
+            command = [*shlex.split(os.environ.get("CC", "cc")), *flags, *map(str, _SOURCES), "-o", str(compiled)]
             subprocess.run(command, check=True, capture_output=True, text=True)
             return compiled.replace(folder / name)
     raise PermissionError(f"none of {', '.join(map(str, _folders()))} can be written")

@@ -1,7 +1,8 @@
-/* Intel's AMX tiles, and what code that multiplies by them shares.
+/* Intel's AMX tiles, registers of AVX-512 in their place where a CPU has none, and what code that multiplies by them shares.
 
-A tile is 16 rows of 64 bytes. One instruction adds to 16 x 16 fp32 sums the products of 16 x 32 bf16 values (rows of
-a left tile) and 32 x 16 (a right tile, in which two rows of the matrix share one row of the tile, interleaved). */
+A tile is 16 rows of 64 bytes. One product adds to 16 x 16 fp32 sums those of 16 x 32 bf16 values (rows of a left tile)
+and 32 x 16 (a right tile, in which two rows of the matrix share one row of the tile, interleaved). Tiles 0 to 3 are
+sums, 4 and 5 left, 6 and 7 right. */
 
 #pragma once
 
@@ -10,10 +11,14 @@ a left tile) and 32 x 16 (a right tile, in which two rows of the matrix share on
 #include <stdlib.h>
 #include <string.h>
 
-typedef uint16_t bf16;
-
-static const uint16_t INTERLEAVED[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                         8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#ifdef FP32
+typedef float value; /* of images, of weights as they are multiplied */
+enum { PAIR = 1 };   /* rows of a right tile's matrix in one row of the tile */
+#else
+typedef uint16_t value; /* value */
+enum { PAIR = 2 };
+#endif
+enum { LANES = 64 / sizeof(value) };
 
 /* Memory of a thread, kept from call to call. */
 enum { SHARED, OWN }; /* what all threads of a call see; what one of them works in */
@@ -31,7 +36,10 @@ static void *memory_of(int which, size_t size) {
 
 static inline size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
 
-static void configure(int64_t rows, int64_t depth) { /* tiles 0-3: sums; 4, 5: left, rows x depth; 6, 7: right, depth x 16 */
+#ifdef __AMX_BF16__
+
+/* Tiles 0 to 3 are sums, 4 and 5 left ones, of `rows` of `depth` values, 6 and 7 right ones, of `depth` of 16. */
+static void configure(int64_t rows, int64_t depth) {
     struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
     for (int tile = 0; tile < 8; tile++) {
         config.rows[tile] = (uint8_t)(tile < 6 ? rows : depth / 2);
@@ -39,6 +47,43 @@ static void configure(int64_t rows, int64_t depth) { /* tiles 0-3: sums; 4, 5: l
     }
     _tile_loadconfig(&config);
 }
+
+static void release(void) { _tile_release(); }
+
+#else
+
+static void configure(int64_t rows, int64_t depth) { (void)rows, (void)depth; }
+static void release(void) {}
+
+/* Adds to 16 rows of sums the product of a left tile and a right one, `next` bytes from row to row. The rows of the left
+tile are `down` bytes from one `width` of them to the next, in which they lie `apart`. */
+static inline __attribute__((always_inline)) void add_product(__m512 *sums, int width, const void *left, int64_t apart,
+                                                              int64_t down, int64_t depth, const void *right, int64_t next) {
+    const char *four[4], *pairs = right;
+    for (int i = 0; i < 4; i++) four[i] = (const char *)left + 4 * i / width * down + 4 * i % width * apart;
+    const int64_t along[4] = {0, apart, 2 * apart, 3 * apart};
+    _Pragma("GCC unroll 2") for (int64_t k = 0; k < depth * (int64_t)sizeof(value); k += 4, pairs += next) {
+        const __m512i pair = _mm512_loadu_si512(pairs);
+        _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) {
+            const __m512i one = _mm512_set1_epi32(*(const int32_t *)(four[i / 4] + along[i % 4] + k));
+#ifdef FP32
+            sums[i] = _mm512_fmadd_ps((__m512)pair, (__m512)one, sums[i]);
+#else
+            sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)pair, (__m512bh)one);
+#endif
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void load_sums(__m512 *sums, const float *from, int64_t apart) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) sums[i] = from ? _mm512_loadu_ps(from + i * apart) : _mm512_setzero_ps();
+}
+
+static inline __attribute__((always_inline)) void store_sums(const __m512 *sums, float *to, int64_t apart) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) _mm512_storeu_ps(to + i * apart, sums[i]);
+}
+
+#endif
 
 /* A square of `size` registers by `size` values of type `word`, transposed in place: swaps off-diagonal blocks of 1, 2,
 4 ... values. A macro, so that `permute` is an instruction and all loops unroll. */
@@ -56,3 +101,79 @@ static void configure(int64_t rows, int64_t depth) { /* tiles 0-3: sums; 4, 5: l
             rows[i + block] = permute(a, low, b);                                                       \
         }                                                                                               \
     }
+#ifdef FP32
+#define TRANSPOSE_VALUES(rows) TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
+#else
+#define TRANSPOSE_VALUES(rows) TRANSPOSE(rows, 32, uint16_t, _mm512_permutex2var_epi16)
+#endif
+
+static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 16 ? (1 << count) - 1 : 0xffff); }
+
+#ifdef FP32
+
+static inline __m512i values_of(const float *from, __mmask32 valid) {
+    return (__m512i)_mm512_maskz_loadu_ps((__mmask16)valid, from);
+}
+
+static inline void put(value *to, __mmask16 there, __m512 floats) { _mm512_mask_storeu_ps(to, there, floats); }
+
+static inline __m512i paired(const float *row, int64_t line) {
+    (void)line;
+    return (__m512i)_mm512_loadu_ps(row);
+}
+
+static inline void interleave(const value *row, int64_t line, value *tile, value *next) {
+    (void)line;
+    _mm512_storeu_ps(tile, _mm512_loadu_ps(row));
+    _mm512_storeu_ps(next, _mm512_loadu_ps(row + 16));
+}
+
+#else
+
+/* 32 floats, those that are valid, as values. */
+static inline __m512i values_of(const float *from, __mmask32 valid) {
+    const __m512 low = _mm512_maskz_loadu_ps((__mmask16)valid, from);
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps((__mmask16)(valid >> 16), from + 16), low);
+}
+
+/* 16 floats, those that are there, as values in memory. */
+static inline void put(value *to, __mmask16 there, __m512 floats) {
+    _mm256_mask_storeu_epi16(to, there, (__m256i)_mm512_cvtneps_pbh(floats));
+}
+
+static const uint16_t INTERLEAVED[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                         8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+
+/* A pair of rows, `line` values apart, of 16 floats as the row of a right tile that they share. */
+static inline __m512i paired(const float *row, int64_t line) {
+    const __m512i two = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + line), _mm512_loadu_ps(row));
+    const __m512i from = _mm512_sub_epi16(_mm512_loadu_si512(INTERLEAVED), _mm512_set1_epi32(16 << 16));
+    return _mm512_permutexvar_epi16(from, two);
+}
+
+/* A pair of rows, `line` values apart, of 32 values into the row that they share in one right tile and in the next. */
+static inline void interleave(const value *row, int64_t line, value *tile, value *next) {
+    const __m512i a = _mm512_loadu_si512(row), b = _mm512_loadu_si512(row + line), low = _mm512_loadu_si512(INTERLEAVED);
+    _mm512_storeu_si512(tile, _mm512_permutex2var_epi16(a, low, b));
+    _mm512_storeu_si512(next, _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(16)), b));
+}
+
+#endif
+
+/* An image (height, width, channels), rows of which are `line` values apart, as (channels, pixels), of which there are
+`depth` at least: those that are missing are 0. */
+static void transpose(const value *image, int64_t height, int64_t width, int64_t line, int64_t channels, int64_t depth,
+                      value *turned) {
+    const int64_t pixels = height * width;
+    for (int64_t c = 0; c < channels; c += LANES)
+        for (int64_t p = 0; p < depth; p += LANES) {
+            __m512i rows[LANES];
+            for (int64_t i = 0; i < LANES; i++) {
+                const int64_t pixel = p + i;
+                rows[i] = pixel < pixels ? _mm512_loadu_si512(image + pixel / width * line + pixel % width * channels + c)
+                                         : _mm512_setzero_si512();
+            }
+            TRANSPOSE_VALUES(rows)
+            for (int64_t i = 0; i < LANES; i++) _mm512_storeu_si512(turned + (c + i) * depth + p, rows[i]);
+        }
+}
