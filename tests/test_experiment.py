@@ -249,4 +249,4 @@ def test_words():
         ]
     }
     assert carried_factors(scores, 3) == ["scale", "posX, scale", ""]
-    assert carrier_phrases(scores) == ["posX: z1", "scale: spread over z1 and z0"]
+    assert carrier_phrases(scores) == ["posX: z1 (90 %)", "scale: spread over z1 and z0 (40 %)"]

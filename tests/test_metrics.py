@@ -505,7 +505,7 @@ def test_carriers_by_the_rule():
     assert [carrier.kind for carrier in found] == ["carried", "spread", "not found", "not found"]
     assert [carrier.codes for carrier in found] == [(0,), (0, 1), (), ()]
     assert metrics.describe_carriers(found) == (
-        "posX: z0 · scale: spread over z0 and z1 · shape: not found · colour: not found"
+        "posX: z0 (90 %) · scale: spread over z0 and z1 (30 %) · shape: not found · colour: not found"
     )
     only_second = metrics.find_carriers(information, np.ones(4), list("abcd"), active=np.array([False, True]))
     assert only_second[0].codes == (1,)

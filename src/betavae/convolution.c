@@ -1,4 +1,4 @@
-/* Convolutions of small images by Intel's AMX tiles, bf16 in and out, sums in fp32. The interface is convolution.py.
+/* Convolutions of small images, values of one type in and out, sums in fp32. The interface is convolution.py.
 
 A convolution links a big image, (big_height, big_width, big) values, to a small one, (height, width, small):
 
@@ -216,9 +216,8 @@ static void store_squares(const float *sums, int64_t count, const Sink *to, int6
 
 #ifndef __AMX_BF16__
 /* What all taps give 16 pixels and channels. */
-static inline __attribute__((always_inline)) void sum_taps(int width, const value *in, int64_t apart, int64_t down,
-                                                           int64_t depth, const Tap *taps, int64_t num_taps,
-                                                           const value *weights, int64_t blocks, float *to) {
+INLINE void sum_taps(int width, const value *in, int64_t apart, int64_t down, int64_t depth, const Tap *taps,
+                     int64_t num_taps, const value *weights, int64_t blocks, float *to) {
     __m512 sums[16];
     load_sums(sums, NULL, 0);
     for (int64_t t = 0; t < num_taps; t++) {
@@ -235,7 +234,8 @@ Weights: [tap][block of 32 values][block of 16 channels out] right tiles. Four r
 at a time, so that the pixels that all taps share stay in the L1 cache while weights stream through it. */
 static void gather(const value *in, int64_t line, int64_t pitch, int64_t step, int64_t depth, const Tap *taps,
                    int64_t num_taps, const value *weights, int64_t height, int64_t width, int64_t channels, const Sink *to) {
-    const int64_t blocks = channels / 16, count = width < 16 ? width : 16, down = step * line, apart = step * pitch * (int64_t)sizeof(value);
+    const int64_t blocks = channels / 16, count = width < 16 ? width : 16, down = step * line;
+    const int64_t apart = step * pitch * (int64_t)sizeof(value);
     float sums[4 * 16][16] __attribute__((aligned(64)));
     for (int64_t y = 0; y < height; y += 4)
         for (int64_t x = 0; x < width; x += 16)

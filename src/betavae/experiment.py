@@ -440,7 +440,7 @@ def carried_factors(scores: dict[str, Any], num_codes: int) -> list[str]:
 
 
 def carrier_phrases(scores: dict[str, Any]) -> list[str]:
-    """For each factor the codes that carry it, in words: "posX: z6", "shape: not found"."""
+    """For each factor the codes that carry it, in words: "posX: z6 (60 %)", "shape: not found"."""
     return [metrics.describe_carriers([metrics.Carrier(**carrier)]) for carrier in scores.get("carriers", [])]
 
 

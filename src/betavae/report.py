@@ -50,7 +50,7 @@ class Report:
     command: str = ""
     """The command that repeats the run."""
     carriers: Sequence[str] = ()
-    """One text for each factor, such as "posX: z6"."""
+    """One text for each factor, such as "posX: z6 (60 %)"."""
     scores: Mapping[str, float | None] = field(default_factory=dict)
     """Scores by name; None or nan is shown as undefined."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -1,8 +1,9 @@
-/* Intel's AMX tiles, registers of AVX-512 in their place where a CPU has none, and what code that multiplies by them shares.
+/* What code that multiplies small matrices shares: the type of values, the tiles that they are multiplied in, memory.
 
-A tile is 16 rows of 64 bytes. One product adds to 16 x 16 fp32 sums those of 16 x 32 bf16 values (rows of a left tile)
-and 32 x 16 (a right tile, in which two rows of the matrix share one row of the tile, interleaved). Tiles 0 to 3 are
-sums, 4 and 5 left, 6 and 7 right. */
+A tile is 16 rows of 64 bytes. One product adds to 16 x 16 fp32 sums those of a left tile, 16 rows of 32 bf16 values, and
+a right tile, 32 rows of 16, of which two share one row of the tile, interleaved. Intel's AMX does it in an instruction;
+where a CPU has no tiles, 16 registers of AVX-512 are the sums. With FP32 defined values are floats, and a right tile of
+32 rows of 16 is two tiles long. */
 
 #pragma once
 
@@ -11,79 +12,7 @@ sums, 4 and 5 left, 6 and 7 right. */
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef FP32
-typedef float value; /* of images, of weights as they are multiplied */
-enum { PAIR = 1 };   /* rows of a right tile's matrix in one row of the tile */
-#else
-typedef uint16_t value; /* value */
-enum { PAIR = 2 };
-#endif
-enum { LANES = 64 / sizeof(value) };
-
-/* Memory of a thread, kept from call to call. */
-enum { SHARED, OWN }; /* what all threads of a call see; what one of them works in */
-
-static _Thread_local struct { char *start; size_t size; } arenas[2];
-
-static void *memory_of(int which, size_t size) {
-    if (arenas[which].size < size) {
-        free(arenas[which].start);
-        arenas[which].start = aligned_alloc(64, size);
-        arenas[which].size = arenas[which].start ? size : 0;
-    }
-    return arenas[which].start;
-}
-
-static inline size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
-
-#ifdef __AMX_BF16__
-
-/* Tiles 0 to 3 are sums, 4 and 5 left ones, of `rows` of `depth` values, 6 and 7 right ones, of `depth` of 16. */
-static void configure(int64_t rows, int64_t depth) {
-    struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
-    for (int tile = 0; tile < 8; tile++) {
-        config.rows[tile] = (uint8_t)(tile < 6 ? rows : depth / 2);
-        config.bytes[tile] = (uint16_t)(tile == 4 || tile == 5 ? 2 * depth : 64);
-    }
-    _tile_loadconfig(&config);
-}
-
-static void release(void) { _tile_release(); }
-
-#else
-
-static void configure(int64_t rows, int64_t depth) { (void)rows, (void)depth; }
-static void release(void) {}
-
-/* Adds to 16 rows of sums the product of a left tile and a right one, `next` bytes from row to row. The rows of the left
-tile are `down` bytes from one `width` of them to the next, in which they lie `apart`. */
-static inline __attribute__((always_inline)) void add_product(__m512 *sums, int width, const void *left, int64_t apart,
-                                                              int64_t down, int64_t depth, const void *right, int64_t next) {
-    const char *four[4], *pairs = right;
-    for (int i = 0; i < 4; i++) four[i] = (const char *)left + 4 * i / width * down + 4 * i % width * apart;
-    const int64_t along[4] = {0, apart, 2 * apart, 3 * apart};
-    _Pragma("GCC unroll 2") for (int64_t k = 0; k < depth * (int64_t)sizeof(value); k += 4, pairs += next) {
-        const __m512i pair = _mm512_loadu_si512(pairs);
-        _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) {
-            const __m512i one = _mm512_set1_epi32(*(const int32_t *)(four[i / 4] + along[i % 4] + k));
-#ifdef FP32
-            sums[i] = _mm512_fmadd_ps((__m512)pair, (__m512)one, sums[i]);
-#else
-            sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)pair, (__m512bh)one);
-#endif
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) void load_sums(__m512 *sums, const float *from, int64_t apart) {
-    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) sums[i] = from ? _mm512_loadu_ps(from + i * apart) : _mm512_setzero_ps();
-}
-
-static inline __attribute__((always_inline)) void store_sums(const __m512 *sums, float *to, int64_t apart) {
-    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) _mm512_storeu_ps(to + i * apart, sums[i]);
-}
-
-#endif
+#define INLINE static inline __attribute__((always_inline))
 
 /* A square of `size` registers by `size` values of type `word`, transposed in place: swaps off-diagonal blocks of 1, 2,
 4 ... values. A macro, so that `permute` is an instruction and all loops unroll. */
@@ -101,64 +30,65 @@ static inline __attribute__((always_inline)) void store_sums(const __m512 *sums,
             rows[i + block] = permute(a, low, b);                                                       \
         }                                                                                               \
     }
-#ifdef FP32
-#define TRANSPOSE_VALUES(rows) TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
-#else
-#define TRANSPOSE_VALUES(rows) TRANSPOSE(rows, 32, uint16_t, _mm512_permutex2var_epi16)
-#endif
-
-static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 16 ? (1 << count) - 1 : 0xffff); }
+/* ---- values: of images, and of weights as they are multiplied ------------------------------------------------------*/
 
 #ifdef FP32
 
-static inline __m512i values_of(const float *from, __mmask32 valid) {
-    return (__m512i)_mm512_maskz_loadu_ps((__mmask16)valid, from);
-}
+typedef float value;
+enum { PAIR = 1 }; /* rows of a matrix in one row of a right tile */
 
-static inline void put(value *to, __mmask16 there, __m512 floats) { _mm512_mask_storeu_ps(to, there, floats); }
+INLINE __m512i values_of(const float *from, __mmask32 valid) { return (__m512i)_mm512_maskz_loadu_ps((__mmask16)valid, from); }
+INLINE void put(value *to, __mmask16 there, __m512 floats) { _mm512_mask_storeu_ps(to, there, floats); }
+INLINE __m512i paired(const float *row, int64_t line) { return (void)line, (__m512i)_mm512_loadu_ps(row); }
 
-static inline __m512i paired(const float *row, int64_t line) {
-    (void)line;
-    return (__m512i)_mm512_loadu_ps(row);
-}
-
-static inline void interleave(const value *row, int64_t line, value *tile, value *next) {
+INLINE void interleave(const value *row, int64_t line, value *tile, value *next) {
     (void)line;
     _mm512_storeu_ps(tile, _mm512_loadu_ps(row));
     _mm512_storeu_ps(next, _mm512_loadu_ps(row + 16));
 }
 
+#define TRANSPOSE_VALUES(rows) TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
+
 #else
 
-/* 32 floats, those that are valid, as values. */
-static inline __m512i values_of(const float *from, __mmask32 valid) {
+typedef uint16_t value; /* bf16 */
+enum { PAIR = 2 };
+
+/* As many floats as make 64 bytes of values, those that are valid. */
+INLINE __m512i values_of(const float *from, __mmask32 valid) {
     const __m512 low = _mm512_maskz_loadu_ps((__mmask16)valid, from);
     return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps((__mmask16)(valid >> 16), from + 16), low);
 }
 
 /* 16 floats, those that are there, as values in memory. */
-static inline void put(value *to, __mmask16 there, __m512 floats) {
+INLINE void put(value *to, __mmask16 there, __m512 floats) {
     _mm256_mask_storeu_epi16(to, there, (__m256i)_mm512_cvtneps_pbh(floats));
 }
 
 static const uint16_t INTERLEAVED[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                          8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
 
-/* A pair of rows, `line` values apart, of 16 floats as the row of a right tile that they share. */
-static inline __m512i paired(const float *row, int64_t line) {
+/* 16 floats of each row of a pair, `line` apart, as the row of a right tile that they share. */
+INLINE __m512i paired(const float *row, int64_t line) {
     const __m512i two = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + line), _mm512_loadu_ps(row));
     const __m512i from = _mm512_sub_epi16(_mm512_loadu_si512(INTERLEAVED), _mm512_set1_epi32(16 << 16));
     return _mm512_permutexvar_epi16(from, two);
 }
 
-/* A pair of rows, `line` values apart, of 32 values into the row that they share in one right tile and in the next. */
-static inline void interleave(const value *row, int64_t line, value *tile, value *next) {
+/* 32 values of each row of a pair, `line` apart, into the row that they share in one right tile and in the next. */
+INLINE void interleave(const value *row, int64_t line, value *tile, value *next) {
     const __m512i a = _mm512_loadu_si512(row), b = _mm512_loadu_si512(row + line), low = _mm512_loadu_si512(INTERLEAVED);
     _mm512_storeu_si512(tile, _mm512_permutex2var_epi16(a, low, b));
     _mm512_storeu_si512(next, _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(16)), b));
 }
 
+#define TRANSPOSE_VALUES(rows) TRANSPOSE(rows, 32, uint16_t, _mm512_permutex2var_epi16)
+
 #endif
+
+enum { LANES = 64 / sizeof(value) };
+
+static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 16 ? (1 << count) - 1 : 0xffff); }
 
 /* An image (height, width, channels), rows of which are `line` values apart, as (channels, pixels), of which there are
 `depth` at least: those that are missing are 0. */
@@ -177,3 +107,71 @@ static void transpose(const value *image, int64_t height, int64_t width, int64_t
             for (int64_t i = 0; i < LANES; i++) _mm512_storeu_si512(turned + (c + i) * depth + p, rows[i]);
         }
 }
+
+/* ---- products -----------------------------------------------------------------------------------------------------*/
+
+#ifdef __AMX_BF16__
+
+/* Tiles 0 to 3 are sums, 4 and 5 left ones, of `rows` of `depth` values, 6 and 7 right ones, of `depth` of 16. */
+static void configure(int64_t rows, int64_t depth) {
+    struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
+    for (int tile = 0; tile < 8; tile++) {
+        config.rows[tile] = (uint8_t)(tile < 6 ? rows : depth / 2);
+        config.bytes[tile] = (uint16_t)(tile == 4 || tile == 5 ? 2 * depth : 64);
+    }
+    _tile_loadconfig(&config);
+}
+
+static void release(void) { _tile_release(); }
+
+#else /* registers */
+
+static void configure(int64_t rows, int64_t depth) { (void)rows, (void)depth; }
+static void release(void) {}
+
+/* Adds to 16 rows of sums the product of a left tile and a right one, `next` bytes from row to row. The rows of the left
+tile are `down` bytes from one `width` of them to the next, in which they lie `apart`. */
+INLINE void add_product(__m512 *sums, int width, const void *left, int64_t apart, int64_t down, int64_t depth,
+                        const void *right, int64_t next) {
+    const char *four[4], *pairs = right;
+    for (int i = 0; i < 4; i++) four[i] = (const char *)left + 4 * i / width * down + 4 * i % width * apart;
+    const int64_t along[4] = {0, apart, 2 * apart, 3 * apart};
+    _Pragma("GCC unroll 2") for (int64_t k = 0; k < depth * (int64_t)sizeof(value); k += 4, pairs += next) {
+        const __m512i pair = _mm512_loadu_si512(pairs);
+        _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) {
+            const __m512i one = _mm512_set1_epi32(*(const int32_t *)(four[i / 4] + along[i % 4] + k));
+#ifdef FP32
+            sums[i] = _mm512_fmadd_ps((__m512)pair, (__m512)one, sums[i]);
+#else
+            sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)pair, (__m512bh)one);
+#endif
+        }
+    }
+}
+
+INLINE void load_sums(__m512 *sums, const float *from, int64_t apart) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) sums[i] = from ? _mm512_loadu_ps(from + i * apart) : _mm512_setzero_ps();
+}
+
+INLINE void store_sums(const __m512 *sums, float *to, int64_t apart) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) _mm512_storeu_ps(to + i * apart, sums[i]);
+}
+
+#endif
+
+/* ---- memory of a thread, kept from call to call --------------------------------------------------------------------*/
+
+enum { SHARED, OWN }; /* what all threads of a call see; what one of them works in */
+
+static _Thread_local struct { char *start; size_t size; } arenas[2];
+
+static void *memory_of(int which, size_t size) {
+    if (arenas[which].size < size) {
+        free(arenas[which].start);
+        arenas[which].start = aligned_alloc(64, size);
+        arenas[which].size = arenas[which].start ? size : 0;
+    }
+    return arenas[which].start;
+}
+
+static inline size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */

@@ -52,7 +52,7 @@ def find_carriers(
     Example:
         >>> information = np.array([[0.9, 0.0, 0.0], [0.0, 0.5, 0.05], [0.1, 0.4, 0.0]])
         >>> describe_carriers(find_carriers(information, np.ones(3), ["posX", "scale", "shape"]))
-        'posX: z0 · scale: spread over z1 and z2 · shape: not found'
+        'posX: z0 (90 %) · scale: spread over z1 and z2 (50 %) · shape: not found'
     """
     considered = information if active is None else np.where(active[:, None], information, 0.0)
     found = []
@@ -70,19 +70,21 @@ def find_carriers(
 def describe_carriers(carriers: Sequence[Carrier]) -> str:
     """Put carriers into one line of words; codes are named z0, z1, ...
 
+    In per cent, the strength: two codes that share posX and posY at an angle each tell but a third of one.
+
     Example:
         >>> describe_carriers([Carrier("posX", "carried", (6,), 0.9), Carrier("shape", "not found", (), 0.02)])
-        'posX: z6 · shape: not found'
+        'posX: z6 (90 %) · shape: not found'
     """
     return " · ".join(f"{carrier.factor}: {_where(carrier)}" for carrier in carriers)
 
 
 def _where(carrier: Carrier) -> str:
-    names = [f"z{code}" for code in carrier.codes]
+    names, share = [f"z{code}" for code in carrier.codes], f"({carrier.strength:.0%})".replace("%", " %")
     match carrier.kind:
         case "carried":
-            return names[0]
+            return f"{names[0]} {share}"
         case "spread":
-            return f"spread over {', '.join(names[:-1])} and {names[-1]}"
+            return f"spread over {', '.join(names[:-1])} and {names[-1]} {share}"
         case "not found":
             return "not found"
