@@ -94,7 +94,7 @@ class VAE(nn.Module):
 
 
 def forward(module: nn.Module, features: Tensor) -> Tensor:
-    """What a module gives; layers of a sequence by the CPU's matrix tiles, several at once, where that can be.
+    """What a module gives; layers of a sequence by compiled code, several at once, where that can be.
 
     A linear layer at the end runs in float32: with the 8 bits of bf16, posterior means near 2 would be 1/64 apart.
     """
