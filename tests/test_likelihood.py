@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from betavae.likelihood import bernoulli_error
-from tests.conftest import needs_compiled, using
+from tests.conftest import each_type, multiplying, using
 
 
 def _exact(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -12,18 +12,18 @@ def _exact(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     return (torch.log1p(torch.exp(-exact.abs())) + exact.clamp(min=0) - exact * images).sum((1, 2, 3))
 
 
-@needs_compiled
+@each_type
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 1, 5, 7), (64, 1, 64, 64), (5, 3, 32, 32)])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 30.0, 1e4])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_values_and_gradients(shape, scale, layout, threads, monkeypatch):
+def test_values_and_gradients(shape, scale, layout, threads, dtype, monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", None)  # not to be called
     torch.manual_seed(0)
     logits = (scale * torch.randn(shape)).contiguous(memory_format=layout).requires_grad_()
     images = torch.rand(shape).round(decimals=1).contiguous(memory_format=layout)
     weights = torch.rand(shape[0])
-    with torch.autocast("cpu", torch.bfloat16), using(threads):
+    with multiplying(dtype), using(threads):
         errors = bernoulli_error(logits, images)
     (errors * weights).sum().backward()
     torch.testing.assert_close(errors.double(), _exact(logits, images), rtol=2e-6, atol=1e-6)
@@ -31,22 +31,22 @@ def test_values_and_gradients(shape, scale, layout, threads, monkeypatch):
     torch.testing.assert_close(logits.grad.double(), expected, rtol=1e-6, atol=1e-7)
 
 
-@needs_compiled
+@each_type
 @pytest.mark.parametrize("scale", [1.0, 10.0, 20.0])
-def test_small_errors_of_pixels_that_are_right(scale):
+def test_small_errors_of_pixels_that_are_right(scale, dtype):
     logits = scale * torch.tensor([-1.2, -1.0, 1.0, 1.2]).expand(2, 1, 4, 4).contiguous()
     images = (logits > 0).float()
-    with torch.autocast("cpu", torch.bfloat16):
+    with multiplying(dtype):
         errors = bernoulli_error(logits, images)
     torch.testing.assert_close(errors.double(), _exact(logits, images), rtol=2e-6, atol=0)
 
 
-@needs_compiled
+@each_type
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_does_not_vanish(value):
+def test_what_is_not_finite_does_not_vanish(value, dtype):
     logits, images = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
     logits[1, 0, 2, 3] = value
-    with torch.autocast("cpu", torch.bfloat16):
+    with multiplying(dtype):
         errors = bernoulli_error(logits, images)
     assert torch.isfinite(errors).tolist() == [True, False]
 
