@@ -321,8 +321,8 @@ static void multiply(float *sums, int64_t apart, int64_t fresh, int64_t both, in
         _tile_stored(3, lower + 16, apart);
     }
 #else
-    for (int half = 0; half < 4; half++) { /* rows below, columns beside */
-        const int64_t below = half / 2 * 16, beside = half % 2 * 16;
+    for (int quarter = 0; quarter < 4; quarter++) { /* rows below, columns beside */
+        const int64_t below = quarter / 2 * 16, beside = quarter % 2 * 16;
         if (below && !both) break;
         float *here = sums + below * apart / 4 + beside;
         __m512 sum[16];

@@ -1,7 +1,6 @@
 /* The Bernoulli likelihood of images and its gradient, in one pass over the pixels. The interface is likelihood.py. */
 
-#include <immintrin.h>
-#include <stdint.h>
+#include "tiles.h"
 
 /* e to the power of x, for x at most 0; 0 below -104. Off by 3 in the last place at most. */
 static __m512 power(__m512 x) {
@@ -32,8 +31,7 @@ void bernoulli(const float *logits, const float *pixels, int64_t images, int64_t
     for (int64_t n = 0; n < images; n++) {
         __m512 sums = zero;
         for (int64_t i = n * size; i < (n + 1) * size; i += 16) {
-            const int64_t left = (n + 1) * size - i;
-            const __mmask16 there = (__mmask16)(left < 16 ? (1 << left) - 1 : 0xffff);
+            const __mmask16 there = first_of_16((n + 1) * size - i);
             const __m512 l = _mm512_maskz_loadu_ps(there, logits + i), x = _mm512_maskz_loadu_ps(there, pixels + i);
             const __m512 small = power(_mm512_sub_ps(zero, _mm512_abs_ps(l)));
             const __m512 distance = _mm512_fnmadd_ps(l, x, _mm512_max_ps(zero, l)); /* 0 for black or white that is right */

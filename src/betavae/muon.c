@@ -96,12 +96,12 @@ static void multiply(const value *left, const value *right, int64_t height, int6
             _tile_stored(2, sums[16], 128);
             _tile_stored(3, sums[16] + 16, 128);
 #else
-            for (int half = 0; half < 4; half++) { /* rows below, columns beside */
+            for (int quarter = 0; quarter < 4; quarter++) { /* rows below, columns beside */
                 __m512 sum[16];
                 load_sums(sum, NULL, 0);
                 for (int64_t k = 0; k < depth; k += 32)
-                    add_product(sum, 16, rows + k * 32 + half / 2 * 512, 64, 0, 32, tiles + k * 32 + half % 2 * 512, 64);
-                store_sums(sum, sums[half / 2 * 16] + half % 2 * 16, 32);
+                    add_product(sum, 16, rows + k * 32 + quarter / 2 * 512, 64, 0, 32, tiles + k * 32 + quarter % 2 * 512, 64);
+                store_sums(sum, sums[quarter / 2 * 16] + quarter % 2 * 16, 32);
             }
 #endif
             __m512i values[32];

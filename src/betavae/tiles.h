@@ -30,6 +30,7 @@ where a CPU has no tiles, 16 registers of AVX-512 are the sums. With FP32 define
             rows[i + block] = permute(a, low, b);                                                       \
         }                                                                                               \
     }
+
 /* ---- values: of images, and of weights as they are multiplied ------------------------------------------------------*/
 
 #ifdef FP32
@@ -92,7 +93,7 @@ static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 
 
 /* An image (height, width, channels), rows of which are `line` values apart, as (channels, pixels), of which there are
 `depth` at least: those that are missing are 0. */
-static void transpose(const value *image, int64_t height, int64_t width, int64_t line, int64_t channels, int64_t depth,
+static inline void transpose(const value *image, int64_t height, int64_t width, int64_t line, int64_t channels, int64_t depth,
                       value *turned) {
     const int64_t pixels = height * width;
     for (int64_t c = 0; c < channels; c += LANES)
@@ -113,7 +114,7 @@ static void transpose(const value *image, int64_t height, int64_t width, int64_t
 #ifdef __AMX_BF16__
 
 /* Tiles 0 to 3 are sums, 4 and 5 left ones, of `rows` of `depth` values, 6 and 7 right ones, of `depth` of 16. */
-static void configure(int64_t rows, int64_t depth) {
+static inline void configure(int64_t rows, int64_t depth) {
     struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
     for (int tile = 0; tile < 8; tile++) {
         config.rows[tile] = (uint8_t)(tile < 6 ? rows : depth / 2);
@@ -122,12 +123,12 @@ static void configure(int64_t rows, int64_t depth) {
     _tile_loadconfig(&config);
 }
 
-static void release(void) { _tile_release(); }
+static inline void release(void) { _tile_release(); }
 
 #else /* registers */
 
-static void configure(int64_t rows, int64_t depth) { (void)rows, (void)depth; }
-static void release(void) {}
+static inline void configure(int64_t rows, int64_t depth) { (void)rows, (void)depth; }
+static inline void release(void) {}
 
 /* Adds to 16 rows of sums the product of a left tile and a right one, `next` bytes from row to row. The rows of the left
 tile are `down` bytes from one `width` of them to the next, in which they lie `apart`. */
@@ -165,7 +166,7 @@ enum { SHARED, OWN }; /* what all threads of a call see; what one of them works 
 
 static _Thread_local struct { char *start; size_t size; } arenas[2];
 
-static void *memory_of(int which, size_t size) {
+static inline void *memory_of(int which, size_t size) {
     if (arenas[which].size < size) {
         free(arenas[which].start);
         arenas[which].start = aligned_alloc(64, size);
