@@ -41,9 +41,9 @@ Advance = Callable[[int], None]
 """Trains for so many steps."""
 
 
-def plain_network(model: str, data: FactorData) -> VAE:
+def plain_network(model: str, data: FactorData, seed: int = 0) -> VAE:
     """The same layers, all of torch.nn, which run as such within `by_pytorch`."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = VAE(model, data.image_shape, 10)
     for layer in network.modules():
         if isinstance(layer, Downsample | Upsample):
@@ -62,8 +62,8 @@ def by_pytorch() -> Iterator[None]:
         convolution.chain = chain
 
 
-def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
-    network = plain_network(model, data)
+def plain_loop(model: str, batch_size: int, data: FactorData, device: str = "cpu") -> Advance:
+    network = plain_network(model, data).to(device)
     images = torch.from_numpy(data.images(np.arange(PLAIN_IMAGES))).float()
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size, shuffle=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
@@ -77,7 +77,7 @@ def plain_loop(model: str, batch_size: int, data: FactorData) -> Advance:
     @by_pytorch()
     def advance(steps: int) -> None:
         for _ in range(steps):
-            batch = next(source)
+            batch = next(source).to(device)
             mean, log_var = network.encode(batch)
             codes = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
             reconstruction = torch.sigmoid(network.decode(codes))

@@ -17,12 +17,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from betavae.config import TC, Annealed, Beta, Vae
 from betavae.likelihood import bernoulli_error
 from betavae.model import VAE, Likelihood, Posterior
+
+Step = int | Int[Tensor, ""]
+"""Updates done, or something counted from them."""
+Scalar = float | Float[Tensor, ""]
+"""What depends on a step, and is a tensor where that is one."""
 
 
 class Batch(NamedTuple):
@@ -32,8 +37,9 @@ class Batch(NamedTuple):
     """Pixels in [0, 1]."""
     noise: Float[Tensor, "batch codes"]
     """Standard normal, for sampling the posterior."""
-    step: int
-    """Updates done before this one: 0 for the first."""
+    step: Step
+    """Updates done before this one: 0 for the first. On CUDA, where many steps are recorded at once, a tensor: weigh
+    terms by `ramp` and the like, which take both."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
     """What the objective returned as `Loss.memory` at the step before; empty at the first."""
     more_noise: Float[Tensor, "batch codes"] | None = None
@@ -51,7 +57,7 @@ class Loss(NamedTuple):
 
     loss: Float[Tensor, ""]
     """To be minimised over the model's parameters."""
-    terms: dict[str, Float[Tensor, ""] | float]
+    terms: dict[str, Scalar]
     """What the curves show: at least `reconstruction` and `rate`, in nats."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
     """What the next step is to be given, detached; it is part of a checkpoint."""
@@ -246,13 +252,13 @@ def stratified_total_correlation(
         tensor(True)
     """
     log_q = gaussian_log_density(codes[:, None], mixture.mean[None], mixture.log_var[None])  # [i, j, d]
-    log_weights = stratified_weights(len(codes), num_images).log().to(codes)
+    log_weights = stratified_weights(len(codes), num_images, codes.device).log().to(codes)
     joint = (log_weights + log_q.sum(2)).logsumexp(1)
     product = (log_weights[:, :, None] + log_q).logsumexp(1).sum(1)
     return (joint - product).mean()
 
 
-def stratified_weights(batch: int, num_images: int) -> Float[Tensor, "batch batch"]:
+def stratified_weights(batch: int, num_images: int, device: torch.device | None = None) -> Float[Tensor, "batch batch"]:
     """Weights W of minibatch-stratified sampling: how much of N images each of a batch stands for, seen from image i.
 
     Source:
@@ -264,11 +270,10 @@ def stratified_weights(batch: int, num_images: int) -> Float[Tensor, "batch batc
         [[0.1, 0.4, 0.5], [0.5, 0.1, 0.4], [0.4, 0.5, 0.1]]
     """
     all_images, others = max(num_images, batch), batch - 1
-    weights = torch.full((batch, batch), 1 / others, dtype=torch.float64)
-    rows = torch.arange(batch)
-    weights[rows, (rows + 1) % batch] = (all_images - others) / (all_images * others)
-    weights[rows, rows] = 1 / all_images
-    return weights
+    own = torch.eye(batch, dtype=torch.float64, device=device)
+    after = own.roll(1, 1)
+    rest = (1 - own - after) / others
+    return own / all_images + after * (all_images - others) / (all_images * others) + rest
 
 
 def calibrated_total_correlation(
@@ -316,14 +321,49 @@ def calibrated_total_correlation(
     return joint(codes, *own) - joint(shifted(codes), *moved)
 
 
-def ramp(step: int, steps: int) -> float:
+# ---------------------------------------------------------------------------------------------------------------------
+# Schedules: of a step that is a number, or a tensor
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def ramp(step: Step, steps: int) -> Scalar:
     """Share of a linear rise done before a step: 0 at step 0, 1 from step `steps` on; 1 always if there is no rise.
 
     Example:
-        >>> [ramp(step, 4) for step in (0, 1, 4, 9)], ramp(0, 0)
-        ([0.0, 0.25, 1.0, 1.0], 1.0)
+        >>> [ramp(step, 4) for step in (0, 1, 4, 9)], ramp(0, 0), ramp(torch.tensor(1), 4)
+        ([0.0, 0.25, 1.0, 1.0], 1.0, tensor(0.2500))
     """
-    return min(1.0, step / steps) if steps else 1.0
+    return at_most(step / steps, 1.0) if steps else 1.0
+
+
+def since(step: Step, start: int) -> Step:
+    """Steps since a start; 0 before it.
+
+    Example:
+        >>> since(3, 5), since(7, 5), since(torch.tensor(7), 5)
+        (0, 2, tensor(2))
+    """
+    return (step - start).clamp(min=0) if isinstance(step, Tensor) else max(0, step - start)
+
+
+def at_most(value: Scalar, most: float) -> Scalar:
+    """A value, or the most that it may be.
+
+    Example:
+        >>> at_most(0.5, 1.0), at_most(1.5, 1.0), at_most(torch.tensor(1.5), 1.0)
+        (0.5, 1.0, tensor(1.))
+    """
+    return value.clamp(max=most) if isinstance(value, Tensor) else min(value, most)
+
+
+def either(condition: bool | Tensor, one: Scalar, other: Scalar) -> Scalar:
+    """The one value where a condition holds, else the other.
+
+    Example:
+        >>> either(False, 1.0, 2.0), either(torch.tensor(True), 1.0, 2.0)
+        (2.0, tensor(1.))
+    """
+    return torch.where(condition, one, other) if isinstance(condition, Tensor) else one if condition else other
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -413,8 +453,9 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     else:
         correlation = total_correlation(seen.codes, seen.posterior, past)
     weight = ramp(batch.step, settings.warmup_steps)
-    if settings.second_warmup_steps and batch.step >= settings.fall_after:
-        weight = ramp(batch.step - settings.fall_after, settings.second_warmup_steps)
+    if settings.second_warmup_steps:
+        again = ramp(since(batch.step, settings.fall_after), settings.second_warmup_steps)
+        weight = either(batch.step >= settings.fall_after, again, weight)
     loss = seen.reconstruction + weight * (seen.rate + (beta_at(settings, batch.step) - 1) * correlation)
     terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation}
     if not torch.is_grad_enabled():
@@ -422,7 +463,7 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     return Loss(loss, {**terms}, _remembered(seen.posterior, past, settings.memory_images))
 
 
-def beta_at(settings: TC, step: int) -> float:
+def beta_at(settings: TC, step: Step) -> Scalar:
     """β of a step: it falls by equal factors from `beta` to `final_beta`, if there is one.
 
     Example:
@@ -432,8 +473,8 @@ def beta_at(settings: TC, step: int) -> float:
     """
     if settings.final_beta is None:
         return settings.beta
-    fallen = min(max((step - settings.fall_after) / settings.fall_steps, 0.0), 1.0)
-    return settings.beta * math.exp(fallen * math.log(settings.final_beta / settings.beta))
+    fallen = ramp(since(step, settings.fall_after), settings.fall_steps)
+    return settings.beta * (settings.final_beta / settings.beta) ** fallen
 
 
 def _remembered(posterior: Posterior, past: Posterior | None, count: int) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ def optimisers(
     if weight_decay:
         decayed = {"params": matrices, "weight_decay": weight_decay, "decoupled_weight_decay": True}
         groups = [decayed, {"params": others}]
-    adam = torch.optim.Adam(groups, lr=learning_rate, fused=True)
+    adam = torch.optim.Adam(groups, lr=learning_rate, fused=True, capturable=next(model.parameters()).is_cuda)
     if not muon:
         return (adam,)
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -66,7 +66,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         parameters: of two and more dimensions.
-        lr: η.
+        lr: η, also as a tensor.
         momentum: μ.
         weight_decay: λ.
         dtype: of the multiplications that make O.
@@ -124,7 +124,7 @@ def _step(group: dict[str, Any], moving: Sequence[_Moving]) -> None:
             direction = (moved if moved.shape == step.shape else moved.T).reshape(parameter.shape)
             if group["weight_decay"]:
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(direction, alpha=-math.sqrt(max(step.shape)) * group["lr"])
+            parameter.sub_(direction * (math.sqrt(max(step.shape)) * group["lr"]))
 
 
 def _step_in_c(group: dict[str, Any], moving: Sequence[_Moving]) -> None:

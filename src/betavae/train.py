@@ -6,7 +6,7 @@ state, the loop yields what it would have yielded, to the bit.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from betavae import graphs
 from betavae.config import Config, needs_of, objective_name
 from betavae.data import FactorData
 from betavae.model import VAE
@@ -27,6 +28,9 @@ from betavae.pairs import Partners
 
 RECORD_STEPS = 50
 """Steps that a training record is the mean of."""
+RECORDED = ["cuda"]
+"""Types of devices on which the steps of a training record are recorded and launched together; elsewhere they are done
+one by one."""
 VALIDATION_POINTS = 50
 """Points of the validation curve over a run."""
 VALIDATION_IMAGES = 512
@@ -131,9 +135,11 @@ class DeviceImages:
         bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
         self._bits = (bits & 1).float()  # of each byte, the first bit first
 
-    def __call__(self, rows: NDArray[np.integer]) -> Tensor:
+    def __call__(self, rows: NDArray[np.integer] | Tensor) -> Tensor:
         """Pixels in [0, 1], (B, C, H, W) float32."""
-        pixels = self._packed[torch.from_numpy(np.asarray(rows, np.int64)).to(self._packed.device)]
+        if not isinstance(rows, Tensor):
+            rows = _on_device(np.asarray(rows, np.int64), self._packed.device)
+        pixels = self._packed[rows]
         if self._max_value == 1:
             pixels = F.embedding(pixels.int(), self._bits).flatten(1)[:, : math.prod(self._shape)]
         else:
@@ -294,6 +300,7 @@ def new_state(config: Config, data: FactorData) -> State:
         if type(config.objective) in NETWORKS:
             network = NETWORKS[type(config.objective)](config.objective, config.codes)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.backends.cudnn.deterministic = True
     bf16 = choose_precision(config.precision, device) == "bf16"
     muon = config.muon_after is not None
     own = optimisers(model, config.learning_rate, needs.weight_decay, muon=muon, bf16=bf16)
@@ -310,6 +317,7 @@ def train(
     train_rows: NDArray[np.int64],
     validation_rows: NDArray[np.int64],
     state: State,
+    images: DeviceImages | None = None,
 ) -> Iterator[Record]:
     """Train from a state to `config.steps`, yielding records; at those of training the state is whole and may be saved.
 
@@ -319,6 +327,7 @@ def train(
         train_rows: rows to train on, at least one.
         validation_rows: held-out rows; none for no validation records.
         state: changed in place.
+        images: those of the data, where they are on the state's device already.
 
     Yields:
         A `train` record every `RECORD_STEPS` steps and at the end; a `validation` record at the start, at
@@ -328,9 +337,8 @@ def train(
         Diverged: the loss is not finite; the message names the step.
         ValueError: the data cannot give what the objective needs.
     """
-    device, needs = next(state.model.parameters()).device, needs_of(config.objective)
-    objective = OBJECTIVES[type(config.objective)]
-    images, step_rows = DeviceImages(data, device), StepRows(config, data, train_rows)
+    device = next(state.model.parameters()).device
+    span, stream = Span(config, data, train_rows, state, images), graphs.stream(device)
     validation_steps = RECORD_STEPS * max(1, config.steps // VALIDATION_POINTS // RECORD_STEPS)
     seen: list[Loss] = []
     started = time.perf_counter() - state.wall_seconds
@@ -340,37 +348,99 @@ def train(
         return Record(state.step, state.wall_seconds, split, terms)
 
     def validation() -> Record:
-        return record("validation", held_out_terms(config, data, validation_rows[:VALIDATION_IMAGES], state))
+        terms = held_out_terms(config, data, validation_rows[:VALIDATION_IMAGES], state, span.images)
+        return record("validation", terms)
 
     if state.step == 0 and len(validation_rows):
         yield validation()
     while state.step < config.steps:
-        rate = learning_rate(config, state.step)
-        rows, shape = step_rows(state.step), (config.batch_size, config.codes)
-        noise = _noise(config, "noise", state.step, shape, device)
-        more = _noise(config, "more noise", state.step, shape, device) if needs.more_noise else None
-        labels = _on_device(step_rows.labels(rows), device)
-        batch = Batch(images(rows), noise, state.step, state.memory, more, labels, len(train_rows), state.network)
-        with arithmetic(config, device):
-            loss = objective(config.objective, state.model, batch)
-        by_muon = config.muon_after is not None and state.step >= config.muon_after
-        _descend(state.optimisers if by_muon else state.optimisers[-1:], loss.loss, rate)
-        if state.network_optimiser and loss.network_loss is not None:
-            _descend(
-                (state.network_optimiser,), loss.network_loss, needs.network_learning_rate * rate / config.learning_rate
-            )
-        state.step += 1
-        state.memory = loss.memory
-        seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
-        if state.step % RECORD_STEPS == 0 or state.step == config.steps:
+        with stream:
+            seen += span(RECORD_STEPS - state.step % RECORD_STEPS if device.type in RECORDED else 1)
+            if state.step % RECORD_STEPS and state.step < config.steps:
+                continue
             terms = _means(seen, state.step)
-            seen.clear()
-            if len(validation_rows) and (state.step % validation_steps == 0 or state.step == config.steps):
-                yield validation()
-            yield record("train", terms)
+        seen.clear()
+        if len(validation_rows) and (state.step % validation_steps == 0 or state.step == config.steps):
+            yield validation()
+        yield record("train", terms)
 
 
-def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float) -> None:
+_Walk = Callable[[tuple[bool, ...], dict[str, Any]], tuple[list[Loss], Mapping[str, Tensor]]]
+
+
+class Span:
+    """Steps of training in a row; on CUDA from the third call on one launch, without a wait for the device.
+
+    Args:
+        config, data, images: as for `train`.
+        rows: to train on.
+        state: moved on by each call.
+    """
+
+    def __init__(
+        self, config: Config, data: FactorData, rows: NDArray[np.int64], state: State, images: DeviceImages | None
+    ) -> None:
+        self._config, self._state, self._num_images = config, state, len(rows)
+        self._device = next(state.model.parameters()).device
+        self.images = images or DeviceImages(data, self._device)
+        self._rows = StepRows(config, data, rows)
+        recorded = self._device.type in RECORDED
+        self._advance: _Walk = graphs.Repeated(self._walk, graphs.cuda_graph) if recorded else self._walk
+
+    def __call__(self, count: int) -> list[Loss]:
+        """What so many steps return, or all that are left, detached; on CUDA it holds until the next call."""
+        state, after = self._state, self._config.muon_after
+        steps = range(state.step, min(state.step + count, self._config.steps))
+        by_muon = tuple(after is not None and step >= after for step in steps)
+        memory = {f"memory.{name}": value for name, value in state.memory.items()}
+        seen, state.memory = self._advance(by_muon, self._given(steps) | memory)
+        state.step = steps.stop
+        return seen
+
+    def _given(self, steps: range) -> dict[str, Any]:
+        """What steps are given, one after another: tensors where they are recorded, else step and rate as numbers."""
+        config, device, needs = self._config, self._device, needs_of(self._config.objective)
+        shape = config.batch_size, config.codes
+        rows = [self._rows(step) for step in steps]
+        given: dict[str, Any] = {
+            "rows": _on_device(np.stack(rows), device),
+            "noise": torch.stack([_noise(config, "noise", step, shape, device) for step in steps]),
+            "step": steps,
+            "rate": [learning_rate(config, step) for step in steps],
+        }
+        if needs.more_noise:
+            given["more_noise"] = torch.stack([_noise(config, "more noise", step, shape, device) for step in steps])
+        if labels := [table for row in rows if (table := self._rows.labels(row)) is not None]:
+            given["labels"] = _on_device(np.stack(labels), device)
+        if device.type in RECORDED:
+            given |= {"step": _on_device(np.array(steps), device)}
+            given |= {"rate": _on_device(np.array(given["rate"], np.float32), device)}
+        return given
+
+    def _walk(self, by_muon: tuple[bool, ...], given: dict[str, Any]) -> tuple[list[Loss], Mapping[str, Tensor]]:
+        config, state, needs = self._config, self._state, needs_of(self._config.objective)
+        objective, network = OBJECTIVES[type(config.objective)], state.network
+        memory: Mapping[str, Tensor] = {
+            name.removeprefix("memory."): given[name] for name in given if name.startswith("memory.")
+        }
+        seen = []
+        for i, muon in enumerate(by_muon):
+            noise, rate = given["noise"][i], given["rate"][i]
+            more, labels = (given[name][i] if name in given else None for name in ("more_noise", "labels"))
+            images = self.images(given["rows"][i])
+            batch = Batch(images, noise, given["step"][i], memory, more, labels, self._num_images, network)
+            with arithmetic(config, self._device):
+                loss = objective(config.objective, state.model, batch)
+            _descend(state.optimisers if muon else state.optimisers[-1:], loss.loss, rate)
+            if state.network_optimiser and loss.network_loss is not None:
+                own_rate = needs.network_learning_rate * rate / config.learning_rate
+                _descend((state.network_optimiser,), loss.network_loss, own_rate)
+            memory = loss.memory
+            seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
+        return seen, memory
+
+
+def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float | Tensor) -> None:
     """One update by optimisers of which the last has all parameters; the loss gives gradients to these only."""
     for group in (group for optimiser in optimisers for group in optimiser.param_groups):
         group["lr"] = rate
@@ -382,15 +452,17 @@ def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: fl
         optimiser.step()
 
 
-def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], state: State) -> dict[str, float]:
+def held_out_terms(
+    config: Config, data: FactorData, rows: NDArray[np.int64], state: State, images: DeviceImages | None = None
+) -> dict[str, float]:
     """The objective's loss and terms on given rows, in nats, with noise that is the same at every call.
 
     Where the objective takes pairs, an image's partner is drawn from all of the data; where it takes labels, those of
-    all images are known.
+    all images are known. The data's images are put on the device where they are not given.
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     objective = OBJECTIVES[type(config.objective)]
-    images, means = DeviceImages(data, device), []
+    images, means = images or DeviceImages(data, device), []
     partners = Partners(data, needs.pairs) if needs.pairs else None
     count = config.batch_size // 2 if partners else config.batch_size
     if needs.halves:
@@ -407,7 +479,7 @@ def held_out_terms(config: Config, data: FactorData, rows: NDArray[np.int64], st
             shape = (len(batch), config.codes)
             noise = _noise(config, "validation", start, shape, device)
             more = _noise(config, "more validation", start, shape, device) if needs.more_noise else None
-            labels = _on_device(scaled_factors(data, batch) if needs.labelled_images else None, device)
+            labels = _on_device(scaled_factors(data, batch), device) if needs.labelled_images else None
             given = Batch(images(batch), noise, state.step, state.memory, more, labels, len(data), state.network)
             with arithmetic(config, device):
                 loss = objective(config.objective, state.model, given)
@@ -439,8 +511,10 @@ def encode(
     return mean, log_var
 
 
-def _on_device(table: NDArray[np.float32] | None, device: torch.device) -> Tensor | None:
-    return None if table is None else torch.from_numpy(table).to(device)
+def _on_device(table: NDArray[Any], device: torch.device) -> Tensor:
+    """A table on a device, which may come to it after what was asked of the device before."""
+    tensor = torch.from_numpy(table)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _detached(term: Tensor | float) -> Tensor | float:

@@ -164,7 +164,7 @@ def hfs(settings: Hfs, model: VAE, batch: Batch) -> Loss:
         raise ValueError("hfs draws pairs of codes by batch.more_noise; give it")
     seen = evidence(model, batch)
     means = seen.posterior.mean
-    pairs = torch.combinations(torch.arange(means.shape[1], device=means.device))
+    pairs = torch.triu_indices(means.shape[1], means.shape[1], 1, device=means.device).T
     draw = batch.more_noise[:, pairs].prod(2).sum(0)  # every pair has the same chance
     pairs = pairs[draw.argsort()[: settings.code_pairs]]
     distance = support_distance(means, pairs)
@@ -199,13 +199,15 @@ def support_distance(codes: Float[Tensor, "batch codes"], pairs: Tensor) -> Floa
     """
     images = len(codes)
     total = codes.new_zeros(())
-    for a, b in pairs.tolist():
-        one, other = codes[:, a], codes[:, b]
+    for pair in pairs:
+        one, other = codes.index_select(1, pair).unbind(1)
         with torch.no_grad():
             across = (one[:, None] - one).square()  # [i, k]
             along = (other[:, None] - other).square()  # [j, k]
             least, nearest = (across[:, None] + along).min(2)  # [i, j]
             place = least.argmax()
-            i, j, k = place // images, place % images, nearest.flatten()[place]
-        total = total + (one[i] - one[k]).square() + (other[j] - other[k]).square()
+            k = nearest.flatten().index_select(0, place[None])
+            i, j = (place // images)[None], (place % images)[None]
+        across, along = one.gather(0, i) - one.gather(0, k), other.gather(0, j) - other.gather(0, k)
+        total = total + (across.square() + along.square()).squeeze()
     return total

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from betavae.config import Control, Dynamic
 from betavae.model import VAE
-from betavae.objective import Batch, Loss, evidence
+from betavae.objective import Batch, Loss, Scalar, at_most, either, evidence, ramp, since
 
 
 def control(settings: Control, model: VAE, batch: Batch) -> Loss:
@@ -22,7 +22,7 @@ def control(settings: Control, model: VAE, batch: Batch) -> Loss:
     """
     seen = evidence(model, batch)
     rises = (batch.step + 1) // settings.rise_steps
-    capacity = min(settings.capacity_nats, settings.start_nats + settings.rise_nats * rises)
+    capacity = at_most(settings.start_nats + settings.rise_nats * rises, settings.capacity_nats)
     error = capacity - seen.rate.detach()
     before = batch.memory.get("integral", torch.zeros_like(error))
     wound_up = batch.memory.get("beta", torch.ones_like(error) * settings.least_beta) < settings.least_beta
@@ -43,9 +43,9 @@ def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
         and its published code for dSprites. https://arxiv.org/abs/2009.06795
     """
     seen = evidence(model, batch)
-    windows, into = divmod(batch.step + 1, settings.rise_steps)
-    rises = max(0, windows - 1) + (min(into + 1, settings.ramp_steps) / settings.ramp_steps if windows else 0.0)
-    capacity = min(settings.capacity_nats, settings.start_nats + settings.rise_nats * rises)
+    windows, into = (batch.step + 1) // settings.rise_steps, (batch.step + 1) % settings.rise_steps
+    rises = since(windows, 1) + either(windows > 0, ramp(into + 1, settings.ramp_steps), 0.0)
+    capacity = at_most(settings.start_nats + settings.rise_nats * rises, settings.capacity_nats)
     rate = seen.rate.detach()
     rates = batch.memory.get("rates", rate.new_zeros(settings.average_steps))
     rates = torch.cat([rates[1:], rate[None]])
@@ -64,7 +64,7 @@ def _weighed(
     rate: Float[Tensor, ""],
     beta: Float[Tensor, ""],
     least_beta: float,
-    capacity: float,
+    capacity: Scalar,
     memory: dict[str, Tensor],
 ) -> Loss:
     weight = beta.clamp(min=least_beta)

@@ -1,7 +1,6 @@
 """QLAE: codes rounded to a few learned values each."""
 
 import torch
-import torch.nn.functional as F
 
 from betavae.config import Qlae
 from betavae.model import VAE
@@ -32,6 +31,6 @@ def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:
     loss = reconstruction + settings.quantisation * quantisation + settings.commitment * commitment
     with torch.no_grad():
         nearest = (codes[:, :, None] - model.code_values).abs().argmin(2)
-        share = F.one_hot(nearest, settings.values_per_code).float().mean(0)
+        share = (nearest[:, :, None] == torch.arange(settings.values_per_code, device=codes.device)).float().mean(0)
         rate = torch.special.entr(share).sum()
     return Loss(loss, {"reconstruction": reconstruction, "rate": rate, "rounding": commitment})
