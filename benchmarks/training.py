@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
+from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from betavae import convolution
+from betavae import cli, convolution
 from betavae.config import Beta, Config
 from betavae.data import FactorData, load_data
 from betavae.model import VAE, Downsample, Upsample
@@ -185,11 +186,17 @@ def muon_steps(data: FactorData, rounds: int, steps: int) -> tuple[float, float]
 def command(*words: str) -> tuple[float, float]:
     """Seconds that a betavae command takes, and the most memory that it had, in GB."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "betavae", *words], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"betavae {' '.join(words)} failed")
-    return time.perf_counter() - started, used.ru_maxrss / 1e6
+    told = subprocess.run(
+        [sys.executable, __file__, "--command", *words], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return time.perf_counter() - started, float(told.stdout.splitlines()[-1])
+
+
+def tell_memory(words: list[str]) -> None:
+    """Run a betavae command in this process, and print the most memory that the process had."""
+    cli.main(words)
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would be at least what the parent had
+    print(int(status.split("VmHWM:")[1].split()[0]) / 1e6)
 
 
 def whole_run(console: Console) -> None:
@@ -214,9 +221,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds of fewer steps")
     parser.add_argument("--worker", nargs=2, metavar=("VARIANT", "SECONDS"), help=argparse.SUPPRESS)
     parser.add_argument("--first-step", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         worker(given.worker[0], float(given.worker[1]))
+        return
+    if given.command:
+        tell_memory(given.command)
         return
     if given.first_step:
         first_step()

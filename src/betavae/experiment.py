@@ -245,8 +245,7 @@ def score_run(
                 raise ValueError(f"orientation can be folded in dSprites only, got the factors {data.factor_names}")
             factors = dsprites.fold_orientation(data.factors)
             factor_names[2] = "orientation (folded)"
-        noise = np.random.default_rng(seed).standard_normal(codes.mean.shape, np.float32)
-        draws = codes.mean + np.exp(codes.log_var / 2) * noise
+        draws = _sampled(codes, seed)
         values = score_tables(
             draws if sampled else codes.mean,
             factors[codes.rows],
@@ -269,6 +268,15 @@ def score_run(
     values["held_out"] = _held_out(run, data)
     folders.write_json(run, "scores.json", values)
     return values
+
+
+def _sampled(codes: Codes, seed: int) -> NDArray[np.float32]:
+    """A draw from each posterior."""
+    draws = np.random.default_rng(seed).standard_normal(codes.mean.shape, np.float32)
+    for draw, mean, log_var in zip(draws.T, codes.mean.T, codes.log_var.T, strict=True):
+        draw *= np.exp(log_var / 2)
+        draw += mean
+    return draws
 
 
 def score_tables(
@@ -652,5 +660,8 @@ def _processor(device: torch.device) -> str:
 
 
 def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """Bytes. What Linux keeps as ru_maxrss can be that of the process that started this one."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
+        return 1024 * int(found[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -69,7 +69,13 @@ def dci_es(
     frequencies = rng.normal(size=(z.shape[1], max(CAPACITIES))) / scale
     phases = rng.uniform(0, 2 * np.pi, max(CAPACITIES))
     features, test_features = (np.cos(table @ frequencies + phases) for table in (z, z_test))
-    losses = np.array([_probe_losses(features, factors[train, k], test_features, factors[test, k]) for k in varying])
+    centre = features.mean(axis=0)
+    features -= centre
+    test_features -= centre
+    gram = features.T @ features
+    losses = np.array(
+        [_probe_losses(features, gram, factors[train, k], test_features, factors[test, k]) for k in varying]
+    )
     best = np.minimum.accumulate(losses, axis=1)
     above = best - best[:, -1:]
     log_capacity = np.log(CAPACITIES)
@@ -78,15 +84,15 @@ def dci_es(
     return {"explicitness": float(explicitness.mean()), "size": len(varying) / codes.shape[1]}
 
 
-def _probe_losses(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> list[float]:
+def _probe_losses(
+    table: np.ndarray, gram: np.ndarray, labels: np.ndarray, test_table: np.ndarray, test_labels: np.ndarray
+) -> list[float]:
     """Held-out squared error of ridge probes on the first 16, 32, ... features, over that of predicting frequencies."""
     classes, index = np.unique(labels, return_inverse=True)
     target = np.eye(len(classes))[index]
     frequency = target.mean(axis=0)
     truth = (test_labels[:, None] == classes) - frequency
-    centre = train.mean(axis=0)
-    table, test_table = train - centre, test - centre
-    gram, slope = table.T @ table, table.T @ (target - frequency)
+    slope = table.T @ (target - frequency)
     losses = []
     for size in CAPACITIES:
         ridge = gram[:size, :size] + 1e-4 * len(table) * np.eye(size)

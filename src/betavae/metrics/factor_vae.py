@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import active_codes, check_tables, varying_factors
+from betavae.metrics.inputs import active_codes, check_tables, standard_deviation, varying_factors
 from betavae.metrics.interventions import Groups
 from betavae.metrics.undefined import warn_undefined
 
@@ -66,7 +66,7 @@ def factor_vae(
     if not active.any():
         return {"accuracy": 0.0, "accuracy_train": 0.0, "num_active": 0.0}
     held, winner = _least_varying(
-        codes[:, active], factors, varying, variance[active], num_train + num_test, batch_size, rng
+        codes, active, factors, varying, variance[active], num_train + num_test, batch_size, rng
     )
     accuracy_train, accuracy = _vote(held, winner, num_train)
     return {"accuracy": accuracy, "accuracy_train": accuracy_train, "num_active": float(active.sum())}
@@ -162,7 +162,7 @@ def z_max_variance(
     active = active_codes(codes)
     if not active.any():
         return {"z_max_variance": 0.0}
-    variance = codes[:, active].var(axis=0, dtype=np.float64)
+    variance = standard_deviation(codes)[active] ** 2
     moved = rng.choice(varying, size=num_train + num_test)
     winner = np.empty(len(moved), np.int64)
     for k in varying:
@@ -177,6 +177,7 @@ def z_max_variance(
 
 def _least_varying(
     codes: np.ndarray,
+    active: np.ndarray,
     factors: np.ndarray,
     varying: np.ndarray,
     variance: np.ndarray,
@@ -190,7 +191,7 @@ def _least_varying(
         mine = np.flatnonzero(held == k)
         groups = Groups.by_value(factors, [int(k)], "the FactorVAE score")
         rows = groups.draw_like(rng.integers(len(codes), size=len(mine)), rng, batch_size)
-        local = codes[rows].var(axis=1, ddof=1, dtype=np.float64)
+        local = codes[rows][:, :, active].var(axis=1, ddof=1, dtype=np.float64)
         winner[mine] = (local / variance).argmin(axis=1)
     return held, winner
 

@@ -100,13 +100,13 @@ def count_information(
         >>> count_information(codes, factors, 2).shared.round(3)
         array([[0.693, 0.   ]])
     """
-    labels = [np.unique(column, return_inverse=True)[1] for column in factors.T]
-    joint = np.empty((binned.shape[1], factors.shape[1]))
-    for d, code in enumerate(binned.T):
-        for k, label in enumerate(labels):
+    joint, factor_entropy = np.empty((binned.shape[1], factors.shape[1])), np.empty(factors.shape[1])
+    for k, column in enumerate(factors.T):
+        label = np.unique(column, return_inverse=True)[1]
+        factor_entropy[k] = entropy(np.bincount(label), bias_correction)
+        for d, code in enumerate(binned.T):
             joint[d, k] = entropy(np.bincount(label * num_bins + code), bias_correction)
     code_entropy = np.array([entropy(np.bincount(code), bias_correction) for code in binned.T])
-    factor_entropy = np.array([entropy(np.bincount(label), bias_correction) for label in labels])
     shared = (code_entropy[:, None] + factor_entropy - joint).clip(min=0.0)
     return Information(shared, joint, code_entropy, factor_entropy, num_bins)
 
@@ -119,13 +119,13 @@ def discretise(codes: np.ndarray, num_bins: int = 20) -> np.ndarray:
         num_bins: bins of each code, at least 1.
 
     Returns:
-        (N, D) integers in 0 .. num_bins - 1; the same number throughout for a constant code.
+        (N, D) integers in 0 .. num_bins - 1, of 16 bits if that will do; the same throughout for a constant code.
 
     Example:
         >>> discretise(np.array([[0.0], [0.4], [1.0]]), num_bins=2).ravel()
-        array([0, 0, 1])
+        array([0, 0, 1], dtype=int16)
     """
-    binned = np.empty(codes.shape, np.int64)
+    binned = np.empty(codes.shape, np.int16 if num_bins <= np.iinfo(np.int16).max else np.int64)
     for d in range(codes.shape[1]):
         edges = np.histogram_bin_edges(codes[:, d].astype(np.float64), num_bins)
         binned[:, d] = np.digitize(codes[:, d], edges[1:-1])

@@ -58,8 +58,8 @@ def check_tables(
     if codes.dtype not in (np.float32, np.float64):
         codes = codes.astype(np.float64)
     if not integer_factors:
-        return codes, factors.astype(np.float64)
-    whole = factors.astype(np.int64)
+        return codes, factors.astype(np.float64, copy=False)
+    whole = factors.astype(np.int64, copy=False)
     if factors.dtype.kind == "f" and not np.array_equal(whole, factors):
         row, factor = np.argwhere(whole != factors)[0]
         raise ValueError(
@@ -162,8 +162,10 @@ def standard_deviation(codes: np.ndarray) -> np.ndarray:
         >>> standard_deviation(np.full((2400, 1), 0.1))
         array([0.])
     """
-    varies = np.ptp(codes, axis=0) > _ROUNDING * np.abs(codes).max(axis=0)
-    return np.where(varies, codes.std(axis=0, dtype=np.float64), 0.0)
+    low, high = codes.min(axis=0), codes.max(axis=0)
+    varies = high - low > _ROUNDING * np.maximum(high, -low)
+    spread = [column.std(dtype=np.float64) for column in codes.T]  # doubles of all of dSprites would take 60 MB
+    return np.where(varies, spread, 0.0)
 
 
 def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:

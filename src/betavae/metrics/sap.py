@@ -59,16 +59,19 @@ def sap(
     if not len(varying):
         warn_undefined("SAP", "no factor varies")
         return {"classification": float("nan"), "regression": float("nan")}
-    codes, factors = codes.astype(np.float64), factors[:, varying]
-    regression = _mean_gap(squared_correlation(codes[train], factors[train]))
-    if (factors != np.round(factors)).any():
+    continuous = any((column != np.round(column)).any() for column in factors.T[varying])
+    (codes, test_codes), (factors, test_factors) = (
+        [table[rows].astype(np.float64) for rows in (train, test)] for table in (codes, factors[:, varying])
+    )
+    regression = _mean_gap(squared_correlation(codes, factors))
+    if continuous:
         warn_undefined("SAP's classification form", "a factor is continuous")
         return {"classification": float("nan"), "regression": regression}
-    check_classes(factors[train])
+    check_classes(factors)
     accuracy = np.array(
         [
             [
-                _svm_accuracy(codes[train, d], factors[train, k], codes[test, d], factors[test, k], cost)
+                _svm_accuracy(codes[:, d], factors[:, k], test_codes[:, d], test_factors[:, k], cost)
                 for k in range(len(varying))
             ]
             for d in range(codes.shape[1])
