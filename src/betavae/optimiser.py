@@ -44,11 +44,32 @@ def optimisers(
     if weight_decay:
         decayed = {"params": matrices, "weight_decay": weight_decay, "decoupled_weight_decay": True}
         groups = [decayed, {"params": others}]
-    adam = torch.optim.Adam(groups, lr=learning_rate, fused=True, capturable=next(model.parameters()).is_cuda)
+    all_weights = adam(groups, learning_rate)
     if not muon:
-        return (adam,)
+        return (all_weights,)
     dtype = torch.bfloat16 if bf16 else torch.float32
-    return Muon(matrices, learning_rate, weight_decay=weight_decay, dtype=dtype), adam
+    return Muon(matrices, learning_rate, weight_decay=weight_decay, dtype=dtype), all_weights
+
+
+def adam(
+    weights: Iterable[nn.Parameter] | list[dict[str, Any]],
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.Adam:
+    """Adam in one pass over all weights, whose steps can be recorded where the weights are on CUDA.
+
+    Source:
+        Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015). https://arxiv.org/abs/1412.6980
+
+    Args:
+        weights: parameters, or groups of them.
+        learning_rate: of all.
+        betas: decay of both moments.
+    """
+    made = torch.optim.Adam(weights, lr=learning_rate, betas=betas, fused=True)
+    for group in made.param_groups:
+        group["capturable"] = all(parameter.is_cuda for parameter in group["params"])
+    return made
 
 
 class Muon(torch.optim.Optimizer):
@@ -124,7 +145,7 @@ def _step(group: dict[str, Any], moving: Sequence[_Moving]) -> None:
             direction = (moved if moved.shape == step.shape else moved.T).reshape(parameter.shape)
             if group["weight_decay"]:
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.sub_(direction * (math.sqrt(max(step.shape)) * group["lr"]))
+            parameter.sub_(direction.to(parameter.dtype) * (math.sqrt(max(step.shape)) * group["lr"]))
 
 
 def _step_in_c(group: dict[str, Any], moving: Sequence[_Moving]) -> None:

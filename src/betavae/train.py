@@ -23,7 +23,7 @@ from betavae.data import FactorData
 from betavae.model import VAE
 from betavae.objective import Batch, Loss
 from betavae.objectives import NETWORKS, OBJECTIVES
-from betavae.optimiser import optimisers
+from betavae.optimiser import adam, optimisers
 from betavae.pairs import Partners
 
 RECORD_STEPS = 50
@@ -307,7 +307,7 @@ def new_state(config: Config, data: FactorData) -> State:
     if network is None:
         return State(model, own)
     network = network.to(device)
-    rival = torch.optim.Adam(network.parameters(), lr=needs.network_learning_rate, betas=(0.5, 0.9), fused=True)
+    rival = adam(network.parameters(), needs.network_learning_rate, (0.5, 0.9))
     return State(model, own, network=network, network_optimiser=rival)
 
 
