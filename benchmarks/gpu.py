@@ -65,6 +65,17 @@ def our_loop(
     return advance
 
 
+def usual_loop(model: str, batch_size: int, data: FactorData, device: str) -> Advance:
+    """That of training.py, with cuDNN as PyTorch sets it."""
+    plain = plain_loop(model, batch_size, data, device)
+
+    def advance(steps: int) -> None:
+        with torch.backends.cudnn.flags(enabled=True):
+            plain(steps)
+
+    return advance
+
+
 def stacked_loop(
     models: int, batch_size: int, precision: str, device: str, data: FactorData, images: DeviceImages
 ) -> Advance:
@@ -94,44 +105,40 @@ def stacked_loop(
             weight.grad = gradient
         optimiser.step()
 
-    once = graphs.Repeated(step, graphs.cuda_graph) if where.type == "cuda" else step
+    repeated = graphs.Repeated(graphs.cuda_graph) if where.type == "cuda" else None
 
     def advance(steps: int) -> None:
         with stream:
             for _ in range(steps):
-                rows = torch.from_numpy(generator.integers(0, len(data), (models, batch_size))).to(where)
-                once(None, {"rows": rows, "noise": torch.randn(models, batch_size, 10, device=where)})
-            wait(device)
+                rows = torch.from_numpy(generator.integers(0, len(data), (models, batch_size)))
+                rows = rows.pin_memory().to(where, non_blocking=True) if repeated else rows
+                given = {"rows": rows, "noise": torch.randn(models, batch_size, 10, device=where)}
+                repeated(step, None, given) if repeated else step(None, given)
+            if repeated:
+                torch.cuda.current_stream().synchronize()
 
     return advance
 
 
-def wait(device: str) -> None:
-    """For what the device is doing."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
+def speed(advance: Advance, seconds: float, images_a_step: int, begin: Callable[[], object] = int) -> float:
+    """Images a second over some seconds, after records to warm up with: on CUDA the second is recorded.
 
-
-def speed(
-    advance: Advance, device: str, seconds: float, images_a_step: int, begin: Callable[[], object] = int
-) -> float:
-    """Images a second over some seconds, after records to warm up with: on CUDA the second is recorded."""
+    Every loop ends with a wait for what it began; a wait for the whole device would break recordings of other threads.
+    """
     advance(3 * RECORD_STEPS if seconds > 1 else RECORD_STEPS)
-    wait(device)
     begin()
     started, steps = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         advance(RECORD_STEPS)
         steps += RECORD_STEPS
-    wait(device)
     return images_a_step * steps / (time.perf_counter() - started)
 
 
-def in_threads(loops: Sequence[Advance], device: str, seconds: float, batch_size: int) -> float:
+def in_threads(loops: Sequence[Advance], seconds: float, batch_size: int) -> float:
     """Images a second of all loops together, each in a thread."""
-    ready = threading.Barrier(len(loops))
+    ready = threading.Barrier(len(loops), timeout=300)
     with ThreadPoolExecutor(len(loops)) as pool:
-        return sum(pool.map(lambda advance: speed(advance, device, seconds, batch_size, ready.wait), loops))
+        return sum(pool.map(lambda advance: speed(advance, seconds, batch_size, ready.wait), loops))
 
 
 def in_processes(count: int, given: argparse.Namespace) -> float:
@@ -141,7 +148,11 @@ def in_processes(count: int, given: argparse.Namespace) -> float:
     for worker in workers:
         assert worker.stdout is not None
         worker.stdout.readline()  # it is ready
-    return sum(float(worker.communicate("go\n")[0]) for worker in workers)
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    return sum(float(worker.communicate()[0]) for worker in workers)
 
 
 def worker(given: argparse.Namespace, data: FactorData) -> None:
@@ -153,7 +164,7 @@ def worker(given: argparse.Namespace, data: FactorData) -> None:
         print("ready", flush=True)
         sys.stdin.readline()
 
-    print(speed(advance, given.device, given.seconds, 64, begin))
+    print(speed(advance, given.given.seconds, 64, begin))
 
 
 def precision(given: argparse.Namespace) -> str:
@@ -184,14 +195,14 @@ def one_model(given: argparse.Namespace, data: FactorData, images: DeviceImages)
     table = Table(*headings, title="one model: images a second (ratio)")
     for model in given.networks:
         for batch_size in BATCH_SIZES:
-            usual = speed(plain_loop(model, batch_size, data, device), device, given.seconds, batch_size)
+            usual = speed(usual_loop(model, batch_size, data, device), given.seconds, batch_size)
             found = []
             for kind in ("fp32", chosen):
                 advance = our_loop(model, batch_size, kind, device, data, images)
-                found.append(speed(advance, device, given.seconds, batch_size))
+                found.append(speed(advance, given.seconds, batch_size))
             with without_graphs():
                 advance = our_loop(model, batch_size, chosen, device, data, images)
-                found.append(speed(advance, device, given.seconds, batch_size))
+                found.append(speed(advance, given.seconds, batch_size))
             cells = [f"{value:,.0f} ({value / usual:.1f}x)" for value in found]
             table.add_row(model, str(batch_size), f"{usual:,.0f}", *cells, f"{LONG_RUN * batch_size / found[1]:,.0f} s")
     return table
@@ -200,24 +211,24 @@ def one_model(given: argparse.Namespace, data: FactorData, images: DeviceImages)
 def many_models(given: argparse.Namespace, data: FactorData, images: DeviceImages) -> Table:
     """Images a second of many trainings of burgess with batches of 64, in four ways."""
     chosen, device, count = precision(given), given.device, given.models
-    usual = speed(plain_loop("burgess", 64, data, device), device, given.seconds, 64)
-    few = sorted({min(4, count), min(16, count), count})
+    usual = speed(usual_loop("burgess", 64, data, device), given.seconds, 64)
+    few = sorted({min(most, count) for most in (4, 16, 32)})  # of streams there are 32
 
     def loops(number: int) -> list[Advance]:
         return [our_loop("burgess", 64, chosen, device, data, images, seed) for seed in range(number)]
 
     ways: dict[str, Callable[[], float]] = {
         "usual loop, one after another": lambda: usual,
-        "one after another": lambda: speed(loops(1)[0], device, given.seconds, 64),
+        "one after another": lambda: speed(loops(1)[0], given.seconds, 64),
         **{
             f"{number} in threads, a stream each": partial(
-                lambda number: in_threads(loops(number), device, given.seconds, 64), number
+                lambda number: in_threads(loops(number), given.seconds, 64), number
             )
             for number in few
         },
         **{f"{number} in processes": partial(in_processes, number, given) for number in few[:2]},
         f"{count} stacked": lambda: speed(
-            stacked_loop(count, 64, chosen, device, data, images), device, given.seconds, 64 * count
+            stacked_loop(count, 64, chosen, device, data, images), given.seconds, 64 * count
         ),
     }
     table = Table("way", "images a second", "models an hour", "ratio", title=f"many models of {LONG_RUN:,} steps")

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
-from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
@@ -29,6 +28,7 @@ from rich.table import Table
 from betavae import cli, convolution
 from betavae.config import Beta, Config
 from betavae.data import FactorData, load_data
+from betavae.experiment import peak_memory
 from betavae.model import VAE, Downsample, Upsample
 from betavae.optimiser import Muon
 from betavae.train import RECORD_STEPS, choose_device, choose_precision, encode, new_state, train
@@ -195,8 +195,7 @@ def command(*words: str) -> tuple[float, float]:
 def tell_memory(words: list[str]) -> None:
     """Run a betavae command in this process, and print the most memory that the process had."""
     cli.main(words)
-    status = Path("/proc/self/status").read_text()  # ru_maxrss would be at least what the parent had
-    print(int(status.split("VmHWM:")[1].split()[0]) / 1e6)
+    print(peak_memory() / 1e9)
 
 
 def whole_run(console: Console) -> None:

@@ -187,7 +187,7 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
     facts = folders.read_json(run, "provenance.json")
     facts["train_seconds"] = round(state.wall_seconds, 3)
     facts["images_per_second"] = round(state.step * config.batch_size / state.wall_seconds, 1)
-    facts["peak_memory_bytes"] = _peak_memory()
+    facts["peak_memory_bytes"] = peak_memory()
     folders.write_json(run, "provenance.json", facts)
     return state
 
@@ -659,8 +659,8 @@ def _processor(device: torch.device) -> str:
     return str(name or platform.processor() or device.type)
 
 
-def _peak_memory() -> int:
-    """Bytes. What Linux keeps as ru_maxrss can be that of the process that started this one."""
+def peak_memory() -> int:
+    """Bytes that this process had at most. Linux's ru_maxrss can be those of the process that started it."""
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
         return 1024 * int(found[1])

@@ -270,7 +270,8 @@ def stratified_weights(batch: int, num_images: int, device: torch.device | None 
         [[0.1, 0.4, 0.5], [0.5, 0.1, 0.4], [0.4, 0.5, 0.1]]
     """
     all_images, others = max(num_images, batch), batch - 1
-    own = torch.eye(batch, dtype=torch.float64, device=device)
+    dtype = torch.float32 if device and device.type == "mps" else torch.float64  # which Apple's GPUs have not
+    own = torch.eye(batch, dtype=dtype, device=device)
     after = own.roll(1, 1)
     rest = (1 - own - after) / others
     return own / all_images + after * (all_images - others) / (all_images * others) + rest

@@ -6,7 +6,7 @@ state, the loop yields what it would have yielded, to the bit.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -287,7 +287,8 @@ def learning_rate(config: Config, step: int) -> float:
 def new_state(config: Config, data: FactorData) -> State:
     """An untrained model and its optimisers.
 
-    Where the objective has a network of its own, it gets an Adam of its own, with betas 0.5 and 0.9.
+    Where the objective has a network of its own, it gets an Adam of its own, with betas 0.5 and 0.9. On CUDA, cuDNN is
+    told for the whole process to take algorithms that give the same numbers again.
 
     Raises:
         ValueError: the architecture cannot take the data's images, or the device is not there.
@@ -300,7 +301,8 @@ def new_state(config: Config, data: FactorData) -> State:
         if type(config.objective) in NETWORKS:
             network = NETWORKS[type(config.objective)](config.objective, config.codes)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    torch.backends.cudnn.deterministic = True
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
     bf16 = choose_precision(config.precision, device) == "bf16"
     muon = config.muon_after is not None
     own = optimisers(model, config.learning_rate, needs.weight_decay, muon=muon, bf16=bf16)
@@ -365,11 +367,8 @@ def train(
         yield record("train", terms)
 
 
-_Walk = Callable[[tuple[bool, ...], dict[str, Any]], tuple[list[Loss], Mapping[str, Tensor]]]
-
-
 class Span:
-    """Steps of training in a row; on CUDA from the third call on one launch, without a wait for the device.
+    """Steps of training in a row; on CUDA from the third call on they are one launch, and the host waits for none.
 
     Args:
         config, data, images: as for `train`.
@@ -384,8 +383,7 @@ class Span:
         self._device = next(state.model.parameters()).device
         self.images = images or DeviceImages(data, self._device)
         self._rows = StepRows(config, data, rows)
-        recorded = self._device.type in RECORDED
-        self._advance: _Walk = graphs.Repeated(self._walk, graphs.cuda_graph) if recorded else self._walk
+        self._repeated = graphs.Repeated(graphs.cuda_graph) if self._device.type in RECORDED else None
 
     def __call__(self, count: int) -> list[Loss]:
         """What so many steps return, or all that are left, detached; on CUDA it holds until the next call."""
@@ -393,7 +391,10 @@ class Span:
         steps = range(state.step, min(state.step + count, self._config.steps))
         by_muon = tuple(after is not None and step >= after for step in steps)
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
-        seen, state.memory = self._advance(by_muon, self._given(steps) | memory)
+        given = self._given(steps) | memory
+        seen, state.memory = (
+            self._repeated(self._walk, by_muon, given) if self._repeated else self._walk(by_muon, given)
+        )
         state.step = steps.stop
         return seen
 
@@ -522,7 +523,7 @@ def _detached(term: Tensor | float) -> Tensor | float:
 
 
 def _means(seen: list[Loss], step: int) -> dict[str, float]:
-    """Mean loss and terms of the last steps; one transfer from the device for all."""
+    """Mean loss and terms of the last steps; a transfer from the device for each."""
     losses = torch.stack([loss.loss for loss in seen]).tolist()
     for back, value in zip(range(len(seen), 0, -1), losses, strict=True):
         if not math.isfinite(value):
