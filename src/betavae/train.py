@@ -380,6 +380,7 @@ class Span:
         self, config: Config, data: FactorData, rows: NDArray[np.int64], state: State, images: DeviceImages | None
     ) -> None:
         self._config, self._state, self._num_images = config, state, len(rows)
+        self._needs = needs_of(config.objective)
         self._device = next(state.model.parameters()).device
         self.images = images or DeviceImages(data, self._device)
         self._rows = StepRows(config, data, rows)
@@ -400,7 +401,7 @@ class Span:
 
     def _given(self, steps: range) -> dict[str, Any]:
         """What steps are given, one after another: tensors where they are recorded, else step and rate as numbers."""
-        config, device, needs = self._config, self._device, needs_of(self._config.objective)
+        config, device = self._config, self._device
         shape = config.batch_size, config.codes
         rows = [self._rows(step) for step in steps]
         given: dict[str, Any] = {
@@ -409,7 +410,7 @@ class Span:
             "step": steps,
             "rate": [learning_rate(config, step) for step in steps],
         }
-        if needs.more_noise:
+        if self._needs.more_noise:
             given["more_noise"] = torch.stack([_noise(config, "more noise", step, shape, device) for step in steps])
         if labels := [table for row in rows if (table := self._rows.labels(row)) is not None]:
             given["labels"] = _on_device(np.stack(labels), device)
@@ -419,7 +420,7 @@ class Span:
         return given
 
     def _walk(self, by_muon: tuple[bool, ...], given: dict[str, Any]) -> tuple[list[Loss], Mapping[str, Tensor]]:
-        config, state, needs = self._config, self._state, needs_of(self._config.objective)
+        config, state = self._config, self._state
         objective, network = OBJECTIVES[type(config.objective)], state.network
         memory: Mapping[str, Tensor] = {
             name.removeprefix("memory."): given[name] for name in given if name.startswith("memory.")
@@ -434,7 +435,7 @@ class Span:
                 loss = objective(config.objective, state.model, batch)
             _descend(state.optimisers if muon else state.optimisers[-1:], loss.loss, rate)
             if state.network_optimiser and loss.network_loss is not None:
-                own_rate = needs.network_learning_rate * rate / config.learning_rate
+                own_rate = self._needs.network_learning_rate * rate / config.learning_rate
                 _descend((state.network_optimiser,), loss.network_loss, own_rate)
             memory = loss.memory
             seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
