@@ -164,7 +164,7 @@ def worker(given: argparse.Namespace, data: FactorData) -> None:
         print("ready", flush=True)
         sys.stdin.readline()
 
-    print(speed(advance, given.given.seconds, 64, begin))
+    print(speed(advance, given.seconds, 64, begin))
 
 
 def precision(given: argparse.Namespace) -> str:
