@@ -1,4 +1,4 @@
-"""Training on one GPU: the usual loop against betavae's, and many small models at once, in under nine minutes.
+"""Training on one GPU: the usual loop against betavae's, and many small models at once; made for nine minutes at most.
 
     python benchmarks/gpu.py                                   # on the first CUDA device
     python benchmarks/gpu.py --device cpu --seconds 1 --models 2    # whether it runs; no graphs, no figures to quote
@@ -22,47 +22,19 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from training import plain_loop, plain_network
+from training import ARCHITECTURES, BATCH_SIZES, Advance, our_loop, plain_loop, plain_network
 
 from betavae import graphs, train
-from betavae.config import Beta, Config
 from betavae.data import FactorData, load_data
-from betavae.objective import gaussian_kl
-from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision, new_state
+from betavae.objective import gaussian_kl, reconstruction_error
+from betavae.optimiser import adam
+from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision
 
-ARCHITECTURES = ("burgess", "residual", "wide")
-BATCH_SIZES = (64, 256)
 PARTS = ("encoder", "decoder")
 LONG_RUN = 300_000
 """Steps of the papers' trainings on dSprites."""
-
-Advance = Callable[[int], None]
-"""Trains for so many steps."""
-
-
-def our_loop(
-    model: str, batch_size: int, precision: str, device: str, data: FactorData, images: DeviceImages, seed: int = 0
-) -> Advance:
-    config = Config(
-        objective=Beta(4.0),
-        model=model,
-        batch_size=batch_size,
-        steps=10**9,
-        precision=precision,
-        device=device,
-        seed=seed,
-    )
-    rows = np.arange(len(data))
-    records = train.train(config, data, rows, rows[:0], new_state(config, data), images)
-
-    def advance(steps: int) -> None:
-        for _ in range(max(1, steps // RECORD_STEPS)):
-            next(records)
-
-    return advance
 
 
 def usual_loop(model: str, batch_size: int, data: FactorData, device: str) -> Advance:
@@ -84,7 +56,7 @@ def stacked_loop(
     networks = [plain_network("burgess", data, seed).to(where) for seed in range(models)]
     stacks = [torch.func.stack_module_state([getattr(network, part) for network in networks])[0] for part in PARTS]
     weights = [weight for stack in stacks for weight in stack.values()]
-    optimiser = torch.optim.Adam(weights, lr=1e-4, fused=True, capturable=where.type == "cuda")
+    optimiser = adam(weights, 1e-4)
     encoder, decoder = (getattr(networks[0], part) for part in PARTS)
     stream, generator = graphs.stream(where), np.random.default_rng(0)
 
@@ -92,8 +64,7 @@ def stacked_loop(
         mean, log_var = torch.func.functional_call(encoder, stacks[0], batch).float().chunk(2, 1)
         codes = mean + torch.exp(0.5 * log_var) * noise
         logits = torch.func.functional_call(decoder, stacks[1], codes).float()
-        error = F.binary_cross_entropy_with_logits(logits, batch, reduction="none").sum((1, 2, 3))
-        return (error + 4 * gaussian_kl(mean, log_var).sum(1)).mean()
+        return (reconstruction_error(logits, batch) + 4 * gaussian_kl(mean, log_var).sum(1)).mean()
 
     gradients = torch.func.vmap(torch.func.grad(loss))
 
@@ -158,7 +129,7 @@ def in_processes(count: int, given: argparse.Namespace) -> float:
 def worker(given: argparse.Namespace, data: FactorData) -> None:
     """One of several processes."""
     images = DeviceImages(data, torch.device(given.device))
-    advance = our_loop("burgess", 64, precision(given), given.device, data, images)
+    advance = our_loop("burgess", 64, precision(given), data, given.device, images)
 
     def begin() -> None:
         print("ready", flush=True)
@@ -198,10 +169,10 @@ def one_model(given: argparse.Namespace, data: FactorData, images: DeviceImages)
             usual = speed(usual_loop(model, batch_size, data, device), given.seconds, batch_size)
             found = []
             for kind in ("fp32", chosen):
-                advance = our_loop(model, batch_size, kind, device, data, images)
+                advance = our_loop(model, batch_size, kind, data, device, images)
                 found.append(speed(advance, given.seconds, batch_size))
             with without_graphs():
-                advance = our_loop(model, batch_size, chosen, device, data, images)
+                advance = our_loop(model, batch_size, chosen, data, device, images)
                 found.append(speed(advance, given.seconds, batch_size))
             cells = [f"{value:,.0f} ({value / usual:.1f}x)" for value in found]
             table.add_row(model, str(batch_size), f"{usual:,.0f}", *cells, f"{LONG_RUN * batch_size / found[1]:,.0f} s")
@@ -215,7 +186,7 @@ def many_models(given: argparse.Namespace, data: FactorData, images: DeviceImage
     few = sorted({min(most, count) for most in (4, 16, 32)})  # of streams there are 32
 
     def loops(number: int) -> list[Advance]:
-        return [our_loop("burgess", 64, chosen, device, data, images, seed) for seed in range(number)]
+        return [our_loop("burgess", 64, chosen, data, device, images, seed) for seed in range(number)]
 
     ways: dict[str, Callable[[], float]] = {
         "usual loop, one after another": lambda: usual,

@@ -31,7 +31,7 @@ from betavae.data import FactorData, load_data
 from betavae.experiment import peak_memory
 from betavae.model import VAE, Downsample, Upsample
 from betavae.optimiser import Muon
-from betavae.train import RECORD_STEPS, choose_device, choose_precision, encode, new_state, train
+from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision, encode, new_state, train
 
 ARCHITECTURES = ("burgess", "residual", "wide")
 BATCH_SIZES = (64, 256)
@@ -93,12 +93,27 @@ def plain_loop(model: str, batch_size: int, data: FactorData, device: str = "cpu
     return advance
 
 
-def our_loop(model: str, batch_size: int, precision: str, data: FactorData) -> Advance:
+def our_loop(
+    model: str,
+    batch_size: int,
+    precision: str,
+    data: FactorData,
+    device: str = "auto",
+    images: DeviceImages | None = None,
+    seed: int = 0,
+) -> Advance:
     config = Config(
-        objective=Beta(4.0), model=model, batch_size=batch_size, steps=10**9, precision=precision, learning_rate=1e-4
+        objective=Beta(4.0),
+        model=model,
+        steps=10**9,
+        batch_size=batch_size,
+        learning_rate=1e-4,
+        seed=seed,
+        precision=precision,
+        device=device,
     )
     rows = np.arange(len(data))
-    records = train(config, data, rows, rows[:0], new_state(config, data))
+    records = train(config, data, rows, rows[:0], new_state(config, data), images)
 
     def advance(steps: int) -> None:
         for _ in range(steps // RECORD_STEPS):

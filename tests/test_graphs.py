@@ -188,9 +188,7 @@ def test_what_waits_for_a_device_is_seen(work, found):
 
 
 @pytest.mark.parametrize("name", [*GRID, "muon"])
-def test_no_objective_waits_for_a_device(name, grid, monkeypatch):
-    monkeypatch.setattr(native, "library", lambda dtype: None)
-    monkeypatch.setattr(module, "RECORDED", ["cpu"])
+def test_no_objective_waits_for_a_device(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=2, muon_after=None if name in GRID else 1)
     state = new_state(config, grid)
     span = module.Span(config, grid, np.arange(700), state, None)

@@ -339,8 +339,8 @@ def train(
         Diverged: the loss is not finite; the message names the step.
         ValueError: the data cannot give what the objective needs.
     """
-    device = next(state.model.parameters()).device
-    span, stream = Span(config, data, train_rows, state, images), graphs.stream(device)
+    span = Span(config, data, train_rows, state, images)
+    stream = graphs.stream(next(state.model.parameters()).device)
     validation_steps = RECORD_STEPS * max(1, config.steps // VALIDATION_POINTS // RECORD_STEPS)
     seen: list[Loss] = []
     started = time.perf_counter() - state.wall_seconds
@@ -357,7 +357,7 @@ def train(
         yield validation()
     while state.step < config.steps:
         with stream:
-            seen += span(RECORD_STEPS - state.step % RECORD_STEPS if device.type in RECORDED else 1)
+            seen += span()
             if state.step % RECORD_STEPS and state.step < config.steps:
                 continue
             terms = _means(seen, state.step)
@@ -368,7 +368,9 @@ def train(
 
 
 class Span:
-    """Steps of training in a row; on CUDA from the third call on they are one launch, and the host waits for none.
+    """The next steps of training: one, or where they are recorded those of a training record.
+
+    From the third call on these are one launch then, and the host waits for none.
 
     Args:
         config, data, images: as for `train`.
@@ -386,9 +388,10 @@ class Span:
         self._rows = StepRows(config, data, rows)
         self._repeated = graphs.Repeated(graphs.cuda_graph) if self._device.type in RECORDED else None
 
-    def __call__(self, count: int) -> list[Loss]:
-        """What so many steps return, or all that are left, detached; on CUDA it holds until the next call."""
+    def __call__(self) -> list[Loss]:
+        """What the steps return, detached; of recorded ones it holds until the next call."""
         state, after = self._state, self._config.muon_after
+        count = RECORD_STEPS - state.step % RECORD_STEPS if self._repeated else 1
         steps = range(state.step, min(state.step + count, self._config.steps))
         by_muon = tuple(after is not None and step >= after for step in steps)
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
@@ -403,20 +406,17 @@ class Span:
         """What steps are given, one after another: tensors where they are recorded, else step and rate as numbers."""
         config, device = self._config, self._device
         shape = config.batch_size, config.codes
-        rows = [self._rows(step) for step in steps]
+        rows, rates = [self._rows(step) for step in steps], [learning_rate(config, step) for step in steps]
         given: dict[str, Any] = {
             "rows": _on_device(np.stack(rows), device),
             "noise": torch.stack([_noise(config, "noise", step, shape, device) for step in steps]),
-            "step": steps,
-            "rate": [learning_rate(config, step) for step in steps],
+            "step": _on_device(np.array(steps), device) if self._repeated else steps,
+            "rate": _on_device(np.array(rates, np.float32), device) if self._repeated else rates,
         }
         if self._needs.more_noise:
             given["more_noise"] = torch.stack([_noise(config, "more noise", step, shape, device) for step in steps])
         if labels := [table for row in rows if (table := self._rows.labels(row)) is not None]:
             given["labels"] = _on_device(np.stack(labels), device)
-        if device.type in RECORDED:
-            given |= {"step": _on_device(np.array(steps), device)}
-            given |= {"rate": _on_device(np.array(given["rate"], np.float32), device)}
         return given
 
     def _walk(self, by_muon: tuple[bool, ...], given: dict[str, Any]) -> tuple[list[Loss], Mapping[str, Tensor]]:

@@ -60,9 +60,8 @@ def sap(
         warn_undefined("SAP", "no factor varies")
         return {"classification": float("nan"), "regression": float("nan")}
     continuous = any((column != np.round(column)).any() for column in factors.T[varying])
-    (codes, test_codes), (factors, test_factors) = (
-        [table[rows].astype(np.float64) for rows in (train, test)] for table in (codes, factors[:, varying])
-    )
+    codes, test_codes = (codes[rows].astype(np.float64) for rows in (train, test))
+    factors, test_factors = (factors[rows][:, varying] for rows in (train, test))
     regression = _mean_gap(squared_correlation(codes, factors))
     if continuous:
         warn_undefined("SAP's classification form", "a factor is continuous")
