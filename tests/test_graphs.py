@@ -84,6 +84,7 @@ MORE = {
     ),
     "muon": tiny_config(Beta(2.0, 30), muon_after=40, schedule="one-cycle"),
     "muon-between": tiny_config(Beta(2.0), muon_after=45),
+    "rotated": tiny_config(Beta(2.0), rotate_at=(40, 57)),
 }
 
 

@@ -530,6 +530,9 @@ class Config:
     muon_after: int | None = None
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
+    rotate_at: tuple[int, ...] = ()
+    """Steps after which the axes of the codes are turned to where they depend on one another least: parts what a
+    model has turned, such as the two of position, and leaves images and rate as they are."""
     schedule: Literal["constant", "one-cycle"] = "constant"
     """Learning rate over the run: constant, or one-cycle (linear rise over the first tenth, cosine fall to 0)."""
     scored_images: int | float = 1.0
@@ -560,10 +563,18 @@ class Config:
         _at_least("evaluations", self.evaluations, 1)
         if self.muon_after is not None:
             _at_least("muon_after", self.muon_after, 0)
+        for step in self.rotate_at:
+            _at_least("rotate_at", step, 0)
         _at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be a positive number such as 1e-4")
         needs = needs_of(self.objective)
+        if self.rotate_at and (needs.values_per_code or needs.labelled_images):
+            tie = "values" if needs.values_per_code else "factors"
+            raise ValueError(
+                f"rotate_at is {list(self.rotate_at)}, and objective {objective_name(self.objective)} ties codes to "
+                f"{tie}, which would not turn with them: leave it out"
+            )
         if self.codes < needs.codes:
             raise ValueError(
                 f"codes is {self.codes}; objective {objective_name(self.objective)} parts codes from one another: "

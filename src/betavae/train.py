@@ -20,14 +20,17 @@ from torch import Tensor, nn
 from betavae import graphs
 from betavae.config import Config, needs_of, objective_name
 from betavae.data import FactorData
-from betavae.model import VAE
+from betavae.model import VAE, Posterior
 from betavae.objective import Batch, Loss
 from betavae.objectives import NETWORKS, OBJECTIVES
 from betavae.optimiser import adam, optimisers
 from betavae.pairs import Partners
+from betavae.rotation import linear_ends, rotate
 
 RECORD_STEPS = 50
 """Steps that a training record is the mean of."""
+ROTATION_IMAGES = 4_096
+"""Training images whose codes decide a rotation."""
 RECORDED = ["cuda"]
 """Types of devices on which the steps of a training record are recorded and launched together; elsewhere they are done
 one by one."""
@@ -46,6 +49,7 @@ _SEED_PURPOSES = {
     "pairs": 7,
     "labelled": 8,
     "validation pairs": 9,
+    "rotation": 10,
 }
 
 
@@ -157,7 +161,7 @@ def _seed(config: Config, purpose: str, count: int = 0) -> int:
     return int(np.random.SeedSequence([config.seed, _SEED_PURPOSES[purpose], count]).generate_state(1, np.uint64)[0])
 
 
-def _noise(config: Config, purpose: str, count: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+def _noise(config: Config, purpose: str, count: int, shape: Sequence[int], device: torch.device) -> Tensor:
     generator = torch.Generator(device).manual_seed(_seed(config, purpose, count))
     return torch.randn(shape, generator=generator, device=device)
 
@@ -291,7 +295,7 @@ def new_state(config: Config, data: FactorData) -> State:
     told for the whole process to take algorithms that give the same numbers again.
 
     Raises:
-        ValueError: the architecture cannot take the data's images, or the device is not there.
+        ValueError: the architecture cannot take the data's images or be rotated, or the device is not there.
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
     network = None
@@ -300,6 +304,8 @@ def new_state(config: Config, data: FactorData) -> State:
         model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
         if type(config.objective) in NETWORKS:
             network = NETWORKS[type(config.objective)](config.objective, config.codes)
+    if config.rotate_at:
+        linear_ends(model)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
@@ -357,6 +363,8 @@ def train(
         yield validation()
     while state.step < config.steps:
         with stream:
+            if state.step in config.rotate_at:
+                span.rotate()
             seen += span()
             if state.step % RECORD_STEPS and state.step < config.steps:
                 continue
@@ -381,7 +389,7 @@ class Span:
     def __init__(
         self, config: Config, data: FactorData, rows: NDArray[np.int64], state: State, images: DeviceImages | None
     ) -> None:
-        self._config, self._state, self._num_images = config, state, len(rows)
+        self._config, self._data, self._train_rows, self._state = config, data, rows, state
         self._needs = needs_of(config.objective)
         self._device = next(state.model.parameters()).device
         self.images = images or DeviceImages(data, self._device)
@@ -392,7 +400,8 @@ class Span:
         """What the steps return, detached; of recorded ones it holds until the next call."""
         state, after = self._state, self._config.muon_after
         count = RECORD_STEPS - state.step % RECORD_STEPS if self._repeated else 1
-        steps = range(state.step, min(state.step + count, self._config.steps))
+        stops = [state.step + count, self._config.steps, *(at for at in self._config.rotate_at if at > state.step)]
+        steps = range(state.step, min(stops))
         by_muon = tuple(after is not None and step >= after for step in steps)
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
         given = self._given(steps) | memory
@@ -401,6 +410,13 @@ class Span:
         )
         state.step = steps.stop
         return seen
+
+    def rotate(self) -> None:
+        """Turn the axes of the codes to where those of the first training images depend on one another least."""
+        config, model, rows = self._config, self._state.model, self._train_rows[:ROTATION_IMAGES]
+        mean, log_var = map(torch.from_numpy, encode(config, self._data, rows, model, images=self.images))
+        noise = _noise(config, "rotation", self._state.step, mean.shape, mean.device)
+        rotate(model, Posterior(mean, log_var).sample(noise))
 
     def _given(self, steps: range) -> dict[str, Any]:
         """What steps are given, one after another: tensors where they are recorded, else step and rate as numbers."""
@@ -430,7 +446,7 @@ class Span:
             noise, rate = given["noise"][i], given["rate"][i]
             more, labels = (given[name][i] if name in given else None for name in ("more_noise", "labels"))
             images = self.images(given["rows"][i])
-            batch = Batch(images, noise, given["step"][i], memory, more, labels, self._num_images, network)
+            batch = Batch(images, noise, given["step"][i], memory, more, labels, len(self._train_rows), network)
             with arithmetic(config, self._device):
                 loss = objective(config.objective, state.model, batch)
             _descend(state.optimisers if muon else state.optimisers[-1:], loss.loss, rate)
@@ -491,14 +507,20 @@ def held_out_terms(
 
 
 def encode(
-    config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE, batch_size: int = 256
+    config: Config,
+    data: FactorData,
+    rows: NDArray[np.int64],
+    model: VAE,
+    batch_size: int = 256,
+    images: DeviceImages | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Posterior means and log variances of images, each (len(rows), codes) float32, in the order of the rows.
 
     Of a model that rounds its codes: the rounded codes, and the log variance of what has no variance, minus infinity.
+    The data's images are put on the device where they are not given.
     """
     device = next(model.parameters()).device
-    images = DeviceImages(data, device)
+    images = images or DeviceImages(data, device)
     mean = np.empty((len(rows), config.codes), np.float32)
     log_var = np.empty_like(mean)
     model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
