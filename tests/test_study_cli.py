@@ -80,7 +80,14 @@ def test_results_and_report(study, capsys):
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("smoke", 4), ("betas", 20), ("objectives", 48), ("precision", 16), ("locatello-dsprites", 1800)],
+    [
+        ("smoke", 4),
+        ("betas", 20),
+        ("objectives", 48),
+        ("precision", 16),
+        ("rotation", 16),
+        ("locatello-dsprites", 1800),
+    ],
 )
 def test_shipped_recipes(name, number, capsys):
     runs = expand(load_recipe(find_recipe(name, "studies")))

@@ -386,7 +386,7 @@ class Study:
         """The recipe that file and flags make, and its name."""
         import tomllib
 
-        from betavae.grid import expand, load_recipe
+        from betavae.grid import LISTS, expand, load_recipe
 
         given: dict[str, list[Any]] = {}
         for key, words in dataclasses.asdict(self.settings).items():
@@ -399,8 +399,7 @@ class Study:
         shared: dict[str, Any] = {}
         if self.seeds:
             shared["seeds"] = self.seeds[0] if len(self.seeds) == 1 else [*self.seeds]
-        if "scores" in given:
-            shared["scores"] = given.pop("scores")  # a list itself, and no grid of one
+        shared |= {key: given.pop(key) for key in LISTS if key in given}  # lists themselves, and no grid of them
         if self.recipe is None:
             if not given and not shared:
                 raise ValueError(

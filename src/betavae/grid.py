@@ -21,6 +21,9 @@ from typing import Any
 from betavae import config as configuration
 from betavae.config import Config
 
+LISTS = [field.name for field in dataclasses.fields(Config) if isinstance(field.default, tuple)]
+"""Settings that are lists themselves: in a grid, a list of lists has the alternatives."""
+
 
 def load_recipe(path: str | Path) -> dict[str, Any]:
     """Read the recipe of a study.
@@ -106,7 +109,7 @@ def flat(config: Config) -> dict[str, Any]:
     """
     values = configuration.to_dict(config)
     table = values.pop("objective")
-    values = {key: " ".join(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    values = {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
     return {"objective": table.pop("name")} | {f"objective.{key}": value for key, value in table.items()} | values
 
 
@@ -138,7 +141,7 @@ def label(config: Config, keys: Sequence[str]) -> str:
     words = []
     for key in keys:
         if key in table:
-            value = str(table[key]).removesuffix(".0")
+            value = str(table[key]).removesuffix(".0") or "none"
             words.append(value if key in ("objective", "model") else f"{key.removeprefix('objective.')} {value}")
     return ", ".join(words) or "all runs"
 
@@ -163,12 +166,13 @@ def _choices(table: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
 
 
 def _alternatives(key: str, value: Any, where: str) -> list[Any]:
-    if isinstance(value, list) and key != "scores":  # which is a list itself
+    whole = key in LISTS
+    if isinstance(value, list) and (not whole or any(isinstance(member, list) for member in value)):
         if not value:
             raise ValueError(
                 f"{where}: {key} is an empty list, so there is no run in it; give it a value or leave it out"
             )
-        return [choice for member in value for choice in _alternatives(key, member, where)]
+        return [choice for member in value for choice in ([member] if whole else _alternatives(key, member, where))]
     if isinstance(value, Mapping):
         return list(_choices(value, f"{where}, {key}"))
     return [value]
