@@ -89,7 +89,7 @@ def test_settings_that_are_lists_are_varied_by_lists_of_lists():
     runs = list(expand({"grid": {"rotate_at": [[], [7, 9]], "scores": ["mig", "dci"]}}).values())
     assert [config.rotate_at for config in runs] == [(), (7, 9)]
     assert {config.scores for config in runs} == {("mig", "dci")}
-    assert [label(config, varied(runs)) for config in runs] == ["rotate_at none", "rotate_at 7 9"]
+    assert [label(config, varied(runs)) for config in runs] == ["rotate_at not given", "rotate_at 7 9"]
     (one,) = expand({"grid": {"rotate_at": [7, 9]}}).values()
     assert one.rotate_at == (7, 9)
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from betavae import model as models
-from betavae.config import AdaGvae, Beta, Config, Group, Qlae, Semi, from_dict
+from betavae.config import TC, AdaGvae, Beta, Config, Factor, Group, Qlae, Semi, from_dict
 from betavae.data import split_rows
-from betavae.model import VAE
+from betavae.model import VAE, Posterior
 from betavae.rotation import independent_axes, rotate
 from betavae.run import create_run, load_checkpoint, save_checkpoint
-from betavae.train import new_state, train
-from tests.golden_curves import tiny_config
+from betavae.train import DeviceImages, Span, new_state, train
+from tests.golden_curves import tiny_config, trained
 
 
 def turned(sources, seed=1):
@@ -28,7 +28,7 @@ def test_turned_sources_come_apart(num_codes):
     """Up to order and sign."""
     sources = np.random.default_rng(0).uniform(-1.7, 1.7, (4096, num_codes))
     codes, mixing = turned(sources)
-    rotation = independent_axes(codes)
+    rotation = independent_axes(codes, np.zeros(num_codes))
     assert rotation @ rotation.T == pytest.approx(np.eye(num_codes), abs=1e-9)
     parted = np.abs(rotation @ mixing)
     assert parted.max(0) == pytest.approx(np.ones(num_codes), abs=0.02)
@@ -40,31 +40,67 @@ def test_positions_seen_with_noise_come_apart():
     rng = np.random.default_rng(0)
     places = rng.integers(0, 32, (4096, 2)) / 31 * 3.4 - 1.7
     diamond = places @ np.array([[1, 1], [-1, 1]]) / np.sqrt(2) + 0.15 * rng.standard_normal((4096, 2))
-    found = np.abs(np.corrcoef(np.c_[diamond @ independent_axes(diamond).T, places].T)[:2, 2:])
+    found = np.abs(np.corrcoef(np.c_[diamond @ independent_axes(diamond, np.zeros(2)).T, places].T)[:2, 2:])
     assert found.max(0).min() > 0.98  # 0.989 is what the noise leaves
 
 
-def test_independent_codes_stay_where_they_are():
-    sources = np.random.default_rng(0).uniform(-1, 1, (4096, 4)) * [1, 2, 0.5, 1]
-    assert np.array_equal(independent_axes(sources), np.eye(4))
-    assert np.array_equal(independent_axes(np.zeros((100, 3))), np.eye(3))
+def test_what_gains_nothing_stays_where_it_is():
+    """Independent codes, Gaussian ones, codes that do not move, and a turned pair that turning back would blur."""
+    rng = np.random.default_rng(0)
+    sources = rng.uniform(-1, 1, (8192, 4)) * [1, 2, 0.5, 1]
+    sources[:, 2:] = rng.standard_normal((8192, 2))
+    assert np.array_equal(independent_axes(sources, np.zeros(4)), np.eye(4))
+    assert np.array_equal(independent_axes(np.zeros((100, 3)), np.zeros(3)), np.eye(3))
+    codes, _ = turned(sources[:, :2])
+    assert not np.array_equal(independent_axes(codes, np.full(2, -4.0)), np.eye(2))
+    assert np.array_equal(independent_axes(codes, np.array([-4.0, 0.0])), np.eye(2))
+
+
+def test_posteriors_turn_as_their_codes_do():
+    generator = torch.Generator().manual_seed(0)
+    mean, noise = torch.randn(2, 50_000, 3, generator=generator)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
+    sharp = Posterior(mean, torch.full((50_000, 3), -3.0))  # equally sharp, so that the turned one has no covariance
+    new = sharp.rotated(rotation)
+    assert torch.allclose(new.log_var, sharp.log_var)
+    sampled, expected = (sharp.sample(noise) - mean) @ rotation.T, new.sample(noise) - new.mean
+    assert torch.allclose(torch.cov(sampled.T), torch.cov(expected.T), atol=2e-3)
+    swapped = Posterior(mean, torch.tensor([[-1.0, -2.0, -3.0]])).rotated(torch.eye(3)[[1, 2, 0]])
+    assert torch.equal(swapped.mean, mean[:, [1, 2, 0]])
+    assert torch.equal(swapped.log_var, torch.tensor([[-2.0, -3.0, -1.0]]))
 
 
 @pytest.mark.parametrize("name", ["burgess", "higgins", "residual", "wide"])
-def test_images_of_means_and_their_rate_stay(name):
+def test_the_model_turns_as_its_posterior_does_and_keeps_its_images(name):
     torch.manual_seed(0)
     vae, images = VAE(name, (1, 64, 64), 3).eval(), torch.rand(20, 1, 64, 64)
     nn.init.normal_(vae.encoder[-1].bias)  # a log variance each
-    sources = np.random.default_rng(0).uniform(-1, 1, (2000, 3))
+    codes = torch.from_numpy(turned(np.random.default_rng(0).uniform(-1, 1, (4096, 3)))[0])
     with torch.no_grad():
         before = vae.encode(images)
         decoded = vae.decode(before.mean)
-        rotate(vae, torch.from_numpy(turned(sources)[0]))
-        after = vae.encode(images)
+        rotation = rotate(vae, Posterior(codes, torch.full((4096, 3), -9.0)), torch.zeros(4096, 3))
+        after, expected = vae.encode(images), before.rotated(rotation)
         assert torch.allclose(vae.decode(after.mean), decoded, atol=1e-4)
     assert not torch.allclose(after.mean, before.mean, atol=0.01)
-    for old, new in zip((before.mean**2, before.log_var), (after.mean**2, after.log_var), strict=True):
-        assert torch.allclose(old.sum(1), new.sum(1), atol=1e-4)
+    assert torch.allclose(after.mean, expected.mean, atol=1e-4)
+    assert torch.allclose(after.log_var, expected.log_var, atol=1e-4)
+
+
+def test_what_tc_remembers_turns_too(grid):
+    config, images = (
+        tiny_config(TC(memory_images=20), steps=60),
+        DeviceImages(grid, torch.device("cpu"))(np.arange(300)),
+    )
+    state, _ = trained(config, grid)
+    memory, before = {**state.memory}, state.model.encode(images).mean
+    Span(config, grid, np.arange(700), state, None).rotate()
+    after = state.model.encode(images).mean
+    rotation = torch.linalg.lstsq(before, after).solution.T
+    assert not torch.allclose(rotation, torch.eye(config.codes), atol=0.1)
+    expected = Posterior(memory["mean"], memory["log_var"]).rotated(rotation)
+    assert torch.allclose(state.memory["mean"], expected.mean, atol=1e-3)
+    assert torch.allclose(state.memory["log_var"], expected.log_var, atol=1e-3)
 
 
 def test_rotated_runs_go_on_where_they_stopped(grid, tmp_path):
@@ -89,15 +125,21 @@ def test_rotated_runs_go_on_where_they_stopped(grid, tmp_path):
 
 def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
     assert Config(objective=AdaGvae(), rotate_at=(5,)).rotate_at == from_dict({"rotate_at": [5]}).rotate_at
-    for settings, tie in ((Semi(), "factors"), (Group(), "factors"), (Qlae(), "values")):
+    tied = {"factors": Semi(), "values": Qlae(), "a network of its own": Factor()}
+    for tie, settings in [*tied.items(), ("factors", Group())]:
         with pytest.raises(ValueError, match=rf"rotate_at is \[5\], and objective .* ties codes to {tie}"):
             tiny_config(settings, rotate_at=(5,))
-    with pytest.raises(ValueError, match="rotate_at is -1; it must be"):
-        Config(rotate_at=(-1,))
+    for steps in ((-1,), (5, 5), (9, 7)):
+        with pytest.raises(ValueError, match=r"rotate_at is \[.*\]; it must be rising steps, such as 700 1400"):
+            Config(rotate_at=steps)
+    with pytest.raises(ValueError, match=r"rotate_at is \[True\]; it must be a list of int"):
+        from_dict({"rotate_at": [True]})
 
     def bare(image_shape, num_codes):
         return nn.Flatten(), nn.Sequential(nn.Linear(num_codes, 4096), nn.Unflatten(1, image_shape))
 
     monkeypatch.setitem(models.ARCHITECTURES, "wide", bare)
-    with pytest.raises(ValueError, match=r"ends with nn.Linear .* this architecture's do not: leave it out"):
+    with pytest.raises(
+        ValueError, match=r"rotate_at takes an encoder and a decoder .* this architecture's are not: leave it out"
+    ):
         new_state(tiny_config(Beta(), model="wide", rotate_at=(5,)), grid)

@@ -103,6 +103,7 @@ def test_shipped_recipes(name, number, capsys):
         ([], "what to run? Give a recipe such as `smoke`, or flags"),
         (["smok"], "unknown recipe 'smok'; did you mean 'smoke'?"),
         (["smoke", "--beta", "3"], "--beta: with a recipe, flags change only settings that all its runs share"),
+        (["rotation", "--rotate-at", "5", "7"], "--rotate-at: with a recipe, flags change only settings"),
         (["smoke", "--steps", "3", "4"], "--steps: with a recipe, flags change only settings"),
         (["--gamma", "3"], "--gamma: no setting of beta; leave it out"),
         (["--objective", "bta"], "unknown objective 'bta'; did you mean 'beta'?"),

@@ -292,8 +292,9 @@ Varied.__doc__ = "Settings of `betavae train`, whose help explains them; several
 class Study:
     """Run many settings with many seeds, a run a core; the same command continues it, and nothing is done twice.
 
-    Give a recipe (a .toml file, or one of: smoke, betas, objectives, precision, locatello-dsprites), or the settings as
-    flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what all its runs share.
+    Give a recipe (a .toml file, or one of: smoke, betas, objectives, precision, rotation, locatello-dsprites), or the
+    settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what all its
+    runs share.
     """
 
     settings: OmitArgPrefixes[Varied]  # type: ignore[valid-type]
@@ -399,7 +400,7 @@ class Study:
         shared: dict[str, Any] = {}
         if self.seeds:
             shared["seeds"] = self.seeds[0] if len(self.seeds) == 1 else [*self.seeds]
-        shared |= {key: given.pop(key) for key in LISTS if key in given}  # lists themselves, and no grid of them
+        given |= {key: [given[key]] for key in LISTS if key in given}  # one value, which is a list
         if self.recipe is None:
             if not given and not shared:
                 raise ValueError(

@@ -531,8 +531,8 @@ class Config:
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
     rotate_at: tuple[int, ...] = ()
-    """Steps after which the axes of the codes are turned to where they depend on one another least: parts what a
-    model has turned, such as the two of position, and leaves images and rate as they are."""
+    """Steps after which the axes of the codes are turned to where these depend on one another least: it parts what
+    training has mixed, such as the two of position, and every mean keeps its image."""
     schedule: Literal["constant", "one-cycle"] = "constant"
     """Learning rate over the run: constant, or one-cycle (linear rise over the first tenth, cosine fall to 0)."""
     scored_images: int | float = 1.0
@@ -563,14 +563,18 @@ class Config:
         _at_least("evaluations", self.evaluations, 1)
         if self.muon_after is not None:
             _at_least("muon_after", self.muon_after, 0)
-        for step in self.rotate_at:
-            _at_least("rotate_at", step, 0)
+        if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
+            raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
         _at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be a positive number such as 1e-4")
         needs = needs_of(self.objective)
-        if self.rotate_at and (needs.values_per_code or needs.labelled_images):
-            tie = "values" if needs.values_per_code else "factors"
+        ties = {
+            "values": needs.values_per_code,
+            "factors": needs.labelled_images,
+            "a network of its own": needs.network_learning_rate,
+        }
+        if self.rotate_at and (tie := next((name for name, tied in ties.items() if tied), "")):
             raise ValueError(
                 f"rotate_at is {list(self.rotate_at)}, and objective {objective_name(self.objective)} ties codes to "
                 f"{tie}, which would not turn with them: leave it out"
@@ -726,7 +730,7 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
         return value  # the dataclass itself checks names, and objectives come from a table; both can be added to
     if get_origin(kind) is tuple:
         member, _ = get_args(kind)
-        if not isinstance(value, list | tuple) or not all(isinstance(entry, member) for entry in value):
+        if not isinstance(value, list | tuple) or not all(type(entry) is member for entry in value):
             raise ValueError(f"{key} is {value!r}; it must be a list of {member.__name__}")
         return tuple(value)
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)

@@ -141,7 +141,7 @@ def label(config: Config, keys: Sequence[str]) -> str:
     words = []
     for key in keys:
         if key in table:
-            value = str(table[key]).removesuffix(".0") or "none"
+            value = str(table[key]).removesuffix(".0") or "not given"
             words.append(value if key in ("objective", "model") else f"{key.removeprefix('objective.')} {value}")
     return ", ".join(words) or "all runs"
 

@@ -32,6 +32,10 @@ class Posterior(NamedTuple):
         """Codes mean + standard deviation * noise, the noise being standard normal (Kingma & Welling 2014, eq. 4)."""
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
+    def rotated(self, rotation: Float[Tensor, "codes codes"]) -> "Posterior":
+        """That of codes R z, with no covariance either: log variances are mixed by the squares of R's entries."""
+        return Posterior(self.mean @ rotation.T, self.log_var @ (rotation**2).T)
+
 
 class VAE(nn.Module):
     """A variational autoencoder: images to posteriors, codes to pixel logits; float32 at both ends.

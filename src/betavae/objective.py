@@ -41,7 +41,8 @@ class Batch(NamedTuple):
     """Updates done before this one: 0 for the first. On CUDA, where many steps are recorded at once, a tensor: weigh
     terms by `ramp` and the like, which take both."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
-    """What the objective returned as `Loss.memory` at the step before; empty at the first."""
+    """What the objective returned as `Loss.memory` at the step before; empty at the first. `mean` and `log_var` in it
+    are posteriors, which turn when the codes' axes do."""
     more_noise: Float[Tensor, "batch codes"] | None = None
     """Standard normal, independent of `noise`, for objectives that need more of it."""
     labels: Float[Tensor, "batch factors"] | None = None

@@ -29,7 +29,7 @@ from betavae.rotation import linear_ends, rotate
 
 RECORD_STEPS = 50
 """Steps that a training record is the mean of."""
-ROTATION_IMAGES = 4_096
+ROTATION_IMAGES = 8_192
 """Training images whose codes decide a rotation."""
 RECORDED = ["cuda"]
 """Types of devices on which the steps of a training record are recorded and launched together; elsewhere they are done
@@ -412,11 +412,18 @@ class Span:
         return seen
 
     def rotate(self) -> None:
-        """Turn the axes of the codes to where those of the first training images depend on one another least."""
-        config, model, rows = self._config, self._state.model, self._train_rows[:ROTATION_IMAGES]
-        mean, log_var = map(torch.from_numpy, encode(config, self._data, rows, model, images=self.images))
-        noise = _noise(config, "rotation", self._state.step, mean.shape, mean.device)
-        rotate(model, Posterior(mean, log_var).sample(noise))
+        """Turn the axes of the codes to where those of the first training images depend on one another least.
+
+        What the objective remembers as `mean` and `log_var` turns with them; the optimisers' moments, which a few steps
+        renew, do not.
+        """
+        config, state, rows = self._config, self._state, self._train_rows[:ROTATION_IMAGES]
+        mean, log_var = map(torch.from_numpy, encode(config, self._data, rows, state.model, images=self.images))
+        noise = _noise(config, "rotation", state.step, mean.shape, mean.device)
+        rotation = rotate(state.model, Posterior(mean, log_var), noise)
+        if "mean" in state.memory:
+            past = Posterior(state.memory["mean"], state.memory["log_var"])
+            state.memory = {**state.memory, **past.rotated(rotation)._asdict()}
 
     def _given(self, steps: range) -> dict[str, Any]:
         """What steps are given, one after another: tensors where they are recorded, else step and rate as numbers."""
