@@ -185,13 +185,14 @@ def test_nan_stops_with_the_step(small):
         trained(config, small)
 
 
-def test_learning_rate_of_one_cycle():
-    config = config_of(schedule="one-cycle", steps=1000, learning_rate=2.0)
+@pytest.mark.parametrize(("given", "rise"), [(None, 100), (20, 20)])
+def test_learning_rate_of_one_cycle(given, rise):
+    config = config_of(schedule="one-cycle", steps=1000, learning_rate=2.0, rise_steps=given)
     rates = [learning_rate(config, step) for step in range(1000)]
-    assert max(rates) == rates[99] == 2.0
-    assert rates[0] == pytest.approx(0.02)
+    assert max(rates) == rates[rise - 1] == 2.0
+    assert rates[0] == pytest.approx(2 / rise)
     assert rates[-1] < 1e-4
-    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[99:]))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[rise - 1 :]))
 
 
 def test_images_on_a_device_are_the_data(small):

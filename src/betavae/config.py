@@ -534,7 +534,9 @@ class Config:
     """Steps after which the axes of the codes are turned to where these depend on one another least: it parts what
     training has mixed, such as the two of position, and every mean keeps its image."""
     schedule: Literal["constant", "one-cycle"] = "constant"
-    """Learning rate over the run: constant, or one-cycle (linear rise over the first tenth, cosine fall to 0)."""
+    """Learning rate over the run: constant, or one-cycle (linear rise, then half a cosine down to 0)."""
+    rise_steps: int | None = None
+    """Steps over which the rate of one-cycle rises; a tenth of all if not given."""
     scored_images: int | float = 1.0
     """Images to encode for scores and figures after training: a number or a share of all."""
     scores: tuple[str, ...] = ()
@@ -563,6 +565,13 @@ class Config:
         _at_least("evaluations", self.evaluations, 1)
         if self.muon_after is not None:
             _at_least("muon_after", self.muon_after, 0)
+        if self.rise_steps is not None:
+            _at_least("rise_steps", self.rise_steps, 1)
+            if self.schedule == "constant":
+                raise ValueError(
+                    f"rise_steps is {self.rise_steps}, and a constant learning rate does not rise: leave it out, or take "
+                    "schedule one-cycle"
+                )
         if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
             raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
         _at_least("seed", self.seed, 0)

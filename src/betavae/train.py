@@ -265,7 +265,8 @@ def scaled_factors(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """Learning rate of a step: constant, or one-cycle (linear rise over the first tenth, then half a cosine down to 0).
+    """Learning rate of a step: constant, or one-cycle (a linear rise, over the first tenth if not given otherwise, then
+    half a cosine down to 0).
 
     Source:
         Super-Convergence (Smith & Topin, 2018), with a cosine for the fall. https://arxiv.org/abs/1708.07120
@@ -277,7 +278,7 @@ def learning_rate(config: Config, step: int) -> float:
     """
     if config.schedule == "constant":
         return config.learning_rate
-    rise = max(1, config.steps // 10)
+    rise = config.rise_steps or max(1, config.steps // 10)
     if step < rise:
         return config.learning_rate * (step + 1) / rise
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
