@@ -569,8 +569,8 @@ class Config:
             _at_least("rise_steps", self.rise_steps, 1)
             if self.schedule == "constant":
                 raise ValueError(
-                    f"rise_steps is {self.rise_steps}, and a constant learning rate does not rise: leave it out, or take "
-                    "schedule one-cycle"
+                    f"rise_steps is {self.rise_steps}, and a constant learning rate does not rise: leave it out, or "
+                    "take schedule one-cycle"
                 )
         if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
             raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
