@@ -85,6 +85,7 @@ MORE = {
     "muon": tiny_config(Beta(2.0, 30), muon_after=40, schedule="one-cycle"),
     "muon-between": tiny_config(Beta(2.0), muon_after=45),
     "rotated": tiny_config(Beta(2.0), rotate_at=(40, 57)),
+    "rotated-within-records": tiny_config(Beta(2.0), rotate_at=(45, 55, 65)),
 }
 
 
@@ -196,5 +197,5 @@ def test_no_objective_waits_for_a_device(name, grid, recorded):
     given = span._given(range(2))
     watch = graphs.Watch()
     with watch:
-        span._walk((False, name == "muon"), given)
+        span._walk((0, (False, name == "muon")), given)
     assert not watch.found

@@ -88,10 +88,8 @@ def test_the_model_turns_as_its_posterior_does_and_keeps_its_images(name):
 
 
 def test_what_tc_remembers_turns_too(grid):
-    config, images = (
-        tiny_config(TC(memory_images=20), steps=60),
-        DeviceImages(grid, torch.device("cpu"))(np.arange(300)),
-    )
+    config = tiny_config(TC(memory_images=20), steps=60)
+    images = DeviceImages(grid, torch.device("cpu"))(np.arange(300))
     state, _ = trained(config, grid)
     memory, before = {**state.memory}, state.model.encode(images).mean
     Span(config, grid, np.arange(700), state, None).rotate()

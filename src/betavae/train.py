@@ -398,17 +398,16 @@ class Span:
         self._repeated = graphs.Repeated(graphs.cuda_graph) if self._device.type in RECORDED else None
 
     def __call__(self) -> list[Loss]:
-        """What the steps return, detached; of recorded ones it holds until the next call."""
+        """What the steps return, detached; of recorded ones it holds to the end of the training record."""
         state, after = self._state, self._config.muon_after
         count = RECORD_STEPS - state.step % RECORD_STEPS if self._repeated else 1
         stops = [state.step + count, self._config.steps, *(at for at in self._config.rotate_at if at > state.step)]
         steps = range(state.step, min(stops))
         by_muon = tuple(after is not None and step >= after for step in steps)
+        way = steps.start % RECORD_STEPS, by_muon  # spans of one record share no recording, whose results must last
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
         given = self._given(steps) | memory
-        seen, state.memory = (
-            self._repeated(self._walk, by_muon, given) if self._repeated else self._walk(by_muon, given)
-        )
+        seen, state.memory = self._repeated(self._walk, way, given) if self._repeated else self._walk(way, given)
         state.step = steps.stop
         return seen
 
@@ -443,7 +442,10 @@ class Span:
             given["labels"] = _on_device(np.stack(labels), device)
         return given
 
-    def _walk(self, by_muon: tuple[bool, ...], given: dict[str, Any]) -> tuple[list[Loss], Mapping[str, Tensor]]:
+    def _walk(
+        self, way: tuple[int, tuple[bool, ...]], given: dict[str, Any]
+    ) -> tuple[list[Loss], Mapping[str, Tensor]]:
+        _, by_muon = way
         config, state = self._config, self._state
         objective, network = OBJECTIVES[type(config.objective)], state.network
         memory: Mapping[str, Tensor] = {
