@@ -83,6 +83,16 @@ def test_images_are_those_of_the_rows(full):
     assert full.images([]).shape == (0, 1, 64, 64)
 
 
+def test_equal_images_have_equal_numbers(small):
+    assert len(set(small.image_numbers())) == len({row.tobytes() for row in small.packed})
+    packed = np.array([[1, 2], [1, 2], [2, 1], [5, 6], [5, 6], [5, 7]], np.uint8)
+    pairs = FactorData("pairs", packed, (1, 4, 4), 1, np.empty((6, 0), np.int32), (), ())
+    numbers = pairs.image_numbers()
+    assert sorted(set(numbers.tolist())) == [0, 1, 2, 3]
+    same = numbers[:, None] == numbers
+    assert np.array_equal(same, (packed[:, None] == packed).all(axis=2))
+
+
 @given(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
 def test_images_are_unpacked_whatever_their_size(num_images, channels, height, width, seed):
     bits = np.random.default_rng(seed).integers(0, 2, (num_images, channels, height, width), dtype=np.uint8)

@@ -19,8 +19,13 @@ factor_rows = st.tuples(*(st.integers(0, size - 1) for size in dsprites.FACTOR_S
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def images():
     return dsprites.draw_all()
+
+
+@pytest.fixture(scope="module")
+def drawn(images):
+    return images[:]
 
 
 def test_every_known_original_image_is_drawn_exactly():
@@ -40,6 +45,18 @@ def test_number_of_white_pixels_in_the_whole_set(drawn):
 def test_orientation_39_is_orientation_0(drawn):
     grid = drawn.reshape(*dsprites.FACTOR_SIZES, 512)
     assert np.array_equal(grid[:, :, 39], grid[:, :, 0])
+
+
+def test_drawn_images_are_indexed_as_an_array_is(images, drawn):
+    assert (images.shape, images.dtype, len(images)) == (drawn.shape, drawn.dtype, len(drawn))
+    mask = np.zeros(dsprites.NUM_IMAGES, bool)
+    mask[[5, 737_279]] = True
+    for rows in ([3, -1, 3], [], [[0, 1], [2, 99]], 7, -2, np.uint8([200]), slice(-3, None), slice(9, 2, -3), mask):
+        assert np.array_equal(images[rows], drawn[rows])
+        assert images[rows].shape == drawn[rows].shape
+    for rows in ([737_280], [0.5], np.ones(3, bool)):
+        with pytest.raises(IndexError):
+            images[rows]
 
 
 def test_draw_agrees_with_draw_all(drawn):
@@ -146,7 +163,7 @@ def test_wrong_factors_are_refused(function, factors, message):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is measured with the resource module")
-def test_drawing_takes_at_most_450_megabytes():
+def test_drawing_takes_at_most_120_megabytes():
     program = (
         "import resource; from betavae import dsprites\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -154,4 +171,4 @@ def test_drawing_takes_at_most_450_megabytes():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     unit = 1 if sys.platform == "darwin" else 1024
-    assert int(run.stdout) * unit < 450e6  # measured: 380e6
+    assert int(run.stdout) * unit < 120e6  # measured: 101e6

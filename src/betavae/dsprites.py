@@ -22,6 +22,7 @@ Source:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,10 @@ _VALUES = (np.array([1.0, 2.0, 3.0]), SCALES, ORIENTATIONS, POSITIONS, POSITIONS
 _SUBPIXELS = 256
 _CENTRES = 16.0 + 32.0 * np.arange(32) / 31.0
 _COS, _SIN = np.cos(ORIENTATIONS), np.sin(ORIENTATIONS)
+
+# The window of 32 x 32 pixels around each centre: its lines, and how many columns of the image are right of it.
+_LINES = np.floor(_CENTRES[:, None]).astype(np.intp) - 16 + np.arange(32)
+_SHIFTS = 63 - _LINES[:, -1].astype(np.uint64)
 
 # _FROM_COLUMN[c] is a row of 64 pixels that is white from column c on, laid out in memory as np.packbits would.
 _FROM_COLUMN = np.array([(1 << (64 - column)) - 1 for column in range(65)], dtype=">u8").view(np.uint64)
@@ -107,18 +112,50 @@ def _fill(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray
     return image.reshape(num_columns, num_rows, 64)
 
 
-def draw_all() -> npt.NDArray[np.uint8]:
-    """Draw every image of dSprites, in the original's order: row = C-order index of the factors, posY fastest.
+class DrawnImages:
+    """All images of dSprites, bit-packed: used as a read-only array (737280, 512), a quarter of its size in memory.
 
-    Returns:
-        Packed images (737280, 512): 64 rows of 8 bytes, the leftmost pixel in the highest bit (``np.packbits``).
+    A sprite fits into a window of 32 x 32 pixels whose place follows from posX and posY, so of each image only the
+    window is kept. Rows are in the original's order: row = C-order index of the factors, posY fastest.
+
+    Example:
+        >>> images = draw_all()
+        >>> images.shape, images[[0, -1]].shape, images[:0].shape
+        ((737280, 512), (2, 512), (0, 512))
     """
+
+    shape = (NUM_IMAGES, math.prod(IMAGE_SHAPE) // 8)
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, windows: npt.NDArray[np.uint32]) -> None:
+        self._windows, self._rows = windows, np.arange(NUM_IMAGES, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return NUM_IMAGES
+
+    def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
+        """Packed images (B, 512) of indices, a mask or a slice: 64 lines of 8 bytes, leftmost pixel in the highest bit.
+
+        Raises:
+            IndexError: if there are no such rows.
+        """
+        rows = self._rows[rows]
+        pos_x, pos_y = np.divmod(rows % (32 * 32), 32)
+        lines = self._windows[rows].astype(np.uint64) << _SHIFTS[pos_x, None]
+        image = np.zeros((*rows.shape, 64), ">u8")
+        np.put_along_axis(image, _LINES[pos_y], lines, axis=-1)
+        return image.view(np.uint8)
+
+
+def draw_all() -> DrawnImages:
+    """Draw every image of dSprites."""
     sprites = np.ndindex(*FACTOR_SIZES[:3])
-    packed = np.empty((math.prod(FACTOR_SIZES[:3]), 32, 32, 64), np.uint64)
-    for sprite, (shape, scale, orientation) in zip(packed, sprites, strict=True):
+    windows = np.empty((math.prod(FACTOR_SIZES[:3]), 32, 32, 32), np.uint32)
+    for window, (shape, scale, orientation) in zip(windows, sprites, strict=True):
         x, y = _offsets(shape, np.array([scale]), np.array([orientation]))
-        sprite[:] = _fill((_CENTRES[:, None] + x).T[None], _CENTRES[:, None] + y)
-    return packed.view(np.uint8).reshape(NUM_IMAGES, 512)
+        drawn = _fill((_CENTRES[:, None] + x).T[None], _CENTRES[:, None] + y)
+        window[:] = drawn[:, np.arange(32)[:, None], _LINES].view(">u8") >> _SHIFTS[:, None, None]
+    return DrawnImages(windows.reshape(NUM_IMAGES, 32))
 
 
 def draw_packed(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -128,7 +165,7 @@ def draw_packed(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         factors: indices (B, 5) of shape, scale, orientation, posX and posY.
 
     Returns:
-        Packed images (B, 512), as in `draw_all`.
+        Packed images (B, 512), as of `DrawnImages`.
 
     Raises:
         ValueError: if an index is not one of dSprites.

@@ -258,7 +258,7 @@ def score_run(
             factor_names=factor_names,
             progress=progress,
         )
-        ceilings = metrics.score_ceilings(factors, metrics.identical_rows(data.packed))
+        ceilings = metrics.score_ceilings(factors, data.image_numbers())
         values["ceilings"] = {
             name: best for name, best in ceilings.items() if name in values["scores"] and best < 1 - 1e-9
         }

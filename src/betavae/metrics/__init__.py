@@ -2,7 +2,7 @@
 
 from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, describe_carriers, find_carriers
-from betavae.metrics.ceilings import accuracy_ceiling, identical_rows, information_ceiling, score_ceilings
+from betavae.metrics.ceilings import accuracy_ceiling, information_ceiling, score_ceilings
 from betavae.metrics.dci import DCI, dci, fit_dci
 from betavae.metrics.dci_es import dci_es
 from betavae.metrics.downstream import downstream
@@ -43,7 +43,6 @@ __all__ = [
     "fairness",
     "find_carriers",
     "fit_dci",
-    "identical_rows",
     "infomec",
     "information_ceiling",
     "irs",

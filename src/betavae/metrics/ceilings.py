@@ -6,38 +6,7 @@ from betavae.metrics.information import entropy
 from betavae.metrics.inputs import check_tables
 
 _ACCURACIES = ("dci.informativeness", *(f"downstream.accuracy_{number}" for number in (10, 100, 1_000, 10_000)))
-_BLOCK = 4_096  # rows hashed at a time, so that they stay in the processor's cache
 _SHARES = ("mig", "mig_chen", "infomec.infoe")
-
-
-def identical_rows(table: np.ndarray) -> np.ndarray:
-    """Number the different rows of a table of bytes, so that equal rows get equal numbers.
-
-    Rows are compared by a 64-bit hash: among 10^6 different rows two collide with a probability below 10^-7.
-
-    Args:
-        table: (N, B) uint8, for instance packed images.
-
-    Returns:
-        (N,) int64 in 0 .. different rows - 1.
-
-    Example:
-        >>> identical_rows(np.array([[1, 2], [3, 4], [1, 2]], np.uint8)).tolist() in ([0, 1, 0], [1, 0, 1])
-        True
-    """
-    num_words = -(-table.shape[1] // 8)
-    factors = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    digest = np.zeros(len(table), np.uint64)
-    for start in range(0, len(table), _BLOCK):
-        rows = table[start : start + _BLOCK]
-        block = np.zeros((len(rows), 8 * num_words), np.uint8)
-        block[:, : table.shape[1]] = rows
-        state = digest[start : start + _BLOCK]  # a view
-        for word, factor in zip(block.view(np.uint64).T, factors, strict=True):
-            mixed = (word ^ (word >> np.uint64(32))) * factor
-            state += mixed ^ (mixed >> np.uint64(29))
-            state *= np.uint64(0x9E3779B97F4A7C15)
-    return np.unique(digest, return_inverse=True)[1].astype(np.int64)
 
 
 def accuracy_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
