@@ -10,7 +10,7 @@ import torch
 
 from betavae import train as module
 from betavae.config import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
-from betavae.data import FactorData, split_rows
+from betavae.data import FactorData, load_data, split_rows
 from betavae.run import create_run, load_checkpoint, save_checkpoint
 from betavae.train import (
     DeviceImages,
@@ -197,8 +197,9 @@ def test_learning_rate_of_one_cycle(given, rise):
 
 def test_images_on_a_device_are_the_data(small):
     rows = np.array([3, 0, 3])
-    unpacked = DeviceImages(small, torch.device("cpu"))(rows)
-    assert np.array_equal(unpacked.numpy(), small.images(rows))
+    for data, given in itertools.product((small, load_data("dsprites")), (rows, torch.from_numpy(rows))):
+        unpacked = DeviceImages(data, torch.device("cpu"))(given)
+        assert np.array_equal(unpacked.numpy(), data.images(rows))
     grey = FactorData(
         "grey", np.array([[0, 51, 255, 102]], np.uint8), (1, 2, 2), 255, np.zeros((1, 1), np.int32), ("x",), (1,)
     )

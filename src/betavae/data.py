@@ -59,7 +59,7 @@ class PackedImages(Protocol):
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...
 
 
-def blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+def _blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
     """All packed images, about a megabyte at a time, each part with its rows."""
     step = max(1, _CHUNK_BYTES // max(1, packed.shape[1]))
     for start in range(0, len(packed), step):
@@ -100,7 +100,7 @@ class FactorData:
     def digest(self) -> str:
         """SHA-256 of the packed images."""
         digest = hashlib.sha256()
-        for _, block in blocks(self.packed):
+        for _, block in _blocks(self.packed):
             digest.update(np.ascontiguousarray(block).data)
         return digest.hexdigest()
 
@@ -120,7 +120,7 @@ class FactorData:
             2
         ) + np.uint64(1)
         digest = np.zeros(len(self), np.uint64)
-        for rows, images in blocks(self.packed):
+        for rows, images in _blocks(self.packed):
             words = np.zeros((len(images), 8 * num_words), np.uint8)
             words[:, : images.shape[1]] = images
             state = digest[rows]  # a view
@@ -404,7 +404,7 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
     factors = classes[:, 1:].astype(np.int64)
     drawn, drawn_rows = dsprites.draw_all(), np.ravel_multi_index(tuple(factors.T), dsprites.FACTOR_SIZES)
     wrong_pixels = np.empty(len(factors), np.int64)
-    for rows, packed in blocks(contents.packed):
+    for rows, packed in _blocks(contents.packed):
         wrong_pixels[rows] = np.bitwise_count(packed ^ drawn[drawn_rows[rows]]).sum(axis=1)
     different = np.flatnonzero(wrong_pixels)
     return Comparison(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from betavae import graphs
 from betavae.config import Config, needs_of, objective_name
-from betavae.data import FactorData, PackedImages, blocks
+from betavae.data import FactorData, PackedImages
 from betavae.model import VAE, Posterior
 from betavae.objective import Batch, Loss
 from betavae.objectives import NETWORKS, OBJECTIVES
@@ -134,7 +134,9 @@ class DeviceImages:
     """A data set's images on a device, packed as they are, unpacked a batch at a time."""
 
     def __init__(self, data: FactorData, device: torch.device) -> None:
-        self._packed = data.packed if device.type == "cpu" else _uploaded(data.packed, device)
+        self._packed: PackedImages | Tensor = data.packed
+        if device.type != "cpu" or isinstance(data.packed, np.ndarray):  # otherwise it is smaller than its array
+            self._packed = torch.from_numpy(data.packed[:]).to(device)
         self._shape, self._max_value = data.image_shape, data.max_value
         bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
         self._bits = (bits & 1).float()  # of each byte, the first bit first
@@ -142,8 +144,9 @@ class DeviceImages:
     def __call__(self, rows: NDArray[np.integer] | Tensor) -> Tensor:
         """Pixels in [0, 1], (B, C, H, W) float32."""
         if isinstance(self._packed, Tensor):
-            on_device = isinstance(rows, Tensor)
-            pixels = self._packed[rows if on_device else _on_device(np.asarray(rows, np.int64), self._packed.device)]
+            if not isinstance(rows, Tensor):
+                rows = _on_device(np.asarray(rows, np.int64), self._packed.device)
+            pixels = self._packed[rows]
         else:
             pixels = torch.from_numpy(self._packed[np.asarray(rows)])
         if self._max_value == 1:
@@ -545,13 +548,6 @@ def encode(
         log_var[:] = -np.inf
     model.train()
     return mean, log_var
-
-
-def _uploaded(packed: PackedImages, device: torch.device) -> Tensor:
-    images = torch.empty(packed.shape, dtype=torch.uint8, device=device)
-    for rows, block in blocks(packed):
-        images[rows] = torch.from_numpy(block).to(device)
-    return images
 
 
 def _on_device(table: NDArray[Any], device: torch.device) -> Tensor:
