@@ -74,6 +74,18 @@ def test_weights_decay_and_biases_and_code_values_do_not(grid):
         assert decays[id(parameter)] == (0.1 if name.endswith("weight") else 0), name
 
 
+@pytest.mark.parametrize(("given", "decay"), [(None, 0.0), (0.3, 0.3)])
+def test_weights_decay_by_both_optimisers_as_the_settings_say(grid, given, decay):
+    config = replace(GRID["vae-grid"], muon_after=1, weight_decay=given)
+    for optimiser in new_state(config, grid).optimisers:
+        assert optimiser.param_groups[0]["weight_decay"] == decay
+
+
+def test_given_decay_goes_before_that_of_the_objective(grid):
+    config = replace(GRID["qlae"], weight_decay=0.0)
+    assert all(group["weight_decay"] == 0 for group in new_state(config, grid).optimisers[0].param_groups)
+
+
 def test_a_quantised_code_is_one_of_its_values(grid):
     state = new_state(GRID["qlae"], grid)
     mean, log_var = encode(GRID["qlae"], grid, np.arange(50), state.model)
