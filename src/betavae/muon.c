@@ -1,11 +1,9 @@
-/* Muon's step for matrices of weights, its Newton-Schulz iterations in bf16. The interface is optimiser.py.
+/* Muon's step for matrices of weights. The interface is optimiser.py.
 
-A thread takes a matrix through the whole step. Matrices of bf16 are padded with zeros to multiples of 32 in height and
+A thread takes a matrix through the whole step. Matrices of values are padded with zeros to multiples of 32 in height and
 width, which iterations leave at zero, and wide: a tall one is transposed. */
 
 #include "tiles.h"
-
-#ifndef FP32 /* there PyTorch's form runs */
 
 typedef struct {
     float *weight, *momentum; /* (height, width) values */
@@ -20,7 +18,7 @@ static void point(const Matrix *x, float momentum, value *to) {
     const int64_t width = padded(x->width);
     const __m512 share = _mm512_set1_ps(momentum), rest = _mm512_set1_ps(1 - momentum);
     __m512 squares = _mm512_setzero_ps();
-    memset(to, 0, (size_t)(padded(x->height) * width) * 2);
+    memset(to, 0, (size_t)(padded(x->height) * width) * sizeof(value));
     for (int pass = 0; pass < 2; pass++) { /* the norm; the direction */
         const __m512 scale = _mm512_set1_ps(1 / (__builtin_sqrtf(_mm512_reduce_add_ps(squares)) + 1e-7f));
         for (int64_t y = 0; y < x->height; y++)
@@ -44,24 +42,21 @@ static void point(const Matrix *x, float momentum, value *to) {
 static void pack(const value *from, int64_t height, int64_t width, value *tiles) {
     for (int64_t x = 0; x < width; x += 32)
         for (int64_t y = 0; y < height; y += 32, tiles += 1024)
-            for (int64_t i = 0; i < 16; i++)
-                interleave(from + (y + 2 * i) * width + x, width, tiles + 32 * i, tiles + 512 + 32 * i);
+            for (int64_t i = 0; i < 32 / PAIR; i++)
+                interleave(from + (y + PAIR * i) * width + x, width, tiles + LANES * i, tiles + 512 + LANES * i);
 }
 
 /* Right tiles of the transpose of a matrix (height, width), in the same order. */
 static void pack_transpose(const value *from, int64_t height, int64_t width, value *tiles) {
     for (int64_t y = 0; y < height; y += 32)
         for (int64_t x = 0; x < width; x += 32)
-            for (int64_t half = 0; half < 32; half += 16, tiles += 512) {
-                __m512i rows[16];
-                for (int64_t i = 0; i < 16; i++) rows[i] = _mm512_loadu_si512(from + (y + half + i) * width + x);
-                TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
-                for (int64_t i = 0; i < 16; i++) _mm512_storeu_si512(tiles + 32 * i, rows[i]);
-            }
-}
-
-static __m512 widened(const value *from) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
+            for (int64_t half = 0; half < 32; half += 16)
+                for (int64_t part = 0; part < 32; part += LANES, tiles += 16 * LANES) {
+                    __m512i rows[16];
+                    for (int64_t i = 0; i < 16; i++) rows[i] = _mm512_loadu_si512(from + (y + half + i) * width + x + part);
+                    TRANSPOSE(rows, 16, uint32_t, _mm512_permutex2var_epi32)
+                    for (int64_t i = 0; i < 16; i++) _mm512_storeu_si512(tiles + LANES * i, rows[i]);
+                }
 }
 
 /* product = alpha left right + beta added, where left is (height, depth), right in tiles, and the rest (height, width).
@@ -73,7 +68,7 @@ static void multiply(const value *left, const value *right, int64_t height, int6
     for (int64_t y = 0; y < height; y += 32) {
         for (int64_t i = 0; i < 32; i++) /* tiles one after another, so that they share the L1 cache well */
             for (int64_t k = 0; k < depth; k += 32)
-                _mm512_store_si512(panel + k * 32 + i * 32, _mm512_loadu_si512(left + (y + i) * depth + k));
+                memcpy(panel + k * 32 + i * 32, left + (y + i) * depth + k, 32 * sizeof(value));
         for (int64_t x = symmetric ? y : 0; x < width; x += 32) {
             const value *rows = panel, *tiles = right + x * depth;
 #ifdef __AMX_BF16__
@@ -100,24 +95,24 @@ static void multiply(const value *left, const value *right, int64_t height, int6
                 __m512 sum[16];
                 load_sums(sum, NULL, 0);
                 for (int64_t k = 0; k < depth; k += 32)
-                    add_product(sum, 16, rows + k * 32 + quarter / 2 * 512, 64, 0, 32, tiles + k * 32 + quarter % 2 * 512, 64);
+                    add_product(sum, 16, rows + k * 32 + quarter / 2 * 512, 32 * sizeof(value), 0, 32, tiles + k * 32 + quarter % 2 * 512, 64);
                 store_sums(sum, sums[quarter / 2 * 16] + quarter % 2 * 16, 32);
             }
 #endif
-            __m512i values[32];
-            for (int64_t i = 0; i < 32; i++) {
-                const int64_t at = (y + i) * width + x;
-                __m512 low = _mm512_mul_ps(some, _mm512_load_ps(sums[i])), high = _mm512_mul_ps(some, _mm512_load_ps(sums[i] + 16));
-                if (added) {
-                    low = _mm512_fmadd_ps(more, widened(added + at), low);
-                    high = _mm512_fmadd_ps(more, widened(added + at + 16), high);
+            for (int64_t i = 0; i < 32; i++)
+                for (int64_t half = 0; half < 32; half += 16) {
+                    const int64_t at = (y + i) * width + x + half;
+                    __m512 result = _mm512_mul_ps(some, _mm512_load_ps(sums[i] + half));
+                    if (added) result = _mm512_fmadd_ps(more, floats_of(added + at), result);
+                    put(product + at, 0xffff, result);
                 }
-                values[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
-                _mm512_storeu_si512(product + at, values[i]);
-            }
-            if (!symmetric || x == y) continue;
-            TRANSPOSE(values, 32, uint16_t, _mm512_permutex2var_epi16)
-            for (int64_t i = 0; i < 32; i++) _mm512_storeu_si512(product + (x + i) * width + y, values[i]);
+            for (int64_t i = 0; i < 32 && symmetric && x > y; i += LANES)
+                for (int64_t j = 0; j < 32; j += LANES) {
+                    __m512i rows[LANES];
+                    for (int64_t k = 0; k < LANES; k++) rows[k] = _mm512_loadu_si512(product + (y + i + k) * width + x + j);
+                    TRANSPOSE_VALUES(rows)
+                    for (int64_t k = 0; k < LANES; k++) _mm512_storeu_si512(product + (x + j + k) * width + y + i, rows[k]);
+                }
         }
     }
 }
@@ -130,7 +125,7 @@ static void move(const Matrix *x, const value *direction, float step, float kept
             const __mmask16 there = first_of_16(x->width - c);
             float *weight = x->weight + y * x->width + c;
             const __m512 shrunk = _mm512_mul_ps(_mm512_set1_ps(kept), _mm512_maskz_loadu_ps(there, weight));
-            _mm512_mask_storeu_ps(weight, there, _mm512_fnmadd_ps(_mm512_set1_ps(step), widened(direction + y * width + c), shrunk));
+            _mm512_mask_storeu_ps(weight, there, _mm512_fnmadd_ps(_mm512_set1_ps(step), floats_of(direction + y * width + c), shrunk));
         }
 }
 
@@ -146,7 +141,7 @@ int muon(const Matrix *matrices, int64_t count, float rate, float momentum, floa
     int failed = 0;
 #pragma omp parallel num_threads((int)threads)
     {
-        value *const memory = memory_of(OWN, (size_t)(6 * largest) * 2);
+        value *const memory = memory_of(OWN, (size_t)(6 * largest) * sizeof(value));
         if (!memory) {
 #pragma omp atomic write
             failed = 1;
@@ -179,5 +174,3 @@ int muon(const Matrix *matrices, int64_t count, float rate, float momentum, floa
     }
     return failed;
 }
-
-#endif

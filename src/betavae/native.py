@@ -93,8 +93,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.backward.argtypes = [ctypes.c_void_p, *integers, *pointers]
     found.bernoulli.argtypes = [*pointers, *integers, *pointers]
     found.bernoulli.restype = None
-    if hasattr(found, "muon"):
-        found.muon.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_float] * 3, *pointers[:1], *integers[:2]]
+    found.muon.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_float] * 3, *pointers[:1], *integers[:2]]
     return found
 
 

@@ -1,6 +1,6 @@
 """How weights move: Adam for all of them, or Muon for matrices and kernels and Adam for the rest.
 
-Where Muon multiplies in bf16 on a CPU, and `native` has a library, its step is that of `muon.c`, in less time.
+Where Muon multiplies on a CPU, and `native` has a library, its step is that of `muon.c`, in less time.
 """
 
 import ctypes
@@ -109,12 +109,9 @@ class Muon(torch.optim.Optimizer):
         """Move the weights by their gradients, and take these."""
         for group in self.param_groups:
             moving = [_Moving(p, p.grad, self._momentum(p)) for p in group["params"] if p.grad is not None]
-            if (
-                group["dtype"] == torch.bfloat16
-                and all(native.alike(*tensors) for tensors in moving)
-                and native.library(torch.bfloat16)
-            ):
-                _step_in_c(group, moving)
+            library = native.library(group["dtype"]) if all(native.alike(*tensors) for tensors in moving) else None
+            if library:
+                _step_in_c(library, group, moving)
             else:
                 _step(group, moving)
             for parameter, _, _ in moving:
@@ -148,9 +145,7 @@ def _step(group: dict[str, Any], moving: Sequence[_Moving]) -> None:
             parameter.sub_(direction.to(parameter.dtype) * (math.sqrt(max(step.shape)) * group["lr"]))
 
 
-def _step_in_c(group: dict[str, Any], moving: Sequence[_Moving]) -> None:
-    library = native.library(torch.bfloat16)
-    assert library
+def _step_in_c(library: ctypes.CDLL, group: dict[str, Any], moving: Sequence[_Moving]) -> None:
     matrices = (_Matrix * len(moving))()
     largest_first = sorted(moving, key=lambda tensors: tensors.parameter.numel(), reverse=True)  # threads end together
     for matrix, (parameter, gradient, momentum) in zip(matrices, largest_first, strict=True):

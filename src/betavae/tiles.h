@@ -40,6 +40,7 @@ enum { PAIR = 1 }; /* rows of a matrix in one row of a right tile */
 
 INLINE __m512i values_of(const float *from, __mmask32 valid) { return (__m512i)_mm512_maskz_loadu_ps((__mmask16)valid, from); }
 INLINE void put(value *to, __mmask16 there, __m512 floats) { _mm512_mask_storeu_ps(to, there, floats); }
+INLINE __m512 floats_of(const value *from) { return _mm512_loadu_ps(from); }
 INLINE __m512i paired(const float *row, int64_t line) { return (void)line, (__m512i)_mm512_loadu_ps(row); }
 
 INLINE void interleave(const value *row, int64_t line, value *tile, value *next) {
@@ -64,6 +65,10 @@ INLINE __m512i values_of(const float *from, __mmask32 valid) {
 /* 16 floats, those that are there, as values in memory. */
 INLINE void put(value *to, __mmask16 there, __m512 floats) {
     _mm256_mask_storeu_epi16(to, there, (__m256i)_mm512_cvtneps_pbh(floats));
+}
+
+INLINE __m512 floats_of(const value *from) { /* 16 of them */
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
 }
 
 static const uint16_t INTERLEAVED[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
