@@ -106,7 +106,11 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"validation_images": -3}, "validation_images is -3"),
         ({"scored_images": 0}, "scored_images is 0"),
         ({"rise_steps": 0, "schedule": "one-cycle"}, "rise_steps is 0; it must be a number of at least 1"),
-        ({"weight_decay": -0.1}, "weight_decay is -0.1; it must be a number of at least 0"),
+        ({"muon_weight_decay": -0.1, "muon_after": 5}, "muon_weight_decay is -0.1; it must be a number of at least 0"),
+        (
+            {"muon_weight_decay": 0.1},
+            "muon_weight_decay is 0.1, and Adam moves all weights: leave it out, or give muon",
+        ),
         ({"rise_steps": 5}, "rise_steps is 5, and a constant learning rate does not rise: leave it out, or"),
         ({"precision": "fp16"}, "unknown precision 'fp16'.* Known: auto, fp32, bf16"),
         ({"batch_size": 1, "objective": {"name": "tc"}}, "total correlation is estimated within a batch"),

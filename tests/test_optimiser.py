@@ -109,7 +109,9 @@ def test_orthogonal_keeps_directions():
 def test_adam_moves_what_muon_has_left(weight_decay):
     """Adam has every parameter once; after Muon's step only those are left that are no matrices."""
     model = VAE("residual", (1, 64, 64), 3)
-    muon, adam = optimisers(model, 1e-3, weight_decay, muon=True)
+    muon, adam = optimisers(model, 1e-3, weight_decay, 0.2)
+    assert [group["weight_decay"] for group in muon.param_groups] == [0.2]
+    assert adam.param_groups[0]["weight_decay"] == weight_decay
     given = [parameter for group in adam.param_groups for parameter in group["params"]]
     assert sorted(map(id, given)) == sorted(map(id, model.parameters()))
     for parameter in model.parameters():

@@ -74,16 +74,10 @@ def test_weights_decay_and_biases_and_code_values_do_not(grid):
         assert decays[id(parameter)] == (0.1 if name.endswith("weight") else 0), name
 
 
-@pytest.mark.parametrize(("given", "decay"), [(None, 0.0), (0.3, 0.3)])
-def test_weights_decay_by_both_optimisers_as_the_settings_say(grid, given, decay):
-    config = replace(GRID["vae-grid"], muon_after=1, weight_decay=given)
-    for optimiser in new_state(config, grid).optimisers:
-        assert optimiser.param_groups[0]["weight_decay"] == decay
-
-
-def test_given_decay_goes_before_that_of_the_objective(grid):
-    config = replace(GRID["qlae"], weight_decay=0.0)
-    assert all(group["weight_decay"] == 0 for group in new_state(config, grid).optimisers[0].param_groups)
+@pytest.mark.parametrize(("name", "decays"), [("vae-grid", (0.3, 0.0)), ("qlae", (0.4, 0.1))])
+def test_decay_by_muon_comes_to_what_the_objective_asks_for(grid, name, decays):
+    state = new_state(replace(GRID[name], muon_after=1, muon_weight_decay=0.3), grid)
+    assert tuple(optimiser.param_groups[0]["weight_decay"] for optimiser in state.optimisers) == decays
 
 
 def test_a_quantised_code_is_one_of_its_values(grid):

@@ -45,7 +45,7 @@ class Needs:
     values_per_code: int = 0
     """Values that each code is rounded to; 0 for codes of any value."""
     weight_decay: float = 0.0
-    """`Config.weight_decay` where none is given."""
+    """Decoupled decay of the model's weights; not of biases and code values."""
     network_learning_rate: float = 0.0
     """Of the objective's own network, where `NETWORKS` has one; it follows the schedule of the model's."""
 
@@ -434,6 +434,8 @@ class Qlae:
     https://arxiv.org/abs/2305.18378
     Dial: --weight-decay."""
 
+    weight_decay: float = 0.1
+    """Decoupled decay of the weights (AdamW); not of biases and code values."""
     values_per_code: int = 10
     """Values that a code can take, learned, at first evenly from -0.5 to 0.5."""
     quantisation: float = 0.41
@@ -443,6 +445,7 @@ class Qlae:
     """Weight of the same distance by which codes follow values."""
 
     def __post_init__(self) -> None:
+        _at_least("weight_decay", self.weight_decay, 0)
         _at_least("values_per_code", self.values_per_code, 2)
         _at_least("quantisation", self.quantisation, 0)
         _at_least("commitment", self.commitment, 0)
@@ -450,7 +453,7 @@ class Qlae:
     @property
     def needs(self) -> Needs:
         """Rounded codes and weight decay."""
-        return Needs(values_per_code=self.values_per_code, weight_decay=0.1)
+        return Needs(values_per_code=self.values_per_code, weight_decay=self.weight_decay)
 
 
 ObjectiveSettings = (
@@ -527,9 +530,8 @@ class Config:
     muon_after: int | None = None
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
-    weight_decay: float | None = None
-    """Decoupled decay of weights, in learning rates a step, not of biases and code values; what the objective asks for
-    if not given, which is 0.1 for qlae and none for others."""
+    muon_weight_decay: float = 0.0
+    """Decoupled decay of what Muon moves, in learning rates a step: without it long trainings by Muon break off."""
     rotate_at: tuple[int, ...] = ()
     """Steps after which the axes of the codes are turned to where these depend on one another least: it parts what
     training has mixed, such as the two of position, and every mean keeps its image."""
@@ -565,8 +567,12 @@ class Config:
         _at_least("evaluations", self.evaluations, 1)
         if self.muon_after is not None:
             _at_least("muon_after", self.muon_after, 0)
-        if self.weight_decay is not None:
-            _at_least("weight_decay", self.weight_decay, 0)
+        _at_least("muon_weight_decay", self.muon_weight_decay, 0)
+        if self.muon_weight_decay and self.muon_after is None:
+            raise ValueError(
+                f"muon_weight_decay is {self.muon_weight_decay}, and Adam moves all weights: leave it out, or give "
+                "muon_after"
+            )
         if self.rise_steps is not None:
             _at_least("rise_steps", self.rise_steps, 1)
             if self.schedule == "constant":

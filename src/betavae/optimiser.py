@@ -20,7 +20,12 @@ _ITERATIONS = 5
 
 
 def optimisers(
-    model: nn.Module, learning_rate: float, weight_decay: float = 0.0, *, muon: bool = False, bf16: bool = False
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    muon_weight_decay: float | None = None,
+    *,
+    bf16: bool = False,
 ) -> tuple[torch.optim.Optimizer, ...]:
     """What moves a model's weights: Adam with PyTorch's settings, and before it, where asked for, Muon.
 
@@ -29,8 +34,8 @@ def optimisers(
     Args:
         model: whose weights to move.
         learning_rate: of all.
-        weight_decay: of weights of two and more dimensions, decoupled; not of biases and code values.
-        muon: give it as well.
+        weight_decay: of weights of two and more dimensions by Adam, decoupled; not of biases and code values.
+        muon_weight_decay: of the same by Muon; no Muon if not given.
         bf16: multiply Muon's matrices in bf16.
 
     Returns:
@@ -45,10 +50,10 @@ def optimisers(
         decayed = {"params": matrices, "weight_decay": weight_decay, "decoupled_weight_decay": True}
         groups = [decayed, {"params": others}]
     all_weights = adam(groups, learning_rate)
-    if not muon:
+    if muon_weight_decay is None:
         return (all_weights,)
     dtype = torch.bfloat16 if bf16 else torch.float32
-    return Muon(matrices, learning_rate, weight_decay=weight_decay, dtype=dtype), all_weights
+    return Muon(matrices, learning_rate, weight_decay=muon_weight_decay, dtype=dtype), all_weights
 
 
 def adam(

@@ -316,9 +316,8 @@ def new_state(config: Config, data: FactorData) -> State:
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
     bf16 = choose_precision(config.precision, device) == "bf16"
-    muon = config.muon_after is not None
-    decay = needs.weight_decay if config.weight_decay is None else config.weight_decay
-    own = optimisers(model, config.learning_rate, decay, muon=muon, bf16=bf16)
+    muon_decay = None if config.muon_after is None else needs.weight_decay + config.muon_weight_decay
+    own = optimisers(model, config.learning_rate, needs.weight_decay, muon_decay, bf16=bf16)
     if network is None:
         return State(model, own)
     network = network.to(device)
