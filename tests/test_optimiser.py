@@ -82,7 +82,7 @@ def test_a_copy_multiplies_in_the_same_type():
     assert torch.equal(its, weight)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_like_matrices_do_not_mix(dtype):
     weights = [nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (5, 3), (3, 5), (70, 40))]
     alone = [nn.Parameter(torch.zeros(weight.shape)) for weight in weights]

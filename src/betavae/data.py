@@ -116,16 +116,15 @@ class FactorData:
             True
         """
         num_words = -(-self.packed.shape[1] // 8)
-        factors = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64) * np.uint64(
-            2
-        ) + np.uint64(1)
+        random = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64)
+        multipliers = random << np.uint64(1) | np.uint64(1)  # odd ones
         digest = np.zeros(len(self), np.uint64)
         for rows, images in _blocks(self.packed):
             words = np.zeros((len(images), 8 * num_words), np.uint8)
             words[:, : images.shape[1]] = images
             state = digest[rows]  # a view
-            for word, factor in zip(words.view(np.uint64).T, factors, strict=True):
-                mixed = (word ^ (word >> np.uint64(32))) * factor
+            for word, multiplier in zip(words.view(np.uint64).T, multipliers, strict=True):
+                mixed = (word ^ (word >> np.uint64(32))) * multiplier
                 state += mixed ^ (mixed >> np.uint64(29))
                 state *= np.uint64(0x9E3779B97F4A7C15)
         return np.unique(digest, return_inverse=True)[1].astype(np.int64)

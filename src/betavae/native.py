@@ -58,7 +58,7 @@ def address(tensor: Tensor | None) -> int | None:
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled code that multiplies in a type; None without the hardware, or a compiler and what one has left."""
     able = torch.cpu.get_capabilities() if sys.platform == "linux" else {}
-    for needed, flags in _FORMS[dtype].items():
+    for needed, flags in _FORMS.get(dtype, {}).items():
         if able.get(needed):
             try:
                 found = ctypes.CDLL(str(_compiled(flags)))
