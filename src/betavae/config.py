@@ -531,7 +531,7 @@ class Config:
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
     muon_weight_decay: float = 0.0
-    """Decoupled decay of what Muon moves, whose steps do not get smaller by themselves: learning rates a step."""
+    """Decoupled decay of what Muon moves: a step shrinks it by this times the learning rate."""
     rotate_at: tuple[int, ...] = ()
     """Steps after which the axes of the codes are turned to where these depend on one another least: it parts what
     training has mixed, such as the two of position, and every mean keeps its image."""
