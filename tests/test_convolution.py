@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from betavae import convolution
 from betavae.convolution import chain, convolve
@@ -265,8 +266,29 @@ def test_networks_that_are_no_sequence_of_layers_are_called():
 
 
 @needs_compiled
-def test_codes_leave_the_encoder_in_float32():
-    model = VAE("burgess", (1, 64, 64), 10)
+@pytest.mark.parametrize("codes", [10, 16])
+def test_codes_leave_the_encoder_in_float32(codes):
+    """Also where there is code for as many."""
+    model = VAE("burgess", (1, 64, 64), codes)
     with torch.autocast("cpu", torch.bfloat16):
         means = model.encode(torch.rand(64, 1, 64, 64)).mean
     assert not torch.equal(means, means.bfloat16().float())
+
+
+@each_type
+@pytest.mark.parametrize(("channels", "up"), [((32, 1), True), ((32, 3), True), ((1, 32), False)])
+def test_pixels_of_other_sizes_are_pytorchs(channels, up, dtype):
+    """48 is no multiple of the 32 columns that four phases of pixels take."""
+    torch.manual_seed(0)
+    kind = nn.ConvTranspose2d if up else nn.Conv2d
+    layer, side = kind(*channels, 4, 2, 1), 48 if up else 96
+    with multiplying(dtype):
+        images = torch.rand(2, channels[0], side, side)
+        expected = _plain(layer, images, layer.weight, layer.bias)
+        assert _difference(forward(layer, images), expected) < 2 * ROUNDING[dtype]
+
+
+@needs_compiled
+def test_tensors_without_values_are_left_to_pytorch():
+    with FakeTensorMode():
+        assert forward(nn.Conv2d(32, 32, 4, 2, 1), torch.zeros(1, 32, 16, 16)).shape == (1, 32, 8, 8)

@@ -1,6 +1,11 @@
 """The compiled code: found, kept, done without."""
 
+import os
+import resource
 import subprocess
+import threading
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +13,23 @@ from torch import nn
 
 from betavae import native
 from betavae.convolution import chain, convolve
+from betavae.model import VAE
+from betavae.optimiser import Muon
 from tests.conftest import needs_compiled
 
 ABLE = torch.cpu.get_capabilities()
+
+
+@pytest.fixture
+def capable(monkeypatch):
+    """Sets what the CPU says of itself."""
+
+    def says(**able):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+        native.library.cache_clear()
+
+    yield says
+    native.library.cache_clear()
 
 
 @needs_compiled
@@ -36,11 +55,79 @@ def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path
     folders = [tmp_path / "file" / "below", tmp_path / "cache"]
     (tmp_path / "file").touch()
     monkeypatch.setattr(native, "_folders", lambda: folders)
-    found = native._compiled(native._FORMS[torch.float32]["avx512_bw"])
+    found = Path(native._loaded(native._FORMS[torch.float32]["avx512_bw"])._name)
     assert found.parent == folders[1]
     assert [path.name for path in folders[1].iterdir()] == [found.name]
     monkeypatch.setenv("CC", "/does/not/exist")
-    assert native._compiled(native._FORMS[torch.float32]["avx512_bw"]) == found
+    assert native._loaded(native._FORMS[torch.float32]["avx512_bw"])._name == str(found)
+
+
+@needs_compiled
+def test_a_file_that_cannot_be_loaded_is_compiled_anew(monkeypatch, tmp_path):
+    folders = [tmp_path / "one"]
+    monkeypatch.setattr(native, "_folders", lambda: folders)
+    flags = native._FORMS[torch.float32]["avx512_bw"]
+    damaged = tmp_path / "other" / Path(native._loaded(flags)._name).name
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"of another machine")
+    folders[:] = [damaged.parent]
+    assert native._loaded(flags)._name == str(damaged)
+    assert damaged.stat().st_size > 1000
+
+
+@needs_compiled
+def test_where_the_best_form_does_not_compile_the_next_is_taken(monkeypatch, tmp_path, capable):
+    compiler = tmp_path / "old"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-mamx*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
+    capable(amx_bf16=True, **{name: ABLE.get(name, False) for name in ("avx512_bf16", "avx512_bw")})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if ABLE.get("avx512_bf16") else "ignore")
+        assert native.hardware(torch.bfloat16) == ("AVX-512" if ABLE.get("avx512_bf16") else "")
+
+
+def test_without_a_home_code_is_kept_beside_the_sources(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is for users without an entry
+    assert native._folders() == [Path(native.__file__).parent / "__pycache__"]
+
+
+def _resident() -> float:
+    """Memory of this process, MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+@needs_compiled
+def test_memory_does_not_grow_from_step_to_step():
+    """With more threads than linear layers have blocks of images, two in a batch of 64."""
+    before, model = torch.get_num_threads(), VAE("burgess", (1, 64, 64), 10)
+    images, seen = torch.rand(64, 1, 64, 64), []
+    torch.set_num_threads(4)
+    try:
+        for _ in range(25):
+            model.decode(model.encode(images).mean).square().mean().backward()
+            seen.append(_resident())
+    finally:
+        torch.set_num_threads(before)
+    assert seen[-1] - seen[4] < 40  # MB; it was 8 a step
+
+
+@needs_compiled
+def test_memory_of_a_thread_ends_with_it():
+    def step():
+        weight = nn.Parameter(torch.ones(512, 512))
+        weight.grad = torch.ones_like(weight)
+        Muon([weight], lr=0.1).step()
+
+    seen = []
+    for _ in range(30):
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+        seen.append(_resident())
+    assert seen[-1] - seen[4] < 40  # MB; it was 5 a thread
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64])
@@ -49,18 +136,6 @@ def test_for_other_types_nothing_is_compiled(dtype, monkeypatch):
     assert not native.chosen(torch.zeros(1, dtype=dtype))
     with torch.autocast("cpu", torch.float16):
         assert not native.chosen(torch.zeros(1))
-
-
-@pytest.fixture
-def capable(monkeypatch):
-    """Sets what the CPU says of itself."""
-
-    def says(**able):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-        native.library.cache_clear()
-
-    yield says
-    native.library.cache_clear()
 
 
 def test_on_other_hardware_pytorch_runs(capable):

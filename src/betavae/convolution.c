@@ -566,12 +566,14 @@ static void pack_piece(const Packed *p, const Layer *layers, int64_t piece) {
     pack(&layers[i].shape, p->ways[i], layers[i].weight, piece - p->starts[i], p->tiles[i]);
 }
 
-static void share(int64_t images, int64_t threads, int64_t thread, int64_t *first, int64_t *last) {
-    *first = images * thread / threads, *last = images * (thread + 1) / threads;
+static void share(int64_t images, int64_t shares, int64_t i, int64_t *first, int64_t *last) {
+    *first = images * i / shares, *last = images * (i + 1) / shares;
 }
 
-/* Layers one after another, each taking what the one before it leaves. Returns 0, or 1 where memory ran out. */
+/* Layers one after another, each taking what the one before it leaves. Returns 0, or 1 where memory ran out.
+Threads are always as many, with less than an image each some have nothing to do: a smaller team would end the others. */
 int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads) {
+    const int64_t shares = images < threads ? images : threads;
     size_t sizes[MAX_LAYERS], own = 0;
     for (int64_t i = 0; i < count; i++) {
         const Shape *s = &layers[i].shape;
@@ -587,12 +589,12 @@ int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads)
 #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
 #pragma omp for schedule(static, 1) nowait
-        for (int64_t thread = 0; thread < threads; thread++) {
+        for (int64_t thread = 0; thread < shares; thread++) {
             char *memory = memory_of(OWN, own);
             if (!memory) { failed = 1; continue; }
             memset(memory, 0, own);
             int64_t first, last;
-            share(images, threads, thread, &first, &last);
+            share(images, shares, thread, &first, &last);
             for (int64_t n = first; n < last; n++) {
                 char *padded = memory;
                 for (int64_t i = 0; i < count; padded += sizes[i++])
@@ -608,6 +610,7 @@ int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads)
 asked for. The first thread sums in the gradients themselves, where they have the form of sums, others in parts. */
 int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads, const void *gradient,
              value *input_gradient) {
+    const int64_t shares = images < threads ? images : threads;
     int64_t starts[MAX_LAYERS], bordered = 0, padded = 0, left = 0, pairs = 0, between = 0, part = 0;
     for (int64_t i = 0; i < count; i++) {
         const Layer *l = layers + i;
@@ -621,7 +624,7 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
     }
     const size_t cleared = (size_t)(padded + bordered) * sizeof(value);
     const size_t own = cleared + (size_t)(left + pairs + 2 * between) * sizeof(value);
-    char *shared = memory_of(SHARED, packed_bytes(layers, count) + (size_t)(threads * part * 4));
+    char *shared = memory_of(SHARED, packed_bytes(layers, count) + (size_t)(shares * part * 4));
     if (!shared) return 1;
     const Packed packed = plan(layers, count, 0, !input_gradient, shared);
     float *parts = (float *)(shared + packed_bytes(layers, count));
@@ -631,7 +634,7 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
 #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
 #pragma omp for schedule(static, 1)
-        for (int64_t thread = 0; thread < threads; thread++) {
+        for (int64_t thread = 0; thread < shares; thread++) {
             value *memory = memory_of(OWN, own);
             if (!memory) { failed = 1; continue; }
             memset(memory, 0, cleared);
@@ -646,7 +649,7 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
                 if (bias_sums[i]) memset(bias_sums[i], 0, (size_t)(l->up ? l->shape.big : l->shape.small) * 4);
             }
             int64_t first, last;
-            share(images, threads, thread, &first, &last);
+            share(images, shares, thread, &first, &last);
             for (int64_t n = first; n < last; n += GROUP) {
                 const int64_t group = last - n < GROUP ? last - n : GROUP;
                 const void *here = result_at(layers + count - 1, gradient, n);
@@ -668,7 +671,7 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
             const int64_t values = s->kernel * s->kernel * s->big, biases = l->up ? s->big : s->small;
 #pragma omp for schedule(static) nowait
             for (int64_t n = 0; n < s->small; n++)
-                for (int64_t thread = !s->thin; thread < threads; thread++) {
+                for (int64_t thread = !s->thin; thread < shares; thread++) {
                     const float *more = sums + thread * part + (s->thin ? n : n * values);
                     float *to = l->weight_gradient + n * values;
                     if (!thread) for (int64_t v = 0; v < values; v++) to[v] = more[v * s->small];
@@ -677,7 +680,7 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
                 }
 #pragma omp for schedule(static) nowait
             for (int64_t b = 0; b < (l->bias_gradient ? biases : 0); b++)
-                for (int64_t thread = 1; thread < threads; thread++) l->bias_gradient[b] += bias_sums[thread * part + b];
+                for (int64_t thread = 1; thread < shares; thread++) l->bias_gradient[b] += bias_sums[thread * part + b];
         }
     }
     return failed;

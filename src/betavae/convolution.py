@@ -159,7 +159,7 @@ def _found(
     if small % _LANES or any(side not in (4, 8) and (side % 16 or not side) for side in sides):
         return None
     if big < _LANES:  # the four phases of pixels fit a tile
-        fits = big <= 4 and kernel > stride == 2 and all(side % 16 == 0 for side in sides)
+        fits = big <= 4 and kernel > stride == 2 and all(side == 16 or side % 32 == 0 for side in sides)
     else:
         fits = big % _LANES == 0
     result = (shape[0], weight[up], *(int(side) * (stride if up else 1) for side in sides))
@@ -273,8 +273,7 @@ def _call(
         for field, values in fields.items():
             setattr(layer, field, native.address(values[i]))
     images = shapes[0][0] if len(shapes[0]) == 4 else shapes[0][0] // math.prod(_SIDES)
-    threads = min(torch.get_num_threads(), images)
-    if getattr(library, name)(layers, len(forms), images, threads, *map(native.address, rest)):
+    if getattr(library, name)(layers, len(forms), images, torch.get_num_threads(), *map(native.address, rest)):
         raise MemoryError("no memory left for a convolution")
 
 

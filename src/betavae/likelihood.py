@@ -33,7 +33,7 @@ class _Bernoulli(torch.autograd.Function):
         assert library
         errors = logits.new_empty(len(logits))
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
-        sizes = len(logits), logits[:1].numel(), min(torch.get_num_threads(), max(len(logits), 1))
+        sizes = len(logits), logits[:1].numel(), torch.get_num_threads()
         library.bernoulli(*map(native.address, (logits, images)), *sizes, *map(native.address, (errors, gradient)))
         ctx.save_for_backward(logits, images, gradient)
         return errors

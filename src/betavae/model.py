@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae import convolution
-from betavae.config import unknown
+from betavae.config import OWN, unknown
 
 ImageShape = tuple[int, int, int]
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -62,7 +62,7 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         if name not in ARCHITECTURES:
-            raise ValueError(unknown("model", name, ARCHITECTURES))
+            raise ValueError(f"{unknown('model', name, ARCHITECTURES)}; {OWN}")
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
         self.encoder, self.decoder = ARCHITECTURES[name](image_shape, num_codes)
         self.code_values: nn.Parameter | None = None
@@ -104,7 +104,7 @@ def forward(module: nn.Module, features: Tensor) -> Tensor:
     """
     waiting = list(module) if type(module) is nn.Sequential else [module]
     while waiting:
-        count = convolution.chain(waiting, features)
+        count = convolution.chain(waiting[:-1] if isinstance(waiting[-1], nn.Linear) else waiting, features)
         taken, waiting = waiting[: count or 1], waiting[count or 1 :]
         if count:
             features = convolution.convolve(taken, features)

@@ -13,11 +13,12 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 _HEADERS = sorted(Path(__file__).parent.glob("*.h"))
@@ -34,7 +35,8 @@ def chosen(tensor: Tensor) -> torch.dtype | None:
 
     On a CPU bf16 under bf16 autocast, and float32 without autocast.
     """
-    if not tensor.is_cpu or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.is_cpu  # others may have no values in memory
+    if not plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else tensor.dtype
     rounded = torch.is_autocast_enabled("cpu") == (dtype == torch.bfloat16)
@@ -58,16 +60,19 @@ def address(tensor: Tensor | None) -> int | None:
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled code that multiplies in a type; None without the hardware, or a compiler and what one has left."""
     able = torch.cpu.get_capabilities() if sys.platform == "linux" else {}
+    problem: Exception | None = None
     for needed, flags in _FORMS.get(dtype, {}).items():
         if able.get(needed):
             try:
-                found = ctypes.CDLL(str(_compiled(flags)))
-            except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
-                _warn(error)
-                return None
+                found = _loaded(flags)
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                problem = problem or error
+                continue
             found.hardware.restype = ctypes.c_char_p
             if found.hardware():
                 return _declared(found)
+    if problem:
+        _warn(problem)
     return None
 
 
@@ -98,20 +103,20 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _folders() -> list[Path]:
-    """Where compiled code may be kept: beside the sources, or the user's cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [Path(__file__).parent / "__pycache__", home / "betavae"]
+    """Where compiled code may be kept: beside the sources, or the user's cache where there is a home."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [Path(__file__).parent / "__pycache__", *([Path(home) / "betavae"] if os.path.isabs(home) else [])]
 
 
-def _compiled(flags: Sequence[str]) -> Path:
-    """The shared object of the sources, compiled unless an earlier process has done so."""
+def _loaded(flags: Sequence[str]) -> ctypes.CDLL:
+    """The library of the sources, compiled unless an earlier process has done so and left one that can be loaded."""
     texts = [path.read_bytes() for path in (*_SOURCES, *_HEADERS)]
     flags = [*_FLAGS, *flags]
     digest = hashlib.sha256(b"".join([*texts, repr(flags).encode()])).hexdigest()
     name = f"native-{digest[:16]}.so"
     for folder in _folders():
-        if (folder / name).is_file():
-            return folder / name
+        with suppress(OSError):  # none there, or of a machine with other libraries
+            return ctypes.CDLL(str(folder / name))
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +125,7 @@ def _compiled(flags: Sequence[str]) -> Path:
             continue
         with scratch:
             compiled = Path(scratch.name) / name
-            command = [*shlex.split(os.environ.get("CC", "cc")), *flags, *map(str, _SOURCES), "-o", str(compiled)]
+            command = [*shlex.split(os.environ.get("CC") or "cc"), *flags, *map(str, _SOURCES), "-o", str(compiled)]
             subprocess.run(command, check=True, capture_output=True, text=True)
-            return compiled.replace(folder / name)
+            return ctypes.CDLL(str(compiled.replace(folder / name)))
     raise PermissionError(f"none of {', '.join(map(str, _folders()))} can be written")

@@ -115,7 +115,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             moving = [_Moving(p, p.grad, self._momentum(p)) for p in group["params"] if p.grad is not None]
             library = native.library(group["dtype"]) if all(native.alike(*tensors) for tensors in moving) else None
-            if library:
+            if library and moving:
                 _step_in_c(library, group, moving)
             else:
                 _step(group, moving)

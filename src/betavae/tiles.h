@@ -8,6 +8,7 @@ where a CPU has no tiles, 16 registers of AVX-512 are the sums. With FP32 define
 #pragma once
 
 #include <immintrin.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +146,9 @@ INLINE void add_product(__m512 *sums, int width, const void *left, int64_t apart
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < depth * (int64_t)sizeof(value); k += 4, pairs += next) {
         const __m512i pair = _mm512_loadu_si512(pairs);
         _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) {
-            const __m512i one = _mm512_set1_epi32(*(const int32_t *)(four[i / 4] + along[i % 4] + k));
+            int32_t both;
+            memcpy(&both, four[i / 4] + along[i % 4] + k, sizeof both);
+            const __m512i one = _mm512_set1_epi32(both);
 #ifdef FP32
             sums[i] = _mm512_fmadd_ps((__m512)pair, (__m512)one, sums[i]);
 #else
@@ -165,19 +168,36 @@ INLINE void store_sums(const __m512 *sums, float *to, int64_t apart) {
 
 #endif
 
-/* ---- memory of a thread, kept from call to call --------------------------------------------------------------------*/
+static inline size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
+
+/* ---- memory of a thread, kept from call to call until it ends ------------------------------------------------------*/
 
 enum { SHARED, OWN }; /* what all threads of a call see; what one of them works in */
 
-static _Thread_local struct { char *start; size_t size; } arenas[2];
+typedef struct { char *start; size_t size; } Arena;
 
-static inline void *memory_of(int which, size_t size) {
-    if (arenas[which].size < size) {
-        free(arenas[which].start);
-        arenas[which].start = aligned_alloc(64, size);
-        arenas[which].size = arenas[which].start ? size : 0;
+static _Thread_local Arena arenas[2];
+static pthread_key_t ending;
+
+static void give_back(void *of_thread) {
+    Arena *both = of_thread;
+    for (int i = 0; i < 2; i++) {
+        free(both[i].start);
+        both[i] = (Arena){NULL, 0};
     }
-    return arenas[which].start;
 }
 
-static inline size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
+static void make_key(void) { pthread_key_create(&ending, give_back); }
+
+static inline void *memory_of(int which, size_t size) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    Arena *arena = arenas + which;
+    if (arena->size < size) {
+        pthread_once(&once, make_key);
+        pthread_setspecific(ending, arenas);
+        free(arena->start);
+        arena->start = aligned_alloc(64, lines(size));
+        arena->size = arena->start ? size : 0;
+    }
+    return arena->start;
+}
