@@ -1,5 +1,6 @@
 """Settings: what is written is read back; what is wrong is refused with the cure."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -105,13 +106,19 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"train_images": 0}, "train_images is 0; it must be"),
         ({"validation_images": -3}, "validation_images is -3"),
         ({"scored_images": 0}, "scored_images is 0"),
-        ({"rise_steps": 0, "schedule": "one-cycle"}, "rise_steps is 0; it must be a number of at least 1"),
+        (
+            {"schedule_rise_steps": 0, "schedule": "one-cycle"},
+            "schedule_rise_steps is 0; it must be a number of at least 1",
+        ),
         ({"muon_weight_decay": -0.1, "muon_after": 5}, "muon_weight_decay is -0.1; it must be a number of at least 0"),
         (
             {"muon_weight_decay": 0.1},
             "muon_weight_decay is 0.1, and Adam moves all weights: leave it out, or give muon",
         ),
-        ({"rise_steps": 5}, "rise_steps is 5, and a constant learning rate does not rise: leave it out, or"),
+        (
+            {"schedule_rise_steps": 5},
+            "schedule_rise_steps is 5, and a constant learning rate does not rise: leave it out, or",
+        ),
         ({"precision": "fp16"}, "unknown precision 'fp16'.* Known: auto, fp32, bf16"),
         ({"batch_size": 1, "objective": {"name": "tc"}}, "total correlation is estimated within a batch"),
         (
@@ -173,3 +180,10 @@ def test_bad_files_are_refused(tmp_path):
 def test_loads_no_torch():
     code = "import sys, betavae.cli; sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_objective_has_a_setting_of_every_run():
+    """Their flags would be one."""
+    own = {field.name for field in dataclasses.fields(Config)}
+    for name, settings in OBJECTIVE_SETTINGS.items():
+        assert not own & {field.name for field in dataclasses.fields(settings)}, name

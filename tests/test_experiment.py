@@ -126,7 +126,7 @@ def test_nan_names_step_and_checkpoint(small, tmp_path):
 
 def test_without_factors_and_without_held_out_images(small, tmp_path):
     bare = replace(small, factors=np.zeros((len(small), 0), np.int32), factor_names=(), factor_sizes=())
-    run = experiment(replace(CONFIG, validation_images=0, steps=10, codes=2), tmp_path / "run", data=bare)
+    run = experiment(replace(CONFIG, validation_images=0, steps=10, codes=2, scores=()), tmp_path / "run", data=bare)
     values = read_json(run, "scores.json")
     assert values["held_out"] == {}
     assert "scores" not in values
@@ -149,6 +149,10 @@ def test_dead_codes_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
     assert values["kl"][2] == 0
 
 
+def _unclocked(run):
+    return [{key: value for key, value in record.items() if key != "wall_seconds"} for record in read_curve(run)]
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, small, tmp_path, undrawn):
     def interrupt(record):
@@ -163,11 +167,23 @@ def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, sm
     facts = read_json(run, "provenance.json")
     assert (facts["started"], len(facts["continued"])) == (began, 1)
     assert run.path("model.safetensors").read_bytes() == finished.path("model.safetensors").read_bytes()
+    assert _unclocked(run) == _unclocked(finished)
 
-    def unclocked(run):
-        return [{key: value for key, value in record.items() if key != "wall_seconds"} for record in read_curve(run)]
 
-    assert unclocked(run) == unclocked(finished)
+def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tmp_path, undrawn, monkeypatch):
+    """As an installed package, which has no commit to name."""
+
+    def stop(record):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "_commit", dict)
+    with pytest.raises(ZeroDivisionError):
+        experiment(CONFIG, tmp_path / "run", data=small, watch=stop)
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert [record["step"] for record in read_curve(open_run(tmp_path / "run"))] == [0]
+    run = resume(tmp_path / "run", data=small)
+    assert _unclocked(run) == _unclocked(finished)
+    assert "commit" not in read_json(run, "provenance.json")["continued"][0]
 
 
 CHILD = """
@@ -230,6 +246,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path)
     assert not (broken / "DONE").exists()
     assert start(broken).wait() == 0
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert _unclocked(open_run(broken)) == _unclocked(open_run(whole))
     assert json.loads((broken / "scores.json").read_text()) == json.loads((whole / "scores.json").read_text())
 
 

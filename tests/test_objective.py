@@ -196,3 +196,16 @@ def test_contract(settings, model, batch):
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
     assert OBJECTIVES[type(settings)].__doc__ is not None
     assert "Source:" in OBJECTIVES[type(settings)].__doc__
+
+
+@pytest.mark.parametrize("past", [False, True])
+def test_second_derivatives_of_total_correlation_are_those_of_finite_differences(past):
+    """Also where the mixture, of past images, has no gradient."""
+    torch.manual_seed(0)
+    codes, mean = (torch.randn(4, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    fixed = mean.detach()
+
+    def correlation(codes, mean=fixed):
+        return total_correlation(codes, Posterior(mean, torch.zeros(4, 2).double()))
+
+    assert torch.autograd.gradgradcheck(correlation, (codes,) if past else (codes, mean))

@@ -71,6 +71,12 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
         create_run(run.folder, CONFIG)
     run.path("DONE").touch()
     assert open_run(run.folder).done
+    for mine in (".git", "codes.npz.mine.tex"):
+        run.path(mine).touch()
+        with pytest.raises(FileExistsError, match=rf"holds what is no part of a run \({mine}\)"):
+            create_run(run.folder, CONFIG, overwrite=True)
+        run.path(mine).unlink()
+    run.path(".scores.json.123").touch()  # half written
     assert not create_run(run.folder, CONFIG, overwrite=True).done
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
@@ -114,6 +120,15 @@ def test_curve(run):
     run.path("curve.jsonl").write_text(f"{whole}nonsense\n{whole}")
     with pytest.raises(ValueError, match="damaged in line 3"):
         read_curve(run)
+
+
+def test_a_run_continued_from_its_beginning_has_no_curve_yet(run):
+    append_record(run, Record(0, 0.0, "validation", {"loss": 3.0}))
+    append_record(run, Record(50, 1.0, "train", {"loss": 2.0}))
+    cut_curve(run, 50)
+    assert [record["step"] for record in read_curve(run)] == [0, 50]
+    cut_curve(run, 0)
+    assert read_curve(run) == []
 
 
 def test_model_round_trip(run, small):

@@ -193,7 +193,7 @@ def test_nan_stops_with_the_step(small):
 
 @pytest.mark.parametrize(("given", "rise"), [(None, 100), (20, 20)])
 def test_learning_rate_of_one_cycle(given, rise):
-    config = config_of(schedule="one-cycle", steps=1000, learning_rate=2.0, rise_steps=given)
+    config = config_of(schedule="one-cycle", steps=1000, learning_rate=2.0, schedule_rise_steps=given)
     rates = [learning_rate(config, step) for step in range(1000)]
     assert max(rates) == rates[rise - 1] == 2.0
     assert rates[0] == pytest.approx(2 / rise)
@@ -223,9 +223,10 @@ def test_encoding_does_not_depend_on_the_batch(small):
 
 
 def test_held_out_terms_leave_the_state_alone(small):
-    state = new_state(config_of(model="residual"), small)
+    config = config_of(model="residual")
+    state = new_state(config, small)
     before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-    one, other = (held_out_terms(config_of(model="residual"), small, np.arange(40), state) for _ in range(2))
+    one, other = (held_out_terms(config, small, np.arange(40), len(small), state) for _ in range(2))
     assert one == other
     assert all(torch.equal(before[name], tensor) for name, tensor in state.model.state_dict().items())
     assert state.model.training

@@ -537,7 +537,7 @@ class Config:
     training has mixed, such as the two of position, and every mean keeps its image."""
     schedule: Literal["constant", "one-cycle"] = "constant"
     """Learning rate over the run: constant, or one-cycle (linear rise, then half a cosine down to 0)."""
-    rise_steps: int | None = None
+    schedule_rise_steps: int | None = None
     """Steps over which the rate of one-cycle rises; a tenth of all if not given."""
     scored_images: int | float = 1.0
     """Images to encode for scores and figures after training: a number or a share of all."""
@@ -573,12 +573,12 @@ class Config:
                 f"muon_weight_decay is {self.muon_weight_decay}, and Adam moves all weights: leave it out, or give "
                 "muon_after"
             )
-        if self.rise_steps is not None:
-            _at_least("rise_steps", self.rise_steps, 1)
+        if self.schedule_rise_steps is not None:
+            _at_least("schedule_rise_steps", self.schedule_rise_steps, 1)
             if self.schedule == "constant":
                 raise ValueError(
-                    f"rise_steps is {self.rise_steps}, and a constant learning rate does not rise: leave it out, or "
-                    "take schedule one-cycle"
+                    f"schedule_rise_steps is {self.schedule_rise_steps}, and a constant learning rate does not rise: "
+                    "leave it out, or take schedule one-cycle"
                 )
         if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
             raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
@@ -657,7 +657,7 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config
         settings = dict(table)
         name = settings.pop("name")
         if name not in OBJECTIVE_SETTINGS:
-            raise ValueError(f"{where}: {unknown('objective', str(name), OBJECTIVE_SETTINGS)}")
+            raise ValueError(f"{where}: {unknown('objective', str(name), OBJECTIVE_SETTINGS)}; {OWN}")
         values["objective"] = _build(OBJECTIVE_SETTINGS[name], settings, f"{where}: objective {name}")
     config: Config = _build(Config, values, where)
     return config
@@ -714,6 +714,22 @@ def run_id(config: Config) -> str:
     """
     digest = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:8]
     return f"{objective_name(config.objective)}-{config.model}-seed{config.seed}-{digest}"
+
+
+OWN = "if it is your own, name the file that defines it: betavae --import FILE ..."
+
+
+def unreached(config: Config) -> list[str]:
+    """Settings of a `Config` or its objective that begin at a step that training does not reach.
+
+    Example:
+        >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300)))
+        ['muon_after 200', 'rotate_at 300']
+    """
+    begins = {name: getattr(config.objective, name, None) for name in ("fall_after",)}
+    begins |= {"muon_after": config.muon_after}
+    late = [f"{name} {step}" for name, step in begins.items() if step is not None and step >= config.steps]
+    return late + [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:

@@ -103,6 +103,11 @@ def check(config: Config, data: FactorData) -> None:
     for name in config.scores:
         if name not in metrics.METRICS:
             raise ValueError(unknown("metric", name, metrics.METRICS))
+    if config.scores and not data.factors.shape[1]:
+        raise ValueError(
+            f"scores are {', '.join(config.scores)}, and {data.name} has no factors that vary to score against: leave "
+            "them out, or give data with latents_classes"
+        )
     if (count := _count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
     StepRows(config, data, _split(config, data).train)
@@ -155,7 +160,8 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
     folders.cut_curve(run, state.step)
     facts = provenance(config, data)
     if run.path("provenance.json").exists():  # the first beginning stays, others are added
-        again = {name: facts[name] for name in ("started", "command", "commit", "versions", "device", "threads")}
+        changing = ("started", "command", "commit", "versions", "device", "threads")
+        again = {name: facts[name] for name in changing if name in facts}
         facts = folders.read_json(run, "provenance.json")
         facts["continued"] = [*facts.get("continued", []), again]
     folders.write_json(run, "provenance.json", facts)
@@ -232,9 +238,12 @@ def score_run(
         progress: called with what is being done, parts done, parts in all.
 
     Raises:
-        ValueError: an unknown metric or preset; orientation to fold in data other than dSprites.
+        ValueError: an unknown metric or preset; orientation to fold in data other than dSprites; metrics asked for, and
+            no factors.
     """
     _same_data(run, data)
+    if not data.factors.shape[1] and (names or fold_orientation):
+        raise ValueError(f"{data.name} has no factors that vary, so there is nothing to score codes against")
     codes = folders.load_codes(run)
     seed = run.config.seed if seed is None else seed
     values: dict[str, Any] = {}
@@ -520,16 +529,17 @@ def _held_out(run: Run, data: FactorData) -> dict[str, float]:
 
     Without the checkpoint, which holds the objective's memory and network, only what the model itself gives.
     """
-    rows = _split(run.config, data).validation
-    if not len(rows):
+    split = _split(run.config, data)
+    if not len(split.validation):
         return {}
+    given = run.config, data, split.validation, len(split.train)
     state = new_state(run.config, data)
     if run.path("checkpoint.safetensors").exists():
         folders.load_checkpoint(run, state)
-        return held_out_terms(run.config, data, rows, state)
+        return held_out_terms(*given, state)
     state.model.load_state_dict(folders.load_model(run).state_dict())
     state.step = run.config.steps
-    terms = held_out_terms(run.config, data, rows, state)
+    terms = held_out_terms(*given, state)
     return {name: terms[name] for name in ("reconstruction", "rate")}
 
 

@@ -206,12 +206,20 @@ class _DensityRatio(torch.autograd.Function):
                     weights = joint_weights - _exp(statistic @ parameters - log_marginal)
                     gradients[0].append(weights @ parameters.T)
                     gradients[1].append(statistic.T @ weights)
-                ctx.save_for_backward(*(torch.stack(gradient) / len(joint) for gradient in gradients))
+                stacked = (torch.stack(gradient) / len(joint) for gradient in gradients)
+                ctx.save_for_backward(*stacked, statistics, natural)
             return (log_joint - torch.stack(log_marginals).sum(0)).mean()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return tuple(gradients[0] * saved for saved in ctx.saved_tensors)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        *gradients, statistics, natural = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return tuple(gradient * saved for saved in gradients)
+        log_densities = statistics @ natural  # the gradients will be differentiated
+        again = (log_densities.sum(0).logsumexp(1) - log_densities.logsumexp(2).sum(0)).mean()
+        wanted = [x for x, needed in zip((statistics, natural), ctx.needs_input_grad, strict=True) if needed]
+        found = iter(torch.autograd.grad(again, wanted, gradient, create_graph=True))
+        return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
 
 
 def _log_sum_exp(values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ Every file but curve.jsonl is replaced whole. Nothing is a pickle.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,9 +39,11 @@ FORMAT = 1
 """Version of the layout above; a folder of another version is not read."""
 LAYOUT = (
     *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "codes.npz"),
-    *("scores.json", "figures", "report.html", "DONE", "."),
+    *("scores.json", "figures", "report.html", "DONE"),
 )
-"""How the names in a run folder begin; those with a dot are files half written."""
+"""The names in a run folder."""
+_HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, LAYOUT))})\.\d+")
+"""What `files.replacing` names them while they are written."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / "config.json").is_file():
             raise FileExistsError(f"{folder} exists and is not a run; name another folder with --out")
-        if foreign := sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(LAYOUT)):
+        names = sorted(entry.name for entry in folder.iterdir())
+        if foreign := [name for name in names if name not in LAYOUT and not _HALF_WRITTEN.fullmatch(name)]:
             raise FileExistsError(
                 f"{folder} holds what is no part of a run ({', '.join(foreign)}); name another folder with --out"
             )
@@ -197,8 +201,8 @@ def read_curve(run: Run) -> list[dict[str, Any]]:
 
 
 def cut_curve(run: Run, step: int) -> None:
-    """Drop the records after a step: those that a continued run will write again."""
-    kept = [json.dumps(record) + "\n" for record in read_curve(run) if record["step"] <= step]
+    """Drop what a run continued from a step will write again: records after it, and at step 0 the very first."""
+    kept = [json.dumps(record) + "\n" for record in read_curve(run) if record["step"] <= step and step]
     write_atomically(run.path("curve.jsonl"), "".join(kept).encode())
 
 

@@ -283,7 +283,7 @@ def learning_rate(config: Config, step: int) -> float:
     """
     if config.schedule == "constant":
         return config.learning_rate
-    rise = config.rise_steps or max(1, config.steps // 10)
+    rise = config.schedule_rise_steps or max(1, config.steps // 10)
     if step < rise:
         return config.learning_rate * (step + 1) / rise
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
@@ -362,7 +362,8 @@ def train(
         return Record(state.step, state.wall_seconds, split, terms)
 
     def validation() -> Record:
-        terms = held_out_terms(config, data, validation_rows[:VALIDATION_IMAGES], state, span.images)
+        rows = validation_rows[:VALIDATION_IMAGES]
+        terms = held_out_terms(config, data, rows, len(train_rows), state, span.images)
         return record("validation", terms)
 
     if state.step == 0 and len(validation_rows):
@@ -486,12 +487,22 @@ def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: fl
 
 
 def held_out_terms(
-    config: Config, data: FactorData, rows: NDArray[np.int64], state: State, images: DeviceImages | None = None
+    config: Config,
+    data: FactorData,
+    rows: NDArray[np.int64],
+    num_train: int,
+    state: State,
+    images: DeviceImages | None = None,
 ) -> dict[str, float]:
     """The objective's loss and terms on given rows, in nats, with noise that is the same at every call.
 
     Where the objective takes pairs, an image's partner is drawn from all of the data; where it takes labels, those of
     all images are known. The data's images are put on the device where they are not given.
+
+    Args:
+        config, data, state, images: as for `train`.
+        rows: of the images.
+        num_train: images that are trained on, which some estimates depend on.
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     objective = OBJECTIVES[type(config.objective)]
@@ -513,7 +524,7 @@ def held_out_terms(
             noise = _noise(config, "validation", start, shape, device)
             more = _noise(config, "more validation", start, shape, device) if needs.more_noise else None
             labels = _on_device(scaled_factors(data, batch), device) if needs.labelled_images else None
-            given = Batch(images(batch), noise, state.step, state.memory, more, labels, len(data), state.network)
+            given = Batch(images(batch), noise, state.step, state.memory, more, labels, num_train, state.network)
             with arithmetic(config, device):
                 loss = objective(config.objective, state.model, given)
             means.append(_means([loss], state.step))  # numbers: kept tensors would lie scattered over freed memory
