@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -47,7 +48,11 @@ def refused(capsys, *words):
     return sentence
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["demo"], ["score"], ["report"], ["explore"], ["data", "export"]])
+@pytest.mark.parametrize(
+    "words",
+    [["train", name] for name in OBJECTIVE_SETTINGS]
+    + [[], ["train"], ["demo"], ["score"], ["report"], ["explore"], ["data", "export"]],
+)
 def test_help(words, capsys):
     with pytest.raises(SystemExit) as error:
         main([*words, "--help"])
@@ -106,6 +111,7 @@ def test_codes_of_any_model_are_scored(tables, capsys):
     main(["score", "--codes", str(tables / "codes.npy"), "--factors", str(tables / "factors.csv"), *chosen])
     output = capsys.readouterr().out
     assert "900 samples" in output
+    assert "a: z0" in output  # by the name of its column
     assert "sap.regression" in output
     values = json.loads((tables / "scores.json").read_text())
     low, high = values["intervals"]["mig"]
@@ -116,7 +122,8 @@ def test_codes_of_any_model_are_scored(tables, capsys):
     }
     both = str(tables / "both.npz")
     main(["score", "--codes", f"{both}:mean", "--factors", f"{both}:factors", *chosen])
-    assert json.loads((tables / "scores.json").read_text()) == values
+    assert json.loads((tables / "scores.json").read_text())["scores"] == values["scores"]
+    assert "factor 0: z0" in capsys.readouterr().out
 
 
 def test_notes_say_what_is_left_out(tables, capsys):
@@ -155,6 +162,7 @@ def test_scores_that_cannot_be(done, tables, capsys):
         capsys, "score", *codes, "--factors", str(tables / "both.npz")
     )
     assert "did you mean" in refused(capsys, "score", "--codes", str(tables / "code.npy"), *factors)
+    assert "is a folder; name a file in it" in refused(capsys, "score", *codes, *factors, "--out", str(tables))
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
     assert "factors must be whole numbers" in refused(capsys, "score", *codes, "--factors", str(tables / "codes.npy"))
 
@@ -182,7 +190,8 @@ def test_flags_change_a_recipe(monkeypatch):
 
 def test_several_runs_are_compared(done, capsys, tmp_path):
     page = tmp_path / "comparison.html"
-    main(["report", str(done), str(done), "--out", str(page)])
+    other = shutil.copytree(done, tmp_path / "other")
+    main(["report", str(done), str(other), "--out", str(page)])
     assert str(page) in capsys.readouterr().out
     assert "<h1>2 runs on " in page.read_text(encoding="utf-8")
 
@@ -211,6 +220,8 @@ def test_explore_opens_the_report_or_says_where_it_is(done, capsys, monkeypatch,
 
 def test_reports_that_cannot_be(done, capsys, tmp_path):
     assert "which run? Give one run folder" in refused(capsys, "report")
+    assert "a run is named twice" in refused(capsys, "report", str(done), str(done / ".." / done.name))
+    assert "--out is for a page of several runs" in refused(capsys, "report", str(done), "--out", "x.html")
     assert "megabytes is 0.0; it must be from 1 to 1000" in refused(capsys, "report", str(done), "--megabytes", "0")
     for words in (["report"], ["report", str(done)], ["explore"]):
         assert "no such run folder" in refused(capsys, *words, str(tmp_path / "none"))
@@ -221,7 +232,9 @@ def test_mistakes(done, file, capsys, tmp_path):
     assert "holds a run already" in refused(capsys, "train", "--data", file, *TINY, "--out", str(done))
     assert "no such run folder" in refused(capsys, "score", str(tmp_path / "none"))
     assert "no such run folder" in refused(capsys, "train", "--resume", str(tmp_path / "none"))
-    assert "leave out all other flags" in refused(capsys, "train", "--resume", str(done), "--steps", "3")
+    for steps in ("3", str(Config().steps)):
+        assert "leave out all other flags" in refused(capsys, "train", "--resume", str(done), "--steps", steps)
+    assert f"its settings are in {done / 'config.json'}" in refused(capsys, "train", "--from", str(done))
     assert "unknown recipe 'dem'; did you mean 'demo'" in refused(capsys, "train", "--from", "dem")
     assert "no such recipe" in refused(capsys, "train", "--from", str(tmp_path / "none.toml"))
     assert "none.npz" in refused(capsys, "train", "--data", str(tmp_path / "none.npz"), *out)
@@ -295,3 +308,74 @@ def test_interrupted_it_says_how_to_go_on(monkeypatch, capsys, file, tmp_path):
         main(["train", "--data", file, *TINY, "--out", str(tmp_path / "run")])
     assert error.value.code == 130
     assert f"betavae train --resume {tmp_path / 'run'}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_data_without_factors_are_not_scored(file, capsys, tmp_path):
+    with np.load(file) as arrays:
+        np.savez(tmp_path / "bare.npz", imgs=arrays["imgs"])
+    data = ["--data", str(tmp_path / "bare.npz"), "--out", str(tmp_path / "run")]
+    assert "has no factors that vary to score against" in refused(capsys, "train", *data, *TINY)
+    assert not (tmp_path / "run").exists()
+    bare = TINY[: TINY.index("--scores")]
+    main(["train", *data, *bare, "--no-figures", "--muon-after", "500"])
+    assert "note: not reached in 20 steps: muon_after 500" in capsys.readouterr().out
+    for words in (["--metrics", "mig"], ["--fold-orientation"]):
+        assert "nothing to score codes against" in refused(capsys, "score", str(tmp_path / "run"), *words)
+
+
+def test_too_many_held_out_images_are_named(file, capsys, tmp_path):
+    sentence = refused(capsys, "train", "--data", file, "--out", str(tmp_path / "run"))
+    assert "validation 15000 and test 0, which leaves nothing to train on: hold out fewer" in sentence
+
+
+OWN = """
+from dataclasses import dataclass
+from betavae.config import OBJECTIVE_SETTINGS
+from betavae.objective import vae
+from betavae.objectives import OBJECTIVES
+
+@dataclass(frozen=True)
+class Mine:
+    \"\"\"The VAE again.\"\"\"
+    dial_of_mine: float = 1.0
+
+OBJECTIVE_SETTINGS["mine"] = Mine
+OBJECTIVES[Mine] = vae
+"""
+
+
+def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(file, tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
+    (tmp_path / "mine_alone.py").write_text(OWN)
+
+    def betavae(*words):
+        command = [sys.executable, "-m", "betavae", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    train = ["train", "mine", "--dial-of-mine", "3", "--data", file, *TINY, "--no-figures", "--out", "run"]
+    done = betavae("--import", "mine_alone.py", *train)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["objective"]["dial_of_mine"] == 3
+    settings = ["--data", file, *TINY, "--figures", "False"]
+    study = ["study", "--objective", "mine", "--seeds", "1", *settings, "--out", "study", "--workers", "1"]
+    done = betavae(*study, "--import=mine_alone.py")
+    assert "1 of 1 runs done" in done.stdout, done.stderr
+    run = next((tmp_path / "study" / "runs").iterdir())
+    assert "if it is your own, name the file that defines it" in betavae("score", str(run)).stderr
+    assert "dci.disentanglement" in betavae("--import", "mine_alone.py", "score", str(run)).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.py", None, "there is no file"),
+        ("text.txt", "", "takes a Python file"),
+        ("broken_file.py", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("json.py", "", "there is another module 'json'"),
+    ],
+)
+def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    assert message in refused(capsys, "--import", str(tmp_path / name), "train", "--help")

@@ -3,6 +3,8 @@
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +24,10 @@ BLOCKS = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
 def test_commands_are_understood(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(line)
+    if words[0] == "--import":  # it would stay imported
+        command = [sys.executable, "-m", "betavae", *words, "--help"]
+        assert "--last" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return
     if "--from" in words and not Path(words[words.index("--from") + 1]).exists():
         words[words.index("--from") + 1] = "recipes/demo.toml"  # a run that the reader has and the repository has not
     assert cli._parse(words) is not None

@@ -18,6 +18,7 @@ from tyro.conf import arg as argument
 from tyro.conf import subcommand as command
 
 from betavae import config as configuration
+from betavae import own_code
 from betavae.config import Config
 
 if TYPE_CHECKING:
@@ -80,8 +81,6 @@ class Train:
 
     def __call__(self, console: "Console") -> None:
         if self.resume:
-            if self != Train(Config(), resume=self.resume):
-                raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
             run = _resume(self.resume, console, f"betavae train --from {self.resume}/config.json --out FOLDER")
         else:
             run = _start(self.config, self.out, self.overwrite, console)
@@ -101,9 +100,9 @@ class Score:
     codes: Annotated[str | None, argument(metavar="FILE")] = None
     """Table of codes, without a run. Of an .npz with several arrays: FILE.npz:NAME."""
     factors: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of the factors of the same samples, in whole numbers."""
+    """Table of the factors of the same samples, in whole numbers; names of columns are taken for theirs."""
     metrics: tuple[str, ...] = ()
-    """Metrics to compute; all by default."""
+    """Metrics to compute; all by default. Those of a run replace what is in its scores.json."""
     preset: Literal["default", "dlib"] = "default"
     """default: corrected; dlib: the protocol of disentanglement_lib."""
     seed: int | None = None
@@ -132,9 +131,11 @@ class Score:
 
         from betavae.experiment import score_tables
         from betavae.files import write_atomically
+        from betavae.metrics.tables import column_names
 
         if self.sampled or self.fold_orientation:
             raise ValueError("--sampled and --fold-orientation are for runs; tables are scored as they are")
+        out = None if self.out is None else _writable(self.out)
         codes, factors = _read_table(str(self.codes)), _read_table(str(self.factors))
         sampled = None if self.sampled_codes is None else _read_table(self.sampled_codes)
         with _naming(console) as progress:
@@ -146,11 +147,12 @@ class Score:
                 seed=self.seed or 0,
                 repeats=self.evaluations,
                 sampled=sampled,
+                factor_names=column_names(Path(str(self.factors))) or None,
                 progress=progress,
             )
         _print_scores(values, f"{self.codes}: {len(codes):,} samples, {self.preset} preset", console)
-        if self.out is not None:
-            write_atomically(self.out, json.dumps(values, indent=2).encode())
+        if out is not None:
+            write_atomically(out, json.dumps(values, indent=2).encode())
 
     def _score_run(self, folder: Path, console: "Console") -> None:
         from betavae.data import load_data
@@ -178,6 +180,11 @@ class Score:
                 progress=progress,
             )
         _show(run, console)
+        if run.path("report.html").exists():
+            again = f"betavae figures {folder}, then betavae report {folder}"
+            console.print(
+                f"figures and report show the scores before; to renew them: {again}", markup=False, soft_wrap=True
+            )
 
 
 @dataclass(frozen=True)
@@ -207,8 +214,8 @@ class Report:
 
     runs: Positional[tuple[Path, ...]]
     """Run folders, or the folder of a study."""
-    out: Path = Path("comparison.html")
-    """Page to write where there are several runs."""
+    out: Path | None = None
+    """Page to write where there are several runs; comparison.html if not given."""
     megabytes: float = 5.0
     """Size that the page of one run keeps below; a decoder that does not fit is left out."""
 
@@ -217,6 +224,10 @@ class Report:
         from betavae.experiment import compare_runs, report_run
         from betavae.run import open_run
 
+        if len({folder.resolve() for folder in self.runs}) < len(self.runs):
+            raise ValueError("a run is named twice; give each once")
+        if len(self.runs) == 1 and self.out is not None:
+            raise ValueError("--out is for a page of several runs; that of one stays in its folder")
         if len(self.runs) == 1 and (self.runs[0] / "study.json").is_file():
             from betavae.study import open_study
             from betavae.study_report import finish_study
@@ -228,11 +239,12 @@ class Report:
         if not 1 <= self.megabytes <= 1000:
             raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, and 5 is what is easily sent")
         runs = [open_run(folder) for folder in self.runs]
+        out = _writable(self.out or Path("comparison.html"))
         data = load_data(runs[0].config.data)
         if len(runs) == 1:
             page = report_run(runs[0], data, round(1e6 * self.megabytes))
         else:
-            page = compare_runs(runs, data, self.out)
+            page = compare_runs(runs, data, out)
         console.print(str(page), markup=False, soft_wrap=True)
 
 
@@ -424,7 +436,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Results:
-    """Answer a question about a study in SQL, or show the median of every setting's scores."""
+    """Answer a question about a study in SQL, or show the median of every setting's scores; CSV where it is piped."""
 
     study: Positional[Path]
     """Folder of the study."""
@@ -432,6 +444,8 @@ class Results:
     """A query; the table is called results and has a row a run and metric. See docs/studies.md for its columns."""
 
     def __call__(self, console: "Console") -> None:
+        import csv
+
         from rich.table import Table
 
         from betavae.results import query, refresh
@@ -441,11 +455,15 @@ class Results:
         path = self.study / "results.parquet"
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
+        cells = [["" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+        if not console.is_terminal:  # for other programs
+            csv.writer(sys.stdout, lineterminator="\n").writerows([names, *cells])
+            return
         table = Table()
         for name in names:
-            table.add_column(name)
-        for row in rows:
-            table.add_row(*("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+            table.add_column(name, overflow="fold")
+        for row in cells:
+            table.add_row(*row)
         console.print(table)
 
 
@@ -506,6 +524,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from rich.console import Console
 
     try:
+        words = _import_own(words)
         chosen = _parse(words)
         chosen(Console())
     except KeyboardInterrupt:
@@ -517,6 +536,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_complain(named))
 
 
+def _import_own(words: list[str]) -> list[str]:
+    """Import the files of --import; what is left of the words."""
+    left, files = [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--import":
+            files.append(value if equals else next(rest, ""))
+        else:
+            left.append(word)
+    known = {*configuration.OBJECTIVE_SETTINGS}
+    own_code.load(files)
+    for name in configuration.OBJECTIVE_SETTINGS.keys() - known:  # tyro makes a command of each
+        settings: Any = configuration.OBJECTIVE_SETTINGS[name]
+        Config.__annotations__["objective"] |= Annotated[settings, command(name, prefix_name=False)]
+    return left
+
+
 def find_recipe(name: str, kind: str = "") -> Path:
     """Path of a recipe: a file, or one shipped with the package by its name, such as `demo`; kind `studies` for those.
 
@@ -524,6 +561,8 @@ def find_recipe(name: str, kind: str = "") -> Path:
         FileNotFoundError: neither; the shipped ones are listed.
     """
     path = Path(name)
+    if (path / "config.json").is_file():
+        raise FileNotFoundError(f"{name} is a run folder; its settings are in {path / 'config.json'}")
     if path.suffix:
         return path
     shipped = Path(str(resources.files("betavae"))) / "recipes" / kind
@@ -552,6 +591,9 @@ def _parse(words: list[str]) -> Any:
         raise ValueError(configuration.unknown("command", first, COMMANDS))
     if first == "train" and not second.startswith("-") and second not in configuration.OBJECTIVE_SETTINGS:
         raise ValueError(configuration.unknown("objective", second, configuration.OBJECTIVE_SETTINGS))
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if first == "train" and "--resume" in flags and flags != ["--resume"]:
+        raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
     train = Train(configuration.load(find_recipe(recipe))) if (recipe := _recipe(words)) else Train(Config())
     defaults: dict[Any, Any] = {Train: {"default": train}}
     commands: Any = Union[  # noqa: UP007, of types made here
@@ -566,7 +608,8 @@ def _parse(words: list[str]) -> Any:
             return tyro.cli(
                 commands,
                 prog="betavae",
-                description="Train, score and draw disentangled representations.",
+                description="Train, score and draw disentangled representations.\n\n"
+                "With --import FILE, before or after any command: objectives, architectures and metrics of your own.",
                 args=words,
                 config=(OmitSubcommandPrefixes, CascadeSubcommandArgs),
             )
@@ -601,7 +644,10 @@ def _start(config: Config, out: Path | None, overwrite: bool, console: "Console"
     from betavae.progress import TrainingBar
 
     folder = out or Path("runs") / configuration.run_id(config)
-    console.print(f"{folder}: {configuration.objective_name(config.objective)}, {config.model}, {config.steps:,} steps")
+    name = configuration.objective_name(config.objective)
+    console.print(f"{folder}: {name}, {config.model}, {config.steps:,} steps", markup=False, soft_wrap=True)
+    if late := configuration.unreached(config):
+        console.print(f"note: not reached in {config.steps:,} steps: {', '.join(late)}", markup=False, soft_wrap=True)
     try:
         with TrainingBar(config, console) as bar:
             return experiment(config, folder, overwrite=overwrite, watch=bar)
@@ -683,7 +729,7 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console", names:
         console.print(f"{len(scores) - len(chosen)} more scores are in scores.json and in the report", highlight=False)
     for note in values.get("notes", []):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    console.print(" · ".join(carrier_phrases(values)), markup=False)
+    console.print(" · ".join(carrier_phrases(values)), markup=False, soft_wrap=not console.is_terminal)
 
 
 def _number(value: float | None) -> str:
@@ -696,6 +742,18 @@ def _read_table(file: str) -> Any:
 
     path, _, member = file.rpartition(":")
     return read_table(path, member) if path.endswith(".npz") else read_table(file)
+
+
+def _writable(file: Path) -> Path:
+    """A file that is to be written after long work; its folder is made before.
+
+    Raises:
+        IsADirectoryError: there is a folder of its name.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; name a file in it with --out")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 @contextmanager

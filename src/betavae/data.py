@@ -241,7 +241,10 @@ def split_rows(
     if isinstance(train, float) and train == 1:
         counts["train"] -= min(num_rows, counts["validation"] + counts["test"])
     if not counts["train"]:
-        raise ValueError(f"train is {train!r}, which leaves nothing to train on; give a count or a fraction above 0.")
+        raise ValueError(
+            f"of {num_rows} images train is {train!r}, validation {validation!r} and test {test!r}, which leaves "
+            "nothing to train on: hold out fewer, such as a tenth with validation_images 0.1"
+        )
     wanted = sum(counts.values())
     if wanted > num_rows:
         parts = " + ".join(f"{name} {count}" for name, count in counts.items() if count)
@@ -438,8 +441,8 @@ def _read_npz(source: str | Path, progress: Progress | None) -> _Contents:
     except FileNotFoundError as error:
         near = difflib.get_close_matches(str(source), ["dsprites"])
         raise FileNotFoundError(
-            f"there is no file {str(path)!r}; data are 'dsprites', which needs no file, or the path of an .npz file"
-            + (f" (did you mean {near[0]!r}?)." if near else ".")
+            f"there is no file {str(path)!r}; data are 'dsprites', which needs no file, or the path of an .npz file, "
+            "seen from the current folder" + (f" (did you mean {near[0]!r}?)." if near else ".")
         ) from error
     with file:
         try:

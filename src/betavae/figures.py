@@ -573,7 +573,7 @@ def draw_all(
     steps: int = 21,
     formats: Sequence[str] = ("png",),
 ) -> list[Path]:
-    """Draws all figures of a run into a folder; what has no data (records, factors, importance) is left out.
+    """Draws all figures of a run into a folder; what has no data (records, factors, importance) is not there.
 
     Files: `loss_curves`, `reconstructions`, `kl_per_code`, `factor_strips`, `importance`, `traversal_grid_S` for each
     traversed seed image S, `traversals.gif` (all codes of the first seed image in one animation), and
@@ -649,6 +649,10 @@ def draw_all(
         images = traverse(decode, seed_codes[seed], columns)
         grid = traversal_grid(seed_images[seed], rebuilt[seed], images, columns, kl=kl, carries=carries)
         keep(grid, f"traversal_grid_{seed}")
+    drawn = {path.stem for path in written}
+    for path in folder.iterdir():
+        if path.suffix in (".png", ".pdf", ".svg") and path.stem not in drawn:
+            path.unlink()  # of scores or codes that are no more
     return written
 
 
@@ -685,6 +689,7 @@ def _loss_axis(axes: Axes, values: np.ndarray) -> None:
         return
     if values.min() > 0:
         axes.set_yscale("log")
+        axes.set_ylabel(f"{axes.get_ylabel()}, log scale")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
         axes.minorticks_off()

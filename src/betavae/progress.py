@@ -67,7 +67,8 @@ class TrainingBar:
         if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):
             self._last_line = time.monotonic()
             left = (self._config.steps - record.step) * self._config.batch_size / speed if speed else float("nan")
-            self._console.print(f"step {record.step:,}/{self._config.steps:,} · {terms} · {left:.0f} s left")
+            line = f"step {record.step:,}/{self._config.steps:,} · {terms} · {left:.0f} s left"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class StudyBar:
@@ -109,9 +110,10 @@ class StudyBar:
         if self._task is not None:
             completed = tally.done + tally.failed + sum(tally.shares.values())
             self._progress.update(self._task, description=text, completed=completed, total=tally.total)
-        if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
+        last = tally.done + tally.failed == tally.total
+        if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):
             self._last_line = time.monotonic()
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from betavae import own_code
 from betavae.config import Config
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def _serve(connection: Connection, perform: Perform, threads: int) -> None:
     os.setpgid(0, 0)  # so that Ctrl-C reaches the driver alone, which then stops its workers one by one
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
+    own_code.again()
     threading.Thread(target=_follow, daemon=True).start()
     while True:
         try:

@@ -60,6 +60,33 @@ def read_table(path: str | Path, member: str | None = None) -> np.ndarray:
     return table
 
 
+def column_names(path: str | Path) -> list[str]:
+    """Names of the columns of a table that `read_table` reads; empty where a file has none.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "factors.csv")
+        ...     _ = path.write_text("shape,scale\\n0,1\\n2,3\\n")
+        ...     column_names(path)
+        ['shape', 'scale']
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".parquet":
+        from pyarrow.parquet import read_schema
+
+        return list(read_schema(path).names)
+    if path.suffix.lower() != ".csv":
+        return []
+    with path.open(encoding="utf-8-sig") as lines:
+        first = _cells(lines.readline())
+    return [] if any(map(_is_number, first)) else first
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip().strip('"') for cell in line.split(",")]
+
+
 def _read_numpy(path: Path, member: str | None) -> np.ndarray:
     try:
         with path.open("rb") as file:
@@ -70,7 +97,8 @@ def _read_numpy(path: Path, member: str | None) -> np.ndarray:
     if member is None and len(arrays) == 1:
         return next(iter(arrays.values()))
     if member is None or member not in arrays:
-        wanted = "say which array to read" if member is None else f"there is no array {member!r}"
+        example = f"{path}:{next(iter(arrays), 'codes')}"
+        wanted = f"say which one, as in {example}" if member is None else f"there is no array {member!r}"
         raise ValueError(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}): {wanted}")
     return arrays[member]
 
@@ -80,7 +108,7 @@ def _read_csv(path: Path) -> np.ndarray:
     try:
         with path.open(encoding="utf-8-sig") as lines:
             top, second = lines.readline(), lines.readline()
-            first = [cell.strip().strip('"') for cell in top.split(",")]
+            first = _cells(top)
             numbers = [_is_number(cell) for cell in first]
             if not (second or any(numbers)):
                 raise ValueError("it has no rows")
