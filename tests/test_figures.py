@@ -294,8 +294,11 @@ def test_draw_all_leaves_out_what_has_no_data(tmp_path):
     given = arguments()
     for name in ("codes", "factors", "factor_names", "importance", "records"):
         del given[name]
+    for name in ("importance.png", "mine.png"):  # of scores that are no more; the user's own
+        (tmp_path / name).touch()
     files = figures.draw_all(tmp_path, **given, steps=2, num_traversed=0, formats=("svg",))
     assert [path.name for path in files] == ["reconstructions.svg", "kl_per_code.svg"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["mine.png"]
 
 
 # Bad input

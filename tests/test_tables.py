@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from betavae.metrics import read_table
+from betavae.metrics.tables import column_names
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,20 @@ def test_csv(text, table, tmp_path):
     read = read_table(tmp_path / "table.csv")
     assert read.tolist() == table
     assert read.dtype == (np.float64 if 3.5 in table[0] else np.int64)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("shape,scale\n2,3\n", ["shape", "scale"]),
+        ('"shape", "posX, posY"\n2,3\n', ["shape", "posX, posY"]),
+        ("2,1\n2,3\n", []),
+    ],
+)
+def test_names_of_columns(text, names, tmp_path):
+    (tmp_path / "table.csv").write_text(text)
+    assert column_names(tmp_path / "table.csv") == names
+    assert len(read_table(tmp_path / "table.csv").T) == 2
 
 
 @pytest.mark.parametrize(
@@ -49,6 +64,7 @@ def test_csv_that_is_no_table(content, message, tmp_path):
 def test_parquet(tmp_path):
     path = tmp_path / "table.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2], "b": [3, 4]}), path)
+    assert column_names(path) == ["a", "b"]
     assert read_table(path).tolist() == [[1, 3], [2, 4]]
     pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2], "__index_level_0__": [0, 1]}), path)
     with pytest.raises(ValueError, match="the column __index_level_0__ numbers the rows"):

@@ -239,12 +239,11 @@ class Report:
         if not 1 <= self.megabytes <= 1000:
             raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, and 5 is what is easily sent")
         runs = [open_run(folder) for folder in self.runs]
-        out = _writable(self.out or Path("comparison.html"))
         data = load_data(runs[0].config.data)
         if len(runs) == 1:
             page = report_run(runs[0], data, round(1e6 * self.megabytes))
         else:
-            page = compare_runs(runs, data, out)
+            page = compare_runs(runs, data, _writable(self.out or Path("comparison.html")))
         console.print(str(page), markup=False, soft_wrap=True)
 
 
@@ -289,15 +288,18 @@ def _hint(name: str) -> str:
     return f"(of {', '.join(owners)})" if owners else f"(default: {configuration.objective_name(Config().objective)})"
 
 
-Varied = dataclasses.make_dataclass(
-    "Varied",
-    [
+def _varied() -> type:
+    """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
+    fields = [
         (name, Annotated[tuple[str, ...], argument(metavar="VALUE ...", help_behavior_hint=_hint(name))], ())
         for name in _flags()
-    ],
-    frozen=True,
-)
-Varied.__doc__ = "Settings of `betavae train`, whose help explains them; several values of one are a grid."
+    ]
+    made = dataclasses.make_dataclass("Varied", fields, frozen=True)
+    made.__doc__ = _varied.__doc__
+    return made
+
+
+Varied: Any = _varied()
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ class Study:
     runs share.
     """
 
-    settings: OmitArgPrefixes[Varied]  # type: ignore[valid-type]
+    settings: OmitArgPrefixes[Varied]
     """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
     recipe: Positional[str | None] = None
     """Recipe of the study."""
@@ -548,9 +550,12 @@ def _import_own(words: list[str]) -> list[str]:
             left.append(word)
     known = {*configuration.OBJECTIVE_SETTINGS}
     own_code.load(files)
-    for name in configuration.OBJECTIVE_SETTINGS.keys() - known:  # tyro makes a command of each
-        settings: Any = configuration.OBJECTIVE_SETTINGS[name]
-        Config.__annotations__["objective"] |= Annotated[settings, command(name, prefix_name=False)]
+    if files:  # tyro makes commands and flags of annotations
+        for name in configuration.OBJECTIVE_SETTINGS.keys() - known:
+            settings: Any = configuration.OBJECTIVE_SETTINGS[name]
+            Config.__annotations__["objective"] |= Annotated[settings, command(name, prefix_name=False)]
+        Config.__annotations__["model"] = Literal[tuple(configuration.MODEL_NAMES)]
+        Study.__annotations__["settings"] = OmitArgPrefixes[_varied()]  # type: ignore[misc]
     return left
 
 
@@ -591,8 +596,8 @@ def _parse(words: list[str]) -> Any:
         raise ValueError(configuration.unknown("command", first, COMMANDS))
     if first == "train" and not second.startswith("-") and second not in configuration.OBJECTIVE_SETTINGS:
         raise ValueError(configuration.unknown("objective", second, configuration.OBJECTIVE_SETTINGS))
-    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
-    if first == "train" and "--resume" in flags and flags != ["--resume"]:
+    flags = {word.partition("=")[0] for word in words}
+    if first == "train" and "--resume" in flags and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
     train = Train(configuration.load(find_recipe(recipe))) if (recipe := _recipe(words)) else Train(Config())
     defaults: dict[Any, Any] = {Train: {"default": train}}

@@ -657,7 +657,7 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config
         settings = dict(table)
         name = settings.pop("name")
         if name not in OBJECTIVE_SETTINGS:
-            raise ValueError(f"{where}: {unknown('objective', str(name), OBJECTIVE_SETTINGS)}; {OWN}")
+            raise ValueError(f"{where}: {unknown('objective', str(name), OBJECTIVE_SETTINGS)}")
         values["objective"] = _build(OBJECTIVE_SETTINGS[name], settings, f"{where}: objective {name}")
     config: Config = _build(Config, values, where)
     return config
@@ -716,7 +716,8 @@ def run_id(config: Config) -> str:
     return f"{objective_name(config.objective)}-{config.model}-seed{config.seed}-{digest}"
 
 
-OWN = "if it is your own, name the file that defines it: betavae --import FILE ..."
+_EXTENDED = ("objective", "model", "metric")
+"""Kinds of names that a file of the user's own may add to."""
 
 
 def unreached(config: Config) -> list[str]:
@@ -726,23 +727,23 @@ def unreached(config: Config) -> list[str]:
         >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300)))
         ['muon_after 200', 'rotate_at 300']
     """
-    begins = {name: getattr(config.objective, name, None) for name in ("fall_after",)}
-    begins |= {"muon_after": config.muon_after}
+    begins = {"fall_after": getattr(config.objective, "fall_after", None), "muon_after": config.muon_after}
     late = [f"{name} {step}" for name, step in begins.items() if step is not None and step >= config.steps]
     return late + [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not known: the nearest one suggested, all listed.
+    """The sentence for a name that is not known: the nearest one suggested, all listed, and what makes own ones known.
 
     Example:
-        >>> unknown("model", "burges", ["burgess", "wide"])
-        "unknown model 'burges'; did you mean 'burgess'? Known: burgess, wide"
+        >>> unknown("recipe", "dem", ["demo", "fast"])
+        "unknown recipe 'dem'; did you mean 'demo'? Known: demo, fast"
     """
     known = list(known)
     nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ";"
-    return f"unknown {kind} '{given}'{hint} Known: {', '.join(known)}"
+    own = "; if it is your own, name the file that defines it: betavae --import FILE ..."
+    return f"unknown {kind} '{given}'{hint} Known: {', '.join(known)}" + own * (kind in _EXTENDED)
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:

@@ -649,10 +649,9 @@ def draw_all(
         images = traverse(decode, seed_codes[seed], columns)
         grid = traversal_grid(seed_images[seed], rebuilt[seed], images, columns, kl=kl, carries=carries)
         keep(grid, f"traversal_grid_{seed}")
-    drawn = {path.stem for path in written}
-    for path in folder.iterdir():
-        if path.suffix in (".png", ".pdf", ".svg") and path.stem not in drawn:
-            path.unlink()  # of scores or codes that are no more
+    for name in {"loss_curves", "factor_strips", "importance"} - {path.stem for path in written}:
+        for ending in ("png", "pdf", "svg"):
+            (folder / f"{name}.{ending}").unlink(missing_ok=True)  # of scores or codes that are no more
     return written
 
 

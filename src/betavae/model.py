@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae import convolution
-from betavae.config import OWN, unknown
+from betavae.config import unknown
 
 ImageShape = tuple[int, int, int]
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -62,7 +62,7 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         if name not in ARCHITECTURES:
-            raise ValueError(f"{unknown('model', name, ARCHITECTURES)}; {OWN}")
+            raise ValueError(unknown("model", name, ARCHITECTURES))
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
         self.encoder, self.decoder = ARCHITECTURES[name](image_shape, num_codes)
         self.code_values: nn.Parameter | None = None

@@ -202,7 +202,7 @@ def read_curve(run: Run) -> list[dict[str, Any]]:
 
 def cut_curve(run: Run, step: int) -> None:
     """Drop what a run continued from a step will write again: records after it, and at step 0 the very first."""
-    kept = [json.dumps(record) + "\n" for record in read_curve(run) if record["step"] <= step and step]
+    kept = [json.dumps(record) + "\n" for record in read_curve(run) if step and record["step"] <= step]
     write_atomically(run.path("curve.jsonl"), "".join(kept).encode())
 
 

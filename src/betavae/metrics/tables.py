@@ -1,5 +1,6 @@
 """Reading tables of codes and factors from files."""
 
+import csv
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -84,7 +85,7 @@ def column_names(path: str | Path) -> list[str]:
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip().strip('"') for cell in line.split(",")]
+    return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), []) or [""]]
 
 
 def _read_numpy(path: Path, member: str | None) -> np.ndarray:
@@ -123,7 +124,7 @@ def _read_csv(path: Path) -> np.ndarray:
             table = np.loadtxt(
                 chain([top, second] if all(numbers) else [second], lines), delimiter=",", ndmin=2, quotechar='"'
             )
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} is not a table of numbers separated by commas: {error}") from error
     whole = table.astype(np.int64) if np.isfinite(table).all() else table
     return whole if np.array_equal(whole, table) else table
