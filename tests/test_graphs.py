@@ -82,7 +82,7 @@ MORE = {
     "tc-falling": tiny_config(
         TC(8.0, 20, memory_images=40, final_beta=2.0, fall_after=50, fall_steps=30, second_warmup_steps=40)
     ),
-    "muon": tiny_config(Beta(2.0, 30), muon_after=40, schedule="one-cycle"),
+    "muon": tiny_config(Beta(2.0, 30), muon_after=40, muon_learning_rate=5e-4, schedule="one-cycle"),
     "muon-between": tiny_config(Beta(2.0), muon_after=45),
     "rotated": tiny_config(Beta(2.0), rotate_at=(40, 57)),
     "rotated-within-records": tiny_config(Beta(2.0), rotate_at=(45, 55, 65)),

@@ -19,8 +19,8 @@ from betavae.train import (
     choose_precision,
     encode,
     held_out_terms,
-    learning_rate,
     new_state,
+    rate_share,
     scaled_factors,
     train,
 )
@@ -92,8 +92,8 @@ def test_the_discriminators_rate_follows_the_schedule(grid):
     config = tiny_config(settings, schedule="one-cycle", steps=20, learning_rate=0.1)
     state, _ = trained(config, grid)
     rate, own = (optimiser.param_groups[0]["lr"] for optimiser in (state.optimisers[0], state.network_optimiser))
-    assert rate == learning_rate(config, 19)
-    assert own == pytest.approx(5 * rate)
+    assert rate == 0.1 * rate_share(config, 19)
+    assert own == 0.5 * rate_share(config, 19)
     assert state.network_optimiser.param_groups[0]["betas"] == (0.5, 0.9)
 
 
@@ -192,13 +192,26 @@ def test_nan_stops_with_the_step(small):
 
 
 @pytest.mark.parametrize(("given", "rise"), [(None, 100), (20, 20)])
-def test_learning_rate_of_one_cycle(given, rise):
-    config = config_of(schedule="one-cycle", steps=1000, learning_rate=2.0, schedule_rise_steps=given)
-    rates = [learning_rate(config, step) for step in range(1000)]
-    assert max(rates) == rates[rise - 1] == 2.0
-    assert rates[0] == pytest.approx(2 / rise)
-    assert rates[-1] < 1e-4
-    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[rise - 1 :]))
+def test_share_of_one_cycle(given, rise):
+    config = config_of(schedule="one-cycle", steps=1000, schedule_rise_steps=given)
+    shares = [rate_share(config, step) for step in range(1000)]
+    assert max(shares) == shares[rise - 1] == 1.0
+    assert shares[0] == pytest.approx(1 / rise)
+    assert shares[-1] < 1e-4
+    assert all(later <= earlier for earlier, later in itertools.pairwise(shares[rise - 1 :]))
+
+
+@pytest.mark.parametrize(("given", "after"), [(None, 0.1), (0.01, 0.01)])
+def test_the_learning_rate_of_muons_steps(small, monkeypatch, given, after):
+    rates = []
+    monkeypatch.setattr(module, "_descend", lambda optimisers, loss, rate: rates.append((len(optimisers), rate)))
+    settings = {"learning_rate": 0.1, "muon_learning_rate": given, "schedule": "one-cycle", "schedule_rise_steps": 2}
+    config = config_of(steps=8, muon_after=4, objective=Factor(1, discriminator_layers=1), **settings)
+    trained(config, small)
+    shares = [rate_share(config, step) for step in range(8)]
+    own = [(1, config.objective.discriminator_learning_rate * share) for share in shares]
+    assert rates[1::2] == own
+    assert rates[::2] == [(1, 0.1 * share) for share in shares[:4]] + [(2, after * share) for share in shares[4:]]
 
 
 def test_images_on_a_device_are_the_data(small):

@@ -526,10 +526,12 @@ class Config:
     batch_size: int = 64
     """Images a step."""
     learning_rate: float = 1e-4
-    """Of Adam and of Muon; the peak where the schedule is one-cycle."""
+    """Of Adam, and of Muon if not given its own; the peak where the schedule is one-cycle."""
     muon_after: int | None = None
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
+    muon_learning_rate: float | None = None
+    """Of all weights from `muon_after` on, in place of `learning_rate`: Muon often bears less than Adam."""
     muon_weight_decay: float = 0.0
     """Decoupled decay of what Muon moves: a step shrinks it by this times the learning rate."""
     rotate_at: tuple[int, ...] = ()
@@ -568,11 +570,12 @@ class Config:
         if self.muon_after is not None:
             _at_least("muon_after", self.muon_after, 0)
         _at_least("muon_weight_decay", self.muon_weight_decay, 0)
-        if self.muon_weight_decay and self.muon_after is None:
-            raise ValueError(
-                f"muon_weight_decay is {self.muon_weight_decay}, and Adam moves all weights: leave it out, or give "
-                "muon_after"
-            )
+        _above("learning_rate", self.learning_rate, 0)
+        if self.muon_learning_rate is not None:
+            _above("muon_learning_rate", self.muon_learning_rate, 0)
+        for name in ("muon_learning_rate", "muon_weight_decay"):
+            if (given := getattr(self, name)) and self.muon_after is None:
+                raise ValueError(f"{name} is {given}, and Adam moves all weights: leave it out, or give muon_after")
         if self.schedule_rise_steps is not None:
             _at_least("schedule_rise_steps", self.schedule_rise_steps, 1)
             if self.schedule == "constant":
@@ -583,8 +586,6 @@ class Config:
         if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
             raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
         _at_least("seed", self.seed, 0)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be a positive number such as 1e-4")
         needs = needs_of(self.objective)
         ties = {
             "values": needs.values_per_code,

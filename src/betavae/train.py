@@ -269,24 +269,24 @@ def scaled_factors(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.floa
     return (data.factors[rows] / last).astype(np.float32)
 
 
-def learning_rate(config: Config, step: int) -> float:
-    """Learning rate of a step: constant, or one-cycle (a linear rise, over the first tenth if not given otherwise, then
-    half a cosine down to 0).
+def rate_share(config: Config, step: int) -> float:
+    """Share of the learning rate that a step takes: 1, or that of one-cycle (a linear rise, over the first tenth if not
+    given otherwise, then half a cosine down to 0).
 
     Source:
         Super-Convergence (Smith & Topin, 2018), with a cosine for the fall. https://arxiv.org/abs/1708.07120
 
     Example:
-        >>> config = Config(schedule="one-cycle", steps=100, learning_rate=1.0)
-        >>> [round(learning_rate(config, step), 2) for step in (0, 9, 54, 99)]
+        >>> config = Config(schedule="one-cycle", steps=100)
+        >>> [round(rate_share(config, step), 2) for step in (0, 9, 54, 99)]
         [0.1, 1.0, 0.52, 0.0]
     """
     if config.schedule == "constant":
-        return config.learning_rate
+        return 1.0
     rise = config.schedule_rise_steps or max(1, config.steps // 10)
     if step < rise:
-        return config.learning_rate * (step + 1) / rise
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,15 +432,15 @@ class Span:
             state.memory = {**state.memory, **past.rotated(rotation)._asdict()}
 
     def _given(self, steps: range) -> dict[str, Any]:
-        """What steps are given, one after another: tensors where they are recorded, else step and rate as numbers."""
+        """What steps are given, one after another: tensors where they are recorded, else step and share as numbers."""
         config, device = self._config, self._device
         shape = config.batch_size, config.codes
-        rows, rates = [self._rows(step) for step in steps], [learning_rate(config, step) for step in steps]
+        rows, shares = [self._rows(step) for step in steps], [rate_share(config, step) for step in steps]
         given: dict[str, Any] = {
             "rows": _on_device(np.stack(rows), device),
             "noise": torch.stack([_noise(config, "noise", step, shape, device) for step in steps]),
             "step": _on_device(np.array(steps), device) if self._repeated else steps,
-            "rate": _on_device(np.array(rates, np.float32), device) if self._repeated else rates,
+            "share": _on_device(np.array(shares, np.float32), device) if self._repeated else shares,
         }
         if self._needs.more_noise:
             given["more_noise"] = torch.stack([_noise(config, "more noise", step, shape, device) for step in steps])
@@ -453,22 +453,22 @@ class Span:
     ) -> tuple[list[Loss], Mapping[str, Tensor]]:
         _, by_muon = way
         config, state = self._config, self._state
+        rates = config.learning_rate, config.muon_learning_rate or config.learning_rate
         objective, network = OBJECTIVES[type(config.objective)], state.network
         memory: Mapping[str, Tensor] = {
             name.removeprefix("memory."): given[name] for name in given if name.startswith("memory.")
         }
         seen = []
         for i, muon in enumerate(by_muon):
-            noise, rate = given["noise"][i], given["rate"][i]
+            noise, share = given["noise"][i], given["share"][i]
             more, labels = (given[name][i] if name in given else None for name in ("more_noise", "labels"))
             images = self.images(given["rows"][i])
             batch = Batch(images, noise, given["step"][i], memory, more, labels, len(self._train_rows), network)
             with arithmetic(config, self._device):
                 loss = objective(config.objective, state.model, batch)
-            _descend(state.optimisers if muon else state.optimisers[-1:], loss.loss, rate)
+            _descend(state.optimisers if muon else state.optimisers[-1:], loss.loss, rates[muon] * share)
             if state.network_optimiser and loss.network_loss is not None:
-                own_rate = self._needs.network_learning_rate * rate / config.learning_rate
-                _descend((state.network_optimiser,), loss.network_loss, own_rate)
+                _descend((state.network_optimiser,), loss.network_loss, self._needs.network_learning_rate * share)
             memory = loss.memory
             seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
         return seen, memory
