@@ -20,6 +20,7 @@ from betavae.config import (
     Info,
     Semi,
     Vae,
+    changed,
     from_dict,
     load,
     objective_name,
@@ -60,6 +61,15 @@ configs = st.builds(
 @given(configs)
 def test_what_is_written_is_read_back(config):
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+@given(configs)
+def test_what_is_changed_says_all(config):
+    assert from_dict(changed(config)) == config
+
+
+def test_run_id_knows_one_image_from_all():
+    assert run_id(Config(scored_images=1)) != run_id(Config(scored_images=1.0)) == run_id(Config())
 
 
 @given(configs, configs)

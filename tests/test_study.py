@@ -148,8 +148,20 @@ def test_a_version_in_which_the_recipe_means_other_runs_is_refused(tmp_path):
     create_study(tmp_path, RECIPE)
     values = json.loads((tmp_path / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps(values | {"digest": "another", "betavae": "0.0.9"}))
-    with pytest.raises(ValueError, match=r"begun with betavae 0\.0\.9, and in .* its recipe means other runs"):
+    with pytest.raises(ValueError, match=r"begun with betavae 0\.0\.9, and in .* its recipe means other runs; go on"):
         create_study(tmp_path, RECIPE)
+    values["defaults"]["run"]["learning_rate"] = 1e-3
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="means other runs, for the default of learning_rate is another"):
+        open_study(tmp_path)
+
+
+def test_a_version_that_knows_more_settings_goes_on(tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    values = json.loads((tmp_path / "study.json").read_text())
+    del values["defaults"]["run"]["muon_learning_rate"], values["defaults"]["beta"]["warmup_steps"]
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    assert open_study(tmp_path) == study
 
 
 def test_settings_that_cannot_work_are_refused_with_the_run(small):
@@ -175,7 +187,7 @@ def test_folders_that_are_no_study(tmp_path):
     with pytest.raises(ValueError, match="is damaged"):
         open_study(tmp_path)
     (tmp_path / "study.json").write_text('{"format": 99, "recipe": {}}')
-    with pytest.raises(ValueError, match="is of format 99, and this version reads format 1"):
+    with pytest.raises(ValueError, match="is of format 99, and this version reads format 2"):
         open_study(tmp_path)
 
 

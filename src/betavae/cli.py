@@ -91,8 +91,9 @@ class Train:
 class Score:
     """Score a trained run again and write its scores.json, or score codes from a model trained anywhere.
 
-    betavae score runs/x                                    a run
-    betavae score --codes codes.npy --factors factors.npy   two tables: .npy, .npz, .csv, .parquet; rows are samples
+    A run: betavae score runs/x
+
+    Two tables whose rows are samples: betavae score --codes codes.npy --factors factors.npy; also .npz, .csv, .parquet
     """
 
     run: Positional[Path | None] = None
@@ -457,15 +458,16 @@ class Results:
         path = self.study / "results.parquet"
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
-        cells = [["" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
         if not console.is_terminal:  # for other programs
-            csv.writer(sys.stdout, lineterminator="\n").writerows([names, *cells])
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([names, *rows])
+            console.out(text.getvalue(), end="", highlight=False)
             return
         table = Table()
         for name in names:
             table.add_column(name, overflow="fold")
-        for row in cells:
-            table.add_row(*row)
+        for row in rows:
+            table.add_row(*("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
         console.print(table)
 
 

@@ -706,14 +706,46 @@ def equivalent_betas(beta: float, codes: int, pixels: int) -> dict[str, float]:
     }
 
 
+def defaults(settings: type) -> dict[str, Any]:
+    """Defaults of `Config` or of an objective's settings, without what has none of its own, such as the objective.
+
+    Example:
+        >>> defaults(Beta)
+        {'beta': 4.0, 'warmup_steps': 0}
+    """
+    fields = dataclasses.fields(settings)
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
+def changed(config: Config) -> dict[str, Any]:
+    """What of `to_dict` is not as by default, and the objective's name.
+
+    Example:
+        >>> changed(Config(Beta(8.0), steps=10))
+        {'objective': {'name': 'beta', 'beta': 8.0}, 'steps': 10}
+    """
+
+    def told(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in values.items()
+            if key not in usual or json.dumps(value) != json.dumps(usual[key])  # 1 is one image, 1.0 all of them
+        }
+
+    values = told(to_dict(config), defaults(Config))
+    return {**values, "objective": told(values["objective"], defaults(type(config.objective)))}
+
+
 def run_id(config: Config) -> str:
     """Name of a run's folder: what a reader asks first, then eight hexadecimal digits of all settings.
+
+    Settings at their defaults do not count, so a version that knows more settings gives the same name.
 
     Example:
         >>> run_id(Config(seed=3))
         'beta-burgess-seed3-...'
     """
-    digest = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(changed(config), sort_keys=True).encode()).hexdigest()[:8]
     return f"{objective_name(config.objective)}-{config.model}-seed{config.seed}-{digest}"
 
 

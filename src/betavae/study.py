@@ -1,6 +1,6 @@
 """A study: many settings, many seeds, one folder; run what is not done yet, and say what came of it.
 
-    study.json          recipe, version that began it, number and digest of runs
+    study.json          recipe, version that began it and its defaults, number and digest of runs
     runs/<run id>/      run folders, each as `betavae train` leaves it
     failed/<run id>.json   last error of a run that failed
     lock, locks/        who runs the study, and each run, at this moment
@@ -25,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from betavae import config as configuration
 from betavae import grid
 from betavae.config import Config
 from betavae.files import write_atomically
@@ -33,7 +34,7 @@ from betavae.workers import Event, held
 if TYPE_CHECKING:
     from betavae.data import FactorData
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout above."""
 
 State = Literal["done", "failed", "begun", "waiting"]
@@ -175,6 +176,7 @@ def create_study(
         "betavae": metadata.version("betavae"),
         "runs": len(study.runs),
         "digest": _digest(study),
+        "defaults": _defaults(study),
         "recipe": recipe,
     }
     write_atomically(folder / "study.json", (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
@@ -197,7 +199,8 @@ def open_study(folder: str | Path) -> Study:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found, recipe = values["format"], values["recipe"]
-    except (ValueError, TypeError, KeyError) as error:
+        before = {kind: dict(table) for kind, table in values.get("defaults", {}).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged ({error!r}); write it again with `betavae study RECIPE --overwrite`"
         ) from None
@@ -206,18 +209,33 @@ def open_study(folder: str | Path) -> Study:
             f"{path} is of format {found}, and this version reads format {FORMAT}; use the one that made it"
         )
     study = Study(folder, recipe, grid.expand(recipe, str(path)))
-    if values.get("digest") != _digest(study):
+    moved = [
+        name
+        for kind, table in _defaults(study).items()
+        for name, value in table.items()
+        if before.get(kind, {}).get(name, value) != value
+    ]
+    if moved or values.get("digest") != _digest(study):
+        why = f", for the default of {' and '.join(moved)} is another" if moved else ""
         raise ValueError(
             f"{folder} was begun with betavae {values.get('betavae')}, and in {metadata.version('betavae')} its recipe "
-            "means other runs, for a setting is new or has another default; go on with the version that began it, or "
-            "delete the study and begin anew with --overwrite"
+            f"means other runs{why}; go on with the version that began it, or delete the study and begin anew with "
+            "--overwrite"
         )
     return study
 
 
 def _digest(study: Study) -> str:
-    """Of the names of all runs, which change with any of their settings."""
+    """Of the names of all runs, which change with any setting that is not at its default."""
     return hashlib.sha256("\n".join(study.runs).encode()).hexdigest()
+
+
+def _defaults(study: Study) -> dict[str, dict[str, Any]]:
+    """Defaults of runs, and of each objective that has one in the study, as JSON holds them."""
+    kinds = {configuration.objective_name(run.objective): type(run.objective) for run in study.runs.values()}
+    found = {name: configuration.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
+    tables: dict[str, dict[str, Any]] = json.loads(json.dumps(found))
+    return tables
 
 
 def check_runs(runs: Mapping[str, Config], load: Callable[[str], "FactorData"]) -> None:
