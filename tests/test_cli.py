@@ -159,6 +159,8 @@ def test_scores_that_cannot_be(done, tables, capsys):
     assert "either a run folder" in refused(capsys, "score", *codes)
     assert "either a run folder" in refused(capsys, "score", str(done), *codes, *factors)
     assert "--sampled and --fold-orientation are for runs" in refused(capsys, "score", *codes, *factors, "--sampled")
+    drawn = ["--sampled-codes", str(tables / "codes.npy")]
+    assert "--sampled-codes is for mig_chen" in refused(capsys, "score", *codes, *factors, *drawn, "--metrics", "mig")
     assert "unknown metric 'migg'; " in refused(capsys, "score", *codes, *factors, "--metrics", "migg")
     assert "holds 2 arrays (mean, factors): say which" in refused(
         capsys, "score", *codes, "--factors", str(tables / "both.npz")

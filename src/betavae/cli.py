@@ -136,6 +136,8 @@ class Score:
 
         if self.sampled or self.fold_orientation:
             raise ValueError("--sampled and --fold-orientation are for runs; tables are scored as they are")
+        if self.sampled_codes is not None and self.metrics and "mig_chen" not in self.metrics:
+            raise ValueError("--sampled-codes is for mig_chen, which is not among --metrics; leave one of the two out")
         out = None if self.out is None else _writable(self.out)
         codes, factors = _read_table(str(self.codes)), _read_table(str(self.factors))
         sampled = None if self.sampled_codes is None else _read_table(self.sampled_codes)
