@@ -526,12 +526,12 @@ class Config:
     batch_size: int = 64
     """Images a step."""
     learning_rate: float = 1e-4
-    """Of Adam, and of Muon if not given its own; the peak where the schedule is one-cycle."""
+    """Of Adam and of Muon; the peak where the schedule is one-cycle."""
     muon_after: int | None = None
     """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
     Adam moves all of them always if not given."""
     muon_learning_rate: float | None = None
-    """Of all weights from `muon_after` on, in place of `learning_rate`: Muon often bears less than Adam."""
+    """Learning rate of all weights from `muon_after` on; `learning_rate` if not given."""
     muon_weight_decay: float = 0.0
     """Decoupled decay of what Muon moves: a step shrinks it by this times the learning rate."""
     rotate_at: tuple[int, ...] = ()
