@@ -413,7 +413,7 @@ BAD_TABLES = [
         r"1 NaN and 1 infinite values in columns \[0, 1\]; the first is in row 0, column 1",
     ),
     (np.ones((2, 1)), np.array([[0.0], [np.nan]]), ValueError, "factors must be finite, got 1 NaN"),
-    (np.full((2, 1), 1e200), np.ones((2, 1)), ValueError, "codes must be at most 1e[+]100 in size, got 1e[+]200"),
+    (np.full((2, 1), 1e200), np.ones((2, 1)), ValueError, "codes must be at most 1e[+]12 in size, got 1e[+]200"),
     (np.ma.array([[1.0], [2.0]], mask=[[1], [0]]), np.ones((2, 1)), ValueError, "codes has masked entries"),
 ]
 
@@ -530,6 +530,59 @@ def test_ceilings_of_ambiguous_labels():
     assert metrics.score_ceilings(factors * 0, images) == {}
     with pytest.raises(ValueError, match=r"one number for each of the 6 rows, got the shape \(2,\)"):
         metrics.score_ceilings(factors, np.arange(2))
+
+
+def test_ceilings_of_uneven_values():
+    """InfoE divides by the entropy of even values, so 1 - H(y | x) / log C is its bound, not I / H."""
+    rng = np.random.default_rng(0)
+    truth = rng.random(4_000) < 0.1
+    factors, images = truth[:, None].astype(int), (truth ^ (rng.random(4_000) < 0.1)).astype(np.uint8)
+    open_nats = sum(
+        (images == x).mean() * -(p * np.log(p) + (1 - p) * np.log(1 - p))
+        for x in (0, 1)
+        for p in [truth[images == x].mean()]
+    )
+    ceilings = metrics.score_ceilings(factors, images)
+    assert ceilings["infomec.infoe"] == pytest.approx(1 - open_nats / np.log(2))
+    assert ceilings["mig"] == pytest.approx(metrics.information_ceiling(factors, images)[0])
+    many = np.arange(3_000) % 200
+    assert metrics.score_ceilings(many[:, None] // 5, many.astype(np.uint8)) == metrics.score_ceilings(
+        many[:, None] // 5, many
+    )
+
+
+def test_a_code_that_moves_in_the_rarest_rows_only_has_no_robustness():
+    codes = np.zeros((1_200, 2))
+    codes[[0, 1], 0], codes[:, 1] = [1, -1], FACTORS[:, 0]
+    assert score("irs", codes, FACTORS)["irs"] == pytest.approx(score("irs", codes[:, 1:], FACTORS)["irs"])
+    with pytest.warns(UserWarning, match="stay at one value but for the rarest rows"):
+        assert np.isnan(score("irs", codes[:, :1], FACTORS)["irs"])
+
+
+def test_numbers_of_factor_values_do_not_count():
+    """Years, or seconds since 1970, are names like any other."""
+    codes, options = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape), {"num_factor_bins": 3}
+    named = np.array([0, 1, 100, 101, 5_000])[FACTORS]
+    assert score("irs", codes, named, **options) == score("irs", codes, FACTORS, **options)
+    assert score("sap", codes, FACTORS + 1_700_000_000_000_000_000) == score("sap", codes, FACTORS)
+
+
+def test_a_constant_code_tells_nothing_of_others():
+    codes = FACTORS[:, [0, 0]] * 1.0
+    both = score("unsupervised", codes, FACTORS)["mutual_information"]
+    with_one = score("unsupervised", np.column_stack([codes, np.full(1_200, 7e11)]), FACTORS)["mutual_information"]
+    assert with_one == pytest.approx(both / 3)  # two of six pairs
+
+
+def test_neighbours_of_a_code_with_few_values_and_an_outlier():
+    from betavae.metrics.infomec import nearest_neighbour_information
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=4_000)
+    code = np.where(np.arange(4_000) == 0, 1e4, np.where(rng.random(4_000) < 0.05, 1 - labels, labels))
+    share = (code[1:] != labels[1:]).mean()
+    told = np.log(2) + share * np.log(share) + (1 - share) * np.log(1 - share)
+    assert nearest_neighbour_information(code + 1e-7 * rng.normal(size=4_000), labels) == pytest.approx(told, abs=0.02)
 
 
 @pytest.mark.parametrize("name", [key for key, value in metrics.MEANINGS.items() if math.isinf(value.high)])

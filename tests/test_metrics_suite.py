@@ -176,6 +176,13 @@ def test_ceilings_come_with_image_numbers(tables):
     assert "irs" not in found.ceilings
 
 
+def test_intervals_stay_in_range_whatever_the_number_of_labels(tables):
+    codes, factors = tables
+    found = metrics.evaluate(codes[:60], factors[:60], names=["downstream"], num_train=40, num_test=20, repeats=3)
+    assert {"downstream.accuracy_10", "downstream.accuracy_40"} <= found.intervals.keys()
+    assert all(0 <= low <= high <= 1 for name, (low, high) in found.intervals.items() if ".accuracy" in name)
+
+
 def test_progress_counts_every_metric_of_every_evaluation(tables):
     calls: list[tuple[str, int, int]] = []
     metrics.evaluate(*tables, names=CHEAP, repeats=2, progress=lambda *call: calls.append(call), **SMALL)

@@ -710,7 +710,7 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console", names:
     from rich.table import Table
 
     from betavae.experiment import carrier_phrases
-    from betavae.metrics import MEANINGS
+    from betavae.metrics import meaning_of
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     columns = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
@@ -727,9 +727,8 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console", names:
             "chance": _number(chance[name]) if name in chance else "",
             "ceiling": _number(ceilings[name]) if name in ceilings else "",
         }
-        arrow = MEANINGS[name].arrow if name in MEANINGS else ""
         cells_shown = (cells[column] for column, found in columns.items() if found)
-        table.add_row(arrow, name, _number(scores[name]), *cells_shown)
+        table.add_row(meaning_of(name).arrow, name, _number(scores[name]), *cells_shown)
     for name, value in values.get("held_out", {}).items():
         table.add_row("", "held-out " + name.replace("_", " "), f"{value:.2f}")
     console.print(title, markup=False, highlight=False, soft_wrap=True)

@@ -25,7 +25,7 @@ from PIL import Image
 from betavae.explorer import Explorer, pack_decoder, pack_encoder
 from betavae.figures import DEAD_NATS
 from betavae.files import write_atomically
-from betavae.metrics.meanings import MEANINGS
+from betavae.metrics.meanings import meaning_of
 
 PAGE_BYTES = 5_000_000
 """Size that a page keeps below; what does not fit gives way: further pictures, the encoder, at last the decoder."""
@@ -238,16 +238,16 @@ def _score_row(name: str, report: Report) -> dict[str, Any]:
     chance, ceiling = (
         table[name] if _is_number(table.get(name)) else None for table in (report.chance, report.ceilings)
     )
-    meaning = MEANINGS.get(name)
+    meaning = meaning_of(name)
     return {
         "name": name,
-        "meaning": meaning.question[0].upper() + meaning.question[1:] if meaning else "",
-        "arrow": meaning.arrow if meaning else "",
+        "meaning": meaning.question[:1].upper() + meaning.question[1:],
+        "arrow": meaning.arrow,
         "value": _number(value),
         "interval": f"{_number(interval[0])} to {_number(interval[1])}" if interval else "",
         "chance": "" if chance is None else _number(chance),
         "ceiling": "" if ceiling is None else _number(ceiling),
-        "bar": _bar(value, interval, chance, ceiling) if meaning and meaning.high == 1 else None,
+        "bar": _bar(value, interval, chance, ceiling) if meaning.high == 1 else None,
     }
 
 

@@ -12,7 +12,7 @@ from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import active_codes
 from betavae.metrics.irs import irs
-from betavae.metrics.meanings import MEANINGS
+from betavae.metrics.meanings import MEANINGS, meaning_of
 from betavae.metrics.mig import dcimig, jemmig, mig, mig_chen, mig_sup
 from betavae.metrics.modularity import explicitness, modularity
 from betavae.metrics.sap import sap
@@ -47,6 +47,7 @@ __all__ = [
     "information_ceiling",
     "irs",
     "jemmig",
+    "meaning_of",
     "measure_information",
     "mig",
     "mig_chen",

@@ -3,10 +3,10 @@
 import numpy as np
 
 from betavae.metrics.information import entropy
-from betavae.metrics.inputs import check_tables
+from betavae.metrics.inputs import check_tables, varying_factors
 
 _ACCURACIES = ("dci.informativeness", *(f"downstream.accuracy_{number}" for number in (10, 100, 1_000, 10_000)))
-_SHARES = ("mig", "mig_chen", "infomec.infoe")
+_SHARES = ("mig", "mig_chen")
 
 
 def accuracy_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def accuracy_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
         >>> accuracy_ceiling(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 2, 2]))
         array([1.  , 0.75])
     """
-    _check(factors, images)
+    images = _numbered(factors, images)
     best = []
     for column in factors.T:
         values, label = np.unique(column, return_inverse=True)
@@ -56,23 +56,16 @@ def information_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
         >>> information_ceiling(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 2, 2]))
         array([1. , 0.5])
     """
-    _check(factors, images)
-    image_entropy = entropy(np.unique(images, return_counts=True)[1])
-    shares = []
-    for column in factors.T:
-        values, label = np.unique(column, return_inverse=True)
-        joint = entropy(np.unique(images * len(values) + label, return_counts=True)[1])
-        total = entropy(np.bincount(label))
-        shares.append((image_entropy + total - joint) / total if total > 0 else np.nan)
-    return np.array(shares)
+    missing, total, _ = _entropies(factors, images)
+    return np.where(total > 0, 1 - missing / np.where(total > 0, total, 1), np.nan)
 
 
 def score_ceilings(factors: np.ndarray, images: np.ndarray) -> dict[str, float]:
     """Best values of the scores that ambiguous labels bound, by name.
 
     An accuracy cannot exceed `accuracy_ceiling`, and a share of entropy cannot exceed `information_ceiling`, each
-    averaged over the factors that vary. Give all rows of a data set: among few of them, images that coincide are rare
-    and the ceiling comes out too high.
+    averaged over the factors that vary; InfoE is a share of what values would tell that are all as frequent. Give all
+    rows of a data set: among few of them, images that coincide are rare and the ceiling comes out too high.
 
     Args:
         factors: (N, K) integer factors of all rows.
@@ -89,17 +82,33 @@ def score_ceilings(factors: np.ndarray, images: np.ndarray) -> dict[str, float]:
         >>> ceilings["dci.informativeness"], round(ceilings["mig"], 3)
         (0.875, 0.75)
     """
-    accuracy, information = accuracy_ceiling(factors, images), information_ceiling(factors, images)
-    varying = ~np.isnan(information)
-    if not varying.any():
+    factors = factors[:, varying_factors(factors)]
+    if not factors.shape[1]:
         return {}
-    best_accuracy, best_information = float(accuracy[varying].mean()), float(information[varying].mean())
-    return dict.fromkeys(_ACCURACIES, best_accuracy) | dict.fromkeys(_SHARES, best_information)
+    missing, total, most = _entropies(factors, images)
+    best = {"infomec.infoe": float((1 - missing / most).mean())}
+    best |= dict.fromkeys(_ACCURACIES, float(accuracy_ceiling(factors, images).mean()))
+    return best | dict.fromkeys(_SHARES, float((1 - missing / total).mean()))
 
 
-def _check(factors: np.ndarray, images: np.ndarray) -> None:
+def _entropies(factors: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each factor: what its images leave open, all there is, and all there could be with as many values, in nats."""
+    images = _numbered(factors, images)
+    told = entropy(np.bincount(images))
+    found = []
+    for column in factors.T:
+        values, label = np.unique(column, return_inverse=True)
+        joint = entropy(np.unique(images * len(values) + label, return_counts=True)[1])
+        found.append((max(0.0, joint - told), entropy(np.bincount(label)), np.log(len(values))))
+    missing, total, most = np.array(found).T
+    return missing, total, most
+
+
+def _numbered(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Numbers of images from 0 on, wide enough to be multiplied."""
     check_tables(factors, factors)
     if images.shape != (len(factors),):
         raise ValueError(
             f"images must hold one number for each of the {len(factors):,} rows, got the shape {images.shape}"
         )
+    return np.unique(images, return_inverse=True)[1]

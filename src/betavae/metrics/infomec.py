@@ -79,15 +79,17 @@ def infomec(
         total = -(frequency * np.log(frequency)).sum()
         share[:, k] = [nearest_neighbour_information(code, labels, num_neighbours) / total for code in distinct.T]
     scores: dict[str, float] = {}
+    num_kept: list[int] = []
     for suffix, fraction in (("", 20), ("_prune8", 8)):
         kept = share[(span > 0) & (span >= span.max() / fraction)]
+        num_kept.append(len(kept))
         scores[f"infom{suffix}"] = _concentration(kept)
         scores[f"infoc{suffix}"] = _concentration(kept.T)
     missing = [name for name, value in scores.items() if np.isnan(value)]
     if missing:
         warn_undefined(
             " and ".join(missing),
-            f"they need two factors that vary and two codes in use, got {factors.shape[1]} and {(span > 0).sum()}",
+            f"they need two factors that vary and two codes in use, got {factors.shape[1]} and {min(num_kept)}",
         )
     explained = [_explained(z, factors[train, k], z_test, factors[test, k]) for k in range(factors.shape[1])]
     held_out, fitted = np.mean(explained, axis=0) if explained else (np.nan, np.nan)
@@ -164,7 +166,7 @@ def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neig
     if not kept.any():
         return 0.0
     z = code[kept]
-    r = np.maximum(radius[kept] - 1e-12 * np.ptp(z), 0)  # so that the k-th neighbour itself is not counted
+    r = np.maximum(radius[kept] - 2 * np.spacing(np.abs(z).max()), 0)  # the k-th neighbour itself is not counted
     everything = np.sort(z)
     closer = np.searchsorted(everything, z + r, side="right") - np.searchsorted(everything, z - r, side="left")
     nats = digamma(len(z)) + np.mean(digamma(used[kept]) - digamma(sizes[kept]) - digamma(np.maximum(closer, 1)))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Information:
         code_entropy: (D,) entropy of each code's bins.
         factor_entropy: (K,) entropy of each factor.
         num_bins: bins of each code.
+        noise: (D, K) corrected information that one independent pair in 10,000 exceeds; 0 where nothing is corrected.
     """
 
     shared: np.ndarray
@@ -24,6 +25,7 @@ class Information:
     code_entropy: np.ndarray
     factor_entropy: np.ndarray
     num_bins: int
+    noise: np.ndarray | float = 0.0
 
     @property
     def varying(self) -> np.ndarray:
@@ -100,15 +102,29 @@ def count_information(
         >>> count_information(codes, factors, 2).shared.round(3)
         array([[0.693, 0.   ]])
     """
-    joint, factor_entropy = np.empty((binned.shape[1], factors.shape[1])), np.empty(factors.shape[1])
+    joint, cells = np.empty((2, binned.shape[1], factors.shape[1]))
+    factor_entropy, num_values = np.empty((2, factors.shape[1]))
     for k, column in enumerate(factors.T):
-        label = np.unique(column, return_inverse=True)[1]
-        factor_entropy[k] = entropy(np.bincount(label), bias_correction)
+        values, label = np.unique(column, return_inverse=True)
+        factor_entropy[k], num_values[k] = entropy(np.bincount(label), bias_correction), len(values)
         for d, code in enumerate(binned.T):
-            joint[d, k] = entropy(np.bincount(label * num_bins + code), bias_correction)
-    code_entropy = np.array([entropy(np.bincount(code), bias_correction) for code in binned.T])
+            counts = np.bincount(label * num_bins + code)
+            joint[d, k], cells[d, k] = entropy(counts, bias_correction), np.count_nonzero(counts)
+    code_counts = [np.bincount(code) for code in binned.T]
+    code_entropy = np.array([entropy(counts, bias_correction) for counts in code_counts])
     shared = (code_entropy[:, None] + factor_entropy - joint).clip(min=0.0)
-    return Information(shared, joint, code_entropy, factor_entropy, num_bins)
+    if not bias_correction:
+        return Information(shared, joint, code_entropy, factor_entropy, num_bins)
+    occupied = np.array([np.count_nonzero(counts) for counts in code_counts])[:, None]
+    noise = _likelihood_ratio((occupied - 1) * (num_values - 1)) + occupied + num_values - cells - 1
+    return Information(shared, joint, code_entropy, factor_entropy, num_bins, noise / (2 * len(binned)))
+
+
+def _likelihood_ratio(freedom: np.ndarray) -> np.ndarray:
+    """2 N times the plug-in information that one independent pair in 10,000 exceeds: a G test."""
+    from scipy.stats import chi2
+
+    return np.asarray(chi2.ppf(0.9999, freedom))
 
 
 def discretise(codes: np.ndarray, num_bins: int = 20) -> np.ndarray:
@@ -125,8 +141,8 @@ def discretise(codes: np.ndarray, num_bins: int = 20) -> np.ndarray:
         >>> discretise(np.array([[0.0], [0.4], [1.0]]), num_bins=2).ravel()
         array([0, 0, 1], dtype=int16)
     """
-    binned = np.empty(codes.shape, np.int16 if num_bins <= np.iinfo(np.int16).max else np.int64)
-    for d in range(codes.shape[1]):
+    binned = np.zeros(codes.shape, np.int16 if num_bins <= np.iinfo(np.int16).max else np.int64)
+    for d in np.flatnonzero(standard_deviation(codes)):
         edges = np.histogram_bin_edges(codes[:, d].astype(np.float64), num_bins)
         binned[:, d] = np.digitize(codes[:, d], edges[1:-1])
     return binned

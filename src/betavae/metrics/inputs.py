@@ -9,7 +9,7 @@ import numpy as np
 MIN_KL_NATS = 0.05
 MIN_RELATIVE_SPREAD = 0.05
 _ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
-_LARGEST = 1e100  # whose square can still be summed
+_LARGEST = 1e12  # of floats: products of more leave the range in which fits converge and float32 ends
 
 
 def check_tables(
@@ -23,7 +23,8 @@ def check_tables(
         integer_factors: whether factors serve as classes.
 
     Returns:
-        Codes as float32 or float64, factors as int64 (or float64 where ``integer_factors`` is false).
+        Codes as float32 or float64, factors as int64; where ``integer_factors`` is false as float64, whole ones from 0
+        on.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -58,6 +59,9 @@ def check_tables(
     if codes.dtype not in (np.float32, np.float64):
         codes = codes.astype(np.float64)
     if not integer_factors:
+        if factors.dtype.kind in "iu":
+            whole = factors.astype(np.int64, copy=False)
+            factors = whole - whole.min(axis=0)  # of large ones a double holds the differences, not the numbers
         return codes, factors.astype(np.float64, copy=False)
     whole = factors.astype(np.int64, copy=False)
     if factors.dtype.kind == "f" and not np.array_equal(whole, factors):

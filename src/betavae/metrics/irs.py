@@ -59,7 +59,7 @@ def irs(
     z, y = codes[rows].astype(np.float64), factors[rows]
     check_classes(y)
     if num_factor_bins is not None:
-        y = discretise(y, num_factor_bins)
+        y = discretise(np.stack([np.unique(column, return_inverse=True)[1] for column in y.T], axis=1), num_factor_bins)
     z, y = z[:, standard_deviation(z) > 0], y[:, varying_factors(y)]
     if not z.shape[1] or not y.shape[1]:
         warn_undefined("IRS", "no code varies" if y.shape[1] else "no factor varies")
@@ -67,7 +67,11 @@ def irs(
     reach = np.quantile(
         np.abs(z - z.mean(axis=0)), quantile if reference_quantile is None else reference_quantile, axis=0
     )
-    scores = np.stack([1 - _mean_deviation(z, column, quantile) / np.maximum(reach, 1e-300) for column in y.T], axis=1)
+    z, reach = z[:, reach > 0], reach[reach > 0]
+    if not len(reach):
+        warn_undefined("IRS", "codes stay at one value but for the rarest rows")
+        return {"irs": float("nan")}
+    scores = np.stack([1 - _mean_deviation(z, column, quantile) / reach for column in y.T], axis=1)
     return {"irs": float(np.average(scores.max(axis=1), weights=reach))}
 
 

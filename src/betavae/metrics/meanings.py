@@ -80,3 +80,17 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "unsupervised.mutual_information": Meaning(0, math.inf, False, "how much do two codes tell about each other?"),
     "unsupervised.active_codes": Meaning(0, math.inf, None, "how many codes are in use?"),
 }
+
+
+def meaning_of(name: str) -> Meaning:
+    """What a score means, also with another number of labels than usual; of one that is not known, nothing.
+
+    Example:
+        >>> meaning_of("downstream.accuracy_40").question, meaning_of("mine").high
+        ('accuracy of boosted trees with 40 labels', inf)
+    """
+    what, _, number = name.rpartition("_")
+    if name in MEANINGS or not (f"{what}_10" in MEANINGS and number.isdigit()):
+        return MEANINGS.get(name, Meaning(-math.inf, math.inf, None, ""))
+    usual = MEANINGS[f"{what}_10"]
+    return usual._replace(question=usual.question.replace("10", f"{int(number):,}"))

@@ -52,21 +52,21 @@ def sap(
         >>> scores["regression"] > 0.95
         True
     """
-    codes, factors = check_tables(codes, factors, integer_factors=False)
+    codes, all_factors = check_tables(codes, factors, integer_factors=False)
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
-    varying = np.flatnonzero(varying_factors(factors[train]))
+    varying = np.flatnonzero(varying_factors(all_factors[train]))
     if not len(varying):
         warn_undefined("SAP", "no factor varies")
         return {"classification": float("nan"), "regression": float("nan")}
-    continuous = any((column != np.round(column)).any() for column in factors.T[varying])
+    continuous = any((column != np.round(column)).any() for column in all_factors.T[varying])
     codes, test_codes = (codes[rows].astype(np.float64) for rows in (train, test))
-    factors, test_factors = (factors[rows][:, varying] for rows in (train, test))
+    factors, test_factors = (all_factors[rows][:, varying] for rows in (train, test))
     regression = _mean_gap(squared_correlation(codes, factors))
     if continuous:
         warn_undefined("SAP's classification form", "a factor is continuous")
         return {"classification": float("nan"), "regression": regression}
-    check_classes(factors)
+    check_classes(all_factors[train])
     accuracy = np.array(
         [
             [

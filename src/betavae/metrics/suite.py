@@ -26,7 +26,7 @@ from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows, num_threads, standard_deviation
 from betavae.metrics.irs import irs
-from betavae.metrics.meanings import MEANINGS
+from betavae.metrics.meanings import meaning_of
 from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
 from betavae.metrics.modularity import explicitness, modularity, modularity_of
 from betavae.metrics.sap import sap
@@ -72,7 +72,6 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
         "modularity": _DLIB_INFORMATION,
         "explicitness": {"with_replacement": True},
         "irs": {"with_replacement": True, "reference_quantile": 1.0, "num_factor_bins": 20},
-        "infomec": {"with_replacement": True},
         "dci_es": {"with_replacement": True},
         "downstream": {"with_replacement": True},
         "fairness": {"with_replacement": True},
@@ -449,8 +448,8 @@ def _intervals(repeats: list[dict[str, float]]) -> dict[str, tuple[float, float]
         if not np.isfinite(values).all():
             intervals[name] = (math.nan, math.nan)
             continue
-        low, high = (MEANINGS[name].low, MEANINGS[name].high) if name in MEANINGS else (-math.inf, math.inf)
-        ends = np.clip(values.mean() + reach * values.std(ddof=1) * np.array([-1, 1]), low, high)
+        meaning = meaning_of(name)
+        ends = np.clip(values.mean() + reach * values.std(ddof=1) * np.array([-1, 1]), meaning.low, meaning.high)
         intervals[name] = (float(ends[0]), float(ends[1]))
     return intervals
 

@@ -25,7 +25,8 @@ def unsupervised(
     - ``mutual_information``: mean over pairs of different codes, in nats, 20 bins, plug-in estimate
     - ``active_codes``: how many codes are in use (see `betavae.metrics.inputs.active_codes`)
 
-    A constant code makes the first undefined in disentanglement_lib; here constant codes are left out of it. All are
+    A constant code makes the first undefined in disentanglement_lib; here constant codes are left out of it, and tell
+    0 nats about each other code. All are
     blind to whether codes have anything to do with factors.
 
     Source:
@@ -60,6 +61,7 @@ def unsupervised(
     (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
     z = codes[rows].astype(np.float64)
     num_active = float(active_codes(codes).sum())
+    binned = discretise(z, num_bins)
     z = z[:, standard_deviation(z) > 0]
     if z.shape[1] < 2:
         warn_undefined("dependence between codes", f"it needs two codes that vary, got {z.shape[1]}")
@@ -68,8 +70,7 @@ def unsupervised(
         return missing | {"mutual_information": float("nan"), "active_codes": num_active}
     covariance = np.cov(z.T)
     distance = _wasserstein_correlation(covariance)
-    binned = discretise(z, num_bins)
-    pairs = count_information(binned, binned, num_bins).shared[~np.eye(z.shape[1], dtype=bool)]
+    pairs = count_information(binned, binned, num_bins).shared[~np.eye(binned.shape[1], dtype=bool)]
     return {
         "gaussian_total_correlation": float((np.log(np.diag(covariance)).sum() - np.linalg.slogdet(covariance)[1]) / 2),
         "gaussian_wasserstein_correlation": distance,
