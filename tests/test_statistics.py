@@ -15,7 +15,9 @@ def test_a_summary_by_hand():
     summary = summarise([1.0, 2.0, 3.0, 10.0, NAN, None])
     assert (summary.n, summary.mean, summary.median) == (4, 4.0, 2.5)
     assert (summary.quarter, summary.three_quarters) == (1.75, 4.75)
-    assert 1.0 <= summary.low < 4.0 < summary.high <= 10.0
+    reach = 3.1824 * math.sqrt((9 + 4 + 1 + 36) / 3) / 2  # 97.5 % quantile of t with three degrees of freedom
+    assert (summary.low, summary.high) == (pytest.approx(4 - reach, abs=1e-3), pytest.approx(4 + reach, abs=1e-3))
+    assert summarise([1.0, 2.0, 3.0, 10.0], (0, 9)).high == 9
 
 
 def test_summaries_of_few_values():
@@ -25,10 +27,13 @@ def test_summaries_of_few_values():
     assert (summarise([2.0] * 3).low, summarise([2.0] * 3).high) == (2.0, 2.0)
 
 
-def test_an_interval_is_as_wide_as_theory_says():
-    values = np.random.default_rng(0).normal(size=400)
-    summary = summarise(values)
-    assert summary.high - summary.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)  # measured: 0.99 of it
+@pytest.mark.parametrize("runs", [3, 5, 10])
+def test_intervals_of_few_runs_cover_what_they_say(runs):
+    drawn = np.random.default_rng(runs).normal(size=(1_000, 2, runs))
+    means = [summarise(one) for one, _ in drawn]
+    assert np.mean([mean.low <= 0 <= mean.high for mean in means]) == pytest.approx(0.95, abs=0.02)
+    better = [probability_better(one, other) for one, other in drawn]
+    assert 0.88 < np.mean([low <= 0.5 <= high for _, low, high in better]) < 0.96
 
 
 def test_the_probability_is_the_mann_whitney_statistic():
@@ -41,7 +46,10 @@ def test_the_probability_is_the_mann_whitney_statistic():
 
 
 def test_probabilities_at_the_ends():
-    assert probability_better([3, 4, 5], [0, 1, 2]) == (1.0, 1.0, 1.0)
+    value, low, high = probability_better([3, 4, 5], [0, 1, 2])
+    assert (value, high) == (1.0, 1.0)
+    assert low == pytest.approx(0.501, abs=1e-3)
+    assert probability_better([0, 1, 2], [3, 4, 5]) == (0.0, 0.0, pytest.approx(1 - low))
     assert probability_better([1, 1], [1])[0] == 0.5
     assert math.isnan(probability_better([1, 1], [1])[1])
     assert math.isnan(probability_better([], [1])[0])

@@ -15,9 +15,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from betavae.metrics.meanings import meaning_of
 from betavae.report import flatten, png_uri, render_page
+from betavae.statistics import summarise
 
-_RESAMPLES = 2000
 _LEGEND_COLUMNS = 3
 _PANELS = ("loss", "reconstruction", "rate")
 
@@ -59,7 +60,7 @@ class Member:
 def render_comparison(members: Sequence[Member], data: str, factor_names: Sequence[str]) -> str:
     """The comparison as one self-contained HTML document.
 
-    Scores are given as n, mean, a 95 % interval of the mean (bootstrap over runs, from three runs on), and every run.
+    Scores are given as n, mean, a 95 % interval of the mean (Student's t, from three runs on), and every run.
 
     Args:
         members: the runs, at least two.
@@ -88,7 +89,7 @@ def render_comparison(members: Sequence[Member], data: str, factor_names: Sequen
         data=data,
         groups=[(label, [members[i].name for i in rows]) for label, rows in groups.items()],
         scores=[
-            (name, [_summary([members[i].scores.get(name) for i in rows]) for rows in groups.values()])
+            (name, [_summary(name, [members[i].scores.get(name) for i in rows]) for rows in groups.values()])
             for name in names
         ],
         curves=_curves(members, groups, colours),
@@ -119,29 +120,14 @@ def group_runs(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     return groups
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float] | None:
-    """95 % interval of the mean, by drawing the values with replacement; none for fewer than three.
-
-    Example:
-        >>> bootstrap_interval([0.5, 0.5, 0.5]), bootstrap_interval([0.4, 0.5])
-        ((0.5, 0.5), None)
-    """
-    if len(values) < 3:
-        return None
-    table = np.array(values)
-    means = table[np.random.default_rng(seed).integers(len(table), size=(_RESAMPLES, len(table)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _summary(values: Sequence[float | None]) -> dict[str, Any]:
+def _summary(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     """Of one score in one group: number, mean, interval, and every value as a place from 0 to 100."""
     known = [value for value in values if value is not None and np.isfinite(value)]
-    interval = bootstrap_interval(known)
+    summary = summarise(known, meaning_of(name)[:2])
     return {
-        "n": len(known),
-        "mean": f"{np.mean(known):.3f}" if known else "undefined",
-        "interval": f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
+        "n": summary.n,
+        "mean": f"{summary.mean:.3f}" if known else "undefined",
+        "interval": "" if math.isnan(summary.low) else f"{summary.low:.3f} to {summary.high:.3f}",
         "dots": [round(100 * value, 1) for value in known if 0 <= value <= 1],
         "every": ", ".join(f"{value:.3f}" for value in known),
     }

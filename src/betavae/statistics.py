@@ -1,17 +1,19 @@
 """What many runs say together: spread over seeds, who beats whom, what explains the variance.
 
-Plain functions of numbers; a value that is not finite counts as missing. Intervals are percentile bootstraps over runs.
+Plain functions of numbers; a value that is not finite counts as missing. Intervals are made for few runs: of three to
+ten, a percentile bootstrap of 95 % covers 74 to 90 %.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.optimize import brentq
+from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
-RESAMPLES = 2000
-"""Of a bootstrap."""
 FEWEST = 3
 """Values below which no interval is given."""
 
@@ -39,8 +41,12 @@ class Summary:
     high: float
 
 
-def summarise(values: ArrayLike, seed: int = 0) -> Summary:
-    """Mean, median and quartiles of values, with a bootstrap interval of the mean from three values on.
+def summarise(values: ArrayLike, within: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
+    """Mean, median and quartiles of values, with the mean's interval by Student's t from three values on.
+
+    Args:
+        values: of one score.
+        within: smallest and largest value there can be, where the interval ends.
 
     Example:
         >>> summarise([0.2, 0.4, 0.9, float("nan")]).median
@@ -50,23 +56,29 @@ def summarise(values: ArrayLike, seed: int = 0) -> Summary:
     if not len(known):
         return Summary(0, *[float("nan")] * 6)
     quarter, median, three_quarters = np.quantile(known, [0.25, 0.5, 0.75]).tolist()
-    low, high = _interval(_resampled(known, seed).mean(1)) if len(known) >= FEWEST else (float("nan"),) * 2
-    return Summary(len(known), float(known.mean()), median, quarter, three_quarters, low, high)
+    reach, mean = float("nan"), float(known.mean())
+    if len(known) >= FEWEST:
+        reach = float(student.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
+    low, high = np.clip([mean - reach, mean + reach], *within).tolist()
+    return Summary(len(known), mean, median, quarter, three_quarters, low, high)
 
 
-def probability_better(a: ArrayLike, b: ArrayLike, seed: int = 0) -> tuple[float, float, float]:
+def probability_better(a: ArrayLike, b: ArrayLike) -> tuple[float, float, float]:
     """Probability that a run of A scores above a run of B, drawn at random; a tie counts half.
 
-    P = (Σ_i Σ_j [a_i > b_j] + ½ [a_i = b_j]) / (n_a n_b), the Mann-Whitney U over its maximum.
+    P = (Σ_i Σ_j [a_i > b_j] + ½ [a_i = b_j]) / (n_a n_b), the Mann-Whitney U over its maximum. The interval holds the θ
+    with |P - θ| ≤ 1.96 √V(θ), V(θ) = θ (1 - θ) (1 + (n - 1) ((1 - θ) / (2 - θ) + θ / (1 + θ))) / (n_a n_b), n the mean
+    of n_a and n_b.
 
     Source:
         Deep Reinforcement Learning at the Edge of the Statistical Precipice (Agarwal et al. 2021), section 4.3.
         https://arxiv.org/abs/2108.13264
+        Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2 (Newcombe 2006),
+        method 5. https://doi.org/10.1002/sim.2324
 
     Args:
         a: Scores of A's runs.
         b: Scores of B's runs.
-        seed: Of the bootstrap.
 
     Returns:
         The probability, and the ends of its 95 % interval when the runs of both are drawn anew; `nan` for the
@@ -79,14 +91,20 @@ def probability_better(a: ArrayLike, b: ArrayLike, seed: int = 0) -> tuple[float
     first, second = _finite(a), _finite(b)
     if not len(first) or not len(second):
         return (float("nan"),) * 3
-    wins = (np.sign(first[:, None] - second[None, :]) + 1) / 2
+    found = float((np.sign(first[:, None] - second[None, :]) + 1).mean() / 2)
     if min(len(first), len(second)) < FEWEST:
-        return float(wins.mean()), float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    rows = generator.multinomial(len(first), np.full(len(first), 1 / len(first)), RESAMPLES) / len(first)
-    columns = generator.multinomial(len(second), np.full(len(second), 1 / len(second)), RESAMPLES) / len(second)
-    low, high = _interval(np.einsum("ri,ij,rj->r", rows, wins, columns, optimize=True))
-    return float(wins.mean()), low, high
+        return found, float("nan"), float("nan")
+    n, reach = (len(first) + len(second)) / 2, float(norm.ppf(0.975))
+
+    def beyond(theta: float) -> float:
+        skew = (1 - theta) / (2 - theta) + theta / (1 + theta)
+        variance = theta * (1 - theta) * (1 + (n - 1) * skew) / (len(first) * len(second))
+        return (found - theta) ** 2 - reach**2 * variance
+
+    nearly = 1e-12  # at 0 and 1 themselves the variance is 0
+    low = brentq(beyond, 0, min(found, 1 - nearly)) if found > 0 else 0.0
+    high = brentq(beyond, max(found, nearly), 1) if found < 1 else 1.0
+    return found, float(low), float(high)
 
 
 def rank_correlation(table: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
@@ -166,14 +184,3 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
     table = np.asarray(values, float)
     known: NDArray[np.float64] = table[np.isfinite(table)]
     return known
-
-
-def _resampled(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    rows = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    drawn: NDArray[np.float64] = values[rows]
-    return drawn
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975]).tolist()
-    return low, high

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from betavae.files import write_atomically
 from betavae.grid import flat, varied
+from betavae.metrics.meanings import meaning_of
 from betavae.published import CAVEAT, DSPRITES, Published
 from betavae.report import render_page
 from betavae.results import collect, read
@@ -68,7 +69,10 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
     groups = {label: [run for run in runs if settings[run] == label] for label in dict.fromkeys(settings.values())}
     values = {metric: [table.get(run, math.nan) for run in runs] for metric, table in scores.items()}
     summaries = {
-        metric: {label: summarise([table.get(run, math.nan) for run in members]) for label, members in groups.items()}
+        metric: {
+            label: summarise([table.get(run, math.nan) for run in members], meaning_of(metric)[:2])
+            for label, members in groups.items()
+        }
         for metric, table in scores.items()
     }
     supervised = [m for m in scores if m not in (*SELECTORS, *COSTS) and not m.startswith("held_out.")]
