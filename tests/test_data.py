@@ -327,6 +327,12 @@ def replaced(**changes):
         (replaced(latents_classes=np.zeros((9, 2), int)), r"latents_classes has 9 rows for 12 images"),
         (replaced(latents_classes=np.full((12, 2), None)), r"latents_classes holds pickled Python objects"),
         (replaced(latents_values=np.zeros((9, 2))), r"latents_values has 9 rows for 12 images"),
+        (replaced(latents_classes=np.zeros((12, 1_001), int)), r"latents_classes has 1,001 columns; there must be at"),
+        (
+            replaced(factor_names=np.array(["shape", ""])),
+            r"factor_names has ''; names must be text that can be printed",
+        ),
+        (replaced(factor_names=np.array(["shape", "\ud800"])), r"factor_names has '\\ud800'; names must be text"),
         (replaced(latents_values=np.diag([np.nan] * 12)), r"latents_values has NaN or infinity in row 0; all values"),
         (
             replaced(factor_names=["hue"]),
@@ -460,7 +466,7 @@ def test_compare_agrees_with_the_whole_set(full, tmp_path, monkeypatch):
         "latents_classes": dsprites.latent_classes(full.factors),
         "latents_values": dsprites.latent_values(full.factors),
     }
-    monkeypatch.setattr(data_module, "_read_table", lambda archive, name: tables.get(name))
+    monkeypatch.setattr(data_module, "_read_table", lambda archive, name, rows=0: tables.get(name))
     monkeypatch.setattr(data_module, "_read_images", lambda archive, progress: (full.packed, full.image_shape, 1))
     path = saved(tmp_path / "stand-in.npz", {})
     comparison = compare_npz(path)

@@ -1,8 +1,10 @@
 """The whole story on a small data set: complete, repeatable, interruptible at any moment."""
 
+import html
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from betavae.experiment import (
     draw_run,
     encode_run,
     experiment,
+    report_run,
     resume,
     score_run,
     seed_rows,
@@ -113,9 +116,33 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
 
 def test_changed_data_are_noticed(finished, small):
     black = replace(small, packed=np.zeros_like(small.packed))
-    for tell in (score_run, draw_run, encode_run):
+    for tell in (score_run, draw_run, encode_run, report_run):
         with pytest.raises(ValueError, match=r"holds other images than .* was begun with; bring them back, or train"):
             tell(finished, black)
+
+
+def test_a_factor_that_is_no_class_leaves_scores_out(small, tmp_path):
+    """Nearly every image has its own value: there is nothing to learn from, but the rest of the run is there."""
+    measured = replace(small, factors=np.arange(len(small))[:, None], factor_names=("angle",), factor_sizes=(900,))
+    run = experiment(replace(CONFIG, scores=(), steps=2, figures=False), tmp_path / "run", data=measured)
+    scores = read_json(run, "scores.json")
+    assert len(scores["kl"]) == 4
+    assert "not scored: angle has 600 classes in 600 training rows" in scores["notes"][0]
+    assert "angle has 600 classes" in run.path("report.html").read_text()
+    with pytest.raises(ValueError, match="angle has 600 classes in 600 training rows; at least two rows a class are"):
+        experiment(CONFIG, tmp_path / "again", data=measured)
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_command_that_repeats_a_run_is_one(finished, small, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("BETAVAE_IMPORT", str(tmp_path / "mine.py"))
+    run = experiment(replace(CONFIG, steps=1, figures=False), tmp_path / "my run's", data=small)
+    page = html.unescape(run.path("report.html").read_text())
+    said = next(line for line in page.split("<code>") if line.startswith("betavae --import")).split("</code>")[0]
+    words = ["betavae", "--import", str(tmp_path / "mine.py"), "train", "--from", str(run.path("config.json"))]
+    assert shlex.split(said) == [*words, "--out", "runs/again"]
 
 
 def test_nan_names_step_and_checkpoint(small, tmp_path):

@@ -194,6 +194,47 @@ def test_importance_cells_carry_their_numbers():
     assert cells == [["0.25", "1.00", "–", "0.00"], ["0.10", "0.20"], ["1.00", "1.00"]]
 
 
+def test_names_are_no_formulas_and_do_not_touch(tmp_path):
+    names = ["background_color", r"a$\frac{$ price", "horizontal_axis"]
+    figure = figures.importance_heatmap(np.eye(3), names, per_code={"disentanglement": np.ones(3)})
+    figures.save_figure(figure, tmp_path / "importance.png")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    headings = figure.axes[0].get_xticklabels()
+    assert [heading.get_rotation() for heading in headings] == [35, 35, 35]
+    assert [heading.get_text().replace("\\$", "$") for heading in headings] == names
+    page = figure.bbox
+    for axes in figure.axes:
+        for text in axes.get_xticklabels() + axes.get_yticklabels():
+            box = text.get_window_extent()
+            assert page.x0 <= box.x0 <= box.x1 <= page.x1
+            assert page.y0 <= box.y0 <= box.y1 <= page.y1
+    strips = figures.factor_strips(np.zeros((4, 2)), np.zeros((4, 3), int), names)
+    figures.save_figure(strips, tmp_path / "strips.png")
+    with Image.open(tmp_path / "strips.png") as picture:
+        assert picture.width > 0
+
+
+@pytest.mark.parametrize("shape", [(64, 32), (32, 64)])
+def test_images_that_are_not_square_keep_clear_of_each_other(shape):
+    images = np.ones((4, 1, *shape))
+    pairs = figures.reconstructions(images, images, columns=2)
+    grid = figures.traversal_grid(images[0], images[1], np.ones((3, 5, 1, *shape)), np.arange(5.0), kl=np.ones(3))
+    for figure in (pairs, grid):
+        boxes = [axes.get_position() for axes in figure.axes]
+        boxes += [text.get_window_extent().transformed(figure.transFigure.inverted()) for text in figure.texts]
+        for number, one in enumerate(boxes):
+            assert 0 <= one.x0 < one.x1 <= 1
+            assert 0 <= one.y0 < one.y1 <= 1
+            for other in boxes[:number]:
+                assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
+
+
+def test_ticks_of_indices_are_whole():
+    strips = figures.factor_strips(np.zeros((11, 1)), np.arange(11)[:, None], ["age"])
+    assert all("." not in label.get_text() for label in strips.axes[1].get_yticklabels())
+
+
 def test_strips_colour_live_codes_by_factor_and_grey_the_dead():
     codes = np.array([[0.0, -1.0], [0.0, 1.0]])
     figure = figures.factor_strips(codes, np.array([[0], [1]]), ["shape"], kl=np.array([0.0, 2.0]))

@@ -76,8 +76,22 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
         with pytest.raises(FileExistsError, match=rf"holds what is no part of a run \({mine}\)"):
             create_run(run.folder, CONFIG, overwrite=True)
         run.path(mine).unlink()
-    run.path(".scores.json.123").touch()  # half written
+    for theirs in ("figures/thesis.txt", "figures/mine.png", "figures/traversals/mine.gif"):
+        run.path(theirs).parent.mkdir(parents=True, exist_ok=True)
+        run.path(theirs).touch()
+        with pytest.raises(FileExistsError, match=rf"holds what is no part of a run \({theirs}\)"):
+            create_run(run.folder, CONFIG, overwrite=True)
+        run.path(theirs).unlink()
+    for half_written in (".scores.json.123", "figures/traversals/.seed0_z1_fixed.gif.9", "figures/importance.pdf"):
+        run.path(half_written).touch()
+    (tmp_path / "link").symlink_to(run.folder)
+    with pytest.raises(FileExistsError, match="is a link, which cannot be replaced"):
+        create_run(tmp_path / "link", CONFIG, overwrite=True)
     assert not create_run(run.folder, CONFIG, overwrite=True).done
+    run.path("config.json").rename(run.path(".config.json.77"))  # killed before anything else was written
+    assert create_run(run.folder, CONFIG).path("config.json").exists()
+    with pytest.raises(ValueError, match=r"'.*\\udcff' is no UTF-8|'.*\\udcff' has no name"):
+        create_run(tmp_path / "bad\udcff", CONFIG)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(FileExistsError, match="exists and is not a run; name another folder"):
@@ -88,10 +102,10 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
-@pytest.mark.parametrize("line", ["5", '{"a": 1}', "[]"])
+@pytest.mark.parametrize("line", ["5", '{"a": 1}', "[]", '{"step": "1", "split": "train", "wall_seconds": 0}', "\xff"])
 def test_a_curve_of_something_else(run, line):
     whole = {"step": 0, "split": "train", "wall_seconds": 0}
-    run.path("curve.jsonl").write_text(f"{line}\n{json.dumps(whole)}\n")
+    run.path("curve.jsonl").write_bytes(f"{line}\n{json.dumps(whole)}\n".encode("latin-1"))
     with pytest.raises(ValueError, match="is damaged in line 1; repeat the run"):
         read_curve(run)
 

@@ -15,6 +15,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from betavae.figures import plain
 from betavae.metrics.meanings import meaning_of
 from betavae.report import flatten, png_uri, render_page
 from betavae.statistics import summarise
@@ -144,7 +145,7 @@ def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colo
             for number, i in enumerate(rows):
                 points = [(r["step"], r[key]) for r in members[i].records if r["split"] == "train" and key in r]
                 steps, values = np.array(points).reshape(-1, 2).T
-                axes.plot(steps, values, color=colour, lw=1, alpha=0.8, label=None if number else label)
+                axes.plot(steps, values, color=colour, lw=1, alpha=0.8, label=None if number else plain(label, 80))
         axes.set_title(key, fontsize=11, fontweight="bold")
         axes.set_xlabel("step")
         axes.set_ylabel("nats")

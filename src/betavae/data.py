@@ -16,10 +16,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +44,8 @@ _MEMBERS: dict[str, tuple[tuple[type, ...], tuple[int, ...], str]] = {
     "factor_names": ((np.str_,), (1,), "strings of shape (K,)"),
 }
 """The members of a file that are read: their element types and numbers of axes, and both in words."""
+_MOST_COLUMNS = 1_000
+"""Of a table; what says more is no table of factors."""
 
 
 class PackedImages(Protocol):
@@ -447,31 +447,28 @@ def _read_npz(source: str | Path, progress: Progress | None) -> _Contents:
     with file:
         try:
             return _read_archive(zipfile.ZipFile(file), progress)
-        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError) as error:
+        except MemoryError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        except Exception as error:  # a damaged archive raises any of the errors of zipfile, its compressions and NumPy
             raise ValueError(
                 f"{path}: it is damaged or not an .npz file ({str(error) or 'it ends too early'}); copy or download it "
                 "again, or write dSprites with `betavae data export FILE.npz`."
             ) from error
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
 
 
 def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> _Contents:
-    classes = _read_table(archive, "latents_classes")
-    values = _read_table(archive, "latents_values")
-    names = _read_table(archive, "factor_names")
     packed, image_shape, max_value = _read_images(archive, progress)
+    classes = _read_table(archive, "latents_classes", len(packed))
+    values = _read_table(archive, "latents_values", len(packed))
+    names = _read_table(archive, "factor_names")
     if classes is None:
         classes = np.empty((len(packed), 0), np.int64)
-    for name, table in (("latents_classes", classes), ("latents_values", values)):
-        if table is not None and len(table) != len(packed):
-            raise ValueError(
-                f"{name} has {len(table)} rows for {len(packed)} images; there must be one for each image."
-            )
     if values is not None and not np.isfinite(values).all():
         row = np.argwhere(~np.isfinite(values))[0, 0]
         raise ValueError(f"latents_values has NaN or infinity in row {row}; all values must be finite.")
-    if names is None and _looks_like_dsprites(classes, image_shape):
+    if names is None and max_value == 1 and _looks_like_dsprites(classes, image_shape):
         names = np.array(("color", *dsprites.FACTOR_NAMES))
     elif names is None:
         names = np.array([f"factor_{column}" for column in range(classes.shape[1])], np.str_)
@@ -480,6 +477,8 @@ def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> _Conte
             f"factor_names has {', '.join(names)} for the {classes.shape[1]} columns of latents_classes; "
             "each column needs a name of its own."
         )
+    if bad := [str(name) for name in names if not name or not name.isprintable()]:
+        raise ValueError(f"factor_names has {bad[0]!r}; names must be text that can be printed.")
     return _Contents(packed, image_shape, max_value, classes, values, tuple(map(str, names)))
 
 
@@ -505,7 +504,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], tu
             raise ValueError(f"{name} does not begin like a NumPy array; write the file with numpy.savez.") from error
         if dtype.hasobject:
             raise ValueError(f"{name} holds pickled Python objects, which are never read; it must be {wanted}.")
-        if len(shape) not in num_axes or not any(np.issubdtype(dtype, kind) for kind in types):
+        sides = len(shape) in num_axes and all(type(side) is int and side >= 0 for side in shape)
+        if not sides or not any(np.issubdtype(dtype, kind) for kind in types):
             raise ValueError(f"{name} is {dtype} of shape {shape}; it must be {wanted}.")
         expected = math.prod(shape) * dtype.itemsize
         size = archive.getinfo(f"{name}.npy").file_size - stream.tell()
@@ -514,10 +514,14 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], tu
         yield stream, shape, dtype, fortran
 
 
-def _read_table(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any] | None:
+def _read_table(archive: zipfile.ZipFile, name: str, num_images: int | None = None) -> npt.NDArray[Any] | None:
     if f"{name}.npy" not in archive.namelist():
         return None
     with _member(archive, name) as (stream, shape, dtype, fortran):
+        if num_images is not None and shape[0] != num_images:
+            raise ValueError(f"{name} has {shape[0]} rows for {num_images} images; there must be one for each image.")
+        if shape[-1] > _MOST_COLUMNS and len(shape) == 2:
+            raise ValueError(f"{name} has {shape[1]:,} columns; there must be at most {_MOST_COLUMNS:,}.")
         return np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if fortran else "C")
 
 

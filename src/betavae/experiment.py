@@ -8,6 +8,7 @@ import math
 import platform
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,13 +26,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from betavae import comparison, dsprites, metrics, native, report
+from betavae import comparison, dsprites, metrics, native, own_code, report
 from betavae import run as folders
 from betavae.config import Config, needs_of, objective_name, run_id, to_dict, unknown
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes, strengths
 from betavae.figures import draw_all
 from betavae.files import write_atomically
+from betavae.metrics.inputs import check_classes
 from betavae.model import VAE
 from betavae.run import Codes, Run
 from betavae.train import (
@@ -110,6 +112,13 @@ def check(config: Config, data: FactorData) -> None:
         )
     if (count := _count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
+    if config.scores:
+        sizes = _sizes(count)
+        rows = np.random.default_rng(0).choice(len(data), sizes["num_train"], replace=False)
+        try:
+            check_classes(data.factors[rows])
+        except ValueError as error:
+            raise ValueError(_named(str(error), data.factor_names)) from None
     StepRows(config, data, _split(config, data).train)
     new_state(config, data)
 
@@ -137,7 +146,12 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     data = load_data(run.config.data) if data is None else data
     state = train_run(run, data, watch=watch)
     encode_run(run, data, state)
-    score_run(run, data)
+    try:
+        score_run(run, data)
+    except ValueError as error:
+        if run.config.scores:
+            raise
+        folders.write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **_unscored(run, data)})
     if run.config.figures:
         draw_run(run, data)
     report_run(run, data)
@@ -160,7 +174,7 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
     folders.cut_curve(run, state.step)
     facts = provenance(config, data)
     if run.path("provenance.json").exists():  # the first beginning stays, others are added
-        changing = ("started", "command", "commit", "versions", "device", "threads")
+        changing = ("started", "command", "imported", "commit", "versions", "device", "threads")
         again = {name: facts[name] for name in changing if name in facts}
         facts = folders.read_json(run, "provenance.json")
         facts["continued"] = [*facts.get("continued", []), again]
@@ -186,9 +200,9 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
                 if saved_step
                 else "no checkpoint was saved yet"
             )
-            raise Diverged(
-                f"{error}; {last}. Try a lower learning rate (now {config.learning_rate}), or --precision fp32"
-            ) from None
+            by_muon = config.muon_after is not None and state.step >= config.muon_after
+            rate = (by_muon and config.muon_learning_rate) or config.learning_rate
+            raise Diverged(f"{error}; {last}. Try a lower learning rate (now {rate}), or --precision fp32") from None
     folders.save_model(run, state.model)
     facts = folders.read_json(run, "provenance.json")
     facts["train_seconds"] = round(state.wall_seconds, 3)
@@ -244,7 +258,7 @@ def score_run(
     _same_data(run, data)
     if not data.factors.shape[1] and (names or fold_orientation):
         raise ValueError(f"{data.name} has no factors that vary, so there is nothing to score codes against")
-    codes = folders.load_codes(run)
+    codes = _codes(run, data)
     seed = run.config.seed if seed is None else seed
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
@@ -273,10 +287,14 @@ def score_run(
         }
         values["protocol"]["codes"] = "sampled" if sampled else "means"
         values["protocol"]["factors"] = factor_names
-    values["kl"] = codes.kl.tolist()
-    values["held_out"] = _held_out(run, data)
+    values |= _unscored(run, data)
     folders.write_json(run, "scores.json", values)
     return values
+
+
+def _unscored(run: Run, data: FactorData) -> dict[str, Any]:
+    """What is known of a run without factors."""
+    return {"kl": folders.load_codes(run).kl.tolist(), "held_out": _held_out(run, data)}
 
 
 def _sampled(codes: Codes, seed: int) -> NDArray[np.float32]:
@@ -316,34 +334,41 @@ def score_tables(
         TypeError: a table holds no numbers.
         ValueError: a table is malformed or holds too few rows; an unknown metric or preset.
     """
-    sizes: dict[str, Any] = {"num_train": 10_000, "num_test": 5_000}
-    few = preset != "dlib" and len(codes) < sum(sizes.values())
-    if few:
-        sizes = {"num_train": 2 * len(codes) // 3, "num_test": len(codes) // 3}
+    sizes = _sizes(len(codes) if preset != "dlib" else None)
+    factor_names = options.get("factor_names") or []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        scores = metrics.evaluate(
-            codes, factors, names=names or None, preset=preset, seed=seed, repeats=repeats, **sizes, **options
-        )
+        try:
+            scores = metrics.evaluate(
+                codes, factors, names=names or None, preset=preset, seed=seed, repeats=repeats, **sizes, **options
+            )
+        except ValueError as error:
+            raise ValueError(_named(str(error), factor_names)) from error
     protocol = {"preset": preset, "seed": seed, "evaluations": repeats, "rows": len(codes)} | sizes
     values = scores.to_json()
-    notes = [_named(str(warning.message), options) for warning in caught]
-    if few:
+    notes = [_named(str(warning.message), factor_names) for warning in caught]
+    if sizes != _sizes():
         notes.insert(0, "{num_train:,} rows to fit and {num_test:,} to judge: there are no more".format(**sizes))
     values |= {"protocol": protocol, "notes": notes}
     return values
 
 
-def _named(note: str, options: Mapping[str, Any]) -> str:
+def _sizes(num_rows: int | None = None) -> dict[str, Any]:
+    """Rows to fit and rows to judge; two thirds and one third where there are fewer than usual."""
+    if num_rows is None or num_rows >= 15_000:
+        return {"num_train": 10_000, "num_test": 5_000}
+    return {"num_train": 2 * num_rows // 3, "num_test": num_rows // 3}
+
+
+def _named(note: str, names: Sequence[str]) -> str:
     """A note of the metrics, which know factors by number, with their names."""
-    names = options.get("factor_names") or []
     return re.sub(r"\bfactor (\d+)", lambda found: names[int(found[1])] if names else found[0], note)
 
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`."""
     _same_data(run, data)
-    codes, scores, model = folders.load_codes(run), folders.read_json(run, "scores.json"), folders.load_model(run)
+    codes, scores, model = _codes(run, data), folders.read_json(run, "scores.json"), folders.load_model(run)
     rows = seed_rows(run.config, data)
     seed_codes, _ = encode(run.config, data, rows, model)
 
@@ -379,6 +404,7 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
 
 def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -> Path:
     """Write the run's report.html from what is in its folder; the page says what is missing there or does not fit."""
+    _same_data(run, data)
     scores, facts = _read_if_there(run, "scores.json"), _read_if_there(run, "provenance.json")
     model, codes, problem = _model_and_codes(run)
     kl = codes.kl.tolist() if codes else []
@@ -390,7 +416,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
             summary=_summary(run.config, data, facts),
             config=to_dict(run.config),
             provenance=facts,
-            command=f"betavae train --from {run.folder.as_posix()}/config.json --out runs/again",
+            command=_repeating(run, facts),
             carriers=carrier_phrases(scores),
             scores=scores.get("scores", {}),
             intervals=scores.get("intervals", {}),
@@ -400,7 +426,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
             notes=scores.get("notes", []),
             records=folders.read_curve(run),
             kl=kl,
-            factor_names=data.factor_names,
+            factor_names=scores.get("protocol", {}).get("factors", data.factor_names),
             information=information_shares(scores, kl),
             figures=figures,
             explorer=_explorer(run, data, scores, model, codes) if model and codes else None,
@@ -409,6 +435,13 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
         run.path("report.html"),
         max_bytes,
     )
+
+
+def _repeating(run: Run, facts: Mapping[str, Any]) -> str:
+    """The command that repeats a run, with the files of the user's own that it imports."""
+    own = [word for file in facts.get("imported", []) for word in ("--import", str(file))]
+    settings = f"{run.folder.as_posix()}/config.json"
+    return shlex.join(["betavae", *own, "train", "--from", settings, "--out", "runs/again"])
 
 
 def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
@@ -424,6 +457,8 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
             f"the runs are of different data ({', '.join(sorted(sources))}); scores of different data cannot be "
             "compared: give runs of one"
         )
+    for run in runs:
+        _same_data(run, data)
     members = [_member(run, data, seed_rows(runs[0].config, data)[:1]) for run in runs]
     return write_atomically(path, comparison.render_comparison(members, data.name, data.factor_names).encode())
 
@@ -481,6 +516,7 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
         "format": folders.FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["betavae", *sys.argv[1:]],
+        "imported": own_code.imported(),
         **_commit(),
         "versions": {name: metadata.version(name) for name in ("betavae", "torch", "numpy", "scikit-learn")}
         | {"python": platform.python_version()},
@@ -505,6 +541,16 @@ def _same_data(run: Run, data: FactorData) -> None:
         raise ValueError(
             f"{run.config.data} holds other images than {run.folder} was begun with; bring them back, or train anew"
         )
+
+
+def _codes(run: Run, data: FactorData) -> Codes:
+    codes = folders.load_codes(run)
+    if codes.rows.max() >= len(data):
+        raise ValueError(
+            f"{run.path('codes.npz')} is of images that {data.name} has not; delete it and encode again with `betavae "
+            f"score {run.folder}`"
+        )
+    return codes
 
 
 def _count_scored(config: Config, data: FactorData) -> int:

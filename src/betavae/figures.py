@@ -11,6 +11,7 @@ built with matplotlib's object interface, so neither pyplot's state nor the user
 import gc
 import io
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,7 @@ _CELL = 0.5  # inches of one image in a mosaic
 _MAX_CODES = 20  # shown in a traversal grid, an animation or a strip plot; beyond that it is unreadable
 _NIGHT, _SNOW, _TRACK, _ACCENT = (13, 17, 23), (236, 240, 245), (64, 72, 84), (240, 170, 40)
 _LEVELS = 16  # of anti-aliased text in a GIF
+_LEVEL_HEADING = 11  # letters that stand above a column of a matrix without touching the next
 
 
 def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -128,14 +130,14 @@ def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, *, columns
         )
     columns = min(columns, len(above))
     starts = range(0, len(above), columns)
-    pitch = _pitch(above)
-    margin, block = 1.15, 2 * pitch + 0.1
+    down, pitch = _pitch(above)
+    margin, block = 1.15, 2 * down + 0.1
     figure = Figure(figsize=(margin + columns * pitch, len(starts) * block - 0.1), dpi=_image_dpi(above))
     for row, start in enumerate(starts):
         pair = np.stack([above[start : start + columns], below[start : start + columns]])
         _place(figure, pair, margin, row * block)
         for line, (name, colour) in enumerate((("original", _INK), ("reconstruction", _BLUE))):
-            _text(figure, margin - 0.08, row * block + line * pitch + _CELL / 2, name, ha="right", color=colour)
+            _text(figure, margin - 0.08, row * block + line * down + _tall(above) / 2, name, ha="right", color=colour)
     return figure
 
 
@@ -174,25 +176,27 @@ def traversal_grid(
     num_codes, steps = rows.shape[:2]
     if len(values) != steps:
         raise ValueError(f"traversals have {steps} steps but there are {len(values)} values: pass one value a step")
-    labels = _labels(num_codes, carries)
+    labels, flat = _labels(num_codes, carries), _tall(rows) < 0.8 * _CELL
+    if kl is not None and flat:  # too little room for two lines
+        labels = [f"{label}, {nats:.2f} nats" for label, nats in zip(labels, kl, strict=True)]
     order, shown = _order(kl, num_codes), min(num_codes, _MAX_CODES)
     beside = _pixels(np.stack([original, reconstruction]), "original and reconstruction")
-    side, head, pitch = 1.0, 0.3, _pitch(rows)
+    side, head, (down, pitch), tall = 1.0, 0.3, _pitch(rows), _tall(rows)
     names = max(1.45, 0.2 + 0.085 * max(map(len, labels)))  # a bold character of 9 points is 0.085 inches wide
     left = side + names
-    height = head + max(shown * pitch, 2 * side) + 0.28
+    height = head + max(shown * down, 2 * (tall + 0.5)) + 0.28
     figure = Figure(figsize=(left + steps * pitch + 0.04, height), dpi=_image_dpi(beside))
     for row, (image, name) in enumerate(zip(beside, ("original", "reconstruction"), strict=True)):
-        top = head + 0.9 * row
+        top = head + (tall + 0.4) * row
         _place(figure, image[None, None], (side - _CELL) / 2, top)
-        _text(figure, side / 2, top + _CELL + 0.13, name, ha="center", size=8)
+        _text(figure, side / 2, top + tall + 0.13, name, ha="center", size=8)
     _place(figure, rows[order[:shown]], left, head)
     for row, code in enumerate(order[:shown]):
-        top = head + row * pitch
+        top = head + row * down + (tall - _CELL) / 2
         dead = kl is not None and kl[code] < DEAD_NATS
-        name_top = top + (_CELL / 2 if kl is None else 0.16)
+        name_top = top + (_CELL / 2 if kl is None or flat else 0.16)
         _text(figure, left - 0.1, name_top, labels[code], ha="right", color=_GREY if dead else _INK, weight="bold")
-        if kl is not None:
+        if kl is not None and not flat:
             _text(figure, left - 0.1, top + 0.34, f"{kl[code]:.2f} nats", ha="right", color=_GREY, size=8)
     every = max(1, -(-steps // 13))
     for column in range(0, steps, every):
@@ -201,7 +205,7 @@ def traversal_grid(
     foot = "value of the code, the others as encoded"
     if num_codes > shown:
         foot += f"; {num_codes - shown} codes of less KL are not shown"
-    _text(figure, left, head + shown * pitch + 0.12, foot, ha="left", color=_GREY, size=8)
+    _text(figure, left, head + shown * down + 0.12, foot, ha="left", color=_GREY, size=8)
     return figure
 
 
@@ -247,16 +251,23 @@ def importance_heatmap(
         if len(values) != size:
             raise ValueError(f"{name!r} has {len(values)} values where the matrix has {size}: pass one for each")
     widths, heights = [columns, max(len(right), 0.01)], [rows, max(len(below), 0.01)]
+    longest = max(map(len, map(plain, factor_names)))
+    slanted = longest if longest > _LEVEL_HEADING else 0
+    names = max(map(len, map(plain, [*labels, *below])))
     figure = Figure(
-        figsize=(2.2 + 0.85 * sum(widths), 1.2 + 0.32 * sum(heights)),
+        figsize=(
+            max(2.2, 0.8 + 0.075 * names) + 0.85 * sum(widths) + 0.03 * slanted,
+            1.2 + 0.32 * sum(heights) + 0.045 * slanted,
+        ),
         dpi=_DPI,
         layout=ConstrainedLayoutEngine(w_pad=0.08),
     )
     grid = figure.add_gridspec(2, 2, width_ratios=widths, height_ratios=heights)
     top = float(np.nanmax(matrix, initial=1e-12))
-    _cells(figure.add_subplot(grid[0, 0]), matrix, factor_names, labels, "Blues", top)
+    _cells(figure.add_subplot(grid[0, 0]), matrix, factor_names, labels, "Blues", top, bool(slanted))
     if right:
-        _cells(figure.add_subplot(grid[0, 1]), np.column_stack(list(right.values())), list(right), (), "Greys", 2.2)
+        table = np.column_stack(list(right.values()))
+        _cells(figure.add_subplot(grid[0, 1]), table, list(right), (), "Greys", 2.2, bool(slanted))
     if below:
         _cells(figure.add_subplot(grid[1, 0]), np.stack(list(below.values())), (), list(below), "Greys", 2.2)
     figure.suptitle(title, fontsize=11, color=_INK, fontweight="bold")
@@ -370,7 +381,7 @@ def kl_per_code(kl: np.ndarray, carries: Sequence[str] = ()) -> Figure:
     colours = [_BLUE if kl[code] >= DEAD_NATS else _GREY for code in order]
     bars = axes.barh(range(len(kl)), kl[order], color=colours, height=0.72)
     axes.bar_label(bars, [f"{kl[code]:.2f}" for code in order], padding=3, fontsize=8, color=_INK)
-    axes.set_yticks(range(len(kl)), [labels[code] for code in order])
+    axes.set_yticks(range(len(kl)), [plain(labels[code]) for code in order])
     axes.set_ylim(len(kl) - 0.4, -0.6)
     axes.set_xlim(0, 1.12 * max(float(np.nanmax(kl)), DEAD_NATS))
     axes.grid(visible=False, axis="y")
@@ -516,7 +527,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     if path.suffix not in undated:
         raise ValueError(f"cannot write a figure as {path.name!r}: end the name in one of {', '.join(undated)}")
     memory = io.BytesIO()
-    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "betavae"}):
+    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "betavae"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box; the report has the name
         figure.savefig(memory, format=path.suffix[1:], facecolor="white", metadata=undated[path.suffix])
     return write_atomically(path, memory.getvalue())
 
@@ -655,8 +667,19 @@ def draw_all(
     return written
 
 
+def plain(text: str, longest: int = 40) -> str:
+    """A name as matplotlib shows it: cut where it is very long, and no formula where it has dollars.
+
+    Example:
+        >>> plain("price in $ or US$")
+        'price in \\\\$ or US\\\\$'
+    """
+    cut = text if len(text) <= longest else text[: longest - 1].rstrip(" ·,") + "…"
+    return cut.replace("$", r"\$")
+
+
 def _style(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_title(title, fontsize=11, color=_INK, fontweight="bold", loc="center")
+    axes.set_title(plain(title, 34), fontsize=11, color=_INK, fontweight="bold", loc="center")
     axes.set_xlabel(xlabel, fontsize=9, color=_INK)
     axes.set_ylabel(ylabel, fontsize=9, color=_INK)
     axes.tick_params(labelsize=8.5, colors=_INK, color=_GREY, length=3)
@@ -699,15 +722,24 @@ def _loss_axis(axes: Axes, values: np.ndarray) -> None:
 
 
 def _cells(
-    axes: Axes, matrix: np.ndarray, columns: Sequence[str], rows: Sequence[str], colormap: str, top: float
+    axes: Axes,
+    matrix: np.ndarray,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    colormap: str,
+    top: float,
+    slanted: bool = False,
 ) -> None:
     axes.imshow(matrix, cmap=colormap, vmin=0, vmax=top, aspect="auto")
     for (row, column), value in np.ndenumerate(matrix):
         text = "–" if np.isnan(value) else f"{value:.2f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if value > 0.6 * top else _INK)
-    axes.set_xticks(range(matrix.shape[1]) if columns else [], columns, fontsize=9, color=_INK)
-    axes.set_yticks(range(matrix.shape[0]) if rows else [], rows, fontsize=9, color=_INK)
+    axes.set_xticks(range(matrix.shape[1]) if columns else [], [*map(plain, columns)], fontsize=9, color=_INK)
+    axes.set_yticks(range(matrix.shape[0]) if rows else [], [*map(plain, rows)], fontsize=9, color=_INK)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    if slanted:
+        for heading in axes.get_xticklabels():
+            heading.set(rotation=35, ha="left", rotation_mode="anchor")
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(1, matrix.shape[1]) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, matrix.shape[0]) - 0.5, minor=True)
@@ -722,8 +754,8 @@ def _ticks(values: Sequence[float | str], size: int) -> tuple[list[float], list[
         chosen = [values[index] for index in indices]
         return indices.tolist(), [value if isinstance(value, str) else f"{value:.3g}" for value in chosen]
     numbers = np.asarray(values[:size], dtype=float)
-    steps = [1, 2, 2.5, 5, 9, 10]
-    marks = MaxNLocator(4, steps=steps).tick_values(numbers.min(), numbers.max())
+    whole = bool((numbers == np.round(numbers)).all())
+    marks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 9, 10], integer=whole).tick_values(numbers.min(), numbers.max())
     marks = marks[(marks >= numbers.min()) & (marks <= numbers.max())]
     order = np.argsort(numbers)
     return np.interp(marks, numbers[order], np.arange(size)[order]).tolist(), [f"{mark:.3g}" for mark in marks]
@@ -781,10 +813,15 @@ def _gap(width: int) -> int:
     return max(1, width // 16)
 
 
-def _pitch(pixels: np.ndarray) -> float:
-    """Inches from one image of a mosaic to the next, for images (..., H, W, C)."""
-    width = pixels.shape[-2]
-    return float(_CELL * (1 + _gap(width) / width))
+def _tall(pixels: np.ndarray) -> float:
+    """Height of an image of a mosaic in inches, for images (..., H, W, C)."""
+    return float(_CELL * pixels.shape[-3] / pixels.shape[-2])
+
+
+def _pitch(pixels: np.ndarray) -> tuple[float, float]:
+    """Inches from one image of a mosaic to the next below and to the next beside it, for images (..., H, W, C)."""
+    gap = _CELL * _gap(pixels.shape[-2]) / pixels.shape[-2]
+    return _tall(pixels) + gap, _CELL + gap
 
 
 def _place(figure: Figure, images: np.ndarray, left: float, top: float) -> None:
@@ -805,7 +842,7 @@ def _place(figure: Figure, images: np.ndarray, left: float, top: float) -> None:
 def _text(figure: Figure, x: float, y: float, text: str, *, size: float = 9, color: str = _INK, **style: Any) -> None:
     """Text at `x`, `y` inches from the figure's upper left corner."""
     width, height = figure.get_size_inches()
-    figure.text(x / width, 1 - y / height, text, va="center", fontsize=size, color=color, **style)
+    figure.text(x / width, 1 - y / height, plain(text, 80), va="center", fontsize=size, color=color, **style)
 
 
 def _indexed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

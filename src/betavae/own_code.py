@@ -30,10 +30,14 @@ def load(files: Iterable[str]) -> None:
             raise ValueError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
         if Path(module.__file__ or "").resolve() != path:
             raise ValueError(f"{file}: there is another module {path.stem!r}; give the file another name")
-        known = os.environ.get(_VARIABLE, "").split(os.pathsep)
-        os.environ[_VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, [*known, str(path)])))
+        os.environ[_VARIABLE] = os.pathsep.join(dict.fromkeys([*imported(), str(path)]))
+
+
+def imported() -> list[str]:
+    """The files that were imported here, or where the process that started this one was."""
+    return [*filter(None, os.environ.get(_VARIABLE, "").split(os.pathsep))]
 
 
 def again() -> None:
     """Import what the process that started this one had imported."""
-    load(filter(None, os.environ.get(_VARIABLE, "").split(os.pathsep)))
+    load(imported())

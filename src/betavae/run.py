@@ -42,8 +42,13 @@ LAYOUT = (
     *("scores.json", "figures", "report.html", "DONE"),
 )
 """The names in a run folder."""
-_HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, LAYOUT))})\.\d+")
-"""What `files.replacing` names them while they are written."""
+_FIGURES = re.compile(
+    r"(loss_curves|reconstructions|kl_per_code|factor_strips|importance|traversal_grid_\d+)\.(png|pdf|svg)"
+    r"|traversals(\.gif|/seed\d+_z\d+_(fixed|fitted)\.gif)?"
+)
+"""The names in its folder `figures`."""
+_HALF_WRITTEN = re.compile(r"(?P<folder>.*/)?\.(?P<name>[^/]+)\.\d+")
+"""What `files.replacing` names a file while it is written."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +102,26 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
 
     Raises:
         FileExistsError: the folder holds something, and it was not told to be overwritten or is no run.
+        ValueError: its name is not UTF-8.
     """
     folder = Path(folder)
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{str(folder)!r} has no name that pages and JSON can hold (UTF-8); name another folder"
+        ) from None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder / "config.json").is_file():
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.is_dir() else [""]
+        if "config.json" not in names and not all(map(_HALF_WRITTEN.fullmatch, names)):
             raise FileExistsError(f"{folder} exists and is not a run; name another folder with --out")
-        names = sorted(entry.name for entry in folder.iterdir())
-        if foreign := [name for name in names if name not in LAYOUT and not _HALF_WRITTEN.fullmatch(name)]:
+        if foreign := [name for name in names if not _of_a_run(_whole(name))]:
             raise FileExistsError(
-                f"{folder} holds what is no part of a run ({', '.join(foreign)}); name another folder with --out"
+                f"{folder} holds what is no part of a run ({', '.join(foreign[:5])}); name another folder with --out"
             )
-        if not overwrite:
+        if folder.is_symlink():
+            raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it leads to")
+        if "config.json" in names and not overwrite:
             raise FileExistsError(
                 f"{folder} holds a run already; continue it with --resume {folder}, replace it with --overwrite, "
                 "or name another folder with --out"
@@ -117,6 +131,16 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
     run = Run(folder, config)
     write_json(run, "config.json", configuration.to_dict(config))
     return run
+
+
+def _whole(name: str) -> str:
+    """What a file is once it is written."""
+    found = _HALF_WRITTEN.fullmatch(name)
+    return (found["folder"] or "") + found["name"] if found else name
+
+
+def _of_a_run(name: str) -> bool:
+    return name in LAYOUT or bool(_FIGURES.fullmatch(name.removeprefix("figures/")) and name.startswith("figures/"))
 
 
 def open_run(folder: str | Path) -> Run:
@@ -186,12 +210,14 @@ def read_curve(run: Run) -> list[dict[str, Any]]:
     path = run.path("curve.jsonl")
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     records = []
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
             if not isinstance(record, dict) or not {"step", "split", "wall_seconds"} <= record.keys():
+                raise ValueError
+            if not all(isinstance(value, int | float) for key, value in record.items() if key != "split"):
                 raise ValueError
             records.append(record)
         except ValueError:
@@ -252,7 +278,12 @@ def load_checkpoint(run: Run, state: State) -> None:
     device = next(state.model.parameters()).device
     memory = {name: value.to(device) for name, value in tensors.items() if name.startswith("memory.")}
     state.memory = {name.removeprefix("memory."): value for name, value in memory.items()}
-    state.step, state.wall_seconds = header["step"], header["wall_seconds"]
+    try:
+        state.step, state.wall_seconds = int(header["step"]), float(header["wall_seconds"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{run.path('checkpoint.safetensors')} is damaged (no step); repeat the run with --overwrite"
+        ) from None
 
 
 def save_model(run: Run, model: VAE) -> None:
@@ -293,15 +324,17 @@ def load_codes(run: Run) -> Codes:
     path = run.path("codes.npz")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")
+    again = f"delete it and encode again with `betavae score {run.folder}`"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             codes = Codes(archive["rows"], archive["mean"], archive["log_var"])
     except Exception as error:  # a damaged archive raises any of zipfile's, zlib's and numpy's errors
-        raise ValueError(
-            f"{path} is damaged ({error}); delete it and encode again with `betavae score {run.folder}`"
-        ) from None
+        raise ValueError(f"{path} is damaged ({error}); {again}") from None
     if codes.mean.shape != (len(codes.rows), run.config.codes) or codes.log_var.shape != codes.mean.shape:
-        raise ValueError(f"{path} holds codes of shape {codes.mean.shape}, not those of this run; encode again")
+        raise ValueError(f"{path} holds codes of shape {codes.mean.shape}, not those of this run; {again}")
+    whole = codes.rows.ndim == 1 and codes.rows.dtype.kind in "iu" and len(codes.rows) > 0 and codes.rows.min() >= 0
+    if not whole or not np.isfinite(codes.mean).all() or np.isnan(codes.log_var).any():
+        raise ValueError(f"{path} holds codes that are not finite, or rows that are no numbers of images; {again}")
     return codes
 
 
@@ -330,8 +363,9 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors = load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); repeat the run with --overwrite") from None
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path} is of format {header.get('format')}, and this version reads format {FORMAT}")
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{path} is of format {found}, and this version reads format {FORMAT}")
     return tensors, header
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from betavae.figures import plain
 from betavae.files import write_atomically
 from betavae.grid import flat, varied
 from betavae.metrics.meanings import meaning_of
@@ -214,7 +215,7 @@ def _violins(
         axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", ms=4, color=_VERMILLION, capsize=3, lw=1.2)
         labels.append(f"published: {row.method}" + (" (quoted)" if row.grade == "quoted" else ""))
     _style(axes, metric)
-    axes.set_yticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), [plain(label, 80) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     return figure
 

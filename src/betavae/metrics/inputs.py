@@ -109,7 +109,7 @@ def check_classes(factors: np.ndarray) -> None:
         if num_classes > max(len(column) // 2, 1):
             raise ValueError(
                 f"factor {k} has {num_classes:,} classes in {len(column):,} training rows; at least two rows a class "
-                "are needed: give more rows (num_train) or merge values, for instance with np.digitize"
+                "are needed: give more rows or merge values, for instance with np.digitize"
             )
 
 
