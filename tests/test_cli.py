@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from betavae import cli
+from betavae import config as configuration
 from betavae.cli import main
 from betavae.config import OBJECTIVE_SETTINGS, Config, Vae
 from betavae.data import export_npz
@@ -394,10 +395,17 @@ def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(file, tmp
         ("text.txt", "", "takes a Python file"),
         ("broken_file.py", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
         ("json.py", "", "there is another module 'json'"),
+        (
+            "my_own_beta.py",
+            "import betavae.config as c; c.OBJECTIVE_SETTINGS |= {'beta': c.Vae}",
+            "my_own_beta.py defines objective 'beta', which is there already; give it another name",
+        ),
     ],
 )
 def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(configuration, "OBJECTIVE_SETTINGS", dict(configuration.OBJECTIVE_SETTINGS))
+    monkeypatch.setenv("BETAVAE_IMPORT", "[]")
     if content is not None:
         (tmp_path / name).write_text(content)
     assert message in refused(capsys, "--import", str(tmp_path / name), "train", "--help")

@@ -2,6 +2,9 @@
 
 import builtins
 import functools
+import json
+import subprocess
+import sys
 
 import pytest
 
@@ -81,6 +84,31 @@ def test_failures_and_lost_workers_on_ray(ray, tmp_path):
     assert run_study(study, functools.partial(cluster.work, perform=stubs.two_fail)).failed == 2
     assert all("loss is not finite" in error for error in failures(study).values())
     assert run_study(study, functools.partial(cluster.work, perform=stubs.killed_once), retry=True).done == 6
+
+
+def test_a_worker_told_to_stop_costs_its_run_another_attempt(ray, tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    assert run_study(study, functools.partial(cluster.work, perform=stubs.stopped_once)).done == 6
+    assert not failures(study)
+
+
+def test_files_of_ones_own_are_imported_by_workers(ray, tmp_path, monkeypatch):
+    (tmp_path / "shapes.py").write_text("import betavae.config\nbetavae.config.MODEL_NAMES.append('shapely')\n")
+    monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "shapes.py")]))
+    study = create_study(tmp_path / "study", RECIPE)
+    assert run_study(study, functools.partial(cluster.work, perform=stubs.needs_shapely)).done == 6
+    monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "gone.py")]))
+    other = create_study(tmp_path / "other", {"steps": 9})
+    assert run_study(other, functools.partial(cluster.work, perform=stubs.quick)).failed == 1
+    assert "there is no file" in next(iter(failures(other).values()))
+
+
+def test_sigterm_stays_the_drivers(ray, tmp_path):
+    """Ray's own handler aborts the process: a job's end would save no checkpoint."""
+    words = "import signal, ray; from betavae import cluster; signal.signal(signal.SIGTERM, print); "
+    words += "cluster._connect(ray, 'local'); print(signal.getsignal(signal.SIGTERM) is print); ray.shutdown()"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 def test_runs_at_a_url_on_ray(ray, tmp_path):

@@ -137,7 +137,7 @@ def test_a_factor_that_is_no_class_leaves_scores_out(small, tmp_path):
 def test_the_command_that_repeats_a_run_is_one(finished, small, tmp_path, monkeypatch):
     (tmp_path / "mine.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("BETAVAE_IMPORT", str(tmp_path / "mine.py"))
+    monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "mine.py")]))
     run = experiment(replace(CONFIG, steps=1, figures=False), tmp_path / "my run's", data=small)
     page = html.unescape(run.path("report.html").read_text())
     said = next(line for line in page.split("<code>") if line.startswith("betavae --import")).split("</code>")[0]
@@ -195,6 +195,16 @@ def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, sm
     assert (facts["started"], len(facts["continued"])) == (began, 1)
     assert run.path("model.safetensors").read_bytes() == finished.path("model.safetensors").read_bytes()
     assert _unclocked(run) == _unclocked(finished)
+
+
+def test_a_second_sigterm_does_not_cut_short_what_the_first_began():
+    """Schedulers send it to a worker and to its driver, which passes it on; a second Ctrl-C is a person's."""
+    with module._interruptions() as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert caught
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tmp_path, undrawn, monkeypatch):

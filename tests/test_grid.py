@@ -2,6 +2,7 @@
 
 import pytest
 
+from betavae import grid
 from betavae.config import TC, Annealed, Beta, Config, run_id
 from betavae.grid import differences, expand, flat, label, load_recipe, varied
 
@@ -104,3 +105,19 @@ def test_what_differs():
     assert "objective.memory_images: nothing → 0" in changes
     assert differences(runs[:1], [runs[0], Config(Beta(1), muon_after=5)]) == ["muon_after: None → 5, None"]
     assert label(Config(learning_rate=1.0000001e-4), ["learning_rate"]) == "learning_rate 0.00010000001"
+
+
+def test_one_image_is_not_all_of_them():
+    runs = expand({"grid": {"scored_images": [1, 1.0]}})
+    assert len(runs) == 2
+    configs = list(runs.values())
+    assert varied(configs) == ["scored_images"]
+    assert [label(config, ["scored_images"]) for config in configs] == ["scored_images 1", "scored_images 1.0"]
+    assert differences(configs[:1], configs[1:]) == ["scored_images: 1 → 1.0"]
+
+
+def test_runs_of_one_name_are_refused(monkeypatch):
+    names = iter("abb")
+    monkeypatch.setattr(grid.configuration, "run_id", lambda config: next(names))
+    with pytest.raises(ValueError, match="two runs would have one name"):
+        expand({"seeds": 2, "steps": 9})

@@ -1,6 +1,7 @@
 """The table of a study: its rows, its types, its SQL."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -76,6 +77,36 @@ def test_sql(table):
         query(table, "SELECT metrics FROM results")
     with pytest.raises(FileNotFoundError, match="is missing: no run is finished yet"):
         query(table.parent / "none.parquet", "SELECT 1")
+
+
+def test_settings_that_some_runs_leave_out_are_numbers(tmp_path):
+    recipe = {"grid": [{"codes": 4}, {"muon_after": [500, 1000], "muon_learning_rate": 1e-4}]}
+    runs = {run: (config, tmp_path / run) for run, config in expand(recipe).items()}
+    for config, folder in runs.values():
+        stubs.quick(config, folder, lambda share: None)
+    collect(runs, tmp_path / "results.parquet")
+    schema = pyarrow.parquet.read_schema(tmp_path / "results.parquet")
+    assert [str(schema.field(name).type) for name in ("muon_after", "muon_learning_rate")] == ["int64", "double"]
+
+
+def test_a_table_follows_the_folders(tmp_path):
+    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 3}).items()}
+    path, folders = tmp_path / "results.parquet", [folder for _, folder in runs.values()]
+    for config, folder in runs.values():
+        stubs.quick(config, folder, lambda share: None)
+    (folders[0] / "DONE").unlink()
+    results.refresh(runs, path)
+    assert len(set(results.read(path)["run"])) == 2
+    (folders[0] / "DONE").touch()  # its scores are older than the table
+    results.refresh(runs, path)
+    assert len(set(results.read(path)["run"])) == 3
+    shutil.rmtree(folders[1])
+    results.refresh(runs, path)
+    assert len(set(results.read(path)["run"])) == 2
+    (folders[2] / "scores.json").unlink()
+    (folders[0] / "DONE").unlink()
+    with pytest.raises(ValueError, match=r"scores.json of a finished run cannot be read"):
+        results.refresh(runs, path)
 
 
 def test_udr_tells_the_seed_that_found_something_else(tmp_path):

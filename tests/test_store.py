@@ -15,9 +15,9 @@ def test_a_run_at_a_url_is_done_once_and_continued(tmp_path):
     def half(config, folder, share):
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
-        (folder / "checkpoint.safetensors").write_text("half")
         share(0.5)
-        raise RuntimeError("the node is gone")
+        (folder / "checkpoint.safetensors").write_text("half")
+        raise KeyboardInterrupt
 
     def rest(config, folder, share):
         assert (folder / "checkpoint.safetensors").read_text() == "half"
@@ -27,7 +27,7 @@ def test_a_run_at_a_url_is_done_once_and_continued(tmp_path):
         raise AssertionError("a finished run was begun again")
 
     shares = []
-    with pytest.raises(RuntimeError, match="the node is gone"):
+    with pytest.raises(KeyboardInterrupt):
         perform_at(half, url, Config(), "a", shares.append)
     assert not (tmp_path / "bucket" / "runs" / "a" / "DONE").exists()
     perform_at(rest, url, Config(), "a", shares.append)
@@ -35,6 +35,15 @@ def test_a_run_at_a_url_is_done_once_and_continued(tmp_path):
     assert shares == [0.5, 0.0, 0.5]
     found = {path.name for path in (tmp_path / "bucket" / "runs" / "a").iterdir()}
     assert found == {"config.json", "checkpoint.safetensors", "attempts", "scores.json", "provenance.json", "DONE"}
+
+
+def test_a_url_with_a_run_of_other_settings_is_refused(tmp_path):
+    url = (tmp_path / "bucket").as_uri()
+    perform_at(stubs.quick, url, Config(steps=9), "a", lambda share: None)
+    with pytest.raises(
+        ValueError, match=r"holds a run of other settings \(learning_rate\); name another folder or --url"
+    ):
+        perform_at(stubs.quick, url, Config(steps=9, learning_rate=1e-3), "a", lambda share: None)
 
 
 def test_one_run_pushed_twice_at_once(tmp_path):

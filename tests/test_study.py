@@ -131,7 +131,11 @@ def test_a_changed_recipe_is_refused_extended_or_begins_anew(tmp_path):
     run_study(study, local(stubs.quick))
     with pytest.raises(ValueError, match=r"another recipe \(seed: 0, 1, 2 → 0, 1, 2, 3\): it has 0 runs .* lacks 2"):
         create_study(tmp_path, {**RECIPE, "seeds": 4})
-    more = create_study(tmp_path, {**RECIPE, "seeds": 4}, extend=True)
+    began = json.loads((tmp_path / "study.json").read_text())["began"]
+    checked = []
+    more = create_study(tmp_path, {**RECIPE, "seeds": 4}, extend=True, check=checked.append)
+    assert [len(runs) for runs in checked] == [2]  # what is done needs no data
+    assert json.loads((tmp_path / "study.json").read_text())["began"] == began
     assert list(states(more).values()).count("done") == 6
     assert len(open_study(tmp_path).runs) == 8
     with pytest.raises(ValueError, match=r"codes: 4, 6 → 4; seed: 0, 1, 2, 3 → 0, 1, 2\): it has 5 runs that"):
@@ -153,6 +157,18 @@ def test_a_version_in_which_the_recipe_means_other_runs_is_refused(tmp_path):
     values["defaults"]["run"]["learning_rate"] = 1e-3
     (tmp_path / "study.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="means other runs, for the default of learning_rate is another"):
+        open_study(tmp_path)
+
+
+def test_a_default_that_no_run_has_may_change(tmp_path):
+    recipe = {**RECIPE, "learning_rate": 1e-3}
+    study = create_study(tmp_path, recipe)
+    values = json.loads((tmp_path / "study.json").read_text())
+    values["defaults"]["run"]["learning_rate"] = 7e-4
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    assert open_study(tmp_path) == study
+    (tmp_path / "study.json").write_text(json.dumps(values | {"recipe": [1]}))
+    with pytest.raises(ValueError, match="is damaged"):
         open_study(tmp_path)
 
 

@@ -424,7 +424,7 @@ class Study:
                     "what to run? Give a recipe such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
                 )
             recipe = {**shared, "grid": [_grid(given)]}
-            digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-8:]
+            digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
             return recipe, "-".join(map(str, [*given.get("objective", ["beta"]), digest]))
         path = find_recipe(self.recipe, "studies")
         recipe = load_recipe(path)
@@ -460,7 +460,7 @@ class Results:
         path = self.study / "results.parquet"
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
-        if not console.is_terminal:  # for other programs
+        if not sys.stdout.isatty():  # for other programs
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([names, *rows])
             console.out(text.getvalue(), end="", highlight=False)
@@ -552,10 +552,14 @@ def _import_own(words: list[str]) -> list[str]:
             files.append(value if equals else next(rest, ""))
         else:
             left.append(word)
-    known = {*configuration.OBJECTIVE_SETTINGS}
-    own_code.load(files)
+    known = dict(configuration.OBJECTIVE_SETTINGS)
+    for file in files:
+        before = dict(configuration.OBJECTIVE_SETTINGS)
+        own_code.load([file])
+        if taken := [name for name, kind in before.items() if configuration.OBJECTIVE_SETTINGS.get(name) is not kind]:
+            raise ValueError(f"{file} defines objective {taken[0]!r}, which is there already; give it another name")
     if files:  # tyro makes commands and flags of annotations
-        for name in configuration.OBJECTIVE_SETTINGS.keys() - known:
+        for name in configuration.OBJECTIVE_SETTINGS.keys() - known.keys():
             settings: Any = configuration.OBJECTIVE_SETTINGS[name]
             Config.__annotations__["objective"] |= Annotated[settings, command(name, prefix_name=False)]
         Config.__annotations__["model"] = Literal[tuple(configuration.MODEL_NAMES)]

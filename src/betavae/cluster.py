@@ -3,18 +3,21 @@
 Ray places the tasks and repeats those whose worker or node is lost; a repeated one continues from the last checkpoint.
 """
 
+import signal
 import socket
-from collections import deque
-from collections.abc import Iterator, Mapping
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from betavae import store, workers
+from betavae import own_code, store, workers
 from betavae.config import Config
 from betavae.workers import Event, Perform
 
 _OTHER_VERSION = "the worker has betavae"
+_STOPPED = "its process was told to stop"
 WAITING = 2
 """Tasks handed over for each that can run at once: enough for a cluster to grow, few enough to stop soon."""
 KNOCK_SECONDS = 10.0
@@ -69,7 +72,7 @@ def _perform_all(
     if gpus:
         settings["num_gpus"] = gpus
     task = ray.remote(**settings)(_task)
-    waiting, handed = deque(jobs), dict[Any, str]()
+    waiting, handed, stops = deque(jobs), dict[Any, str](), Counter[str]()
     try:
         while waiting or handed:
             room = WAITING * max(1, int(ray.cluster_resources().get("CPU", 1) / max(cpus, 1e-3)))
@@ -77,7 +80,8 @@ def _perform_all(
                 run = waiting.popleft()
                 config, folder = jobs[run]
                 place = url or str(folder.resolve())
-                handed[task.remote(config, run, place, bool(url), perform, metadata.version("betavae"))] = run
+                own = own_code.imported()
+                handed[task.remote(config, run, place, bool(url), perform, metadata.version("betavae"), own)] = run
                 yield Event(run, "started")
             ready, _ = ray.wait(list(handed), num_returns=1, timeout=5.0)
             for reference in ready:
@@ -86,6 +90,12 @@ def _perform_all(
                     error = ray.get(reference)
                 except ray.exceptions.RayError as lost:
                     error = f"{type(lost).__name__}: {' '.join(str(lost).split())}"
+                if error == _STOPPED:
+                    stops[run] += 1
+                    if stops[run] < workers.MAX_LOSSES:
+                        waiting.append(run)
+                        yield Event(run, "lost", error=error)
+                        continue
                 if error.startswith(_OTHER_VERSION):
                     raise RuntimeError(error)  # that worker would take, and fail, one run after another
                 if not error and url:
@@ -98,7 +108,9 @@ def _perform_all(
             ray.wait(list(handed), num_returns=len(handed), timeout=workers.STOP_SECONDS)
 
 
-def _task(config: Config, run: str, place: str, remote: bool, perform: Perform, version: str) -> str:
+def _task(
+    config: Config, run: str, place: str, remote: bool, perform: Perform, version: str, own: Sequence[str] = ()
+) -> str:
     """One run, on some worker; its error in words, or nothing."""
     import os
 
@@ -106,12 +118,13 @@ def _task(config: Config, run: str, place: str, remote: bool, perform: Perform, 
     if found != version:
         return f"{_OTHER_VERSION} {found} and the driver {version}; install the same version everywhere"
     try:
+        own_code.load(own)
         if remote:
             store.perform_at(perform, place, config, run, lambda share: None)
         else:
             perform(config, Path(place), lambda share: None)
     except KeyboardInterrupt:
-        return "stopped"
+        return _STOPPED
     except Exception as error:
         return f"{type(error).__name__}: {error} (on {os.uname().nodename})"
     return ""
@@ -119,9 +132,12 @@ def _task(config: Config, run: str, place: str, remote: bool, perform: Perform, 
 
 def _connect(ray: Any, address: str) -> None:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    before = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)
         ray.init(address=address, runtime_env={"env_vars": threads}, log_to_driver=False, logging_level="error")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # ray's own would abort the driver, and no checkpoint be saved
     except (OSError, ValueError, RuntimeError) as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({' '.join(str(error).split())}); start one with `ray start --head` "

@@ -737,7 +737,7 @@ def changed(config: Config) -> dict[str, Any]:
 
 
 def run_id(config: Config) -> str:
-    """Name of a run's folder: what a reader asks first, then eight hexadecimal digits of all settings.
+    """Name of a run's folder: what a reader asks first, then twelve hexadecimal digits of all settings.
 
     Settings at their defaults do not count, so a version that knows more settings gives the same name.
 
@@ -745,7 +745,7 @@ def run_id(config: Config) -> str:
         >>> run_id(Config(seed=3))
         'beta-burgess-seed3-...'
     """
-    digest = hashlib.sha256(json.dumps(changed(config), sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(changed(config), sort_keys=True).encode()).hexdigest()[:12]
     return f"{objective_name(config.objective)}-{config.model}-seed{config.seed}-{digest}"
 
 

@@ -669,14 +669,17 @@ def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
 
 @contextmanager
 def _interruptions() -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM, so that the loop ends between two records; a second one ends it at once."""
+    """Collects Ctrl-C and SIGTERM, so that the loop ends between two records; a second Ctrl-C ends it at once.
+
+    A second SIGTERM does not: job schedulers send it to all processes, and the driver of a study passes on its own.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
 
     def catch(number: int, frame: object) -> None:
-        if caught:
+        if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
 

@@ -70,19 +70,23 @@ def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]
         if "seed" in table:
             raise ValueError(f"{place}: a study has many seeds; write seeds = 10 or seeds = [3, 7] instead of seed")
     configuration.from_dict(shared, where)
-    settings: dict[Config, str] = {}
+    settings: dict[str, tuple[Config, str]] = {}
     for number, grid in enumerate(grids, 1):
         place = f"{where}: grid {number}" if len(grids) > 1 else f"{where}: grid"
         for choice in _choices(grid, place):
             entry = f"{place}, {_phrase(choice)}" if choice else place
             config = configuration.from_dict(_merged(shared, choice), entry)
-            if config in settings:
-                raise ValueError(f"{entry}: the same run as {settings[config]}; leave one of the two out")
-            settings[config] = entry
+            run = configuration.run_id(config)
+            if run in settings:
+                raise ValueError(f"{entry}: the same run as {settings[run][1]}; leave one of the two out")
+            settings[run] = config, entry
     if not settings:
         raise ValueError(f"{where}: there is no run in it; leave [grid] out for one setting, or give it a table")
-    runs = [dataclasses.replace(config, seed=seed) for seed in seeds for config in settings]
-    return {configuration.run_id(config): config for config in runs}
+    runs = [dataclasses.replace(config, seed=seed) for seed in seeds for config, _ in settings.values()]
+    named = {configuration.run_id(config): config for config in runs}
+    if len(named) < len(runs):
+        raise ValueError(f"{where}: two runs would have one name; change a setting by a hair, or leave one out")
+    return named
 
 
 def differences(before: Sequence[Config], after: Sequence[Config]) -> list[str]:
@@ -94,9 +98,9 @@ def differences(before: Sequence[Config], after: Sequence[Config]) -> list[str]:
     """
     old, new = _values(before), _values(after)
     return [
-        f"{key}: {_listed(old.get(key, set()))} → {_listed(new.get(key, set()))}"
+        f"{key}: {_listed(old.get(key, {}))} → {_listed(new.get(key, {}))}"
         for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
+        if old.get(key, {}).keys() != new.get(key, {}).keys()
     ]
 
 
@@ -122,11 +126,11 @@ def varied(configs: Sequence[Config]) -> list[str]:
         >>> varied([Config(configuration.Beta(4.0)), Config(configuration.TC(6.0))])
         ['objective']
     """
-    values: dict[str, dict[Any, set[Any]]] = {}
+    values: dict[str, dict[Any, set[str]]] = {}
     for table in map(flat, configs):
         for key, value in table.items():
             among = table["objective"] if key.startswith("objective.") else ""
-            values.setdefault(key, {}).setdefault(among, set()).add(value)
+            values.setdefault(key, {}).setdefault(among, set()).add(repr(value))  # 1 is one image, 1.0 all of them
     return [key for key, groups in values.items() if key != "seed" and max(map(len, groups.values())) > 1]
 
 
@@ -141,7 +145,8 @@ def label(config: Config, keys: Sequence[str]) -> str:
     words = []
     for key in keys:
         if key in table:
-            value = str(table[key]).removesuffix(".0") or "not given"
+            given = "" if table[key] is None else str(table[key])
+            value = (given if key.endswith("_images") else given.removesuffix(".0")) or "not given"
             words.append(value if key in ("objective", "model") else f"{key.removeprefix('objective.')} {value}")
     return ", ".join(words) or "all runs"
 
@@ -196,14 +201,16 @@ def _phrase(choice: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _values(configs: Sequence[Config]) -> dict[str, set[Any]]:
-    found: dict[str, set[Any]] = {}
+def _values(configs: Sequence[Config]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for config in configs:
         for key, value in flat(config).items():
-            found.setdefault(key, set()).add(value)
+            found.setdefault(key, {})[repr(value)] = value
     return found
 
 
-def _listed(values: set[Any]) -> str:
-    said = sorted(values, key=lambda value: (value is None, isinstance(value, str), 0 if value is None else value))
+def _listed(values: Mapping[str, Any]) -> str:
+    said = sorted(
+        values.values(), key=lambda value: (value is None, isinstance(value, str), 0 if value is None else value)
+    )
     return ", ".join(map(str, said)) or "nothing"

@@ -1,6 +1,7 @@
 """Python files of the user's own that define objectives, architectures or metrics: `betavae --import FILE ...`."""
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -30,12 +31,13 @@ def load(files: Iterable[str]) -> None:
             raise ValueError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
         if Path(module.__file__ or "").resolve() != path:
             raise ValueError(f"{file}: there is another module {path.stem!r}; give the file another name")
-        os.environ[_VARIABLE] = os.pathsep.join(dict.fromkeys([*imported(), str(path)]))
+        os.environ[_VARIABLE] = json.dumps([*dict.fromkeys([*imported(), str(path)])])
 
 
 def imported() -> list[str]:
     """The files that were imported here, or where the process that started this one was."""
-    return [*filter(None, os.environ.get(_VARIABLE, "").split(os.pathsep))]
+    files: list[str] = json.loads(os.environ.get(_VARIABLE, "[]"))
+    return files
 
 
 def again() -> None:

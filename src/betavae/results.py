@@ -3,6 +3,7 @@
     run, setting, objective, seed      which run
     metric, value                      what was measured; undefined scores are null
     low, high, chance, ceiling         where scores.json has them
+    preset                             of scores: the protocol by which they were made
     data, steps, objective.beta, ...   settings of the run, as config.json names them
 
 Metrics are those of scores.json under their own names, and these:
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from betavae.config import Config
+from betavae.config import Config, run_id
 from betavae.files import replacing
 from betavae.grid import flat, label, varied
 
@@ -69,10 +70,10 @@ def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
 
 def refresh(runs: Mapping[str, tuple[Config, Path]], path: Path) -> None:
     """`collect`, if a run was finished or scored again since the file was written."""
+    finished = {run: folder for run, (_, folder) in runs.items() if (folder / "DONE").exists()}
     written = path.stat().st_mtime if path.exists() else -1.0
-    if any(
-        (folder / "DONE").exists() and (folder / "scores.json").stat().st_mtime > written for _, folder in runs.values()
-    ):
+    times = [file.stat().st_mtime for folder in finished.values() for file in folder.glob("scores.json")]
+    if finished and (max(times, default=0.0) > written or set(finished) != set(read(path)["run"])):
         collect(runs, path)
 
 
@@ -84,10 +85,10 @@ def measurements(folder: Path) -> list[dict[str, Any]]:
     """
     scores, facts = _read(folder / "scores.json"), _read(folder / "provenance.json")
     intervals, chance, ceilings = (scores.get(name, {}) for name in ("intervals", "chance", "ceilings"))
-    rows = []
+    preset, rows = scores.get("protocol", {}).get("preset"), []
     for metric, value in scores.get("scores", {}).items():
         low, high = intervals.get(metric) or (None, None)
-        beside = {"chance": chance.get(metric), "ceiling": ceilings.get(metric)}
+        beside = {"chance": chance.get(metric), "ceiling": ceilings.get(metric), "preset": preset}
         rows.append({"metric": metric, "value": value, "low": low, "high": high, **beside})
     terms = scores.get("held_out", {})
     others = {f"held_out.{name}": value for name, value in terms.items()}
@@ -110,10 +111,10 @@ def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, fl
     from betavae.metrics import udr
     from betavae.run import load_codes, open_run
 
-    settings: dict[Config, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     for run, (config, folder) in runs.items():
         if (folder / "codes.npz").exists():
-            settings.setdefault(replace(config, seed=0), []).append(run)
+            settings.setdefault(run_id(replace(config, seed=0)), []).append(run)
     found: dict[str, dict[str, float]] = {}
     for members in settings.values():
         for group in (members[first : first + UDR_MODELS] for first in range(0, len(members), UDR_MODELS)):
@@ -197,13 +198,13 @@ def _table(rows: Sequence[Mapping[str, Any]], configs: Sequence[Config]) -> "pya
 
     text, number = pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), pyarrow.float64()
     types: dict[str, pyarrow.DataType] = {"run": text, "setting": text, "objective": text, "seed": pyarrow.int64()}
-    types |= {"metric": text, "value": number, "low": number, "high": number, "chance": number, "ceiling": number}
+    types |= {"metric": text, **dict.fromkeys(("value", "low", "high", "chance", "ceiling"), number), "preset": text}
     kinds: dict[str, set[type]] = {}
     for config in configs:
         for key, value in flat(config).items():
-            kinds.setdefault(key, set()).add(type(value))
+            kinds.setdefault(key, set()).update({type(value)} - {type(None)})
     for key, found in kinds.items():
-        number_like = found <= {int, float}
+        number_like = bool(found) and found <= {int, float}
         whole = pyarrow.bool_() if found == {bool} else pyarrow.int64() if found == {int} else number
         types.setdefault(key, whole if number_like or found == {bool} else text)
     arrays = {}

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from betavae.config import Config
-from betavae.workers import Perform, Share
+from betavae.workers import Perform, Share, same_settings
 
 SMALL_FILES = ("config.json", "provenance.json", "scores.json", "DONE")
 """What a table of results needs."""
@@ -65,6 +65,7 @@ def perform_at(perform: Perform, url: str, config: Config, run: str, share: Shar
     with tempfile.TemporaryDirectory(prefix="betavae-") as place:
         folder = Path(place) / "runs" / run
         pull(there, folder)
+        same_settings(config, folder)
         if (folder / "DONE").exists():
             return
         checkpoint, saved = folder / "checkpoint.safetensors", [0]
@@ -76,7 +77,11 @@ def perform_at(perform: Perform, url: str, config: Config, run: str, share: Shar
                 saved[0] = written
                 push(folder, there, _CONTINUING)
 
-        perform(config, folder, share_and_save)
+        try:
+            perform(config, folder, share_and_save)
+        except BaseException:  # also where the run is stopped: its checkpoint is what continues it
+            push(folder, there, _CONTINUING)
+            raise
         push(folder, there)
 
 

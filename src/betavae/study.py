@@ -14,11 +14,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Version of the layout above."""
+_PASSING = re.compile(r"lock|locks|\.study\.json\.\d+")
+"""What a folder may hold before it is a study."""
 
 State = Literal["done", "failed", "begun", "waiting"]
 Jobs = Mapping[str, tuple[Config, Path]]
@@ -125,7 +128,7 @@ def create_study(
         overwrite: delete a study of another recipe, or a damaged one, with all its runs. A folder that is no study is
             never deleted.
         where: what to call the recipe in error messages.
-        check: given the runs that are new, before anything is written or deleted; may refuse them.
+        check: given the runs that are not done, before anything is written or deleted; may refuse them.
 
     Raises:
         ValueError: the recipe is refused, or has changed since the study began.
@@ -149,6 +152,9 @@ def create_study(
             if not overwrite:
                 raise
         if before.runs.keys() == study.runs.keys():
+            waiting = [run for run, state in states(before).items() if state != "done"]
+            if check and waiting:
+                check({run: before.runs[run] for run in waiting})
             return before
         gone, new = before.runs.keys() - study.runs.keys(), study.runs.keys() - before.runs.keys()
         if not overwrite and (gone or not extend):
@@ -159,17 +165,17 @@ def create_study(
                 "(where none is dropped), or delete the study and begin anew with --overwrite"
             )
     elif folder.exists() and (
-        not folder.is_dir() or any(entry.name not in ("lock", "locks") for entry in folder.iterdir())
+        not folder.is_dir() or any(not _PASSING.fullmatch(entry.name) for entry in folder.iterdir())
     ):
         raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
     if check:
-        check({run: config for run, config in study.runs.items() if run not in before.runs})
+        done = {run for run, state in states(before).items() if state == "done"}
+        check({run: config for run, config in study.runs.items() if overwrite or run not in done})
     if overwrite and begun:
         with alone(folder):
             for name in ("runs", "failed", "results.parquet", "report.html", "study.json"):
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     values = {
         "format": FORMAT,
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -179,8 +185,14 @@ def create_study(
         "defaults": _defaults(study),
         "recipe": recipe,
     }
-    write_atomically(folder / "study.json", (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
-    return study
+    path = folder / "study.json"
+    with alone(folder):
+        overtaken = path.is_file() and not begun
+        if not overtaken:
+            if path.is_file():
+                values |= {name: json.loads(path.read_text(encoding="utf-8"))[name] for name in ("began", "betavae")}
+            write_atomically(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    return create_study(folder, recipe, extend=extend, where=where, check=check) if overtaken else study
 
 
 def open_study(folder: str | Path) -> Study:
@@ -200,6 +212,7 @@ def open_study(folder: str | Path) -> Study:
         values = json.loads(path.read_text(encoding="utf-8"))
         found, recipe = values["format"], values["recipe"]
         before = {kind: dict(table) for kind, table in values.get("defaults", {}).items()}
+        recipe = dict(recipe)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged ({error!r}); write it again with `betavae study RECIPE --overwrite`"
@@ -213,7 +226,7 @@ def open_study(folder: str | Path) -> Study:
         name
         for kind, table in _defaults(study).items()
         for name, value in table.items()
-        if before.get(kind, {}).get(name, value) != value
+        if before.get(kind, {}).get(name, value) != value and _is_used(study, kind, name, value)
     ]
     if moved or values.get("digest") != _digest(study):
         why = f", for the default of {' and '.join(moved)} is another" if moved else ""
@@ -238,6 +251,13 @@ def _defaults(study: Study) -> dict[str, dict[str, Any]]:
     return tables
 
 
+def _is_used(study: Study, kind: str, name: str, default: Any) -> bool:
+    """Whether a run leaves a setting at its default; others have theirs in their names."""
+    told = map(configuration.to_dict, study.runs.values())
+    tables = [run if kind == "run" else run["objective"] for run in told if kind in ("run", run["objective"]["name"])]
+    return any(json.dumps(table[name]) == json.dumps(default) for table in tables)
+
+
 def check_runs(runs: Mapping[str, Config], load: Callable[[str], "FactorData"]) -> None:
     """Refuse runs, before anything is written, if a setting cannot work with its data.
 
@@ -251,8 +271,10 @@ def check_runs(runs: Mapping[str, Config], load: Callable[[str], "FactorData"]) 
     """
     from betavae.experiment import check
 
-    settings = {dataclasses.replace(config, seed=0): run for run, config in runs.items()}
-    for setting, run in sorted(settings.items(), key=lambda item: item[0].data):
+    settings = {
+        configuration.run_id(dataclasses.replace(config, seed=0)): (config, run) for run, config in runs.items()
+    }
+    for setting, run in sorted(settings.values(), key=lambda item: item[0].data):
         try:
             check(setting, load(setting.data))
         except ValueError as error:
@@ -311,9 +333,10 @@ def run_study(
             for event in events:
                 note = study.folder / "failed" / f"{event.run}.json"
                 if event.kind == "failed":
-                    note.parent.mkdir(exist_ok=True)
                     text = {"error": event.error, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-                    write_atomically(note, json.dumps(text, ensure_ascii=False).encode())
+                    with suppress(OSError):  # of a full disk; the run stays begun
+                        note.parent.mkdir(exist_ok=True)
+                        write_atomically(note, json.dumps(text, ensure_ascii=False).encode())
                 elif event.kind == "done":
                     note.unlink(missing_ok=True)
                 tally.count(event)

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from betavae import config as configuration
 from betavae import own_code
 from betavae.config import Config
 
@@ -55,11 +56,13 @@ def perform(config: Config, folder: Path, share: Share) -> None:
         share: see `Share`.
 
     Raises:
+        ValueError: the folder holds a run of other settings.
         Whatever `betavae.experiment` raises.
     """
     from betavae.experiment import experiment, resume
 
     with held(folder.parent.parent / "locks" / folder.name):
+        same_settings(config, folder)
         if (folder / "DONE").exists():
             return
         data = load_once(config.data)
@@ -69,6 +72,21 @@ def perform(config: Config, folder: Path, share: Share) -> None:
         if folder.exists():
             shutil.rmtree(folder)  # the beginning of a run that was killed before its settings were written
         experiment(config, folder, data=data, watch=lambda record: share(record.step / config.steps))
+
+
+def same_settings(config: Config, folder: Path) -> None:
+    """Refuse a folder that holds a run of other settings, as another version may mean by the same name.
+
+    Raises:
+        ValueError: it does.
+    """
+    path = folder / "config.json"
+    if path.exists() and configuration.run_id(found := configuration.load(path)) != configuration.run_id(config):
+        differing = [key for key, value in vars(config).items() if repr(value) != repr(getattr(found, key))]
+        raise ValueError(
+            f"{folder} holds a run of other settings ({', '.join(differing)}); name another folder or --url, or delete "
+            "that run"
+        )
 
 
 @contextmanager
@@ -203,16 +221,21 @@ def _serve(connection: Connection, perform: Perform, threads: int) -> None:
     os.setpgid(0, 0)  # so that Ctrl-C reaches the driver alone, which then stops its workers one by one
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
-    own_code.again()
+    broken = ""
+    try:
+        own_code.again()
+    except Exception as error:  # of the user's own file
+        broken = f"{type(error).__name__}: {error}"
     threading.Thread(target=_follow, daemon=True).start()
     while True:
         try:
             config, folder = connection.recv()
         except EOFError:
             return
-        news: tuple[str, Any] = ("done", "")
+        news: tuple[str, Any] = ("failed", broken) if broken else ("done", "")
         try:
-            perform(config, folder, lambda share: connection.send(("share", share)))
+            if not broken:
+                perform(config, folder, lambda share: connection.send(("share", share)))
         except KeyboardInterrupt:
             return  # told to stop: the checkpoint is saved
         except Exception as error:
