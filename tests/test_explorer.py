@@ -295,9 +295,11 @@ def test_everything_that_can_be_moved_changes_the_picture(show):
     changed()
     low, high = (float(page.locator("#z3").get_attribute(end)) for end in ("min", "max"))
     assert page.evaluate("betavae.codes[3]") == pytest.approx(low + 0.25 * (high - low), abs=0.05)
+    page.evaluate("betavae.codes[3] = 9")  # beyond what the map shows
     page.locator("[data-surface]").press("Shift+ArrowUp")
     changed()
-    page.get_by_role("button", name="held-out image 5").click()
+    assert page.evaluate("betavae.codes[3]") == 9
+    page.get_by_role("button", name="image 5").click()
     changed()
     page.get_by_role("button", name="Sample the prior").click()
     changed()

@@ -82,7 +82,7 @@ function startExplorer(root, data) {
 
   // --- Sliders ----------------------------------------------------------------------------------------------------
 
-  const format = (value) => value.toFixed(2).replace("-", "−");
+  const format = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "−");
   const clamp = (fraction) => Math.min(Math.max(fraction, 0), 1);
   const span = (index) => ranges.get(index).high - ranges.get(index).low;
   const share = (index, value) => (value - ranges.get(index).low) / span(index);
@@ -163,8 +163,8 @@ function startExplorer(root, data) {
     function move(x, y) {
       const [across, up] = axes();
       stop();
-      place(across, x);
-      place(up, y);
+      if (x !== undefined) place(across, x);
+      if (y !== undefined) place(up, y);
       change();
     }
     function point(event) {
@@ -182,7 +182,7 @@ function startExplorer(root, data) {
       event.preventDefault();
       const [across, up] = axes();
       const step = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
-      move(share(across, codes[across]) + step * dx, share(up, codes[up]) + step * dy);
+      move(dx ? share(across, codes[across]) + step * dx : undefined, dy ? share(up, codes[up]) + step * dy : undefined);
       say(`z${across} ${format(codes[across])}, z${up} ${format(codes[up])}`);
     });
     choices.forEach((choice, i) =>
