@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from betavae import run as module
 from betavae.config import TC, Config
 from betavae.data import split_rows
-from betavae.files import replacing
+from betavae.files import replacing, write_atomically
 from betavae.run import (
     Codes,
     append_record,
@@ -263,3 +263,11 @@ def test_layout_is_documented(run):
     for name in ("config.json", "curve.jsonl", "checkpoint.safetensors", "codes.npz", "DONE"):
         assert name in module.__doc__
     assert json.loads(run.path("config.json").read_text())["objective"]["name"] == "tc"
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: calls.append("fsync") or fsync(number))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("replace") or replace(*paths))
+    write_atomically(tmp_path / "whole", b"nats")
+    assert calls == ["fsync", "replace"]
