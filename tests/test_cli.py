@@ -138,6 +138,20 @@ def test_notes_say_what_is_left_out(tables, capsys):
     assert "undefined" in output
 
 
+def test_metrics_join_those_of_the_same_protocol(done, capsys):
+    main(["score", str(done)])
+    whole = json.loads((done / "scores.json").read_text())
+    for name in ("mig", "dci"):
+        main(["score", str(done), "--metrics", name, "--evaluations", "2", "--seed", "7"])
+    joined = json.loads((done / "scores.json").read_text())
+    assert {"mig", "dci.disentanglement"} <= joined["scores"].keys() == joined["intervals"].keys()
+    assert joined["arrays"].keys() == whole["arrays"].keys()
+    main(["score", str(done), "--metrics", "mig", "--evaluations", "2", "--seed", "8"])
+    assert json.loads((done / "scores.json").read_text())["scores"].keys() == {"mig"}
+    main(["score", str(done)])
+    assert json.loads((done / "scores.json").read_text()) == whole
+
+
 def test_a_run_by_another_protocol(done, capsys):
     main(["score", str(done)])
     before = (done / "scores.json").read_bytes()

@@ -103,7 +103,7 @@ class Score:
     factors: Annotated[str | None, argument(metavar="FILE")] = None
     """Table of the factors of the same samples, in whole numbers; names of columns are taken for theirs."""
     metrics: tuple[str, ...] = ()
-    """Metrics to compute; all by default. Those of a run replace what is in its scores.json."""
+    """Metrics to compute; all by default. Of a run they join what its scores.json has by the same protocol."""
     preset: Literal["default", "dlib"] = "default"
     """default: corrected; dlib: the protocol of disentanglement_lib."""
     seed: int | None = None

@@ -240,6 +240,8 @@ def score_run(
 ) -> dict[str, Any]:
     """Score the codes in the folder against the data's factors; write scores.json and return it.
 
+    Named metrics join what scores.json has by the same protocol; all of them, or another protocol, replace it.
+
     Args:
         run: a run whose images are encoded.
         data: what it was trained on; without factors only KL and held-out terms are written.
@@ -287,6 +289,11 @@ def score_run(
         }
         values["protocol"]["codes"] = "sampled" if sampled else "means"
         values["protocol"]["factors"] = factor_names
+        before = _read_if_there(run, "scores.json") if names else {}
+        if before.get("protocol") == values["protocol"]:
+            for table in ("scores", "intervals", "chance", "ceilings", "arrays"):
+                values[table] = {**before.get(table, {}), **values[table]}
+            values["notes"] = [*dict.fromkeys([*before.get("notes", []), *values["notes"]])]
     values |= _unscored(run, data)
     folders.write_json(run, "scores.json", values)
     return values

@@ -505,7 +505,7 @@ def traversal_animation(
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Writes a figure as PNG, PDF or SVG, by the ending of the path, atomically.
 
-    The same figure gives the same bytes: no date is written; text in a PDF is TrueType, as journals ask.
+    Figures drawn alike give the same bytes: no date is written; text in a PDF is TrueType, as journals ask.
 
     Args:
         figure: What to write.
