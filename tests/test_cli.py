@@ -119,7 +119,8 @@ def test_codes_of_any_model_are_scored(tables, capsys):
     assert low <= values["scores"]["mig"] <= high
     assert values["scores"]["mig"] > 0.9 > 0.1 > values["chance"]["mig"]
     assert values["protocol"] == {
-        **{"preset": "default", "seed": 0, "evaluations": 3, "rows": 900, "num_train": 600, "num_test": 300}
+        **{"betavae": metadata.version("betavae"), "preset": "default", "seed": 0, "evaluations": 3},
+        **{"rows": 900, "num_train": 600, "num_test": 300},
     }
     both = str(tables / "both.npz")
     main(["score", "--codes", f"{both}:mean", "--factors", f"{both}:factors", *chosen])
@@ -146,6 +147,8 @@ def test_metrics_join_those_of_the_same_protocol(done, capsys):
     joined = json.loads((done / "scores.json").read_text())
     assert {"mig", "dci.disentanglement"} <= joined["scores"].keys() == joined["intervals"].keys()
     assert joined["arrays"].keys() == whole["arrays"].keys()
+    assert {"mig", "dci.disentanglement"} <= joined["chance"].keys()
+    assert joined["ceilings"] == whole["ceilings"]
     main(["score", str(done), "--metrics", "mig", "--evaluations", "2", "--seed", "8"])
     assert json.loads((done / "scores.json").read_text())["scores"].keys() == {"mig"}
     main(["score", str(done)])

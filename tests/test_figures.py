@@ -210,9 +210,8 @@ def test_names_are_no_formulas_and_do_not_touch(tmp_path):
             assert page.x0 <= box.x0 <= box.x1 <= page.x1
             assert page.y0 <= box.y0 <= box.y1 <= page.y1
     strips = figures.factor_strips(np.zeros((4, 2)), np.zeros((4, 3), int), names)
-    figures.save_figure(strips, tmp_path / "strips.png")
-    with Image.open(tmp_path / "strips.png") as picture:
-        assert picture.width > 0
+    figures.save_figure(strips, tmp_path / "strips.png")  # raises where a name is read as a formula
+    assert [axes.get_title().replace("\\$", "$") for axes in strips.axes[:3]] == names
 
 
 @pytest.mark.parametrize("shape", [(64, 32), (32, 64)])

@@ -393,6 +393,9 @@ def test_plug_in_information_of_noise():
     assert corrected.shared.mean(axis=0).max() < 0.01  # measured 0.007: rare bins are still too few
     assert modularity_of(plain)["modularity"] == pytest.approx(0.65, abs=0.03)
     assert modularity_of(corrected)["modularity"] == 0
+    few = rng.integers((3, 32, 100), size=(200, 3))
+    perfect = metrics.measure_information(few * 1.0, few, seed=0, num_train=200)
+    assert modularity_of(perfect)["modularity"] > 0.9  # in cells with less than a row each
     half = metrics.measure_information(np.column_stack([factors, codes[:, :5]]), factors, seed=0)
     assert modularity_of(half)["modularity"] == pytest.approx(0.5, abs=0.01)
     assert mig_of(plain)["mig"] < 0.002  # the gap cancels the bias

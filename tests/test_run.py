@@ -90,7 +90,7 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
     assert not create_run(run.folder, CONFIG, overwrite=True).done
     run.path("config.json").rename(run.path(".config.json.77"))  # killed before anything else was written
     assert create_run(run.folder, CONFIG).path("config.json").exists()
-    with pytest.raises(ValueError, match=r"'.*\\udcff' is no UTF-8|'.*\\udcff' has no name"):
+    with pytest.raises(ValueError, match=r"'.*\\udcff' has no name"):
         create_run(tmp_path / "bad\udcff", CONFIG)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -461,9 +462,11 @@ class Results:
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
         if not sys.stdout.isatty():  # for other programs
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([names, *rows])
-            console.out(text.getvalue(), end="", highlight=False)
+            try:
+                csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+                sys.stdout.flush()
+            except BrokenPipeError:  # the reader, such as head, has had enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         table = Table()
         for name in names:

@@ -25,6 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any, NamedTuple, Protocol
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -477,7 +478,7 @@ def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> _Conte
             f"factor_names has {', '.join(names)} for the {classes.shape[1]} columns of latents_classes; "
             "each column needs a name of its own."
         )
-    if bad := [str(name) for name in names if not name or not name.isprintable()]:
+    if bad := [str(name) for name in names if not name or any(category(letter) in ("Cc", "Cs") for letter in name)]:
         raise ValueError(f"factor_names has {bad[0]!r}; names must be text that can be printed.")
     return _Contents(packed, image_shape, max_value, classes, values, tuple(map(str, names)))
 

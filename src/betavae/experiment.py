@@ -34,6 +34,7 @@ from betavae.explorer import Explorer, describe_codes, strengths
 from betavae.figures import draw_all
 from betavae.files import write_atomically
 from betavae.metrics.inputs import check_classes
+from betavae.metrics.suite import BY_CLASS
 from betavae.model import VAE
 from betavae.run import Codes, Run
 from betavae.train import (
@@ -112,7 +113,7 @@ def check(config: Config, data: FactorData) -> None:
         )
     if (count := _count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
-    if config.scores:
+    if BY_CLASS & set(config.scores):
         sizes = _sizes(count)
         rows = np.random.default_rng(0).choice(len(data), sizes["num_train"], replace=False)
         try:
@@ -351,7 +352,13 @@ def score_tables(
             )
         except ValueError as error:
             raise ValueError(_named(str(error), factor_names)) from error
-    protocol = {"preset": preset, "seed": seed, "evaluations": repeats, "rows": len(codes)} | sizes
+    protocol = {
+        "betavae": metadata.version("betavae"),
+        "preset": preset,
+        "seed": seed,
+        "evaluations": repeats,
+        "rows": len(codes),
+    } | sizes
     values = scores.to_json()
     notes = [_named(str(warning.message), factor_names) for warning in caught]
     if sizes != _sizes():

@@ -36,7 +36,7 @@ def load(files: Iterable[str]) -> None:
 
 def imported() -> list[str]:
     """The files that were imported here, or where the process that started this one was."""
-    files: list[str] = json.loads(os.environ.get(_VARIABLE, "[]"))
+    files: list[str] = json.loads(os.environ.get(_VARIABLE) or "[]")
     return files
 
 

@@ -112,20 +112,23 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
             f"{str(folder)!r} has no name that pages and JSON can hold (UTF-8); name another folder"
         ) from None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.is_dir() else [""]
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else [""]
         if "config.json" not in names and not all(map(_HALF_WRITTEN.fullmatch, names)):
             raise FileExistsError(f"{folder} exists and is not a run; name another folder with --out")
-        if foreign := [name for name in names if not _of_a_run(_whole(name))]:
+        if not (foreign := [name for name in sorted(names) if not _of_a_run(_whole(name))]):
+            inside = (path.relative_to(folder).as_posix() for path in sorted((folder / "figures").rglob("*")))
+            foreign = [name for name in inside if not _of_a_run(_whole(name))]
+        if foreign:
             raise FileExistsError(
                 f"{folder} holds what is no part of a run ({', '.join(foreign[:5])}); name another folder with --out"
             )
-        if folder.is_symlink():
-            raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it leads to")
         if "config.json" in names and not overwrite:
             raise FileExistsError(
                 f"{folder} holds a run already; continue it with --resume {folder}, replace it with --overwrite, "
                 "or name another folder with --out"
             )
+        if folder.is_symlink():
+            raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it leads to")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, config)
@@ -140,6 +143,8 @@ def _whole(name: str) -> str:
 
 
 def _of_a_run(name: str) -> bool:
+    if name.endswith((".DS_Store", "Thumbs.db")):  # of file managers
+        return True
     return name in LAYOUT or bool(_FIGURES.fullmatch(name.removeprefix("figures/")) and name.startswith("figures/"))
 
 
@@ -217,7 +222,7 @@ def read_curve(run: Run) -> list[dict[str, Any]]:
             record = json.loads(line)
             if not isinstance(record, dict) or not {"step", "split", "wall_seconds"} <= record.keys():
                 raise ValueError
-            if not all(isinstance(value, int | float) for key, value in record.items() if key != "split"):
+            if not all(isinstance(value, int | float | None) for key, value in record.items() if key != "split"):
                 raise ValueError
             records.append(record)
         except ValueError:

@@ -6,6 +6,7 @@ files, `DONE` last. A run that two workers do at once is written twice with the 
 
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -80,7 +81,8 @@ def perform_at(perform: Perform, url: str, config: Config, run: str, share: Shar
         try:
             perform(config, folder, share_and_save)
         except BaseException:  # also where the run is stopped: its checkpoint is what continues it
-            push(folder, there, _CONTINUING)
+            with suppress(Exception):  # of the storage; the run's own is what matters
+                push(folder, there, _CONTINUING)
             raise
         push(folder, there)
 

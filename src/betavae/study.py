@@ -128,7 +128,7 @@ def create_study(
         overwrite: delete a study of another recipe, or a damaged one, with all its runs. A folder that is no study is
             never deleted.
         where: what to call the recipe in error messages.
-        check: given the runs that are not done, before anything is written or deleted; may refuse them.
+        check: given the runs that are neither done nor failed, before anything is written or deleted; may refuse them.
 
     Raises:
         ValueError: the recipe is refused, or has changed since the study began.
@@ -152,7 +152,7 @@ def create_study(
             if not overwrite:
                 raise
         if before.runs.keys() == study.runs.keys():
-            waiting = [run for run, state in states(before).items() if state != "done"]
+            waiting = [run for run, state in states(before).items() if state in ("begun", "waiting")]
             if check and waiting:
                 check({run: before.runs[run] for run in waiting})
             return before
@@ -169,8 +169,8 @@ def create_study(
     ):
         raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
     if check:
-        done = {run for run, state in states(before).items() if state == "done"}
-        check({run: config for run, config in study.runs.items() if overwrite or run not in done})
+        ended = {run for run, state in states(before).items() if state in ("done", "failed")}
+        check({run: config for run, config in study.runs.items() if overwrite or run not in ended})
     if overwrite and begun:
         with alone(folder):
             for name in ("runs", "failed", "results.parquet", "report.html", "study.json"):

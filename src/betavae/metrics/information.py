@@ -17,7 +17,8 @@ class Information:
         code_entropy: (D,) entropy of each code's bins.
         factor_entropy: (K,) entropy of each factor.
         num_bins: bins of each code.
-        noise: (D, K) corrected information that one independent pair in 10,000 exceeds; 0 where nothing is corrected.
+        noise: (D, K) corrected information that one independent pair in 10,000 exceeds; 0 where nothing is corrected,
+            and where there are fewer rows than cells, of which the chi-squared distribution knows nothing.
     """
 
     shared: np.ndarray
@@ -117,7 +118,8 @@ def count_information(
         return Information(shared, joint, code_entropy, factor_entropy, num_bins)
     occupied = np.array([np.count_nonzero(counts) for counts in code_counts])[:, None]
     noise = _likelihood_ratio((occupied - 1) * (num_values - 1)) + occupied + num_values - cells - 1
-    return Information(shared, joint, code_entropy, factor_entropy, num_bins, noise / (2 * len(binned)))
+    noise = np.where(len(binned) >= occupied * num_values, noise / (2 * len(binned)), 0.0)
+    return Information(shared, joint, code_entropy, factor_entropy, num_bins, noise)
 
 
 def _likelihood_ratio(freedom: np.ndarray) -> np.ndarray:

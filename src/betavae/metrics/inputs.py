@@ -9,7 +9,10 @@ import numpy as np
 MIN_KL_NATS = 0.05
 MIN_RELATIVE_SPREAD = 0.05
 _ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
-_LARGEST = 1e12  # of floats: products of more leave the range in which fits converge and float32 ends
+_LARGEST = {  # of floats
+    "codes": 1e12,  # products of more leave the range in which fits converge and float32 ends
+    "factors": 1e100,  # whose square can still be summed
+}
 
 
 def check_tables(
@@ -77,10 +80,10 @@ def _check_finite(name: str, table: np.ndarray) -> None:
     if table.dtype.kind != "f":
         return
     largest = float(max(table.max(), -table.min()))  # NaN if there is one
-    if largest <= _LARGEST:
+    if largest <= _LARGEST[name]:
         return
     if math.isfinite(largest):
-        raise ValueError(f"{name} must be at most {_LARGEST:g} in size, got {largest:g}; scale it down")
+        raise ValueError(f"{name} must be at most {_LARGEST[name]:g} in size, got {largest:g}; scale it down")
     bad = np.argwhere(~np.isfinite(table))
     num_nan = int(np.isnan(table).sum())
     raise ValueError(

@@ -17,10 +17,10 @@ def modularity(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: 
     1 - sum over the other factors of m_k^2 / (m^2 (K - 1)); the score is the mean over codes.
 
     A code that tells nothing counts 0, and with the bias correction, information that a G test cannot tell from none
-    (level 1e-4) is none. Being a ratio, modularity would else be high for a dead code that still wobbles: pure noise
-    scores about 0.65 on 10,000 rows of dSprites by plain estimates, because they are biased upwards, the more so the
-    more values a factor has, and 0.75 by corrected ones, among whose remains of noise the largest stands out. The mean
-    over codes would then mostly count dead ones.
+    (level 1e-4) is none, where there are as many rows as bins times values. Being a ratio, modularity would else be
+    high for a dead code that still wobbles: pure noise scores about 0.65 on 10,000 rows of dSprites by plain estimates,
+    because they are biased upwards, the more so the more values a factor has, and 0.75 by corrected ones, among whose
+    remains of noise the largest stands out. The mean over codes would then mostly count dead ones.
 
     Source:
         Learning Deep Disentangled Embeddings With the F-Statistic Loss (Ridgeway & Mozer, 2018), section 4.

@@ -79,6 +79,10 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     },
 }
 _MASKING: Final = ("default",)
+BY_CLASS: Final = frozenset(
+    ("dci", "mig", "mig_chen", "mig_sup", "dcimig", "jemmig", "sap", "modularity", "explicitness", "irs", "infomec")
+) | {"dci_es", "downstream", "fairness"}
+"""Metrics that take factors for classes, several rows each."""
 _BLIND: Final = ("unsupervised.", "factor_vae.num_active", "dci_es.size")  # scores that shuffled rows cannot change
 
 
