@@ -14,8 +14,10 @@ import pytest
 from betavae import cli
 from betavae import config as configuration
 from betavae.cli import main
-from betavae.config import OBJECTIVE_SETTINGS, Config, Vae
+from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS, Config, Vae
 from betavae.data import export_npz
+from betavae.model import ARCHITECTURES
+from betavae.objectives import OBJECTIVES
 from betavae.run import create_run
 
 TINY = [
@@ -353,7 +355,7 @@ def test_too_many_held_out_images_are_named(file, capsys, tmp_path):
 
 OWN = """
 from dataclasses import dataclass
-from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS
+from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS, Vae
 from betavae.model import ARCHITECTURES
 from betavae.objective import vae
 from betavae.objectives import OBJECTIVES
@@ -364,45 +366,47 @@ class Mine:
     dial_of_mine: float = 1.0
 
 OBJECTIVE_SETTINGS["mine"] = Mine
-OBJECTIVES[Mine] = vae
+OBJECTIVES[Mine] = lambda settings, model, batch: vae(Vae(), model, batch)
 ARCHITECTURES["ours"] = ARCHITECTURES["burgess"]
 MODEL_NAMES.append("ours")
 """
 
 
-def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(file, tmp_path):
+@pytest.fixture
+def own_tables(monkeypatch):
+    """Puts the package's tables back to what they were: at once where called, and in the end."""
+    tables = [OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES]
+    before, models = [dict(table) for table in tables], list(MODEL_NAMES)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("BETAVAE_IMPORT", "[]")
+
+    def put_back():
+        MODEL_NAMES[:] = models
+        for table, content in zip(tables, before, strict=True):
+            table.clear()
+            table.update(content)
+
+    yield put_back
+    put_back()
+
+
+def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(file, own_tables, tmp_path, monkeypatch, capsys):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
     (tmp_path / "mine_alone.py").write_text(OWN)
-
-    def betavae(*words):
-        command = [sys.executable, "-m", "betavae", *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-
-    train = [
-        "train",
-        "mine",
-        "--dial-of-mine",
-        "3",
-        "--model",
-        "ours",
-        "--data",
-        file,
-        *TINY,
-        "--no-figures",
-        "--out",
-        "run",
-    ]
-    done = betavae("--import", "mine_alone.py", *train)
-    assert done.returncode == 0, done.stderr
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    settings = ["--dial-of-mine", "3", "--model", "ours", "--data", file, *TINY]
+    main(["--import", "mine_alone.py", "train", "mine", *settings, "--no-figures", "--out", "run"])
+    config = json.loads(Path("run/config.json").read_text())
     assert (config["objective"]["dial_of_mine"], config["model"]) == (3, "ours")
-    settings = ["--dial-of-mine", "2", "--model", "ours", "--data", file, *TINY, "--figures", "False"]
-    study = ["study", "--objective", "mine", "--seeds", "1", *settings, "--out", "study", "--workers", "1"]
-    done = betavae(*study, "--import=mine_alone.py")
-    assert "1 of 1 runs done" in done.stdout, done.stderr
-    run = next((tmp_path / "study" / "runs").iterdir())
-    assert "if it is your own, name the file that defines it" in betavae("score", str(run)).stderr
-    assert "dci.disentanglement" in betavae("--import", "mine_alone.py", "score", str(run)).stdout
+    study = ["study", "--objective", "mine", "--seeds", "1", *settings, "--figures", "False", "--workers", "1"]
+    main([*study, "--out", "study", "--import=mine_alone.py"])
+    assert "1 of 1 runs done" in capsys.readouterr().out
+    run = str(next(Path("study/runs").iterdir()))
+    own_tables()
+    assert "if it is your own, name the file that defines it" in refused(capsys, "score", run)
+    del sys.modules["mine_alone"]
+    main(["--import", "mine_alone.py", "score", run])
+    assert "dci.disentanglement" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -80,20 +80,20 @@ def recorded(monkeypatch):
 
 MORE = {
     "tc-falling": tiny_config(
-        TC(8.0, 20, memory_images=40, final_beta=2.0, fall_after=50, fall_steps=30, second_warmup_steps=40)
+        TC(8.0, 20, memory_images=40, final_beta=2.0, fall_after=30, fall_steps=20, second_warmup_steps=25)
     ),
     "muon": tiny_config(Beta(2.0, 30), muon_after=40, muon_learning_rate=5e-4, schedule="one-cycle"),
     "muon-between": tiny_config(Beta(2.0), muon_after=45),
     "rotated": tiny_config(Beta(2.0), rotate_at=(40, 57)),
-    "rotated-within-records": tiny_config(Beta(2.0), rotate_at=(45, 55, 65)),
+    "rotated-within-records": tiny_config(Beta(2.0), rotate_at=(35, 45, 55)),
 }
 
 
 @pytest.mark.parametrize("name", [*GRID, *MORE])
 def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
-    config = replace((GRID | MORE)[name], steps=106)
+    config = replace((GRID | MORE)[name], steps=66)
     state, records = trained(config, grid)
-    assert len(recorded) >= 5
+    assert len(recorded) >= 3  # times 10 steps; 3 where Muon begins within ten, elsewhere 4 or 5
     module.RECORDED.clear()
     plain_state, plain = trained(config, grid)
     for one, other in zip(records, plain, strict=True):
