@@ -57,17 +57,18 @@ class TrainingBar:
         if record.split != "train" or self._task is None:
             return
         steps, seconds = record.step - self._first[0], record.wall_seconds - self._first[1]
-        speed = steps * self._config.batch_size / seconds if seconds > 0 else 0.0
-        terms = f"{speed:,.0f} images/s · reconstruction {record.terms['reconstruction']:.1f} nats"
-        terms += f" · rate {record.terms['rate']:.1f} nats"
+        speed = steps * self._config.batch_size / seconds if seconds > 0 else None  # unknown at first after a resume
+        terms = "" if speed is None else f"{speed:,.0f} images/s · "
+        terms += f"reconstruction {record.terms['reconstruction']:.1f} nats · rate {record.terms['rate']:.1f} nats"
         if "capacity_nats" in record.terms:
             terms += f" (capacity {record.terms['capacity_nats']:.1f})"
         self._progress.update(self._task, completed=record.step, terms=terms)
         last = record.step == self._config.steps
         if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):
             self._last_line = time.monotonic()
-            left = (self._config.steps - record.step) * self._config.batch_size / speed if speed else float("nan")
-            line = f"step {record.step:,}/{self._config.steps:,} · {terms} · {left:.0f} s left"
+            line = f"step {record.step:,}/{self._config.steps:,} · {terms}"
+            if speed:
+                line += f" · {_duration((self._config.steps - record.step) * self._config.batch_size / speed)} left"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
