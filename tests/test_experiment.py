@@ -238,6 +238,16 @@ else:
 """
 
 
+def test_pictures_do_not_depend_on_one_another(small, tmp_path, monkeypatch):
+    """`residual` has statistics of batches in training: a code decoded alone gives what it gives among others."""
+    config = replace(CONFIG, model="residual", steps=10, scores=("mig",), evaluations=1, figures=False)
+    run, decoders = experiment(config, tmp_path / "run", data=small), []
+    monkeypatch.setattr(module, "draw_all", lambda *args, decode, **arrays: decoders.append(decode))
+    draw_run(run, small)
+    codes = load_codes(run).mean[:8]
+    np.testing.assert_allclose(decoders[0](codes)[:1], decoders[0](codes[:1]), atol=1e-5)
+
+
 def test_an_unknown_metric_is_refused_before_training(small, tmp_path):
     with pytest.raises(ValueError, match="unknown metric 'mgi'; did you mean 'mig'"):
         experiment(replace(CONFIG, scores=("mgi",)), tmp_path / "run", data=small)

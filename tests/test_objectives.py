@@ -403,10 +403,10 @@ def test_control_follows_a_hand_run_sequence(monkeypatch):
 
 
 def test_control_does_not_wind_up(monkeypatch):
-    """Error 30: I = -0.03, so β is 0.97 and clipped; then I stays until P lifts β again, which it cannot here."""
-    seen = betas(monkeypatch, Control(start_nats=30.0, capacity_nats=30.0), [0.0, 0.0, 0.0, 60.0])
-    assert [beta for beta, *_ in seen] == [1, 1, 1, 1]
-    assert [raw for _, raw, _ in seen] == pytest.approx([0.97, 0.97, 0.97, 0.98], abs=1e-6)
+    """Error 30: I = -0.03, so β is 0.97 and clipped; then I stays until errors are below 0, -30 here, and lift it."""
+    seen = betas(monkeypatch, Control(start_nats=30.0, capacity_nats=30.0), [0.0, 0.0, 0.0, 60.0, 60.0])
+    assert [beta for beta, *_ in seen] == pytest.approx([1, 1, 1, 1.01, 1.04])
+    assert [raw for _, raw, _ in seen] == pytest.approx([0.97, 0.97, 0.97, 1.01, 1.04], abs=1e-6)
 
 
 def test_control_raises_its_capacity_in_jumps(monkeypatch):
@@ -431,6 +431,13 @@ def test_dynamic_holds_its_integral_below_the_least_beta(monkeypatch):
     seen = betas(monkeypatch, settings, [0.0, 0.0, 0.0])
     assert [raw for _, raw, _ in seen] == pytest.approx([0.05, 0.05, 0.05])
     assert [beta for beta, *_ in seen] == pytest.approx([0.1, 0.1, 0.1])
+
+
+def test_dynamic_comes_back_from_below_the_least_beta(monkeypatch):
+    """As above, then an error of -10: β = 0.05 + 0.05."""
+    settings = Dynamic(start_nats=20.0, proportional=0.0, start_beta=0.15, average_steps=1)
+    seen = betas(monkeypatch, settings, [0.0, 30.0, 30.0])
+    assert [raw for _, raw, _ in seen] == pytest.approx([0.05, 0.1, 0.15])
 
 
 def test_dynamic_raises_its_capacity_in_ramps(monkeypatch):

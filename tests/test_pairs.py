@@ -39,6 +39,20 @@ def test_partners_are_among_the_given_rows(grid):
     assert np.mean(partners != rows[:200]) > 0.7  # measured: 0.8; the rest drew their own values again
 
 
+def test_images_of_the_same_factors_take_turns(grid):
+    """Everything twice; partners are among the second copies and a few of the first."""
+    twice = dataclasses.replace(
+        grid, packed=np.concatenate([grid.packed[:]] * 2), factors=np.concatenate([grid.factors] * 2)
+    )
+    rows = np.concatenate([np.arange(900, 1800), np.arange(0, 900, 3)])
+    partners = Partners(twice, "one", rows)(np.tile(rows, 20), np.random.default_rng(0))
+    assert set(partners) == set(rows)
+    both = np.flatnonzero(partners % 900 % 3 == 0)
+    assert np.mean(partners[both] < 900) == pytest.approx(0.5, abs=0.03)
+    changed = (twice.factors[np.tile(rows, 20)] != twice.factors[partners]).sum(1)
+    assert changed.max() == 1
+
+
 def test_a_lonely_image_is_its_own_partner(grid):
     square = np.flatnonzero((grid.factors[:, :2] == 0).all(1))
     lonely = np.array([899])

@@ -235,6 +235,17 @@ def test_encoding_does_not_depend_on_the_batch(small):
     np.testing.assert_allclose(mean, again, atol=1e-5)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_looking_at_images_leaves_the_mode(small, training):
+    """What is decoded afterwards would depend on what else is in its batch otherwise, with `residual`."""
+    config = config_of(model="residual")
+    state = new_state(config, small)
+    state.model.train(training)
+    encode(config, small, np.arange(10), state.model)
+    held_out_terms(config, small, np.arange(64), 500, state)
+    assert {module.training for module in state.model.modules()} == {training}
+
+
 def test_held_out_terms_leave_the_state_alone(small):
     config = config_of(model="residual")
     state = new_state(config, small)

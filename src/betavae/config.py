@@ -131,6 +131,8 @@ class TC:
         if self.final_beta is not None:
             _above("beta", self.beta, 0)
             _above("final_beta", self.final_beta, 0)
+            if self.final_beta > self.beta:
+                raise ValueError(f"final_beta is {self.final_beta}, and β falls: give at most beta, {self.beta}")
         elif self.fall_after or self.second_warmup_steps:
             name = "fall_after" if self.fall_after else "second_warmup_steps"
             raise ValueError(f"{name} is {getattr(self, name)}, and β has nothing to fall to: give final_beta as well")
@@ -653,12 +655,12 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config
     values = dict(values)
     if "objective" in values:
         table = values["objective"]
-        if not isinstance(table, Mapping) or "name" not in table:
+        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
             raise ValueError(f"{where}: objective must be a table with a name, one of {', '.join(OBJECTIVE_SETTINGS)}")
         settings = dict(table)
         name = settings.pop("name")
         if name not in OBJECTIVE_SETTINGS:
-            raise ValueError(f"{where}: {unknown('objective', str(name), OBJECTIVE_SETTINGS)}")
+            raise ValueError(f"{where}: {unknown('objective', name, OBJECTIVE_SETTINGS)}")
         values["objective"] = _build(OBJECTIVE_SETTINGS[name], settings, f"{where}: objective {name}")
     config: Config = _build(Config, values, where)
     return config
@@ -754,13 +756,17 @@ _EXTENDED = ("objective", "model", "metric")
 
 
 def unreached(config: Config) -> list[str]:
-    """Settings of a `Config` or its objective that begin at a step that training does not reach.
+    """Settings of a `Config` or its objective for steps that training does not reach.
 
     Example:
-        >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300)))
+        >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300), schedule="one-cycle"))
         ['muon_after 200', 'rotate_at 300']
     """
-    begins = {"fall_after": getattr(config.objective, "fall_after", None), "muon_after": config.muon_after}
+    begins = {
+        "fall_after": getattr(config.objective, "fall_after", None),
+        "muon_after": config.muon_after,
+        "schedule_rise_steps": config.schedule_rise_steps,
+    }
     late = [f"{name} {step}" for name, step in begins.items() if step is not None and step >= config.steps]
     return late + [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
 

@@ -42,11 +42,11 @@ class Partners:
                 "and at least 2 are needed"
             )
         self._data, self._rule = data, rule
-        self._allowed = np.ones(len(data), bool)
-        if rows is not None:
-            self._allowed[:] = False
-            self._allowed[rows] = True
-        trial = np.flatnonzero(self._allowed)[:: max(1, np.count_nonzero(self._allowed) // 256)]
+        allowed = np.arange(len(data)) if rows is None else np.unique(rows)
+        keys = self._keys(data.factors[allowed])
+        order = np.argsort(keys, kind="stable")
+        self._sorted_keys, self._rows = keys[order], allowed[order]
+        trial = allowed[:: max(1, len(allowed) // 256)]
         found = np.mean(self._draw(trial, np.random.default_rng(0), tries=1) >= 0)
         if found < 0.5:
             raise ValueError(
@@ -69,9 +69,21 @@ class Partners:
             if not len(left):
                 break
             values = generator.integers(0, self._data.factor_sizes, (len(left), factors.shape[1]))
-            found = self._data.find(np.where(anew[left], values, factors[left]))
-            partners[left] = np.where((found >= 0) & self._allowed[found], found, -1)
+            partners[left] = self._one_of(np.where(anew[left], values, factors[left]), generator)
         return partners
+
+    def _one_of(self, factors: NDArray[np.integer], generator: np.random.Generator) -> NDArray[np.int64]:
+        """An image that may be a partner, of those with given factors; -1 where there is none."""
+        keys = self._keys(factors)
+        first, last = (np.searchsorted(self._sorted_keys, keys, side) for side in ("left", "right"))
+        count = last - first
+        if (count > 1).any():
+            first = first + generator.integers(0, np.maximum(count, 1))
+        return np.where(count > 0, self._rows[np.minimum(first, len(self._rows) - 1)], -1)
+
+    def _keys(self, factors: NDArray[np.integer]) -> NDArray[np.int64]:
+        keys: NDArray[np.int64] = np.ravel_multi_index(tuple(factors.T), self._data.factor_sizes)
+        return keys
 
 
 def drawn_anew(rule: PairRule, num_pairs: int, num_factors: int, generator: np.random.Generator) -> NDArray[np.bool_]:

@@ -281,7 +281,7 @@ def load_checkpoint(run: Run, state: State) -> None:
         _restore(state.network, own, run.path("checkpoint.safetensors"))
         _restore_moments("network_optimiser", state.network, state.network_optimiser, tensors)
     device = next(state.model.parameters()).device
-    memory = {name: value.to(device) for name, value in tensors.items() if name.startswith("memory.")}
+    memory = {name: value.to(device, copy=True) for name, value in tensors.items() if name.startswith("memory.")}
     state.memory = {name.removeprefix("memory."): value for name, value in memory.items()}
     try:
         state.step, state.wall_seconds = int(header["step"]), float(header["wall_seconds"])

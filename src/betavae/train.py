@@ -7,7 +7,7 @@ state, the loop yields what it would have yielded, to the bit.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -511,8 +511,7 @@ def held_out_terms(
     count = config.batch_size // 2 if partners else config.batch_size
     if needs.halves:
         rows = rows[: max(len(rows) - len(rows) % 2, 2)]
-    state.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), _evaluating(state.model):
         for start in range(0, len(rows), count):
             batch = rows[start : start + count]
             if len(batch) < count and start:
@@ -528,7 +527,6 @@ def held_out_terms(
             with arithmetic(config, device):
                 loss = objective(config.objective, state.model, given)
             means.append(_means([loss], state.step))  # numbers: kept tensors would lie scattered over freed memory
-    state.model.train()
     return {name: math.fsum(terms[name] for terms in means) / len(means) for name in means[0]}
 
 
@@ -549,16 +547,26 @@ def encode(
     images = images or DeviceImages(data, device)
     mean = np.empty((len(rows), config.codes), np.float32)
     log_var = np.empty_like(mean)
-    model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    with torch.inference_mode(), arithmetic(config, device):
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode(), _evaluating(model), arithmetic(config, device):
         for start in range(0, len(rows), batch_size):
             span = slice(start, start + batch_size)
             posterior = model.encode(images(rows[span]))
             mean[span], log_var[span] = model.quantise(posterior.mean).cpu().numpy(), posterior.log_var.cpu().numpy()
     if model.code_values is not None:
         log_var[:] = -np.inf
-    model.train()
     return mean, log_var
+
+
+@contextmanager
+def _evaluating(model: VAE) -> Iterator[None]:
+    """What it gives for an image depends on that alone meanwhile; then it is as it was, in training or not."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _on_device(table: NDArray[Any], device: torch.device) -> Tensor:

@@ -13,8 +13,8 @@ def control(settings: Control, model: VAE, batch: Batch) -> Loss:
     """Reconstruction + β · rate with β = K_p / (1 + exp(e)) - K_i Σ e + β_min, never below β_min, e = C - rate.
 
     The error e is that of the batch's mean rate, at this step included; no gradient passes through β. The sum leaves
-    out errors that follow a step at which β was below β_min, so that it does not wind up. The capacity C rises in
-    jumps.
+    out errors above 0 that follow a step at which β was below β_min, so that it does not wind up. (The paper's leaves
+    out all errors there, and β, once below by more than K_p, never comes back.) The capacity C rises in jumps.
 
     Source:
         ControlVAE: Controllable Variational Autoencoder (Shao et al., 2020), algorithm 1, and its published code
@@ -25,8 +25,8 @@ def control(settings: Control, model: VAE, batch: Batch) -> Loss:
     capacity = at_most(settings.start_nats + settings.rise_nats * rises, settings.capacity_nats)
     error = capacity - seen.rate.detach()
     before = batch.memory.get("integral", torch.zeros_like(error))
-    wound_up = batch.memory.get("beta", torch.ones_like(error) * settings.least_beta) < settings.least_beta
-    integral = torch.where(wound_up, before, before - settings.integral * error)
+    below = batch.memory.get("beta", torch.ones_like(error) * settings.least_beta) < settings.least_beta
+    integral = torch.where(below & (error > 0), before, before - settings.integral * error)
     beta = settings.proportional * torch.sigmoid(-error) + integral + settings.least_beta
     return _weighed(seen.reconstruction, seen.rate, beta, settings.least_beta, capacity, {"integral": integral})
 
@@ -36,7 +36,8 @@ def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
 
     The error e = C - rate takes the mean of the last few batches' rates (zeros before the first), e' is that of the
     step before; no gradient passes through β. What weighs the rate is never below `least_beta`; while β is below, the
-    second part is left out. The capacity C rises in ramps.
+    second part is left out where it would lower β further (in the published code wherever it is). The capacity C rises
+    in ramps.
 
     Source:
         DynamicVAE: Decoupling Reconstruction Error and Disentangled Representation Learning (Shao et al., 2020),
@@ -53,7 +54,8 @@ def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
     before = batch.memory.get("beta", torch.ones_like(error) * settings.start_beta)
     error_before = batch.memory.get("error", torch.zeros_like(error))
     proportional = settings.proportional * (torch.sigmoid(-error) - torch.sigmoid(-error_before))
-    integral = torch.where(before < settings.least_beta, torch.zeros_like(error), -settings.integral * error)
+    below = before < settings.least_beta
+    integral = torch.where(below & (error > 0), torch.zeros_like(error), -settings.integral * error)
     beta = before + proportional + integral
     memory = {"error": error, "rates": rates}
     return _weighed(seen.reconstruction, seen.rate, beta, settings.least_beta, capacity, memory)
