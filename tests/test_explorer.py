@@ -108,10 +108,22 @@ def test_a_convolution_straight_after_a_linear_layer_is_folded_where_that_saves(
     assert pack_decoder(burgess)["layers"][0]["output"] == [1, 1, 256]
 
 
+class Skip(nn.Sequential):
+    """Is a `Sequential` and computes something else."""
+
+    def forward(self, features):
+        return features + super().forward(features)
+
+
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        (nn.Sigmoid(), "the page cannot run a layer of type Sigmoid; it runs Linear, Conv2d"),
+        (nn.Sigmoid(), "the page cannot run a layer of type Sigmoid; it runs BatchNorm2d, Conv2d"),
+        (Skip(nn.ReLU()), "the page cannot run a layer of type Skip; it runs"),
+        (nn.Flatten(2), "cannot run Flatten.*, which flattens only a part"),
+        (nn.Unflatten(1, (1, 1, 1)), "the page runs Unflatten to images after Linear only"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Unflatten(1, (8,))), "Unflatten to images after Linear only"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Unflatten(1, (4, 1, 1))), "to images after Linear only"),
         (nn.Conv2d(1, 1, 3, dilation=2), "square convolutions without dilation"),
         (nn.Conv2d(1, 1, 3, padding="same"), "without dilation or named padding"),
         (nn.Conv2d(1, 1, (3, 1)), "square convolutions"),
@@ -122,6 +134,8 @@ def test_a_convolution_straight_after_a_linear_layer_is_folded_where_that_saves(
 def test_what_the_page_cannot_run_is_named(layer, sentence):
     with pytest.raises(ValueError, match=sentence):
         pack_network(nn.Sequential(layer), (2 if "groups=2" in str(layer) else 1, 8, 8))
+    with pytest.raises(ValueError, match=sentence):  # also where it is all of the network
+        pack_network(layer, (2 if "groups=2" in str(layer) else 1, 8, 8))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

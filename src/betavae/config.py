@@ -14,10 +14,13 @@ import difflib
 import hashlib
 import json
 import math
+import os
 import tomllib
 import types
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -559,6 +562,10 @@ class Config:
     """`cpu`, `cuda`, `cuda:1`, `mps`; auto takes the first accelerator there is."""
 
     def __post_init__(self) -> None:
+        if not dataclasses.is_dataclass(self.objective) or isinstance(self.objective, type):
+            raise ValueError(f"objective is {self.objective!r}; it must be settings of one, such as Beta(beta=4.0)")
+        for name, value in _plain_values(self).items():
+            object.__setattr__(self, name, value)
         for name in ("train_images", "validation_images", "test_images", "scored_images"):
             _image_share(name, getattr(self, name), required=name in ("train_images", "scored_images"))
         _one_of("model", self.model, MODEL_NAMES)
@@ -797,16 +804,44 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
         raise ValueError(f"{where}: {error}") from None
 
 
+def _plain_values(settings: Any) -> dict[str, Any]:
+    """Each field of a dataclass, of its declared type: numpy's numbers as Python's, paths as text.
+
+    The settings of an objective that are a field come with their own made plain.
+    """
+    hints, values = _hints(settings.__class__), {}
+    for name in (own.name for own in dataclasses.fields(settings) if own.init):
+        value = getattr(settings, name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            plain = _plain_values(value)
+            same = all(plain[inner] is getattr(value, inner) for inner in plain)
+            values[name] = value if same else dataclasses.replace(value, **plain)
+            continue
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        values[name] = _typed(name, value.tolist() if hasattr(value, "tolist") else value, hints[name])
+    return values
+
+
+@lru_cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _typed(key: str, value: Any, kind: Any) -> Any:
-    """The value if it is of the declared kind; an integer serves as a float."""
-    if get_origin(kind) is Literal or dataclasses.is_dataclass(value):
+    """The value if it is of the declared kind; an integer serves as a float, a list as a tuple."""
+    if get_origin(kind) is Literal or dataclasses.is_dataclass(value) or kind is Any:
         return value  # the dataclass itself checks names, and objectives come from a table; both can be added to
-    if get_origin(kind) is tuple:
-        member, _ = get_args(kind)
-        if not isinstance(value, list | tuple) or not all(type(entry) is member for entry in value):
-            raise ValueError(f"{key} is {value!r}; it must be a list of {member.__name__}")
-        return tuple(value)
-    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    if (many := get_origin(kind)) in (tuple, list):
+        members = [member for member in get_args(kind) if member is not ...]
+        names = ", ".join(getattr(member, "__name__", str(member)) for member in members)
+        if isinstance(value, list | tuple):
+            wanted = members if many is tuple and ... not in get_args(kind) else members * len(value)
+            with suppress(ValueError):
+                return many(_typed(key, entry, member) for entry, member in zip(value, wanted, strict=True))
+        raise ValueError(f"{key} is {value!r}; it must be a list of {names}")
+    kinds = tuple(
+        get_origin(one) or one for one in (get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,))
+    )
     if isinstance(value, bool) and bool not in kinds:
         raise ValueError(f"{key} is {value}; it must be a number")
     if isinstance(value, kinds):

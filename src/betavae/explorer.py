@@ -6,7 +6,8 @@
 
 import base64
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,7 @@ def describe_codes(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def pack_network(network: nn.Sequential, input_shape: ImageShape, single_weights: int = 0) -> dict[str, Any]:
+def pack_network(network: nn.Module, input_shape: ImageShape, single_weights: int = 0) -> dict[str, Any]:
     """A network as JSON: its operations in order, and all their weights in one base64 string.
 
     Operations: `conv` (also transposed, also fully connected), `relu`, `tanh`, `affine` (batch normalisation as it
@@ -148,12 +149,12 @@ def pack_network(network: nn.Sequential, input_shape: ImageShape, single_weights
         (['conv', 'tanh'], 'float16')
         >>> pack_network(nn.Sequential(nn.Sigmoid()), (2, 1, 1))
         Traceback (most recent call last):
-        ValueError: the page cannot run a layer of type Sigmoid; it runs Linear, Conv2d, ConvTranspose2d, BatchNorm2d, \
-ReLU, Tanh, Flatten, Unflatten, ResidualBlock and Sequential
+        ValueError: the page cannot run a layer of type Sigmoid; it runs BatchNorm2d, Conv2d, ConvTranspose2d, \
+Flatten, Linear, ReLU, ResidualBlock, Sequential, Tanh, Unflatten
     """
     packer = _Packer(input_shape)
     with torch.no_grad():
-        layers = packer.pack(network)
+        layers = packer.pack([network])
         weights = torch.cat([tensor.float().flatten() for tensor in packer.weights])
     single = len(weights) <= single_weights
     stored = weights.numpy().astype("<f4" if single else "<f2")
@@ -174,6 +175,12 @@ def pack_encoder(model: VAE) -> dict[str, Any]:
     return pack_network(model.encoder, model.image_shape)
 
 
+_LAYERS = (
+    *(nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Linear, nn.ReLU, nn.Sequential, nn.Tanh),
+    *(nn.Unflatten, ResidualBlock),
+)
+
+
 class _Packer:
     """Walks through layers; knows the shape of what flows and collects the weights."""
 
@@ -183,10 +190,13 @@ class _Packer:
         self.flattened: _SHAPE | None = None  # what the vector was before it was flattened
         self.linear: dict[str, Any] | None = None  # the fully connected operation before, if nothing came between
 
-    def pack(self, layers: nn.Sequential) -> list[dict[str, Any]]:
+    def pack(self, layers: Iterable[nn.Module]) -> list[dict[str, Any]]:
         return [operation for layer in layers for operation in self._operations(layer)]
 
     def _operations(self, layer: nn.Module) -> Iterator[dict[str, Any]]:
+        if (kind := vars(type(layer)).get("plain", type(layer))) not in _LAYERS:  # subclasses may compute otherwise
+            known = ", ".join(sorted(known.__name__ for known in _LAYERS))
+            raise ValueError(f"the page cannot run a layer of type {kind.__name__}; it runs {known}")
         match layer:
             case nn.Sequential():
                 yield from self.pack(layer)
@@ -213,10 +223,7 @@ class _Packer:
                 self.linear = None
                 yield {"op": type(layer).__name__.lower()}
             case _:
-                raise ValueError(
-                    f"the page cannot run a layer of type {type(layer).__name__}; it runs Linear, Conv2d, "
-                    "ConvTranspose2d, BatchNorm2d, ReLU, Tanh, Flatten, Unflatten, ResidualBlock and Sequential"
-                )
+                raise ValueError(f"the page cannot run {layer}, which flattens only a part")
 
     def _linear(self, layer: nn.Linear) -> dict[str, Any]:
         weight = layer.weight if self.flattened is None else layer.weight[:, _channel_last(self.flattened)]
@@ -280,7 +287,11 @@ class _Packer:
 
     def _unflatten(self, layer: nn.Unflatten) -> None:
         """Reorders the rows of the fully connected layer before it, so that its output is channel-last already."""
-        channels, height, width = (int(side) for side in layer.unflattened_size)
+        sides = [int(side) for side in layer.unflattened_size]
+        of_linear = self.flattened is None and self.shape[1:] == (1, 1) and self.weights
+        if layer.dim != 1 or len(sides) != 3 or not of_linear or len(self.weights[-1]) != math.prod(sides):
+            raise ValueError(f"the page runs Unflatten to images after Linear only, not {layer}")
+        channels, height, width = sides
         order = _channel_last((channels, height, width))
         self.weights[-2:] = [tensor[order] for tensor in self.weights[-2:]]
         self.shape = (channels, height, width)

@@ -102,9 +102,13 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
 
     Raises:
         FileExistsError: the folder holds something, and it was not told to be overwritten or is no run.
-        ValueError: its name is not UTF-8.
+        ValueError: its name is not UTF-8, or the settings could not be read back.
     """
     folder = Path(folder)
+    try:
+        configuration.from_dict(json.loads(json.dumps(configuration.to_dict(config))), "these settings")
+    except TypeError as error:
+        raise ValueError(f"these settings cannot be kept as JSON ({error}); give numbers, words and lists") from None
     try:
         str(folder).encode()
     except UnicodeEncodeError:
@@ -298,17 +302,19 @@ def save_model(run: Run, model: VAE) -> None:
     _save(tensors, run.path("model.safetensors"), header)
 
 
-def load_model(run: Run) -> VAE:
-    """The trained network, on the CPU, in evaluation mode.
+def load_model(run: Run | str | Path) -> VAE:
+    """The trained network of a run or in its folder, on the CPU, in evaluation mode.
 
     Raises:
-        FileNotFoundError: training has not ended.
+        FileNotFoundError: there is no run, or its training has not ended.
         ValueError: the file is damaged or does not fit the run's settings.
     """
+    run = run if isinstance(run, Run) else open_run(run)
     path = run.path("model.safetensors")
     tensors, header = _load(path)
     config, needs = run.config, needs_of(run.config.objective)
-    model = VAE(config.model, tuple(header["image_shape"]), config.codes, config.likelihood, needs.values_per_code)
+    with torch.random.fork_rng(devices=[]):  # what it is made with is replaced, and nobody's numbers change
+        model = VAE(config.model, tuple(header["image_shape"]), config.codes, config.likelihood, needs.values_per_code)
     _restore(model, tensors, path)
     return model.eval()
 
@@ -319,13 +325,14 @@ def save_codes(run: Run, codes: Codes) -> None:
         np.savez(file, rows=codes.rows, mean=codes.mean, log_var=codes.log_var)
 
 
-def load_codes(run: Run) -> Codes:
-    """Encoded posteriors.
+def load_codes(run: Run | str | Path) -> Codes:
+    """Encoded posteriors of a run or in its folder.
 
     Raises:
-        FileNotFoundError: there are none yet.
+        FileNotFoundError: there is no run, or no codes yet.
         ValueError: the file is damaged or does not fit the run's settings.
     """
+    run = run if isinstance(run, Run) else open_run(run)
     path = run.path("codes.npz")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")

@@ -12,7 +12,7 @@ from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import active_codes
 from betavae.metrics.irs import irs
-from betavae.metrics.meanings import MEANINGS, meaning_of
+from betavae.metrics.meanings import MEANINGS, Meaning, meaning_of
 from betavae.metrics.mig import dcimig, jemmig, mig, mig_chen, mig_sup
 from betavae.metrics.modularity import explicitness, modularity
 from betavae.metrics.sap import sap
@@ -28,6 +28,7 @@ __all__ = [
     "PRESETS",
     "Carrier",
     "Information",
+    "Meaning",
     "Scores",
     "accuracy_ceiling",
     "active_codes",

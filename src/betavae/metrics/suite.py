@@ -53,6 +53,8 @@ METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
     "fairness": fairness,
     "unsupervised": unsupervised,
 }
+"""Metrics by name; an own one is added here, and what its scores mean to `MEANINGS`."""
+_SHIPPED: Final = frozenset(METRICS)
 
 _DLIB_INFORMATION: Final = {"with_replacement": True, "bias_correction": False}
 PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
@@ -217,11 +219,28 @@ def _measure(name: str, draw: _Draw) -> _Measured:
             return efficiencies(sizes, [*few, draw.dci.scores()["informativeness"]]), {}
         case "fairness":
             return unfairness(draw.trees.predicted[len(draw.rows[1]) :], draw.probes), {}
+    if name not in _SHIPPED:
+        return _by_another(name, draw), {}
+    return _call(name, draw), {}
+
+
+def _by_another(name: str, draw: _Draw) -> dict[str, float]:
+    """Of a metric of the user's own: plain numbers, and for whatever goes wrong in it an error that names it."""
+    try:
+        return {str(key): float(value) for key, value in _call(name, draw).items()}
+    except Exception as error:
+        raise ValueError(
+            f"metric {name} failed ({type(error).__name__}: {error}); it is called with codes (N, D), factors (N, K) "
+            "and a seed, and returns a dict of numbers by name"
+        ) from error
+
+
+def _call(name: str, draw: _Draw) -> dict[str, float]:
     metric = METRICS[name]
     given = {"num_train": draw.num_train, "num_test": draw.num_test} if not name.startswith("z_") else {}
     accepted = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
     codes = draw.sampled if name == "mig_chen" else draw.codes
-    return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {})), {}
+    return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {}))
 
 
 def evaluate(

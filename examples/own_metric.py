@@ -1,0 +1,35 @@
+"""A metric from outside the package: how well one code ranks the values of each factor, by Spearman's correlation.
+
+python examples/own_metric.py runs/own [steps], or: betavae --import examples/own_metric.py score RUN --metrics ranks
+"""
+
+import sys
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from betavae import metrics
+from betavae.config import Beta, Config
+from betavae.experiment import experiment
+
+
+def ranks(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0, num_train: int = 10_000) -> dict[str, float]:
+    """Mean over factors of the largest absolute rank correlation with a code, and the least of them; 0 to 1.
+
+    Codes (N, D) are floats, factors (N, K) integers, a row each image; what is random follows from the seed.
+    """
+    rows = np.random.default_rng(seed).choice(len(codes), min(num_train, len(codes)), replace=False)
+    correlations = np.abs([[spearmanr(z, v).statistic for z in codes[rows].T] for v in factors[rows].T])
+    best = correlations.max(1)
+    return {"mean": best.mean(), "least": best.min()}
+
+
+metrics.METRICS["ranks"] = ranks
+for score, question in (("mean", "on average?"), ("least", "for the worst factor?")):
+    words = f"how well does one code rank a factor's values, {question}"
+    metrics.MEANINGS[f"ranks.{score}"] = metrics.Meaning(0, 1, True, words)
+
+if __name__ == "__main__":
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 5_000
+    settings = Config(objective=Beta(2.0), steps=steps, scores=("mig", "ranks"), validation_images=0.02)
+    print(experiment(settings, sys.argv[1]).path("report.html"))
