@@ -18,9 +18,11 @@ import torch
 from torch import nn
 
 from betavae import dsprites, native
-from betavae.config import MODEL_NAMES
+from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS
 from betavae.data import FactorData
+from betavae.metrics import MEANINGS, METRICS
 from betavae.model import ARCHITECTURES
+from betavae.objectives import OBJECTIVES
 
 
 def tiny(image_shape, num_codes):
@@ -90,6 +92,22 @@ def lattice() -> FactorData:
     zeros = np.zeros(900, np.int32)
     drawn = np.stack([factors[:, 0], 2 * factors[:, 1] + 1, zeros, 3 * factors[:, 2] + 2, 3 * factors[:, 3] + 2], 1)
     return FactorData("lattice", dsprites.draw_packed(drawn), dsprites.IMAGE_SHAPE, 1, factors, names, sizes)
+
+
+@pytest.fixture
+def own_entries():
+    """Lets a test add to the package's tables. Called, and in the end, puts them back to what they were."""
+    tables = [OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES, METRICS, MEANINGS]
+    before, models = [dict(table) for table in tables], list(MODEL_NAMES)
+
+    def put_back():
+        MODEL_NAMES[:] = models
+        for table, content in zip(tables, before, strict=True):
+            table.clear()
+            table.update(content)
+
+    yield put_back
+    put_back()
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,8 @@ import pytest
 from betavae import cli
 from betavae import config as configuration
 from betavae.cli import main
-from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS, Config, Vae
+from betavae.config import OBJECTIVE_SETTINGS, Config, Vae
 from betavae.data import export_npz
-from betavae.model import ARCHITECTURES
-from betavae.objectives import OBJECTIVES
 from betavae.run import create_run
 
 TINY = [
@@ -372,28 +370,14 @@ MODEL_NAMES.append("ours")
 """
 
 
-@pytest.fixture
-def own_tables(monkeypatch):
-    """Puts the package's tables back to what they were: at once where called, and in the end."""
-    tables = [OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES]
-    before, models = [dict(table) for table in tables], list(MODEL_NAMES)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("BETAVAE_IMPORT", "[]")
-
-    def put_back():
-        MODEL_NAMES[:] = models
-        for table, content in zip(tables, before, strict=True):
-            table.clear()
-            table.update(content)
-
-    yield put_back
-    put_back()
-
-
-def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(file, own_tables, tmp_path, monkeypatch, capsys):
+def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(
+    file, own_entries, tmp_path, monkeypatch, capsys
+):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
     (tmp_path / "mine_alone.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("BETAVAE_IMPORT", "[]")
     settings = ["--dial-of-mine", "3", "--model", "ours", "--data", file, *TINY]
     main(["--import", "mine_alone.py", "train", "mine", *settings, "--no-figures", "--out", "run"])
     config = json.loads(Path("run/config.json").read_text())
@@ -402,7 +386,7 @@ def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(file, own
     main([*study, "--out", "study", "--import=mine_alone.py"])
     assert "1 of 1 runs done" in capsys.readouterr().out
     run = str(next(Path("study/runs").iterdir()))
-    own_tables()
+    own_entries()
     assert "if it is your own, name the file that defines it" in refused(capsys, "score", run)
     del sys.modules["mine_alone"]
     main(["--import", "mine_alone.py", "score", run])

@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -204,3 +206,50 @@ def test_no_objective_has_a_setting_of_every_run():
     own = {field.name for field in dataclasses.fields(Config)}
     for name, settings in OBJECTIVE_SETTINGS.items():
         assert not own & {field.name for field in dataclasses.fields(settings)}, name
+
+
+def test_numbers_of_numpy_and_paths_become_plain():
+    given = {
+        "seed": np.int64(3),
+        "train_images": np.float32(0.5),
+        "data": Path("a") / "b",
+        "rotate_at": np.array([3, 5]),
+    }
+    config = Config(objective=Beta(np.float32(8)), learning_rate=1, scores=["mig"], **given)
+    plain = Config(objective=Beta(8.0), learning_rate=1.0, scores=("mig",), seed=3, train_images=0.5, data="a/b")
+    plain = dataclasses.replace(plain, rotate_at=(3, 5))
+    assert config == plain
+    assert json.dumps(to_dict(config)) == json.dumps(to_dict(plain))
+    assert run_id(Config(objective=Beta(8))) == run_id(Config(objective=Beta(8.0)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "tc"}, r"objective is 'tc'; it must be settings of one, such as Beta\(beta=4.0\)"),
+        ({"objective": TC}, "objective is <class .*TC'>; it must be settings of one"),
+        ({"steps": 20.0}, "steps is 20.0; it must be of type int"),
+        ({"scores": "mig"}, "scores is 'mig'; it must be a list of str"),
+        ({"figures": "no"}, "figures is 'no'; it must be of type bool"),
+        ({"seed": True}, "seed is True; it must be a number"),
+    ],
+)
+def test_wrong_types_are_refused_where_they_are_given(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**settings)
+
+
+def test_settings_of_ones_own_may_be_lists():
+    @dataclasses.dataclass(frozen=True)
+    class Own:
+        """Of several kinds."""
+
+        weights: list[float]
+        ends: tuple[float, float] = (0, 1)
+        limits: dict[str, float] | None = None
+        anything: Any = 0
+
+    own = Config(objective=Own([1, 2.5], [3, 4], {"a": 1.0}, "z")).objective
+    assert (own.weights, own.ends, own.limits, own.anything) == ([1.0, 2.5], (3.0, 4.0), {"a": 1.0}, "z")
+    with pytest.raises(ValueError, match=r"ends is \(1, 2, 3\); it must be a list of float, float"):
+        Config(objective=Own([], (1, 2, 3)))

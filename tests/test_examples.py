@@ -7,26 +7,12 @@ from pathlib import Path
 import pytest
 
 from betavae import experiment as module
-from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS
-from betavae.model import ARCHITECTURES
-from betavae.objectives import OBJECTIVES
 from betavae.run import open_run, read_curve
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("own_*.py"))
 
 
-@pytest.fixture
-def _tables_as_before():
-    tables = (OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES)
-    before, names = [dict(table) for table in tables], list(MODEL_NAMES)
-    yield
-    MODEL_NAMES[:] = names
-    for table, entries in zip(tables, before, strict=True):
-        for added in set(table) - set(entries):
-            del table[added]
-
-
-@pytest.mark.usefixtures("_tables_as_before")
+@pytest.mark.usefixtures("own_entries")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path, grid, tmp_path, monkeypatch, capsys):
     """Each is under 40 lines, trains, and leaves a run that is read back by name."""

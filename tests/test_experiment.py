@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from betavae.data import export_npz
 from betavae.experiment import (
     carried_factors,
     carrier_phrases,
+    data_of,
     draw_run,
     encode_run,
     experiment,
@@ -236,6 +238,25 @@ if (Path(folder) / "config.json").exists():
 else:
     module.experiment(module.Config(**CONFIG), folder)
 """
+
+
+def test_a_trained_run_is_looked_at_from_elsewhere(small, tmp_path, monkeypatch):
+    """From another folder, and on a machine without the device that it was trained on."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    export_npz(small, Path("small.npz"))
+    settings = replace(CONFIG, data="small.npz", steps=10, scores=("mig",), evaluations=1, figures=False)
+    run = experiment(settings, tmp_path / "run")
+    monkeypatch.chdir("elsewhere")
+    assert data_of(run).digest == small.digest
+    config = read_json(run, "config.json") | {"device": "cuda:99"}
+    run.path("config.json").write_text(json.dumps(config))
+    far, before = open_run(run.folder), load_codes(run)
+    assert np.array_equal(encode_run(far, small).mean, before.mean)
+    assert score_run(far, small)["held_out"] == read_json(run, "scores.json")["held_out"]
+    (tmp_path / "small.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no file 'small.npz'"):
+        data_of(run)
 
 
 def test_pictures_do_not_depend_on_one_another(small, tmp_path, monkeypatch):

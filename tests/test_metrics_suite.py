@@ -261,3 +261,20 @@ def test_nan_codes_are_counted_and_located(tables):
     message = "codes must be finite, got 2 NaN and 1 infinite values in columns [0, 2]; the first is in row 5, column 2"
     with pytest.raises(ValueError, match=re.escape(message)):
         metrics.evaluate(codes, factors)
+
+
+def test_metrics_of_ones_own(own_entries):
+    """Numbers of any library; what goes wrong is told with the metric's name, and where all are asked for, left out."""
+    codes, factors = np.random.default_rng(0).normal(size=(600, 3)), np.random.default_rng(1).integers(3, size=(600, 2))
+    metrics.METRICS["mine"] = lambda codes, factors, *, seed: {"mine": np.float32(0.5), "part": np.int64(seed)}
+    found = metrics.evaluate(codes, factors, names=["mine"], seed=7, repeats=1)
+    assert found.scores == {"mine": 0.5, "mine.part": 7.0}
+    assert {type(value) for value in found.scores.values()} == {float}
+    for wrong, reason in (
+        (lambda codes, factors, *, seed: 0.5, "AttributeError: 'float' object has no attribute 'items'"),
+        (lambda codes, factors: {}, r"TypeError: .* unexpected keyword argument 'seed'"),
+        (lambda codes, factors, *, seed: {"x": 1 / 0}, "ZeroDivisionError: division by zero"),
+    ):
+        metrics.METRICS["mine"] = wrong
+        with pytest.raises(ValueError, match=rf"metric mine failed \({reason}\); it is called with codes \(N, D\)"):
+            metrics.evaluate(codes, factors, names=["mine"])

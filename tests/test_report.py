@@ -267,6 +267,9 @@ def test_a_run_without_scores_has_its_explorer(small, tmp_path):
 def test_runs_of_one_data_set_are_compared_and_others_refused(small, tmp_path):
     runs = [written(tmp_path / f"s{seed}", small, seed=seed) for seed in range(2)]
     assert "s0, s1" in Page(compare_runs(runs, small, tmp_path / "c.html").read_text(encoding="utf-8")).text
+    runs.append(written(tmp_path / "again" / "s0", small))
+    page = Page(compare_runs(runs, small, tmp_path / "c.html").read_text(encoding="utf-8"))
+    assert "/s1, again/s0" in page.text
     other = folders.create_run(tmp_path / "other", Config(data="other.npz"))
     with pytest.raises(ValueError, match=r"different data \(other.npz, small.npz\); .* give runs of one"):
         compare_runs([*runs, other], small, tmp_path / "d.html")

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -64,6 +64,33 @@ def test_a_restored_state_goes_on_to_the_same_weights(run, small, muon_after, mo
     advance(restored, small, 20, config)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, restored.model.state_dict()[name]), name
+
+
+def test_settings_that_cannot_be_read_back_replace_no_run(run):
+    @dataclass(frozen=True)
+    class Elsewhere:
+        """Not in the table of objectives."""
+
+        entries: object = 3
+
+    for settings, message in (
+        (Elsewhere(), "these settings: unknown objective 'elsewhere'"),
+        (Elsewhere({1, 2}), r"these settings cannot be kept as JSON \(Object of type set is not"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            create_run(run.folder, Config(objective=settings), overwrite=True)
+    assert open_run(run.folder).config == CONFIG
+
+
+def test_a_folder_is_as_good_as_its_run(run, small):
+    state = new_state(CONFIG, small)
+    save_model(run, state.model)
+    before = torch.get_rng_state()
+    model = load_model(str(run.folder))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(model.decoder[0].weight, state.model.decoder[0].weight)
+    save_codes(run, Codes(np.arange(5), np.zeros((5, CONFIG.codes), np.float32), np.zeros((5, CONFIG.codes))))
+    assert load_codes(run.folder).rows.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_folders_are_not_overwritten_unless_told(run, tmp_path):

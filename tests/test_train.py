@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from betavae import train as module
 from betavae.config import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
 from betavae.data import FactorData, load_data, split_rows
+from betavae.model import ARCHITECTURES
 from betavae.run import create_run, load_checkpoint, save_checkpoint
 from betavae.train import (
     DeviceImages,
@@ -24,6 +26,7 @@ from betavae.train import (
     scaled_factors,
     train,
 )
+from tests.conftest import tiny
 from tests.golden_curves import FILE, GRID, SMALL, config_of, curve_of, tiny_config, trained
 
 
@@ -233,6 +236,54 @@ def test_encoding_does_not_depend_on_the_batch(small):
     assert mean.shape == log_var.shape == (50, 10)
     again, _ = encode(config, small, np.arange(50), state.model, batch_size=7)
     np.testing.assert_allclose(mean, again, atol=1e-5)
+
+
+def test_layers_that_draw_random_numbers_follow_the_seed(small, monkeypatch):
+    def with_dropout(image_shape, num_codes):
+        encoder, decoder = tiny(image_shape, num_codes)
+        return encoder.insert(2, nn.Dropout(0.5)), decoder
+
+    monkeypatch.setitem(ARCHITECTURES, "tiny", with_dropout)
+    states = []
+    for seed in (1, 2):  # of PyTorch's generator, which stays where it is
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        states.append(trained(config_of(model="tiny", steps=20), small)[0])
+        assert torch.equal(torch.get_rng_state(), before)
+    assert same_weights(states[0].model, states[1].model)
+
+
+@pytest.mark.parametrize(
+    ("networks", "sentence"),
+    [
+        (nn.Flatten(), "model tiny is Flatten; it must be an encoder and a decoder, a pair"),
+        ((nn.Flatten(), nn.Identity()), r"its encoder gives \(2, 4096\) for a batch \(2, 1, 64, 64\), not \(2, 20\)"),
+        (
+            (nn.Linear(3, 3), nn.Identity()),
+            "its encoder fails for a batch .*: mat1 and mat2 shapes cannot be multiplied",
+        ),
+        (
+            (nn.Sequential(nn.Flatten(), nn.Linear(4096, 20)), nn.Linear(10, 4096)),
+            r"its decoder gives \(2, 4096\) for a batch \(2, 10\), not \(2, 1, 64, 64\)",
+        ),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(networks, sentence, small, monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "tiny", lambda image_shape, num_codes: networks)
+    with pytest.raises(ValueError, match=sentence):
+        new_state(config_of(model="tiny"), small)
+
+
+def test_defaults_of_pytorch_that_do_not_fit(small):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(ValueError, match=r"networks are float32 here, and PyTorch's default is torch.float64"):
+            new_state(config_of(), small)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        state, _ = trained(config_of(model="tiny", steps=5, device="cpu"), small)
+    assert {parameter.device.type for parameter in state.model.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -159,8 +159,7 @@ class Score:
             write_atomically(out, json.dumps(values, indent=2).encode())
 
     def _score_run(self, folder: Path, console: "Console") -> None:
-        from betavae.data import load_data
-        from betavae.experiment import encode_run, score_run
+        from betavae.experiment import data_of, encode_run, score_run
         from betavae.run import open_run
 
         if self.sampled_codes is not None:
@@ -168,7 +167,7 @@ class Score:
         if self.out is not None:
             raise ValueError("--out is for two tables; the scores of a run stay in its scores.json")
         run = open_run(folder)
-        data = load_data(run.config.data)
+        data = data_of(run)
         if not run.path("codes.npz").exists():
             encode_run(run, data)
         with _naming(console) as progress:
@@ -201,12 +200,11 @@ class Figures:
     """Formats of the still figures."""
 
     def __call__(self, console: "Console") -> None:
-        from betavae.data import load_data
-        from betavae.experiment import draw_run
+        from betavae.experiment import data_of, draw_run
         from betavae.run import open_run
 
         run = open_run(self.run)
-        files = draw_run(run, load_data(run.config.data), self.formats)
+        files = draw_run(run, data_of(run), self.formats)
         console.print(f"{len(files)} files in {run.path('figures')}", markup=False)
 
 
@@ -224,8 +222,7 @@ class Report:
     """Size that the page of one run keeps below; a decoder that does not fit is left out."""
 
     def __call__(self, console: "Console") -> None:
-        from betavae.data import load_data
-        from betavae.experiment import compare_runs, report_run
+        from betavae.experiment import compare_runs, data_of, report_run
         from betavae.run import open_run
 
         if len({folder.resolve() for folder in self.runs}) < len(self.runs):
@@ -243,7 +240,7 @@ class Report:
         if not 1 <= self.megabytes <= 1000:
             raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, and 5 is what is easily sent")
         runs = [open_run(folder) for folder in self.runs]
-        data = load_data(runs[0].config.data)
+        data = data_of(runs[0])
         if len(runs) == 1:
             page = report_run(runs[0], data, round(1e6 * self.megabytes))
         else:

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -144,7 +145,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     run = folders.open_run(folder)
     if run.done:
         return run
-    data = load_data(run.config.data) if data is None else data
+    data = data_of(run) if data is None else data
     state = train_run(run, data, watch=watch)
     encode_run(run, data, state)
     try:
@@ -158,6 +159,17 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     report_run(run, data)
     run.path("DONE").touch()
     return run
+
+
+def data_of(run: Run) -> FactorData:
+    """What a run was trained on: the file that its settings name, seen from here or from where it was begun.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
+    source, begun = run.config.data, _read_if_there(run, "provenance.json").get("data", {}).get("file", "")
+    return load_data(begun if source != "dsprites" and not Path(source).exists() and Path(begun).is_file() else source)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -215,13 +227,14 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
 
 def encode_run(run: Run, data: FactorData, state: State | None = None) -> Codes:
     """Encode the images to score, once, the same for every seed; from the weights in memory or those in the folder."""
-    model = folders.load_model(run).to(choose_device(run.config.device)) if state is None else state.model
+    config = _here(run.config)
+    model = folders.load_model(run).to(choose_device(config.device)) if state is None else state.model
     _same_data(run, data)
     count = _count_scored(run.config, data)
     rows = np.arange(len(data))
     if count < len(data):
         rows = np.sort(np.random.default_rng(0).choice(len(data), count, replace=False))
-    mean, log_var = encode(run.config, data, rows, model)
+    mean, log_var = encode(config, data, rows, model)
     codes = Codes(rows, mean, log_var)
     folders.save_codes(run, codes)
     return codes
@@ -473,7 +486,9 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
         )
     for run in runs:
         _same_data(run, data)
-    members = [_member(run, data, seed_rows(runs[0].config, data)[:1]) for run in runs]
+    row = seed_rows(runs[0].config, data)[:1]
+    names = _distinct([run.folder.resolve() for run in runs])
+    members = [_member(run, data, row, name) for run, name in zip(runs, names, strict=True)]
     return write_atomically(path, comparison.render_comparison(members, data.name, data.factor_names).encode())
 
 
@@ -544,7 +559,8 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
             "images": len(data),
             "pixels": math.prod(data.image_shape),
             "sha256": data.digest,
-        },
+        }
+        | ({"file": str(Path(config.data).resolve())} if Path(config.data).is_file() else {}),
     }
 
 
@@ -592,8 +608,9 @@ def _held_out(run: Run, data: FactorData) -> dict[str, float]:
     split = _split(run.config, data)
     if not len(split.validation):
         return {}
-    given = run.config, data, split.validation, len(split.train)
-    state = new_state(run.config, data)
+    config = _here(run.config)
+    given = config, data, split.validation, len(split.train)
+    state = new_state(config, data)
     if run.path("checkpoint.safetensors").exists():
         folders.load_checkpoint(run, state)
         return held_out_terms(*given, state)
@@ -601,6 +618,15 @@ def _held_out(run: Run, data: FactorData) -> dict[str, float]:
     state.step = run.config.steps
     terms = held_out_terms(*given, state)
     return {name: terms[name] for name in ("reconstruction", "rate")}
+
+
+def _here(config: Config) -> Config:
+    """The settings with a device of this machine, where they name one that it has not: to look at a trained model."""
+    try:
+        choose_device(config.device)
+    except ValueError:
+        return replace(config, device="auto")
+    return config
 
 
 def _read_if_there(run: Run, name: str) -> dict[str, Any]:
@@ -622,7 +648,21 @@ def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, co
     return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_codes)
 
 
-def _member(run: Run, data: FactorData, row: NDArray[np.int64]) -> comparison.Member:
+def _distinct(folders: Sequence[Path]) -> list[str]:
+    """Names of different folders, with as many of those that they lie in as tell them apart.
+
+    Example:
+        >>> _distinct([Path("/a/x/run"), Path("/a/y/run")])
+        ['x/run', 'y/run']
+    """
+    for count in range(1, max(len(folder.parts) for folder in folders)):
+        names = ["/".join(folder.parts[-count:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> comparison.Member:
     """A run for the comparison: its scores, and for each factor the traversal of the code that tells most about it."""
     scores, model, codes = _read_if_there(run, "scores.json"), folders.load_model(run), folders.load_codes(run)
     start = encode(run.config, data, row, model)[0][0]
@@ -639,9 +679,7 @@ def _member(run: Run, data: FactorData, row: NDArray[np.int64]) -> comparison.Me
         with torch.inference_mode():
             images = model.mean_images(torch.from_numpy(moved)).mul(255).round().byte().numpy()
         traversals[factor] = comparison.Traversal(code, shares[f"z{code}"][k], images)
-    return comparison.Member(
-        run.folder.resolve().name, to_dict(run.config), scores.get("scores", {}), folders.read_curve(run), traversals
-    )
+    return comparison.Member(name, to_dict(run.config), scores.get("scores", {}), folders.read_curve(run), traversals)
 
 
 def rising(

@@ -63,8 +63,13 @@ class VAE(nn.Module):
         super().__init__()
         if name not in ARCHITECTURES:
             raise ValueError(unknown("model", name, ARCHITECTURES))
+        if (dtype := torch.get_default_dtype()) != torch.float32:
+            raise ValueError(f"networks are float32 here, and PyTorch's default is {dtype}: torch.set_default_dtype")
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
-        self.encoder, self.decoder = ARCHITECTURES[name](image_shape, num_codes)
+        networks = ARCHITECTURES[name](image_shape, num_codes)
+        if not isinstance(networks, tuple) or [isinstance(one, nn.Module) for one in networks] != [True, True]:
+            raise ValueError(f"model {name} is {type(networks).__name__}; it must be an encoder and a decoder, a pair")
+        self.encoder, self.decoder = networks
         self.code_values: nn.Parameter | None = None
         if values_per_code:
             self.code_values = nn.Parameter(torch.linspace(-0.5, 0.5, values_per_code).repeat(num_codes, 1))

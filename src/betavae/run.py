@@ -313,7 +313,7 @@ def load_model(run: Run | str | Path) -> VAE:
     path = run.path("model.safetensors")
     tensors, header = _load(path)
     config, needs = run.config, needs_of(run.config.objective)
-    with torch.random.fork_rng(devices=[]):  # what it is made with is replaced, and nobody's numbers change
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # nobody else's random numbers change
         model = VAE(config.model, tuple(header["image_shape"]), config.codes, config.likelihood, needs.values_per_code)
     _restore(model, tensors, path)
     return model.eval()

@@ -1,7 +1,8 @@
 """The training loop: a generator of records. There is one; everything that trains goes through it.
 
 Everything random in a step follows from the seed and the step, so a state needs no generators: continued from a saved
-state, the loop yields what it would have yielded, to the bit.
+state, the loop yields what it would have yielded, to the bit. On a CPU that holds for layers, too, that draw random
+numbers by PyTorch's global generator, such as dropout.
 """
 
 import math
@@ -50,6 +51,7 @@ _SEED_PURPOSES = {
     "labelled": 8,
     "validation pairs": 9,
     "rotation": 10,
+    "layers": 11,
 }
 
 
@@ -169,6 +171,17 @@ def _seed(config: Config, purpose: str, count: int = 0) -> int:
 def _noise(config: Config, purpose: str, count: int, shape: Sequence[int], device: torch.device) -> Tensor:
     generator = torch.Generator(device).manual_seed(_seed(config, purpose, count))
     return torch.randn(shape, generator=generator, device=device)
+
+
+@contextmanager
+def _global_generator(seed: int) -> Iterator[None]:
+    """PyTorch's generator on the CPU with a seed meanwhile, then as it was."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
 
 
 class _Order:
@@ -305,9 +318,9 @@ def new_state(config: Config, data: FactorData) -> State:
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
     network = None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(config, "weights"))
+    with _global_generator(_seed(config, "weights")), torch.device("cpu"):
         model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
+        _check_networks(model, config)
         if type(config.objective) in NETWORKS:
             network = NETWORKS[type(config.objective)](config.objective, config.codes)
     if config.rotate_at:
@@ -323,6 +336,22 @@ def new_state(config: Config, data: FactorData) -> State:
     network = network.to(device)
     rival = adam(network.parameters(), needs.network_learning_rate, (0.5, 0.9))
     return State(model, own, network=network, network_optimiser=rival)
+
+
+def _check_networks(model: VAE, config: Config) -> None:
+    """Refuse an architecture whose networks do not give what they must."""
+    images, codes = torch.zeros(2, *model.image_shape), torch.zeros(2, config.codes)
+    given = {"encoder": (images, (2, 2 * config.codes)), "decoder": (codes, tuple(images.shape))}
+    with torch.no_grad(), _evaluating(model):
+        for name, (batch, wanted) in given.items():
+            shape = tuple(batch.shape)
+            try:
+                found = tuple(getattr(model, name)(batch).shape)
+            except Exception as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ValueError(f"model {config.model}: its {name} fails for a batch {shape}: {reason}") from error
+            if found != wanted:
+                raise ValueError(f"model {config.model}: its {name} gives {found} for a batch {shape}, not {wanted}")
 
 
 def train(
@@ -413,7 +442,8 @@ class Span:
         way = steps.start % RECORD_STEPS, by_muon  # spans of one record share no recording, whose results must last
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
         given = self._given(steps) | memory
-        seen, state.memory = self._repeated(self._walk, way, given) if self._repeated else self._walk(way, given)
+        with _global_generator(_seed(self._config, "layers", state.step)):
+            seen, state.memory = self._repeated(self._walk, way, given) if self._repeated else self._walk(way, given)
         state.step = steps.stop
         return seen
 
