@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from betavae import dsprites, native
-from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS
+from betavae import cli, dsprites, native
+from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS, Config
 from betavae.data import FactorData
 from betavae.metrics import MEANINGS, METRICS
 from betavae.model import ARCHITECTURES
@@ -97,7 +97,8 @@ def lattice() -> FactorData:
 @pytest.fixture
 def own_entries():
     """Lets a test add to the package's tables. Called, and in the end, puts them back to what they were."""
-    tables = [OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES, METRICS, MEANINGS]
+    flags = [kind.__annotations__ for kind in (Config, cli.Study)]
+    tables = [OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES, METRICS, MEANINGS, *flags]
     before, models = [dict(table) for table in tables], list(MODEL_NAMES)
 
     def put_back():

@@ -346,6 +346,13 @@ def test_data_without_factors_are_not_scored(file, capsys, tmp_path):
         assert "nothing to score codes against" in refused(capsys, "score", str(tmp_path / "run"), *words)
 
 
+def test_words_that_went_to_another_flag_are_named(done, capsys):
+    assert f"--metrics takes all names that follow, {done} as well: give the run folder first" in refused(
+        capsys, "score", "--metrics", "mig", str(done)
+    )
+    assert "did you mean --figures? See betavae study --help" in refused(capsys, "study", "betas", "--no-figures")
+
+
 def test_too_many_held_out_images_are_named(file, capsys, tmp_path):
     sentence = refused(capsys, "train", "--data", file, "--out", str(tmp_path / "run"))
     assert "validation 15000 and test 0, which leaves nothing to train on: hold out fewer" in sentence
@@ -400,6 +407,8 @@ def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(
         ("text.txt", "", "takes a Python file"),
         ("broken_file.py", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
         ("json.py", "", "there is another module 'json'"),
+        ("my.own.py", "", "my.own.py cannot be a module's name; give the file one without further dots"),
+        ("leaves_early.py", "import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
         (
             "my_own_beta.py",
             "import betavae.config as c; c.OBJECTIVE_SETTINGS |= {'beta': c.Vae}",

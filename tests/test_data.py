@@ -127,6 +127,9 @@ def test_factor_data_refuses_arrays_that_do_not_fit():
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 1, factors, ("at",), (2,))
     with pytest.raises(ValueError, match="with 2 names and 1 sizes; there must be a name and a size for each column"):
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, factors, ("at", "on"), (2,))
+    for wrong in (factors + 2, factors - 1, factors.astype(float)):
+        with pytest.raises(ValueError, match="it must hold whole numbers from 0 to one less than each factor's size"):
+            FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, wrong, ("at",), (2,))
 
 
 # Splits

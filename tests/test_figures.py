@@ -391,6 +391,10 @@ IMAGE = np.zeros((1, 8, 8))
             lambda: figures.draw_all("nowhere", **{**arguments(), "seed_codes": np.zeros((1, 2))}),
             r"seed images \(2, 1, 16, 16\), seed codes \(1, 2\) and kl \(2,\) do not fit together",
         ),
+        (
+            lambda: figures.draw_all("nowhere", **{**arguments(), "formats": "pdf"}),
+            "formats is 'pdf'; it must be a list of png, pdf and svg",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_words(call, message):

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -588,3 +589,16 @@ def test_neighbours_of_a_code_with_few_values_and_an_outlier():
 @pytest.mark.parametrize("name", [key for key, value in metrics.MEANINGS.items() if math.isinf(value.high)])
 def test_open_ranges_are_those_of_counts_and_distances(name):
     assert any(word in name for word in ("active", "size", "efficiency", "gaussian", "mutual_information"))
+
+
+def test_tables_of_other_libraries():
+    """Lists, and tensors of any type, with gradients."""
+    rng = np.random.default_rng(0)
+    codes, factors = rng.integers(-3, 3, (600, 3)) / 2, rng.integers(3, size=(600, 2))
+    expected = METRICS["mig"](codes, factors, seed=0, num_train=500)
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        tensor = torch.tensor(codes, dtype=dtype, requires_grad=True)
+        assert METRICS["mig"](tensor, torch.tensor(factors), seed=0, num_train=500) == expected
+    assert METRICS["mig"](codes.tolist(), factors.tolist(), seed=0, num_train=500) == expected
+    assert METRICS["z_min_variance"](codes.tolist(), factors.tolist(), seed=0)
+    assert active_codes(codes.tolist()).all()

@@ -145,7 +145,8 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
         from_dict({"rotate_at": [True]})
 
     def bare(image_shape, num_codes):
-        return nn.Flatten(), nn.Sequential(nn.Linear(num_codes, 4096), nn.Unflatten(1, image_shape))
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2 * num_codes), nn.Identity())
+        return encoder, nn.Sequential(nn.Linear(num_codes, 4096), nn.Unflatten(1, image_shape))
 
     monkeypatch.setitem(models.ARCHITECTURES, "wide", bare)
     with pytest.raises(

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -122,6 +123,8 @@ class Score:
 
     def __call__(self, console: "Console") -> None:
         if (self.run is None) == (self.codes is None) or (self.codes is None) != (self.factors is None):
+            if taken := next((name for name in self.metrics if Path(name).is_dir()), ""):
+                raise ValueError(f"--metrics takes all names that follow, {taken} as well: give the run folder first")
             raise ValueError("give either a run folder, or --codes FILE together with --factors FILE")
         if self.run is None:
             self._score_tables(console)
@@ -184,7 +187,7 @@ class Score:
             )
         _show(run, console)
         if run.path("report.html").exists():
-            again = f"betavae figures {folder}, then betavae report {folder}"
+            again = "betavae figures {0}, then betavae report {0}".format(shlex.quote(str(folder)))
             console.print(
                 f"figures and report show the scores before; to renew them: {again}", markup=False, soft_wrap=True
             )
@@ -637,7 +640,7 @@ def _sentence(box: str, command: str) -> str:
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]
     paragraphs = [[*group] for rule, group in groupby(lines, lambda line: not line.strip("─╰╯-")) if not rule]
     text = re.sub(r"^Error parsing (__\S*: )?", "", " ".join(paragraphs[0]).split(" Got errors:")[0]).rstrip(".")
-    meant = next((after.split()[0] for line, after in pairwise(lines) if line == "Perhaps you meant:"), "")
+    meant = next((after.split()[0].rstrip(",") for line, after in pairwise(lines) if line == "Perhaps you meant:"), "")
     guess = f"did you mean {meant}? See" if meant and meant not in text.split() else "see"
     return f"{text[:1].lower()}{text[1:]}; {guess} betavae {command} --help".replace("  ", " ")
 

@@ -143,6 +143,14 @@ class FactorData:
                 f"factors has shape {self.factors.shape} with {len(self.factor_names)} names and "
                 f"{len(self.factor_sizes)} sizes; there must be a name and a size for each column."
             )
+        sizes = np.array(self.factor_sizes)
+        outside = (self.factors.min(0) < 0) | (self.factors.max(0) >= sizes) if self.factors.size else sizes < 0
+        if self.factors.dtype.kind not in "iu" or outside.any():
+            wrong = f", {self.factor_names[int(outside.argmax())]} others" if outside.any() else ""
+            raise ValueError(
+                f"factors is {self.factors.dtype}; it must hold whole numbers from 0 to one less than each factor's "
+                f"size{wrong}."
+            )
 
     def __len__(self) -> int:
         return len(self.packed)

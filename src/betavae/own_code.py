@@ -24,10 +24,12 @@ def load(files: Iterable[str]) -> None:
             raise ValueError(f"--import takes a Python file, such as own_objective.py, got {file!r}")
         if not path.is_file():
             raise FileNotFoundError(f"--import: there is no file {file}")
+        if "." in path.stem:
+            raise ValueError(f"--import: {path.name} cannot be a module's name; give the file one without further dots")
         sys.path.insert(0, str(path.parent))
         try:
             module = importlib.import_module(path.stem)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
         if Path(module.__file__ or "").resolve() != path:
             raise ValueError(f"{file}: there is another module {path.stem!r}; give the file another name")

@@ -208,8 +208,8 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             code, self.run = self.process.exitcode or 0, ""
-            end = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            return Event(run, "lost", error=f"its process {end}; is there enough memory?")
+            killed = f"its process was killed by signal {-code}; is there enough memory?"
+            return Event(run, "lost", error=killed if code < 0 else f"its process ended with exit code {code}")
         if kind == "share":
             return Event(run, "share", share=value)
         self.run = ""

@@ -107,6 +107,7 @@ def _entropies(factors: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.
 def _numbered(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Numbers of images from 0 on, wide enough to be multiplied."""
     check_tables(factors, factors)
+    images = np.asarray(images)
     if images.shape != (len(factors),):
         raise ValueError(
             f"images must hold one number for each of the {len(factors):,} rows, got the shape {images.shape}"

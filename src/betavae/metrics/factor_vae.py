@@ -108,6 +108,7 @@ def z_min_variance(
         >>> z_min_variance(factors.astype(float), factors, seed=0)
         {'z_min_variance': 1.0}
     """
+    codes, factors = check_tables(codes, factors)
     scores = factor_vae(
         codes, factors, seed=seed, num_train=num_train, num_test=num_test, batch_size=batch_size, min_std=min_std
     )

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def check_tables(
     for name, given in (("codes", codes), ("factors", factors)):
         if np.ma.is_masked(given):
             raise ValueError(f"{name} has masked entries; leave their rows out of both tables")
-    codes, factors = np.asarray(codes), np.asarray(factors)
+    codes, factors = as_array(codes), as_array(factors)
     for name, table, columns in (("codes", codes, "codes"), ("factors", factors, "factors")):
         if table.dtype.kind not in "fiub":
             raise TypeError(f"{name} must hold numbers, got an array of {table.dtype}; convert it with astype(float)")
@@ -74,6 +75,31 @@ def check_tables(
             f"factor {factor}; number the values of a continuous factor first, for instance with np.digitize"
         )
     return codes, whole
+
+
+def as_array(table: Any) -> np.ndarray:
+    """A table as an array; a tensor, as PyTorch has them, without its gradients and from wherever it is.
+
+    Example:
+        >>> as_array([[1, 2]]).shape
+        (1, 2)
+    """
+    if hasattr(table, "detach"):
+        table = table.detach().cpu()
+        table = table.float() if table.is_floating_point() and table.element_size() < 4 else table  # numpy has no bf16
+    return np.asarray(table)
+
+
+def check_whole(name: str, value: Any, least: int) -> int:
+    """A whole number of at least so much, of Python or numpy.
+
+    Example:
+        >>> check_whole("seed", np.int64(3), 0)
+        3
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    return int(value)
 
 
 def _check_finite(name: str, table: np.ndarray) -> None:
@@ -196,7 +222,7 @@ def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
         >>> active_codes(np.array([[0.0, 0.0, 5.0], [1.0, 0.01, 5.0]]))
         array([ True, False, False])
     """
-    spread = standard_deviation(codes)
+    spread = standard_deviation(as_array(codes))
     active: np.ndarray = (spread > 0) & (spread >= MIN_RELATIVE_SPREAD * spread.max())
     if kl is None:
         return active

@@ -24,7 +24,15 @@ from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_varianc
 from betavae.metrics.fairness import draw_probes, fairness, unfairness
 from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows, num_threads, standard_deviation
+from betavae.metrics.inputs import (
+    active_codes,
+    check_classes,
+    check_tables,
+    check_whole,
+    draw_rows,
+    num_threads,
+    standard_deviation,
+)
 from betavae.metrics.irs import irs
 from betavae.metrics.meanings import meaning_of
 from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
@@ -310,6 +318,8 @@ def evaluate(
         wanted.remove("mig_chen")
     codes, factors = check_tables(codes, factors, integer_factors=set(wanted) != {"sap"})
     options = PRESETS[_known("preset", preset, PRESETS)]
+    seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
+    num_train, num_test = check_whole("num_train", num_train, 1), check_whole("num_test", num_test, 1)
     if sampled is None:
         sampled = codes
         if "mig_chen" in wanted:
@@ -322,8 +332,6 @@ def evaluate(
         factor_names = [f"factor {k}" for k in range(factors.shape[1])]
     if len(factor_names) != factors.shape[1]:
         raise ValueError(f"factor_names must name {factors.shape[1]} factors, got {len(factor_names)}: {factor_names}")
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}")
     active = active_codes(codes, kl)
     kept = active if preset in _MASKING and active.any() else np.ones_like(active)
     if preset in _MASKING and not active.any():
