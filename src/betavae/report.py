@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from betavae.explorer import Explorer, pack_decoder, pack_encoder
+from betavae.explorer import Code, Explorer, pack_decoder, pack_encoder
 from betavae.figures import DEAD_NATS
 from betavae.files import write_atomically
 from betavae.metrics.meanings import meaning_of
@@ -133,8 +133,22 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
         dead_nats=DEAD_NATS,
         live=[code for code in explorer.codes if code.kl >= DEAD_NATS] if explorer else [],
         dead=[code for code in explorer.codes if code.kl < DEAD_NATS] if explorer else [],
+        pad=_pad(explorer.codes) if explorer else (),
         page_data=_page_data(report.title, explorer, decoder, encoder) if explorer else {},
     )
+
+
+def _pad(codes: Sequence[Code]) -> list[int]:
+    """The codes that the pad begins with: the two of most KL, and what a picture has upwards goes upwards.
+
+    Example:
+        >>> z0, z1 = (Code(i, 1.0, -2.0, 2.0, [], [(name, 0.9)]) for i, name in enumerate(("posY", "posX")))
+        >>> _pad([z0, z1]), _pad([z1, z0])
+        ([1, 0], [1, 0])
+    """
+    upright = [any(name.lower().endswith("y") for name, _ in code.carries[:1]) for code in codes[:2]]
+    first_two = [code.index for code in codes[:2]]
+    return first_two[::-1] if upright == [True, False] else first_two
 
 
 def render_page(template: str, **values: Any) -> str:
