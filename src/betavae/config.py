@@ -805,26 +805,39 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _plain_values(settings: Any) -> dict[str, Any]:
-    """Each field of a dataclass, of its declared type: numpy's numbers as Python's, paths as text.
+    """The fields of a dataclass whose values may not be of the declared type, as these: numpy's numbers as Python's,
+    paths as text.
 
     The settings of an objective that are a field come with their own made plain.
     """
-    hints, values = _hints(settings.__class__), {}
-    for name in (own.name for own in dataclasses.fields(settings) if own.init):
+    values = {}
+    for name, kind, plain_types in _kinds(settings.__class__):
         value = getattr(settings, name)
+        if type(value) in plain_types:
+            continue
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             plain = _plain_values(value)
             same = all(plain[inner] is getattr(value, inner) for inner in plain)
             values[name] = value if same else dataclasses.replace(value, **plain)
             continue
         value = os.fspath(value) if isinstance(value, os.PathLike) else value
-        values[name] = _typed(name, value.tolist() if hasattr(value, "tolist") else value, hints[name])
+        values[name] = _typed(name, value.tolist() if hasattr(value, "tolist") else value, kind)
     return values
 
 
 @lru_cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _kinds(cls: type) -> list[tuple[str, Any, set[Any]]]:
+    """Of each field its name, its declared kind, and the types whose values need no second look."""
+    hints = get_type_hints(cls)
+    own = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+    return [
+        (name, kind, {str, int, float, bool, type(None)}.intersection(_options(kind))) for name, kind in own.items()
+    ]
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    """The members of a union, or the kind itself."""
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
 def _typed(key: str, value: Any, kind: Any) -> Any:
@@ -839,9 +852,7 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
             with suppress(ValueError):
                 return many(_typed(key, entry, member) for entry, member in zip(value, wanted, strict=True))
         raise ValueError(f"{key} is {value!r}; it must be a list of {names}")
-    kinds = tuple(
-        get_origin(one) or one for one in (get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,))
-    )
+    kinds = tuple(get_origin(option) or option for option in _options(kind))
     if isinstance(value, bool) and bool not in kinds:
         raise ValueError(f"{key} is {value}; it must be a number")
     if isinstance(value, kinds):
