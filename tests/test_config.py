@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -239,17 +239,32 @@ def test_wrong_types_are_refused_where_they_are_given(settings, message):
         Config(**settings)
 
 
-def test_settings_of_ones_own_may_be_lists():
-    @dataclasses.dataclass(frozen=True)
-    class Own:
-        """Of several kinds."""
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """Settings of several kinds."""
 
-        weights: list[float]
-        ends: tuple[float, float] = (0, 1)
-        limits: dict[str, float] | None = None
-        anything: Any = 0
+    weights: list[float]
+    dial: float = 1
+    ends: tuple[float, float] | None = None
+    kind: Literal["a", "b"] | None = None
+    anything: Any = 0
+    all_of_them: tuple = ()
+    made: float = dataclasses.field(init=False, default=3.0)
 
-    own = Config(objective=Own([1, 2.5], [3, 4], {"a": 1.0}, "z")).objective
-    assert (own.weights, own.ends, own.limits, own.anything) == ([1.0, 2.5], (3.0, 4.0), {"a": 1.0}, "z")
-    with pytest.raises(ValueError, match=r"ends is \(1, 2, 3\); it must be a list of float, float"):
-        Config(objective=Own([], (1, 2, 3)))
+
+def test_settings_of_ones_own_stay_and_are_read_back(own_entries):
+    OBJECTIVE_SETTINGS["own"] = Own
+    config = Config(objective=Own([1, 2.5], ends=(3, 4), kind="a", anything=np.float32(2), all_of_them=(1, "x")))
+    assert config.objective == Own([1, 2.5], ends=(3, 4), kind="a", anything=2.0, all_of_them=(1, "x"))
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    assert "dial" not in str(changed(Config(objective=Own([1]))))
+    for wrong, message in (
+        (
+            {"weights": [1], "ends": [1, 2, 3]},
+            r"ends is \[1, 2, 3\]; it must be a list of float, float or of type NoneType",
+        ),
+        ({"weights": ["a"]}, r"weights is \['a'\]; it must be a list of float"),
+        ({"weights": [], "all_of_them": 3}, "all_of_them is 3; it must be a list of values"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_dict({"objective": {"name": "own", **wrong}})

@@ -499,6 +499,7 @@ OBJECTIVE_SETTINGS: dict[str, type[Any]] = {
     "qlae": Qlae,
 }
 """Objectives by name; an own one is added here, and to `OBJECTIVES`."""
+_SHIPPED = frozenset(OBJECTIVE_SETTINGS.values())
 
 ModelName = Literal["burgess", "locatello", "higgins", "residual", "wide"]
 
@@ -641,7 +642,8 @@ def to_dict(config: Config) -> dict[str, Any]:
         {'name': 'beta', 'beta': 4.0, 'warmup_steps': 0}
     """
     values = dataclasses.asdict(config)
-    values["objective"] = {"name": objective_name(config.objective), **values["objective"]}
+    given = {own.name: values["objective"][own.name] for own in dataclasses.fields(config.objective) if own.init}
+    values["objective"] = {"name": objective_name(config.objective), **given}
     return values
 
 
@@ -766,13 +768,16 @@ def unreached(config: Config) -> list[str]:
     """Settings of a `Config` or its objective for steps that training does not reach.
 
     Example:
-        >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300), schedule="one-cycle"))
+        >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300)))
         ['muon_after 200', 'rotate_at 300']
+        >>> unreached(Config(steps=100, schedule="one-cycle", schedule_rise_steps=101))
+        ['schedule_rise_steps 101']
     """
+    rise = config.schedule_rise_steps
     begins = {
         "fall_after": getattr(config.objective, "fall_after", None),
         "muon_after": config.muon_after,
-        "schedule_rise_steps": config.schedule_rise_steps,
+        "schedule_rise_steps": rise if rise and rise > config.steps else None,
     }
     late = [f"{name} {step}" for name, step in begins.items() if step is not None and step >= config.steps]
     return late + [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
@@ -805,33 +810,33 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _plain_values(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass whose values may not be of the declared type, as these: numpy's numbers as Python's,
-    paths as text.
+    """The fields of `Config` or of a shipped objective whose values may not be of the declared type, as these.
 
-    The settings of an objective that are a field come with their own made plain.
+    Numpy's numbers become Python's, paths text. Of an objective from outside nothing but these numbers is touched.
     """
     values = {}
     for name, kind, plain_types in _kinds(settings.__class__):
-        value = getattr(settings, name)
+        value: Any = getattr(settings, name)
         if type(value) in plain_types:
             continue
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            plain = _plain_values(value)
-            same = all(plain[inner] is getattr(value, inner) for inner in plain)
-            values[name] = value if same else dataclasses.replace(value, **plain)
-            continue
-        value = os.fspath(value) if isinstance(value, os.PathLike) else value
-        values[name] = _typed(name, value.tolist() if hasattr(value, "tolist") else value, kind)
+        if name != "objective":
+            value = os.fspath(value) if isinstance(value, os.PathLike) else value
+            values[name] = _typed(name, value.tolist() if hasattr(value, "tolist") else value, kind)
+        elif type(value) in _SHIPPED:
+            values[name] = dataclasses.replace(value, **plain) if (plain := _plain_values(value)) else value
+        else:
+            inner = {own.name: getattr(value, own.name) for own in dataclasses.fields(value) if own.init}
+            plain = {key: given.tolist() for key, given in inner.items() if hasattr(given, "tolist")}
+            values[name] = dataclasses.replace(value, **plain) if plain else value
     return values
 
 
 @lru_cache
 def _kinds(cls: type) -> list[tuple[str, Any, set[Any]]]:
     """Of each field its name, its declared kind, and the types whose values need no second look."""
-    hints = get_type_hints(cls)
-    own = {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
     return [
-        (name, kind, {str, int, float, bool, type(None)}.intersection(_options(kind))) for name, kind in own.items()
+        (name, kind, {str, int, float, bool, type(None)}.intersection(_options(kind)))
+        for name, kind in get_type_hints(cls).items()
     ]
 
 
@@ -842,24 +847,43 @@ def _options(kind: Any) -> tuple[Any, ...]:
 
 def _typed(key: str, value: Any, kind: Any) -> Any:
     """The value if it is of the declared kind; an integer serves as a float, a list as a tuple."""
-    if get_origin(kind) is Literal or dataclasses.is_dataclass(value) or kind is Any:
-        return value  # the dataclass itself checks names, and objectives come from a table; both can be added to
-    if (many := get_origin(kind)) in (tuple, list):
-        members = [member for member in get_args(kind) if member is not ...]
-        names = ", ".join(getattr(member, "__name__", str(member)) for member in members)
-        if isinstance(value, list | tuple):
-            wanted = members if many is tuple and ... not in get_args(kind) else members * len(value)
-            with suppress(ValueError):
-                return many(_typed(key, entry, member) for entry, member in zip(value, wanted, strict=True))
-        raise ValueError(f"{key} is {value!r}; it must be a list of {names}")
-    kinds = tuple(get_origin(option) or option for option in _options(kind))
-    if isinstance(value, bool) and bool not in kinds:
+    options = _options(kind)
+    if type(value) in options or dataclasses.is_dataclass(value):
+        return value  # objectives come from a table, which can be added to
+    for option in options:
+        with suppress(ValueError):
+            return _as(key, value, option)
+    if isinstance(value, bool):
         raise ValueError(f"{key} is {value}; it must be a number")
-    if isinstance(value, kinds):
-        return value
-    if float in kinds and isinstance(value, int):
+    raise ValueError(f"{key} is {value!r}; it must be {' or '.join(map(_in_words, options))}")
+
+
+def _as(key: str, value: Any, kind: Any) -> Any:
+    """The value as one kind, which is no union; what cannot be judged passes."""
+    members, plain = get_args(kind), get_origin(kind) or kind
+    if plain in (tuple, list):
+        if not isinstance(value, list | tuple):
+            raise ValueError
+        alike = plain is list or ... in members
+        wanted = (members[:1] if alike else members) * (len(value) if alike else 1) or (Any,) * len(value)
+        return plain(_typed(key, entry, member) for entry, member in zip(value, wanted, strict=True))
+    if (
+        plain is Any
+        or not isinstance(plain, type)
+        or (isinstance(value, plain) and (plain is bool or not isinstance(value, bool)))
+    ):
+        return value  # the dataclass itself checks names of a `Literal`, which can be added to
+    if plain is float and type(value) is int:
         return float(value)
-    raise ValueError(f"{key} is {value!r}; it must be of type {' or '.join(kind.__name__ for kind in kinds)}")
+    raise ValueError
+
+
+def _in_words(kind: Any) -> str:
+    names = ", ".join(getattr(member, "__name__", str(member)) for member in get_args(kind) if member is not ...)
+    plain = get_origin(kind) or kind
+    return (
+        f"a list of {names or 'values'}" if plain in (tuple, list) else f"of type {getattr(plain, '__name__', plain)}"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
