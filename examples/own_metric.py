@@ -4,6 +4,7 @@ python examples/own_metric.py runs/own [steps], or: betavae --import examples/ow
 """
 
 import sys
+import warnings
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -19,8 +20,10 @@ def ranks(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0, num_train: i
     Codes (N, D) are floats, factors (N, K) integers, a row each image; what is random follows from the seed.
     """
     rows = np.random.default_rng(seed).choice(len(codes), min(num_train, len(codes)), replace=False)
-    correlations = np.abs([[spearmanr(z, v).statistic for z in codes[rows].T] for v in factors[rows].T])
-    best = correlations.max(1)
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is constant correlates with nothing
+        correlations = [[spearmanr(z, v).statistic for z in codes[rows].T] for v in factors[rows].T]
+    best = np.abs(np.nan_to_num(correlations)).max(1)
     return {"mean": best.mean(), "least": best.min()}
 
 

@@ -127,9 +127,14 @@ def test_factor_data_refuses_arrays_that_do_not_fit():
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 1, factors, ("at",), (2,))
     with pytest.raises(ValueError, match="with 2 names and 1 sizes; there must be a name and a size for each column"):
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, factors, ("at", "on"), (2,))
-    for wrong in (factors + 2, factors - 1, factors.astype(float)):
-        with pytest.raises(ValueError, match="it must hold whole numbers from 0 to one less than each factor's size"):
+    for wrong, message in (
+        (factors + 2, r"factors\[0\] has at 2; its indices go from 0 to 1"),
+        (factors - 1, r"factors\[0\] has at -1; its indices go from 0 to 1"),
+        (factors.astype(float), "factors is float64; it must hold integers, such as int32"),
+    ):
+        with pytest.raises(ValueError, match=message):
             FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, wrong, ("at",), (2,))
+    assert len(FactorData("bare", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, np.zeros((3, 0)), (), ())) == 3
 
 
 # Splits

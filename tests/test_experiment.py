@@ -249,6 +249,9 @@ def test_a_trained_run_is_looked_at_from_elsewhere(small, tmp_path, monkeypatch)
     run = experiment(settings, tmp_path / "run")
     monkeypatch.chdir("elsewhere")
     assert data_of(run).digest == small.digest
+    export_npz(replace(small, packed=np.zeros_like(small.packed)), Path("small.npz"))  # another of the same name
+    assert data_of(run).digest == small.digest
+    Path("small.npz").unlink()
     config = read_json(run, "config.json") | {"device": "cuda:99"}
     run.path("config.json").write_text(json.dumps(config))
     far, before = open_run(run.folder), load_codes(run)

@@ -1,6 +1,7 @@
 """The explorer: networks as data, the range of each code, and the page itself in a real browser."""
 
 import base64
+import copy
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -108,6 +109,26 @@ def test_a_convolution_straight_after_a_linear_layer_is_folded_where_that_saves(
     assert pack_decoder(burgess)["layers"][0]["output"] == [1, 1, 256]
 
 
+def test_subclasses_that_compute_the_same_are_packed():
+    class Head(nn.Sequential):
+        """But for its name a `Sequential`."""
+
+    torch.manual_seed(0)
+    plain = nn.Linear(4, 8)
+    scaled = nn.utils.parametrizations.weight_norm(copy.deepcopy(plain))
+    expected = pack_network(nn.Sequential(plain, nn.Unflatten(1, (2, 2, 2))), (4, 1, 1), 100)
+    found = pack_network(Head(scaled, nn.Unflatten(-1, (2, 2, 2))), (4, 1, 1), 100)
+    assert found["layers"] == expected["layers"]
+    ours, theirs = (np.frombuffer(base64.b64decode(packed["weights"]), "<f4") for packed in (found, expected))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def hooked(layer):
+    """Computes something else by a hook."""
+    layer.register_forward_hook(lambda layer, given, result: -result)
+    return layer
+
+
 class Skip(nn.Sequential):
     """Is a `Sequential` and computes something else."""
 
@@ -120,6 +141,7 @@ class Skip(nn.Sequential):
     [
         (nn.Sigmoid(), "the page cannot run a layer of type Sigmoid; it runs BatchNorm2d, Conv2d"),
         (Skip(nn.ReLU()), "the page cannot run a layer of type Skip; it runs"),
+        (hooked(nn.ReLU()), "the page cannot run a layer of type ReLU"),
         (nn.Flatten(2), "cannot run Flatten.*, which flattens only a part"),
         (nn.Unflatten(1, (1, 1, 1)), "the page runs Unflatten to images after Linear only"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Unflatten(1, (8,))), "Unflatten to images after Linear only"),

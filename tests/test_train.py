@@ -238,25 +238,42 @@ def test_encoding_does_not_depend_on_the_batch(small):
     np.testing.assert_allclose(mean, again, atol=1e-5)
 
 
-def test_layers_that_draw_random_numbers_follow_the_seed(small, monkeypatch):
+def test_layers_that_draw_random_numbers_follow_seed_and_step(small, monkeypatch):
+    drawn = []
+
+    class Dropout(nn.Dropout):
+        def forward(self, features):
+            if self.training:
+                drawn.append(features.new_empty(1).uniform_().item())
+            return super().forward(features)
+
     def with_dropout(image_shape, num_codes):
         encoder, decoder = tiny(image_shape, num_codes)
-        return encoder.insert(2, nn.Dropout(0.5)), decoder
+        return encoder.insert(2, Dropout(0.5)), decoder
 
     monkeypatch.setitem(ARCHITECTURES, "tiny", with_dropout)
-    states = []
-    for seed in (1, 2):  # of PyTorch's generator, which stays where it is
-        torch.manual_seed(seed)
+    states, draws = [], []
+    for ambient, seed in ((1, 0), (2, 0), (1, 5)):
+        torch.manual_seed(ambient)  # PyTorch's generator, which stays where it is
         before = torch.get_rng_state()
-        states.append(trained(config_of(model="tiny", steps=20), small)[0])
+        states.append(trained(config_of(model="tiny", steps=20, seed=seed), small)[0])
         assert torch.equal(torch.get_rng_state(), before)
+        draws.append(drawn.copy())
+        drawn.clear()
     assert same_weights(states[0].model, states[1].model)
+    assert draws[0] == draws[1]
+    assert len(set(draws[0]) | set(draws[2])) == 40
+    late = new_state(config_of(model="tiny", steps=20), small)
+    late.step = 15  # as from a checkpoint
+    split = split_rows(len(small), 700, 100, seed=0)
+    list(train(config_of(model="tiny", steps=20), small, split.train, split.validation, late))
+    assert drawn == draws[0][15:]
 
 
 @pytest.mark.parametrize(
     ("networks", "sentence"),
     [
-        (nn.Flatten(), "model tiny is Flatten; it must be an encoder and a decoder, a pair"),
+        (nn.Flatten(), "model tiny gives Flatten; it must give an encoder and a decoder, two"),
         ((nn.Flatten(), nn.Identity()), r"its encoder gives \(2, 4096\) for a batch \(2, 1, 64, 64\), not \(2, 20\)"),
         (
             (nn.Linear(3, 3), nn.Identity()),
@@ -295,6 +312,10 @@ def test_looking_at_images_leaves_the_mode(small, training):
     encode(config, small, np.arange(10), state.model)
     held_out_terms(config, small, np.arange(64), 500, state)
     assert {module.training for module in state.model.modules()} == {training}
+    state.model.encoder[0].eval()  # one that its owner holds still
+    encode(config, small, np.arange(10), state.model)
+    assert not any(module.training for module in state.model.encoder[0].modules())
+    assert state.model.decoder.training == training
 
 
 def test_held_out_terms_leave_the_state_alone(small):

@@ -694,7 +694,9 @@ def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
     """Print a run's scores, or those of some names, which code carries what, and where the report is."""
     from betavae.run import read_json
 
-    _print_scores(read_json(run, "scores.json"), str(run.folder), console, names)
+    values = read_json(run, "scores.json")
+    asked_for = [name for name in values.get("scores", {}) if name.split(".")[0] in run.config.scores]
+    _print_scores(values, str(run.folder), console, names and [*names, *asked_for])
     beta, pixels = _rate_weight(run.config), read_json(run, "provenance.json").get("data", {}).get("pixels")
     if names and beta is not None and pixels:
         equal = configuration.equivalent_betas(beta, run.config.codes, pixels)

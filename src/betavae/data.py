@@ -144,12 +144,13 @@ class FactorData:
                 f"{len(self.factor_sizes)} sizes; there must be a name and a size for each column."
             )
         sizes = np.array(self.factor_sizes)
-        outside = (self.factors.min(0) < 0) | (self.factors.max(0) >= sizes) if self.factors.size else sizes < 0
-        if self.factors.dtype.kind not in "iu" or outside.any():
-            wrong = f", {self.factor_names[int(outside.argmax())]} others" if outside.any() else ""
+        if self.factors.size and self.factors.dtype.kind not in "iu":
+            raise ValueError(f"factors is {self.factors.dtype}; it must hold integers, such as int32.")
+        if self.factors.size and (self.factors.min() < 0 or (self.factors.max(0) >= sizes).any()):
+            row, column = np.argwhere((self.factors < 0) | (self.factors >= sizes))[0]
             raise ValueError(
-                f"factors is {self.factors.dtype}; it must hold whole numbers from 0 to one less than each factor's "
-                f"size{wrong}."
+                f"factors[{row}] has {self.factor_names[column]} {self.factors[row, column]}; its indices go from 0 to "
+                f"{sizes[column] - 1}."
             )
 
     def __len__(self) -> int:

@@ -162,14 +162,14 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
 
 
 def data_of(run: Run) -> FactorData:
-    """What a run was trained on: the file that its settings name, seen from here or from where it was begun.
+    """What a run was trained on: the file that its settings name, seen from where it was begun, or else from here.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged.
     """
     source, begun = run.config.data, _read_if_there(run, "provenance.json").get("data", {}).get("file", "")
-    return load_data(begun if source != "dsprites" and not Path(source).exists() and Path(begun).is_file() else source)
+    return load_data(begun if source != "dsprites" and Path(begun).is_file() else source)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -656,7 +656,7 @@ def _distinct(folders: Sequence[Path]) -> list[str]:
         ['x/run', 'y/run']
     """
     for count in range(1, max(len(folder.parts) for folder in folders)):
-        names = ["/".join(folder.parts[-count:]) for folder in folders]
+        names = [str(Path(*folder.parts[-count:])) for folder in folders]
         if len(set(names)) == len(names):
             return names
     return [str(folder) for folder in folders]

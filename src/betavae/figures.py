@@ -624,7 +624,7 @@ def draw_all(
             f"seed images {seed_images.shape}, seed codes {seed_codes.shape} and kl {kl.shape} do not fit together: "
             "pass (S, C, H, W), (S, D) and (D,)"
         )
-    if isinstance(formats, str) or not set(formats) <= {"png", "pdf", "svg"}:
+    if isinstance(formats, str) or not set(formats := tuple(formats)) <= {"png", "pdf", "svg"}:
         raise ValueError(f"formats is {formats!r}; it must be a list of png, pdf and svg")
     folder = Path(folder)
     (folder / "traversals").mkdir(parents=True, exist_ok=True)

@@ -66,10 +66,12 @@ class VAE(nn.Module):
         if (dtype := torch.get_default_dtype()) != torch.float32:
             raise ValueError(f"networks are float32 here, and PyTorch's default is {dtype}: torch.set_default_dtype")
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
-        networks = ARCHITECTURES[name](image_shape, num_codes)
-        if not isinstance(networks, tuple) or [isinstance(one, nn.Module) for one in networks] != [True, True]:
-            raise ValueError(f"model {name} is {type(networks).__name__}; it must be an encoder and a decoder, a pair")
-        self.encoder, self.decoder = networks
+        networks: Any = ARCHITECTURES[name](image_shape, num_codes)
+        given = list(networks) if isinstance(networks, tuple | list) else [networks]
+        if len(given) != 2 or not all(isinstance(network, nn.Module) for network in given):
+            kinds = ", ".join(type(network).__name__ for network in given)
+            raise ValueError(f"model {name} gives {kinds}; it must give an encoder and a decoder, two of nn.Module")
+        self.encoder, self.decoder = given
         self.code_values: nn.Parameter | None = None
         if values_per_code:
             self.code_values = nn.Parameter(torch.linspace(-0.5, 0.5, values_per_code).repeat(num_codes, 1))

@@ -42,7 +42,9 @@ class Partners:
                 "and at least 2 are needed"
             )
         self._data, self._rule = data, rule
-        allowed = np.arange(len(data)) if rows is None else np.unique(rows)
+        chosen = np.ones(len(data), bool) if rows is None else np.zeros(len(data), bool)
+        chosen[slice(None) if rows is None else rows] = True
+        allowed = np.flatnonzero(chosen)
         keys = self._keys(data.factors[allowed])
         order = np.argsort(keys, kind="stable")
         self._sorted_keys, self._rows = keys[order], allowed[order]

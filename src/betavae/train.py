@@ -175,7 +175,7 @@ def _noise(config: Config, purpose: str, count: int, shape: Sequence[int], devic
 
 @contextmanager
 def _global_generator(seed: int) -> Iterator[None]:
-    """PyTorch's generator on the CPU with a seed meanwhile, then as it was."""
+    """PyTorch's generator on the CPU with a seed meanwhile, then as it was; for other threads as well."""
     before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -328,6 +328,7 @@ def new_state(config: Config, data: FactorData) -> State:
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
+        torch.cuda.manual_seed_all(_seed(config, "layers"))  # of layers that draw random numbers, for the whole process
     bf16 = choose_precision(config.precision, device) == "bf16"
     muon_decay = None if config.muon_after is None else needs.weight_decay + config.muon_weight_decay
     own = optimisers(model, config.learning_rate, needs.weight_decay, muon_decay, bf16=bf16)
@@ -590,13 +591,14 @@ def encode(
 
 @contextmanager
 def _evaluating(model: VAE) -> Iterator[None]:
-    """What it gives for an image depends on that alone meanwhile; then it is as it was, in training or not."""
-    was_training = model.training
+    """What it gives for an image depends on that alone meanwhile; then each layer is as it was, in training or not."""
+    before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, was_training in before:
+            module.training = was_training
 
 
 def _on_device(table: NDArray[Any], device: torch.device) -> Tensor:

@@ -82,6 +82,7 @@ def score_ceilings(factors: np.ndarray, images: np.ndarray) -> dict[str, float]:
         >>> ceilings["dci.informativeness"], round(ceilings["mig"], 3)
         (0.875, 0.75)
     """
+    factors = np.asarray(factors)
     factors = factors[:, varying_factors(factors)]
     if not factors.shape[1]:
         return {}

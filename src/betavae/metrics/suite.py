@@ -245,7 +245,8 @@ def _by_another(name: str, draw: _Draw) -> dict[str, float]:
 
 def _call(name: str, draw: _Draw) -> dict[str, float]:
     metric = METRICS[name]
-    given = {"num_train": draw.num_train, "num_test": draw.num_test} if not name.startswith("z_") else {}
+    own_sizes = ("z_min_variance", "z_max_variance")  # those of their papers
+    given = {"num_train": draw.num_train, "num_test": draw.num_test} if name not in own_sizes else {}
     accepted = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
     codes = draw.sampled if name == "mig_chen" else draw.codes
     return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {}))
@@ -449,6 +450,8 @@ def _known(what: str, name: str, choices: Mapping[str, object]) -> str:
         return name
     near = get_close_matches(str(name), choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if what == "metric":
+        hint += "; if it is your own, name the file that defines it: betavae --import FILE ..."
     raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(choices)}{hint}")
 
 
