@@ -668,7 +668,11 @@ def _start(config: Config, out: Path | None, overwrite: bool, console: "Console"
         with TrainingBar(config, console) as bar:
             return experiment(config, folder, overwrite=overwrite, watch=bar)
     except KeyboardInterrupt:
-        console.print(f"interrupted; continue with: betavae train --resume {folder}", markup=False, soft_wrap=True)
+        console.print(
+            f"interrupted; continue with: betavae train --resume {shlex.quote(str(folder))}",
+            markup=False,
+            soft_wrap=True,
+        )
         raise
 
 
@@ -686,7 +690,11 @@ def _resume(folder: Path, console: "Console", repeat: str) -> "Run":
         with TrainingBar(run.config, console) as bar:
             return resume(folder, watch=bar)
     except KeyboardInterrupt:
-        console.print(f"interrupted; continue with: betavae train --resume {folder}", markup=False, soft_wrap=True)
+        console.print(
+            f"interrupted; continue with: betavae train --resume {shlex.quote(str(folder))}",
+            markup=False,
+            soft_wrap=True,
+        )
         raise
 
 

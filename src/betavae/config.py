@@ -773,14 +773,11 @@ def unreached(config: Config) -> list[str]:
         >>> unreached(Config(steps=100, schedule="one-cycle", schedule_rise_steps=101))
         ['schedule_rise_steps 101']
     """
-    rise = config.schedule_rise_steps
-    begins = {
-        "fall_after": getattr(config.objective, "fall_after", None),
-        "muon_after": config.muon_after,
-        "schedule_rise_steps": rise if rise and rise > config.steps else None,
-    }
+    begins = {"fall_after": getattr(config.objective, "fall_after", None), "muon_after": config.muon_after}
     late = [f"{name} {step}" for name, step in begins.items() if step is not None and step >= config.steps]
-    return late + [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
+    late += [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
+    rise = config.schedule_rise_steps or 0
+    return [*late, f"schedule_rise_steps {rise}"] if rise > config.steps else late
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
@@ -860,30 +857,28 @@ def _typed(key: str, value: Any, kind: Any) -> Any:
 
 def _as(key: str, value: Any, kind: Any) -> Any:
     """The value as one kind, which is no union; what cannot be judged passes."""
-    members, plain = get_args(kind), get_origin(kind) or kind
+    plain = get_origin(kind) or kind
     if plain in (tuple, list):
         if not isinstance(value, list | tuple):
             raise ValueError
-        alike = plain is list or ... in members
-        wanted = (members[:1] if alike else members) * (len(value) if alike else 1) or (Any,) * len(value)
+        members = get_args(kind) or (Any, ...)
+        wanted = members[:1] * len(value) if plain is list or ... in members else members
         return plain(_typed(key, entry, member) for entry, member in zip(value, wanted, strict=True))
-    if (
-        plain is Any
-        or not isinstance(plain, type)
-        or (isinstance(value, plain) and (plain is bool or not isinstance(value, bool)))
-    ):
+    if plain is Any or not isinstance(plain, type):
         return value  # the dataclass itself checks names of a `Literal`, which can be added to
+    if isinstance(value, plain) and (plain is bool or not isinstance(value, bool)):
+        return value
     if plain is float and type(value) is int:
         return float(value)
     raise ValueError
 
 
 def _in_words(kind: Any) -> str:
-    names = ", ".join(getattr(member, "__name__", str(member)) for member in get_args(kind) if member is not ...)
     plain = get_origin(kind) or kind
-    return (
-        f"a list of {names or 'values'}" if plain in (tuple, list) else f"of type {getattr(plain, '__name__', plain)}"
-    )
+    if plain not in (tuple, list):
+        return f"of type {getattr(plain, '__name__', plain)}"
+    names = [getattr(member, "__name__", str(member)) for member in get_args(kind) if member is not ...]
+    return f"a list of {', '.join(names) or 'values'}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

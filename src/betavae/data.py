@@ -195,15 +195,20 @@ class FactorData:
 
         Where several images share their factors, the first is returned.
         """
-        keys, rows = self._index
-        key = np.ravel_multi_index(tuple(factors.T), self.factor_sizes)
+        keys, rows = self.index
+        key = self.keys(factors)
         place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
         return np.where(keys[place] == key, rows[place], -1)
 
+    def keys(self, factors: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """A number (B,) for each combination of factors (B, K), all in range."""
+        keys: npt.NDArray[np.int64] = np.ravel_multi_index(tuple(factors.T), self.factor_sizes)
+        return keys
+
     @cached_property
-    def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Flat factor indices in ascending order, and the row of each."""
-        keys = np.ravel_multi_index(tuple(self.factors.T), self.factor_sizes)
+    def index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The `keys` of all images in ascending order, and the row of each; equal ones in the order of the rows."""
+        keys = self.keys(self.factors)
         order = np.argsort(keys, kind="stable")
         return keys[order], order
 

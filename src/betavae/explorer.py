@@ -176,9 +176,10 @@ def pack_encoder(model: VAE) -> dict[str, Any]:
 
 
 _LAYERS = (
-    *(nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Linear, nn.ReLU, nn.Sequential, nn.Tanh),
-    *(nn.Unflatten, ResidualBlock),
+    *(nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Linear, nn.ReLU, ResidualBlock, nn.Sequential),
+    *(nn.Tanh, nn.Unflatten),
 )
+"""What the page computes."""
 
 
 def _known(layer: nn.Module) -> bool:
@@ -203,7 +204,7 @@ class _Packer:
 
     def _operations(self, layer: nn.Module) -> Iterator[dict[str, Any]]:
         if not _known(layer):
-            known = ", ".join(sorted(known.__name__ for known in _LAYERS))
+            known = ", ".join(kind.__name__ for kind in _LAYERS)
             raise ValueError(f"the page cannot run a layer of type {type(layer).__name__}; it runs {known}")
         match layer:
             case nn.Sequential():

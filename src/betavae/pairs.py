@@ -42,13 +42,13 @@ class Partners:
                 "and at least 2 are needed"
             )
         self._data, self._rule = data, rule
-        chosen = np.ones(len(data), bool) if rows is None else np.zeros(len(data), bool)
-        chosen[slice(None) if rows is None else rows] = True
-        allowed = np.flatnonzero(chosen)
-        keys = self._keys(data.factors[allowed])
-        order = np.argsort(keys, kind="stable")
-        self._sorted_keys, self._rows = keys[order], allowed[order]
-        trial = allowed[:: max(1, len(allowed) // 256)]
+        allowed = np.ones(len(data), bool)
+        if rows is not None:
+            allowed[:] = False
+            allowed[rows] = True
+        keys, indexed = data.index
+        self._keys, self._rows = keys[allowed[indexed]], indexed[allowed[indexed]]
+        trial = np.flatnonzero(allowed)[:: max(1, np.count_nonzero(allowed) // 256)]
         found = np.mean(self._draw(trial, np.random.default_rng(0), tries=1) >= 0)
         if found < 0.5:
             raise ValueError(
@@ -76,16 +76,12 @@ class Partners:
 
     def _one_of(self, factors: NDArray[np.integer], generator: np.random.Generator) -> NDArray[np.int64]:
         """An image that may be a partner, of those with given factors; -1 where there is none."""
-        keys = self._keys(factors)
-        first, last = (np.searchsorted(self._sorted_keys, keys, side) for side in ("left", "right"))
+        keys = self._data.keys(factors)
+        first, last = (np.searchsorted(self._keys, keys, side) for side in ("left", "right"))
         count = last - first
         if (count > 1).any():
             first = first + generator.integers(0, np.maximum(count, 1))
         return np.where(count > 0, self._rows[np.minimum(first, len(self._rows) - 1)], -1)
-
-    def _keys(self, factors: NDArray[np.integer]) -> NDArray[np.int64]:
-        keys: NDArray[np.int64] = np.ravel_multi_index(tuple(factors.T), self._data.factor_sizes)
-        return keys
 
 
 def drawn_anew(rule: PairRule, num_pairs: int, num_factors: int, generator: np.random.Generator) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ SWEEPS = 5
 """Times that all pairs of codes are gone through at most."""
 LEAST_GAIN = 0.005
 """Nats below which a pair of 8,192 samples is left alone: of two Gaussian codes some angle seems that much better by
-chance in one case of a hundred. Of fewer samples, 64 at least, in as many for (8192 / samples) ** 0.72 of it."""
+chance in one case of a hundred. Of fewer, from 64 on, it seems so by (8192 / samples) ** 0.72 times as many nats."""
 
 
 def independent_axes(

@@ -16,6 +16,7 @@ Every file but curve.jsonl is replaced whole. Nothing is a pickle.
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,8 +129,8 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
             )
         if "config.json" in names and not overwrite:
             raise FileExistsError(
-                f"{folder} holds a run already; continue it with --resume {folder}, replace it with --overwrite, "
-                "or name another folder with --out"
+                f"{folder} holds a run already; continue it with --resume {shlex.quote(str(folder))}, replace it with "
+                "--overwrite, or name another folder with --out"
             )
         if folder.is_symlink():
             raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it leads to")
@@ -194,7 +195,9 @@ def read_json(run: Run, name: str) -> dict[str, Any]:
     """
     path = run.path(name)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")
+        raise FileNotFoundError(
+            f"{path} is missing: the run is not finished; continue it with --resume {shlex.quote(str(run.folder))}"
+        )
     return _read_object(path)
 
 
@@ -335,8 +338,10 @@ def load_codes(run: Run | str | Path) -> Codes:
     run = run if isinstance(run, Run) else open_run(run)
     path = run.path("codes.npz")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {run.folder}")
-    again = f"delete it and encode again with `betavae score {run.folder}`"
+        raise FileNotFoundError(
+            f"{path} is missing: the run is not finished; continue it with --resume {shlex.quote(str(run.folder))}"
+        )
+    again = f"delete it and encode again with `betavae score {shlex.quote(str(run.folder))}`"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             codes = Codes(archive["rows"], archive["mean"], archive["log_var"])

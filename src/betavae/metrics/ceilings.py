@@ -3,7 +3,7 @@
 import numpy as np
 
 from betavae.metrics.information import entropy
-from betavae.metrics.inputs import check_tables, varying_factors
+from betavae.metrics.inputs import as_array, check_tables, varying_factors
 
 _ACCURACIES = ("dci.informativeness", *(f"downstream.accuracy_{number}" for number in (10, 100, 1_000, 10_000)))
 _SHARES = ("mig", "mig_chen")
@@ -82,7 +82,7 @@ def score_ceilings(factors: np.ndarray, images: np.ndarray) -> dict[str, float]:
         >>> ceilings["dci.informativeness"], round(ceilings["mig"], 3)
         (0.875, 0.75)
     """
-    factors = np.asarray(factors)
+    factors = as_array(factors)
     factors = factors[:, varying_factors(factors)]
     if not factors.shape[1]:
         return {}
@@ -108,7 +108,7 @@ def _entropies(factors: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.
 def _numbered(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Numbers of images from 0 on, wide enough to be multiplied."""
     check_tables(factors, factors)
-    images = np.asarray(images)
+    images = as_array(images)
     if images.shape != (len(factors),):
         raise ValueError(
             f"images must hold one number for each of the {len(factors):,} rows, got the shape {images.shape}"

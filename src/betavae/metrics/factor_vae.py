@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import active_codes, check_tables, standard_deviation, varying_factors
+from betavae.metrics.inputs import active_codes, as_array, check_tables, standard_deviation, varying_factors
 from betavae.metrics.interventions import Groups
 from betavae.metrics.undefined import warn_undefined
 
@@ -108,7 +108,6 @@ def z_min_variance(
         >>> z_min_variance(factors.astype(float), factors, seed=0)
         {'z_min_variance': 1.0}
     """
-    codes, factors = check_tables(codes, factors)
     scores = factor_vae(
         codes, factors, seed=seed, num_train=num_train, num_test=num_test, batch_size=batch_size, min_std=min_std
     )
@@ -206,5 +205,5 @@ def _vote(factor: np.ndarray, code: np.ndarray, num_train: int) -> tuple[float, 
 
 
 def _rescale(accuracy: float, factors: np.ndarray) -> float:
-    chance = 1 / max(int(varying_factors(factors).sum()), 1)
+    chance = 1 / max(int(varying_factors(as_array(factors)).sum()), 1)
     return (accuracy - chance) / (1 - chance) if chance < 1 else float("nan")
