@@ -28,9 +28,9 @@ from rich.table import Table
 from betavae import cli, convolution
 from betavae.config import Beta, Config
 from betavae.data import FactorData, load_data
-from betavae.experiment import peak_memory
 from betavae.model import VAE, Downsample, Upsample
 from betavae.optimiser import Muon
+from betavae.provenance import peak_memory
 from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision, encode, new_state, train
 
 ARCHITECTURES = ("burgess", "residual", "wide")

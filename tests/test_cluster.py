@@ -1,6 +1,5 @@
 """A study on a Ray cluster of this machine; skipped where ray is not installed."""
 
-import builtins
 import functools
 import json
 import subprocess
@@ -10,8 +9,8 @@ import pytest
 
 from betavae import cluster, workers
 from betavae.cli import find_recipe
+from betavae.config import read
 from betavae.data import export_npz
-from betavae.grid import load_recipe
 from betavae.study import create_study, failures, run_study
 from tests import stubs
 
@@ -19,13 +18,7 @@ RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
 
 
 def test_without_ray_the_command_is_named(monkeypatch):
-    def refuse(name, *rest, **more):
-        if name == "ray":
-            raise ModuleNotFoundError("No module named 'ray'")
-        return found(name, *rest, **more)
-
-    found = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"--ray needs ray, .* run: pip install 'betavae\[ray\]'"):
         next(cluster.work({}))
 
@@ -59,7 +52,7 @@ def test_all_runs_on_ray(ray, tmp_path):
 
 def test_the_smoke_study_ends_in_the_same_weights_here_and_on_ray(ray, small, tmp_path):
     export_npz(small, tmp_path / "small.npz")
-    recipe = load_recipe(find_recipe("smoke", "studies")) | {
+    recipe = read(find_recipe("smoke", "studies")) | {
         **{"data": str(tmp_path / "small.npz"), "train_images": 600, "validation_images": 50, "scored_images": 1.0},
         **{"seeds": 1, "steps": 10, "batch_size": 8, "scores": ["mig"], "device": "cpu", "precision": "fp32"},
     }

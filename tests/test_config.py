@@ -26,10 +26,10 @@ from betavae.config import (
     from_dict,
     load,
     objective_name,
+    read,
     run_id,
     to_dict,
 )
-from betavae.grid import load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -91,7 +91,7 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
     assert {path.stem: objective_name(load(path).objective) for path in folder.glob("*.toml")} == {
         name: name for name in OBJECTIVE_SETTINGS
     }
-    study = load_recipe(RECIPES / "studies" / "objectives.toml")
+    study = read(RECIPES / "studies" / "objectives.toml")
     assert [table["name"] for table in study["grid"]["objective"]] == list(OBJECTIVE_SETTINGS)
 
 

@@ -16,12 +16,10 @@ import numpy as np
 import pytest
 
 from betavae import experiment as module
-from betavae import train
+from betavae import provenance, train
 from betavae.config import TC, AdaGvae, Config, Semi
 from betavae.data import export_npz
 from betavae.experiment import (
-    carried_factors,
-    carrier_phrases,
     data_of,
     draw_run,
     encode_run,
@@ -216,7 +214,7 @@ def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tm
     def stop(record):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(module, "_commit", dict)
+    monkeypatch.setattr(provenance, "_commit", dict)
     with pytest.raises(ZeroDivisionError):
         experiment(CONFIG, tmp_path / "run", data=small, watch=stop)
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
@@ -334,14 +332,3 @@ def test_seed_images_are_held_out_and_take_turns(small):
     assert small.factors[rows[:3], 0].tolist() == [2, 1, 0]
     split = module._split(CONFIG, small)
     assert set(rows) <= set(split.validation)
-
-
-def test_words():
-    scores = {
-        "carriers": [
-            {"factor": "posX", "kind": "carried", "codes": [1], "strength": 0.9},
-            {"factor": "scale", "kind": "spread", "codes": [1, 0], "strength": 0.4},
-        ]
-    }
-    assert carried_factors(scores, 3) == ["scale", "posX, scale", ""]
-    assert carrier_phrases(scores) == ["posX: z1 (90 %)", "scale: spread over z1 and z0 (40 %)"]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from betavae.explorer import Explorer, describe_codes, pack_decoder, pack_network, strengths
+from betavae.explorer import Explorer, describe_codes, pack_decoder, pack_network
 from betavae.model import VAE
 from betavae.report import PAGE_BYTES, Report, render_report
 
@@ -71,19 +71,6 @@ def test_sliders_are_sorted_and_span_the_aggregate_posterior():
 def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"mean \(5, 2\), log_var \(5, 2\), kl \(3,\) and 2 lists .* do not fit"):
         describe_codes(np.zeros((5, 2)), np.zeros((5, 2)), np.zeros(3), [[], []])
-
-
-def test_strengths_are_shares_of_entropy():
-    scores = {
-        "carriers": [
-            {"factor": "posX", "kind": "spread", "codes": [1, 0], "strength": 0.5},
-            {"factor": "shape", "kind": "carried", "codes": [1], "strength": 0.8},
-            {"factor": "scale", "kind": "not found", "codes": [], "strength": 0.01},
-        ],
-        "arrays": {"mig.mutual_information": [[0.6, 0, 0], [1.0, 0.8, 0]], "mig.factor_entropy": [2.0, 1.0, 1.0]},
-    }
-    assert strengths(scores, 3) == [[("posX", 0.3)], [("shape", 0.8), ("posX", 0.5)], []]
-    assert strengths({}, 2) == [[], []]
 
 
 def test_weights_stand_in_the_order_of_use_and_channel_last():

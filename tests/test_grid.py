@@ -4,7 +4,7 @@ import pytest
 
 from betavae import grid
 from betavae.config import TC, Annealed, Beta, Config, run_id
-from betavae.grid import differences, expand, flat, label, load_recipe, varied
+from betavae.grid import differences, expand, flat, label, varied
 
 
 def test_a_grid_is_every_combination_seeds_outermost():
@@ -69,14 +69,6 @@ def test_an_objective_of_the_shared_name_keeps_the_shared_settings_another_does_
 def test_refused(recipe, message):
     with pytest.raises(ValueError, match=message):
         expand(recipe, "r.toml")
-
-
-def test_recipes_that_cannot_be_read(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such recipe of a study"):
-        load_recipe(tmp_path / "none.toml")
-    (tmp_path / "bad.toml").write_text("seeds = [")
-    with pytest.raises(ValueError, match=r"bad.toml: not valid TOML"):
-        load_recipe(tmp_path / "bad.toml")
 
 
 def test_a_grid_of_12600_runs():

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from betavae.cli import find_recipe, main
+from betavae.config import read
 from betavae.data import export_npz
-from betavae.grid import expand, load_recipe
+from betavae.grid import expand
 from betavae.study import states
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
@@ -90,7 +91,7 @@ def test_results_and_report(study, capsys):
     ],
 )
 def test_shipped_recipes(name, number, capsys):
-    runs = expand(load_recipe(find_recipe(name, "studies")))
+    runs = expand(read(find_recipe(name, "studies")))
     assert len(runs) == number
     main(["study", name, "--plan"])
     assert capsys.readouterr().out.rstrip().endswith(f"{len(runs):,} runs")
@@ -109,7 +110,7 @@ def test_shipped_recipes(name, number, capsys):
         (["--objective", "bta"], "unknown objective 'bta'; did you mean 'beta'?"),
         (["--beta", "x"], "flags: grid, objective.name = beta, objective.beta = x: objective beta: beta is 'x'"),
         (["--steps", "0"], "grid, steps = 0, objective.name = beta: steps is 0; it must be a number of at least 1"),
-        (["none.toml"], "none.toml: no such recipe of a study"),
+        (["none.toml"], "none.toml: no such recipe"),
     ],
 )
 def test_refused_before_anything_is_written(words, sentence, capsys, tmp_path, monkeypatch):

@@ -9,34 +9,15 @@ Example:
 from importlib import import_module, metadata
 from typing import Any
 
-_HOMES = {
-    "Config": "config",
-    "Vae": "config",
-    "Beta": "config",
-    "Annealed": "config",
-    "TC": "config",
-    "Factor": "config",
-    "Dip1": "config",
-    "Dip2": "config",
-    "Info": "config",
-    "Control": "config",
-    "Dynamic": "config",
-    "AdaGvae": "config",
-    "AdaMlvae": "config",
-    "Group": "config",
-    "Semi": "config",
-    "Hfs": "config",
-    "Qlae": "config",
-    "load": "config",
-    "FactorData": "data",
-    "load_data": "data",
-    "split_rows": "data",
-    "VAE": "model",
-    "open_run": "run",
-    "load_model": "run",
-    "load_codes": "run",
-    "resume": "experiment",
+_NAMES = {
+    "config": "Config load "
+    "Vae Beta Annealed TC Factor Dip1 Dip2 Info Control Dynamic AdaGvae AdaMlvae Group Semi Hfs Qlae",
+    "data": "FactorData load_data split_rows",
+    "model": "VAE",
+    "run": "open_run load_model load_codes",
+    "experiment": "resume",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = [*_HOMES, "metrics"]  # noqa: PLE0604, RUF100
 __version__ = metadata.version("betavae")

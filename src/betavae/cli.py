@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata, resources
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from betavae.config import Config
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from betavae.progress import TrainingBar
     from betavae.run import Run
     from betavae.study import Execute
 
@@ -134,9 +136,9 @@ class Score:
     def _score_tables(self, console: "Console") -> None:
         import json
 
-        from betavae.experiment import score_tables
         from betavae.files import write_atomically
         from betavae.metrics.tables import column_names
+        from betavae.scoring import score_tables
 
         if self.sampled or self.fold_orientation:
             raise ValueError("--sampled and --fold-orientation are for runs; tables are scored as they are")
@@ -188,9 +190,7 @@ class Score:
         _show(run, console)
         if run.path("report.html").exists():
             again = "betavae figures {0}, then betavae report {0}".format(shlex.quote(str(folder)))
-            console.print(
-                f"figures and report show the scores before; to renew them: {again}", markup=False, soft_wrap=True
-            )
+            _say(console, f"figures and report show the scores before; to renew them: {again}")
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Figures:
 
         run = open_run(self.run)
         files = draw_run(run, data_of(run), self.formats)
-        console.print(f"{len(files)} files in {run.path('figures')}", markup=False)
+        _say(console, f"{len(files)} files in {run.path('figures')}")
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class Report:
             page = report_run(runs[0], data, round(1e6 * self.megabytes))
         else:
             page = compare_runs(runs, data, _writable(self.out or Path("comparison.html")))
-        console.print(str(page), markup=False, soft_wrap=True)
+        _say(console, str(page))
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Explore:
         if not page.exists():
             Report((self.run,))(console)
         if not webbrowser.open(page.as_uri()):
-            console.print(f"no browser here; open {page}", markup=False, soft_wrap=True)
+            _say(console, f"no browser here; open {page}")
 
 
 def _flags() -> list[str]:
@@ -354,27 +354,27 @@ class Study:
             from betavae.grid import expand
 
             runs = expand(recipe, name)
-            console.print("\n".join(runs), markup=False, highlight=False, soft_wrap=True)
-            console.print(f"{len(runs):,} runs", markup=False)
+            _say(console, "\n".join(runs))
+            _say(console, f"{len(runs):,} runs")
             return
         folder = self.out or Path("studies") / Path(name).stem
         study = create_study(
             folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name, check=self._check
         )
         ready = list(states(study).values()).count("done")
-        console.print(f"{folder}: {len(study.runs):,} runs, {ready:,} of them done", markup=False, soft_wrap=True)
+        _say(console, f"{folder}: {len(study.runs):,} runs, {ready:,} of them done")
         try:
             with _terminations(), StudyBar(console) as bar:
                 tally = run_study(study, executor, retry=self.retry, watch=bar)
         except KeyboardInterrupt:
-            console.print("interrupted; the same command continues", markup=False)
+            _say(console, "interrupted; the same command continues")
             raise
         from betavae.study_report import finish_study
 
-        console.print(f"report: {finish_study(study)}", markup=False, soft_wrap=True)
+        _say(console, f"report: {finish_study(study)}")
         if tally.failed:
             for run, error in failures(study).items():
-                console.print(f"{run}: {error}", markup=False, soft_wrap=True)
+                _say(console, f"{run}: {error}")
             raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; --retry runs them again")
 
     def _check(self, runs: Mapping[str, Config]) -> None:
@@ -387,9 +387,8 @@ class Study:
 
     def _executor(self) -> "Execute":
         """Where to run: processes of this machine, or a Ray cluster."""
-        from functools import partial
-
         from betavae import cluster, workers
+        from betavae.metrics.inputs import num_threads
 
         if self.ray is not None:
             if self.workers is not None:
@@ -399,13 +398,13 @@ class Study:
             raise ValueError(
                 "--url, --cpus and --gpus are for a Ray cluster; name one with --ray auto or --ray ADDRESS"
             )
-        return partial(workers.work, workers=workers.cores() if self.workers is None else self.workers)
+        return partial(workers.work, workers=num_threads() if self.workers is None else self.workers)
 
     def _recipe(self) -> tuple[dict[str, Any], str]:
         """The recipe that file and flags make, and its name."""
         import tomllib
 
-        from betavae.grid import LISTS, expand, load_recipe
+        from betavae.grid import LISTS, expand
 
         given: dict[str, list[Any]] = {}
         for key, words in dataclasses.asdict(self.settings).items():
@@ -428,7 +427,7 @@ class Study:
             digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
             return recipe, "-".join(map(str, [*given.get("objective", ["beta"]), digest]))
         path = find_recipe(self.recipe, "studies")
-        recipe = load_recipe(path)
+        recipe = configuration.read(path)
         grids = recipe.get("grid", {})
         varies = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
         for key, values in given.items():
@@ -492,9 +491,10 @@ class Export:
     def __call__(self, console: "Console") -> None:
         from betavae.data import export_npz, load_data
 
-        with _counting(console, "writing") as progress:
-            export_npz(load_data("dsprites"), self.file, overwrite=self.overwrite, progress=progress)
-        console.print(f"{self.file}: {self.file.stat().st_size / 1e6:.1f} MB", markup=False, soft_wrap=True)
+        with _naming(console, "writing", transient=False) as progress:
+            told = partial(progress, "writing")
+            export_npz(load_data("dsprites"), self.file, overwrite=self.overwrite, progress=told)
+        _say(console, f"{self.file}: {self.file.stat().st_size / 1e6:.1f} MB")
 
 
 @dataclass(frozen=True)
@@ -507,9 +507,9 @@ class Check:
     def __call__(self, console: "Console") -> None:
         from betavae.data import compare_npz
 
-        with _counting(console, "comparing") as progress:
-            comparison = compare_npz(self.file, progress=progress)
-        console.print(comparison.summary(), markup=False, soft_wrap=True)
+        with _naming(console, "comparing", transient=False) as progress:
+            comparison = compare_npz(self.file, progress=partial(progress, "comparing"))
+        _say(console, comparison.summary())
 
 
 @dataclass(frozen=True)
@@ -547,14 +547,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _import_own(words: list[str]) -> list[str]:
     """Import the files of --import; what is left of the words."""
-    left, files = [], []
-    rest = iter(words)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if name == "--import":
-            files.append(value if equals else next(rest, ""))
-        else:
-            left.append(word)
+    files, left = _taken(words, "--import")
     known = dict(configuration.OBJECTIVE_SETTINGS)
     for file in files:
         before = dict(configuration.OBJECTIVE_SETTINGS)
@@ -603,14 +596,15 @@ COMMANDS: Final = {
 
 def _parse(words: list[str]) -> Any:
     first, second, *_ = *words, "--", "--"
-    if not first.startswith("-") and first not in COMMANDS:
-        raise ValueError(configuration.unknown("command", first, COMMANDS))
-    if first == "train" and not second.startswith("-") and second not in configuration.OBJECTIVE_SETTINGS:
-        raise ValueError(configuration.unknown("objective", second, configuration.OBJECTIVE_SETTINGS))
+    if not first.startswith("-"):
+        configuration.check_name("command", first, COMMANDS)
+    if first == "train" and not second.startswith("-"):
+        configuration.check_name("objective", second, configuration.OBJECTIVE_SETTINGS)
     flags = {word.partition("=")[0] for word in words}
     if first == "train" and "--resume" in flags and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
-    train = Train(configuration.load(find_recipe(recipe))) if (recipe := _recipe(words)) else Train(Config())
+    (recipe, *_), _ = _taken([*words, "--from="], "--from")  # other flags' defaults depend on it
+    train = Train(configuration.load(find_recipe(recipe)) if recipe else Config())
     defaults: dict[Any, Any] = {Train: {"default": train}}
     commands: Any = Union[  # noqa: UP007, of types made here
         tuple(
@@ -645,56 +639,54 @@ def _sentence(box: str, command: str) -> str:
     return f"{text[:1].lower()}{text[1:]}; {guess} betavae {command} --help".replace("  ", " ")
 
 
-def _recipe(words: list[str]) -> str | None:
-    """The value of --from, which other flags' defaults depend on."""
-    for number, word in enumerate(words):
-        if word == "--from" and number + 1 < len(words):
-            return words[number + 1]
-        if word.startswith("--from="):
-            return word.removeprefix("--from=")
-    return None
+def _taken(words: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
+    """Values of a flag, and the other words."""
+    values, left, rest = [], [], iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == flag:
+            values.append(value if equals else next(rest, ""))
+        else:
+            left.append(word)
+    return values, left
 
 
 def _start(config: Config, out: Path | None, overwrite: bool, console: "Console") -> "Run":
     from betavae.experiment import experiment
-    from betavae.progress import TrainingBar
 
     folder = out or Path("runs") / configuration.run_id(config)
     name = configuration.objective_name(config.objective)
-    console.print(f"{folder}: {name}, {config.model}, {config.steps:,} steps", markup=False, soft_wrap=True)
+    _say(console, f"{folder}: {name}, {config.model}, {config.steps:,} steps")
     if late := configuration.unreached(config):
-        console.print(f"note: not reached in {config.steps:,} steps: {', '.join(late)}", markup=False, soft_wrap=True)
-    try:
-        with TrainingBar(config, console) as bar:
-            return experiment(config, folder, overwrite=overwrite, watch=bar)
-    except KeyboardInterrupt:
-        console.print(
-            f"interrupted; continue with: betavae train --resume {shlex.quote(str(folder))}",
-            markup=False,
-            soft_wrap=True,
-        )
-        raise
+        _say(console, f"note: not reached in {config.steps:,} steps: {', '.join(late)}")
+    with _training(config, folder, console) as bar:
+        return experiment(config, folder, overwrite=overwrite, watch=bar)
 
 
 def _resume(folder: Path, console: "Console", repeat: str) -> "Run":
     """Continue a run; of a finished one say how to repeat it."""
     from betavae.experiment import resume
-    from betavae.progress import TrainingBar
     from betavae.run import open_run
 
     run = open_run(folder)
     if run.done:
-        console.print(f"{folder} is finished already; `{repeat}` repeats it", markup=False, soft_wrap=True)
+        _say(console, f"{folder} is finished already; `{repeat}` repeats it")
         return run
+    with _training(run.config, folder, console) as bar:
+        return resume(folder, watch=bar)
+
+
+@contextmanager
+def _training(config: Config, folder: Path, console: "Console") -> Iterator["TrainingBar"]:
+    """A bar for a training; where that is interrupted, how to go on is said."""
+    from betavae.progress import TrainingBar
+
     try:
-        with TrainingBar(run.config, console) as bar:
-            return resume(folder, watch=bar)
+        with TrainingBar(config, console) as bar:
+            yield bar
     except KeyboardInterrupt:
-        console.print(
-            f"interrupted; continue with: betavae train --resume {shlex.quote(str(folder))}",
-            markup=False,
-            soft_wrap=True,
-        )
+        again = f"betavae train --resume {shlex.quote(str(folder))}"
+        _say(console, f"interrupted; continue with: {again}")
         raise
 
 
@@ -709,11 +701,9 @@ def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
     if names and beta is not None and pixels:
         equal = configuration.equivalent_betas(beta, run.config.codes, pixels)
         said = ", ".join(f"{value:.3g} with {name}" for name, value in equal.items())
-        console.print(
-            f"the weight of the rate, {beta:g} of sums over pixels and codes, is {said}", markup=False, soft_wrap=True
-        )
+        _say(console, f"the weight of the rate, {beta:g} of sums over pixels and codes, is {said}")
     if run.path("report.html").exists():
-        console.print(f"report: {run.path('report.html')}", markup=False, soft_wrap=True)
+        _say(console, f"report: {run.path('report.html')}")
 
 
 def _rate_weight(config: Config) -> float | None:
@@ -726,8 +716,8 @@ def _rate_weight(config: Config) -> float | None:
 def _print_scores(values: dict[str, Any], title: str, console: "Console", names: Collection[str] = ()) -> None:
     from rich.table import Table
 
-    from betavae.experiment import carrier_phrases
     from betavae.metrics import meaning_of
+    from betavae.scoring import carrier_phrases
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     columns = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
@@ -748,13 +738,18 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console", names:
         table.add_row(meaning_of(name).arrow, name, _number(scores[name]), *cells_shown)
     for name, value in values.get("held_out", {}).items():
         table.add_row("", "held-out " + name.replace("_", " "), f"{value:.2f}")
-    console.print(title, markup=False, highlight=False, soft_wrap=True)
+    _say(console, title)
     console.print(table)
     if len(chosen) < len(scores):
         console.print(f"{len(scores) - len(chosen)} more scores are in scores.json and in the report", highlight=False)
     for note in values.get("notes", []):
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"note: {note}")
     console.print(" · ".join(carrier_phrases(values)), markup=False, soft_wrap=not console.is_terminal)
+
+
+def _say(console: "Console", text: str) -> None:
+    """Print text as it is: no markup, no colours, no line broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _number(value: float | None) -> str:
@@ -793,13 +788,6 @@ def _naming(
         yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
 
 
-@contextmanager
-def _counting(console: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that stays; gives a function of images done and images in all."""
-    with _naming(console, what, transient=False) as update:
-        yield lambda done, total: update(what, done, total)
-
-
 def _grid(given: dict[str, list[Any]]) -> dict[str, Any]:
     """A grid from flags: an objective takes those of the varied settings that it has.
 
@@ -814,8 +802,7 @@ def _grid(given: dict[str, list[Any]]) -> dict[str, Any]:
     tables, used = [], set[str]()
     names = given.get("objective", [configuration.objective_name(Config().objective)])
     for name in names:
-        if name not in configuration.OBJECTIVE_SETTINGS:
-            raise ValueError(configuration.unknown("objective", str(name), configuration.OBJECTIVE_SETTINGS))
+        configuration.check_name("objective", name, configuration.OBJECTIVE_SETTINGS)
         dials = {field.name for field in dataclasses.fields(configuration.OBJECTIVE_SETTINGS[name])} & given.keys()
         used |= dials
         tables.append({"name": name} | {key: given[key] for key in given if key in dials})

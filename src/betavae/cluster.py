@@ -14,6 +14,7 @@ from typing import Any
 
 from betavae import own_code, store, workers
 from betavae.config import Config
+from betavae.results import require
 from betavae.workers import Event, Perform
 
 _OTHER_VERSION = "the worker has betavae"
@@ -52,7 +53,9 @@ def work(
         ConnectionError: no cluster answers at the address.
         ValueError: the URL cannot be written to.
     """
-    ray = _import_ray()
+    require("ray", "--ray needs", "ray")
+    import ray
+
     if url:
         store.check(url)
     began = not ray.is_initialized()
@@ -156,13 +159,3 @@ def _knock(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "--ray needs ray, which is not installed; run: pip install 'betavae[ray]' (on every machine)"
-        ) from None
-    return ray

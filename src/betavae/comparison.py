@@ -3,8 +3,6 @@
 `comparison.html` beside this file is the template. Runs whose settings differ in nothing but the seed form a group.
 """
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from betavae.figures import plain
 from betavae.metrics.meanings import meaning_of
-from betavae.report import flatten, png_uri, render_page
+from betavae.report import figure_uri, flatten, png_uri, render_page
 from betavae.statistics import summarise
 
 _LEGEND_COLUMNS = 3
@@ -153,9 +151,7 @@ def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colo
     if legend_rows:
         handles = axes.get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=8)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=140)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return figure_uri(figure, 140)
 
 
 def _colours(count: int) -> list[Any]:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 PairRule = Literal["locatello", "one", "uniform"]
 
@@ -81,8 +81,7 @@ class Beta:
     """Steps over which β rises linearly from 0; 0 for none."""
 
     def __post_init__(self) -> None:
-        _at_least("beta", self.beta, 0)
-        _at_least("warmup_steps", self.warmup_steps, 0)
+        _at_least(self, 0, "beta", "warmup_steps")
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,8 @@ class Annealed:
     """Steps over which C rises linearly from 0."""
 
     def __post_init__(self) -> None:
-        _at_least("gamma", self.gamma, 0)
-        _at_least("capacity_nats", self.capacity_nats, 0)
-        _at_least("capacity_steps", self.capacity_steps, 1)
+        _at_least(self, 0, "gamma", "capacity_nats")
+        _at_least(self, 1, "capacity_steps")
 
 
 @dataclass(frozen=True)
@@ -126,21 +124,16 @@ class TC:
     """Steps from `fall_after` on over which the weight of the whole rate rises from 0 to 1 again; 0 for none."""
 
     def __post_init__(self) -> None:
-        _at_least("beta", self.beta, 0)
-        _at_least("warmup_steps", self.warmup_steps, 0)
-        _at_least("fall_after", self.fall_after, 0)
-        _at_least("fall_steps", self.fall_steps, 1)
-        _at_least("second_warmup_steps", self.second_warmup_steps, 0)
+        _at_least(self, 0, "beta", "warmup_steps", "memory_images", "fall_after", "second_warmup_steps")
+        _at_least(self, 1, "fall_steps")
         if self.final_beta is not None:
-            _above("beta", self.beta, 0)
-            _above("final_beta", self.final_beta, 0)
+            _above(self, 0, "beta", "final_beta")
             if self.final_beta > self.beta:
                 raise ValueError(f"final_beta is {self.final_beta}, and β falls: give at most beta, {self.beta}")
         elif self.fall_after or self.second_warmup_steps:
             name = "fall_after" if self.fall_after else "second_warmup_steps"
             raise ValueError(f"{name} is {getattr(self, name)}, and β has nothing to fall to: give final_beta as well")
-        _at_least("memory_images", self.memory_images, 0)
-        _one_of("sampling", self.sampling, ("weighted", "stratified"))
+        check_name("sampling", self.sampling, ("weighted", "stratified"))
         if self.sampling == "stratified" and self.memory_images:
             raise ValueError(
                 f"memory_images is {self.memory_images}; stratified sampling is of the batch alone: leave it at 0, "
@@ -170,10 +163,9 @@ class Factor:
     """Units of each."""
 
     def __post_init__(self) -> None:
-        _at_least("gamma", self.gamma, 0)
-        _above("discriminator_learning_rate", self.discriminator_learning_rate, 0)
-        _at_least("discriminator_layers", self.discriminator_layers, 1)
-        _at_least("discriminator_width", self.discriminator_width, 1)
+        _at_least(self, 0, "gamma")
+        _above(self, 0, "discriminator_learning_rate")
+        _at_least(self, 1, "discriminator_layers", "discriminator_width")
 
     @property
     def needs(self) -> Needs:
@@ -200,8 +192,7 @@ class Dip1:
     """λ_d / λ_od: the weight of the squared deviations of variances from 1, in λ_od."""
 
     def __post_init__(self) -> None:
-        _at_least("off_diagonal", self.off_diagonal, 0)
-        _at_least("diagonal_ratio", self.diagonal_ratio, 0)
+        _at_least(self, 0, "off_diagonal", "diagonal_ratio")
 
     @property
     def needs(self) -> Needs:
@@ -235,7 +226,7 @@ class Info:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.alpha) and self.alpha <= 1):
             raise ValueError(f"alpha is {self.alpha}; it must be at most 1, for 1 - alpha is the weight of the rate")
-        _one_of("kernel", self.kernel, ("imq", "rbf"))
+        check_name("kernel", self.kernel, ("imq", "rbf"))
         if not (math.isfinite(self.divergence) and self.alpha + self.divergence >= 1):
             raise ValueError(
                 f"alpha is {self.alpha} and divergence {self.divergence}; their sum must be at least 1, for MMD is "
@@ -270,9 +261,8 @@ class Control:
     """β is never below. With both gains 0, β is this."""
 
     def __post_init__(self) -> None:
-        for name in ("capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "least_beta"):
-            _at_least(name, getattr(self, name), 0)
-        _at_least("rise_steps", self.rise_steps, 1)
+        _at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "least_beta")
+        _at_least(self, 1, "rise_steps")
 
 
 @dataclass(frozen=True)
@@ -303,19 +293,9 @@ class Dynamic:
     """β is never below."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "capacity_nats",
-            "start_nats",
-            "rise_nats",
-            "proportional",
-            "integral",
-            "start_beta",
-            "least_beta",
-        ):
-            _at_least(name, getattr(self, name), 0)
-        for name in ("rise_steps", "ramp_steps", "average_steps"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("start_beta", self.start_beta, self.least_beta)
+        _at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "least_beta")
+        _at_least(self, 1, "rise_steps", "ramp_steps", "average_steps")
+        _at_least(self, self.least_beta, "start_beta")
         if self.ramp_steps > self.rise_steps:
             raise ValueError(
                 f"ramp_steps is {self.ramp_steps}; a rise cannot take longer than the {self.rise_steps} of rise_steps"
@@ -335,8 +315,8 @@ class AdaGvae:
     random number (uniform). At least one stays; a value drawn anew may be the old one."""
 
     def __post_init__(self) -> None:
-        _at_least("beta", self.beta, 0)
-        _one_of("pairs", self.pairs, get_args(PairRule))
+        _at_least(self, 0, "beta")
+        check_name("pairs", self.pairs, get_args(PairRule))
 
     @property
     def needs(self) -> Needs:
@@ -366,9 +346,9 @@ class Group:
     """Posterior of a shared code: the product of the two (mlvae), or their average (gvae; Hosoya 2019)."""
 
     def __post_init__(self) -> None:
-        _at_least("beta", self.beta, 0)
-        _one_of("pairs", self.pairs, get_args(PairRule))
-        _one_of("averaging", self.averaging, ("gvae", "mlvae"))
+        _at_least(self, 0, "beta")
+        check_name("pairs", self.pairs, get_args(PairRule))
+        check_name("averaging", self.averaging, ("gvae", "mlvae"))
 
     @property
     def needs(self) -> Needs:
@@ -393,10 +373,9 @@ class Semi:
     codes with the factors of others."""
 
     def __post_init__(self) -> None:
-        _at_least("gamma", self.gamma, 0)
-        _at_least("beta", self.beta, 0)
+        _at_least(self, 0, "gamma", "beta")
         _image_share("labelled_images", self.labelled_images, required=True)
-        _one_of("supervision", self.supervision, ("xent", "l2", "covariance"))
+        check_name("supervision", self.supervision, ("xent", "l2", "covariance"))
 
     @property
     def needs(self) -> Needs:
@@ -422,10 +401,8 @@ class Hfs:
     """Weight of the shortfall of each code's standard deviation over the batch from 1."""
 
     def __post_init__(self) -> None:
-        _at_least("gamma", self.gamma, 0)
-        _at_least("beta", self.beta, 0)
-        _at_least("code_pairs", self.code_pairs, 1)
-        _at_least("scale", self.scale, 0)
+        _at_least(self, 0, "gamma", "beta", "scale")
+        _at_least(self, 1, "code_pairs")
 
     @property
     def needs(self) -> Needs:
@@ -450,35 +427,14 @@ class Qlae:
     """Weight of the same distance by which codes follow values."""
 
     def __post_init__(self) -> None:
-        _at_least("weight_decay", self.weight_decay, 0)
-        _at_least("values_per_code", self.values_per_code, 2)
-        _at_least("quantisation", self.quantisation, 0)
-        _at_least("commitment", self.commitment, 0)
+        _at_least(self, 0, "weight_decay", "quantisation", "commitment")
+        _at_least(self, 2, "values_per_code")
 
     @property
     def needs(self) -> Needs:
         """Rounded codes and weight decay."""
         return Needs(values_per_code=self.values_per_code, weight_decay=self.weight_decay)
 
-
-ObjectiveSettings = (
-    Vae
-    | Beta
-    | Annealed
-    | TC
-    | Factor
-    | Dip1
-    | Dip2
-    | Info
-    | Control
-    | Dynamic
-    | AdaGvae
-    | AdaMlvae
-    | Group
-    | Semi
-    | Hfs
-    | Qlae
-)
 
 OBJECTIVE_SETTINGS: dict[str, type[Any]] = {
     "vae": Vae,
@@ -500,6 +456,10 @@ OBJECTIVE_SETTINGS: dict[str, type[Any]] = {
 }
 """Objectives by name; an own one is added here, and to `OBJECTIVES`."""
 _SHIPPED = frozenset(OBJECTIVE_SETTINGS.values())
+if TYPE_CHECKING:
+    ObjectiveSettings = Any
+else:
+    ObjectiveSettings = Union[tuple(OBJECTIVE_SETTINGS.values())]  # noqa: UP007
 
 ModelName = Literal["burgess", "locatello", "higgins", "residual", "wide"]
 
@@ -569,33 +529,23 @@ class Config:
             object.__setattr__(self, name, value)
         for name in ("train_images", "validation_images", "test_images", "scored_images"):
             _image_share(name, getattr(self, name), required=name in ("train_images", "scored_images"))
-        _one_of("model", self.model, MODEL_NAMES)
-        _one_of("likelihood", self.likelihood, ("bernoulli", "gaussian"))
-        _one_of("schedule", self.schedule, ("constant", "one-cycle"))
-        _one_of("precision", self.precision, ("auto", "fp32", "bf16"))
-        _at_least("codes", self.codes, 1)
-        _at_least("steps", self.steps, 1)
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("evaluations", self.evaluations, 1)
-        if self.muon_after is not None:
-            _at_least("muon_after", self.muon_after, 0)
-        _at_least("muon_weight_decay", self.muon_weight_decay, 0)
-        _above("learning_rate", self.learning_rate, 0)
-        if self.muon_learning_rate is not None:
-            _above("muon_learning_rate", self.muon_learning_rate, 0)
+        check_name("model", self.model, MODEL_NAMES)
+        check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
+        check_name("schedule", self.schedule, ("constant", "one-cycle"))
+        check_name("precision", self.precision, ("auto", "fp32", "bf16"))
+        _at_least(self, 1, "codes", "steps", "batch_size", "evaluations", "schedule_rise_steps")
+        _at_least(self, 0, "muon_after", "muon_weight_decay", "seed")
+        _above(self, 0, "learning_rate", "muon_learning_rate")
         for name in ("muon_learning_rate", "muon_weight_decay"):
             if (given := getattr(self, name)) and self.muon_after is None:
                 raise ValueError(f"{name} is {given}, and Adam moves all weights: leave it out, or give muon_after")
-        if self.schedule_rise_steps is not None:
-            _at_least("schedule_rise_steps", self.schedule_rise_steps, 1)
-            if self.schedule == "constant":
-                raise ValueError(
-                    f"schedule_rise_steps is {self.schedule_rise_steps}, and a constant learning rate does not rise: "
-                    "leave it out, or take schedule one-cycle"
-                )
+        if self.schedule_rise_steps is not None and self.schedule == "constant":
+            raise ValueError(
+                f"schedule_rise_steps is {self.schedule_rise_steps}, and a constant learning rate does not rise: "
+                "leave it out, or take schedule one-cycle"
+            )
         if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
             raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
-        _at_least("seed", self.seed, 0)
         needs = needs_of(self.objective)
         ties = {
             "values": needs.values_per_code,
@@ -676,23 +626,28 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config
 
 
 def load(path: str | Path) -> Config:
-    """Read a configuration from a `.toml` recipe or a run's `config.json`.
+    """Read a configuration from a `.toml` recipe or a run's `config.json`; raises as `read` and `from_dict` do."""
+    return from_dict(read(path), str(path))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The settings in a `.toml` recipe, of a run or a study, or in a run's `config.json`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not TOML or JSON, or holds what `from_dict` refuses.
+        ValueError: it is not TOML or JSON, or no table.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe; give a .toml recipe or a run's config.json")
+        raise FileNotFoundError(f"{path}: no such recipe; give a .toml file, the name of one shipped, or a config.json")
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds no table of settings")
-    return from_dict(values, str(path))
+    return values
 
 
 def equivalent_betas(beta: float, codes: int, pixels: int) -> dict[str, float]:
@@ -886,19 +841,25 @@ def _in_words(kind: Any) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _at_least(name: str, value: float, least: float) -> None:
-    if not (math.isfinite(value) and value >= least):
-        raise ValueError(f"{name} is {value}; it must be a number of at least {least}")
+def _at_least(settings: object, least: float, *names: str) -> None:
+    """Refuse settings below a number; one that is not given, None, passes."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{name} is {value}; it must be a number of at least {least}")
 
 
-def _above(name: str, value: float, bound: float) -> None:
-    if not (math.isfinite(value) and value > bound):
-        raise ValueError(f"{name} is {value}; it must be a number above {bound}")
+def _above(settings: object, bound: float, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (math.isfinite(value) and value > bound):
+            raise ValueError(f"{name} is {value}; it must be a number above {bound}")
 
 
-def _one_of(name: str, value: Any, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ValueError(unknown(name, str(value), known))
+def check_name(kind: str, given: Any, known: Iterable[str]) -> None:
+    """Refuse a name that is not known, with the sentence of `unknown`."""
+    if given not in known:
+        raise ValueError(unknown(kind, str(given), known))
 
 
 def _image_share(name: str, value: int | float, required: bool) -> None:

@@ -4,22 +4,13 @@ Each chapter reads what it needs from the run folder and the data, and leaves it
 can be told again, and an interrupted run goes on where it stopped.
 """
 
-import math
-import platform
-import re
-import resource
 import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +18,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from betavae import comparison, dsprites, metrics, native, own_code, report
+from betavae import comparison, dsprites, metrics, report, scoring
 from betavae import run as folders
-from betavae.config import Config, needs_of, objective_name, run_id, to_dict, unknown
+from betavae.config import Config, check_name, needs_of, objective_name, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
-from betavae.explorer import Explorer, describe_codes, strengths
+from betavae.explorer import Explorer, describe_codes
 from betavae.figures import draw_all
 from betavae.files import write_atomically
 from betavae.metrics.inputs import check_classes
 from betavae.metrics.suite import BY_CLASS
 from betavae.model import VAE
+from betavae.provenance import peak_memory, provenance
 from betavae.run import Codes, Run
 from betavae.train import (
     Diverged,
@@ -44,7 +36,6 @@ from betavae.train import (
     State,
     StepRows,
     choose_device,
-    choose_precision,
     encode,
     held_out_terms,
     new_state,
@@ -105,8 +96,7 @@ def check(config: Config, data: FactorData) -> None:
         ValueError: data, model, device or metrics do not fit the settings.
     """
     for name in config.scores:
-        if name not in metrics.METRICS:
-            raise ValueError(unknown("metric", name, metrics.METRICS))
+        check_name("metric", name, metrics.METRICS)
     if config.scores and not data.factors.shape[1]:
         raise ValueError(
             f"scores are {', '.join(config.scores)}, and {data.name} has no factors that vary to score against: leave "
@@ -115,12 +105,12 @@ def check(config: Config, data: FactorData) -> None:
     if (count := _count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
     if BY_CLASS & set(config.scores):
-        sizes = _sizes(count)
+        sizes = scoring.sizes(count)
         rows = np.random.default_rng(0).choice(len(data), sizes["num_train"], replace=False)
         try:
             check_classes(data.factors[rows])
         except ValueError as error:
-            raise ValueError(_named(str(error), data.factor_names)) from None
+            raise ValueError(scoring.named(str(error), data.factor_names)) from None
     StepRows(config, data, _split(config, data).train)
     new_state(config, data)
 
@@ -285,7 +275,7 @@ def score_run(
             factors = dsprites.fold_orientation(data.factors)
             factor_names[2] = "orientation (folded)"
         draws = _sampled(codes, seed)
-        values = score_tables(
+        values = scoring.score_tables(
             draws if sampled else codes.mean,
             factors[codes.rows],
             names or run.config.scores,
@@ -327,71 +317,6 @@ def _sampled(codes: Codes, seed: int) -> NDArray[np.float32]:
     return draws
 
 
-def score_tables(
-    codes: NDArray[Any],
-    factors: NDArray[Any],
-    names: Sequence[str] = (),
-    *,
-    preset: str = "default",
-    seed: int = 0,
-    repeats: int = 5,
-    **options: Any,
-) -> dict[str, Any]:
-    """Score codes of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
-
-    Takes 10,000 rows to fit and 5,000 to judge. Where there are fewer, `default` takes two thirds and one third, and
-    says so; `dlib` draws as many with replacement.
-
-    Args:
-        codes: (N, D) codes.
-        factors: (N, K) integer factors.
-        names: metrics; all that the tables allow where none is named.
-        preset: protocol.
-        seed: of the evaluation.
-        repeats: evaluations, with different seeds.
-        **options: more arguments of `metrics.evaluate`.
-
-    Raises:
-        TypeError: a table holds no numbers.
-        ValueError: a table is malformed or holds too few rows; an unknown metric or preset.
-    """
-    sizes = _sizes(len(codes) if preset != "dlib" else None)
-    factor_names = options.get("factor_names") or []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            scores = metrics.evaluate(
-                codes, factors, names=names or None, preset=preset, seed=seed, repeats=repeats, **sizes, **options
-            )
-        except ValueError as error:
-            raise ValueError(_named(str(error), factor_names)) from error
-    protocol = {
-        "betavae": metadata.version("betavae"),
-        "preset": preset,
-        "seed": seed,
-        "evaluations": repeats,
-        "rows": len(codes),
-    } | sizes
-    values = scores.to_json()
-    notes = [_named(str(warning.message), factor_names) for warning in caught]
-    if sizes != _sizes():
-        notes.insert(0, "{num_train:,} rows to fit and {num_test:,} to judge: there are no more".format(**sizes))
-    values |= {"protocol": protocol, "notes": notes}
-    return values
-
-
-def _sizes(num_rows: int | None = None) -> dict[str, Any]:
-    """Rows to fit and rows to judge; two thirds and one third where there are fewer than usual."""
-    if num_rows is None or num_rows >= 15_000:
-        return {"num_train": 10_000, "num_test": 5_000}
-    return {"num_train": 2 * num_rows // 3, "num_test": num_rows // 3}
-
-
-def _named(note: str, names: Sequence[str]) -> str:
-    """A note of the metrics, which know factors by number, with their names."""
-    return re.sub(r"\bfactor (\d+)", lambda found: names[int(found[1])] if names else found[0], note)
-
-
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`."""
     _same_data(run, data)
@@ -414,7 +339,7 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
         code_mean=codes.mean.mean(0),
         code_std=codes.mean.std(0),
         kl=codes.kl,
-        carries=carried_factors(scores, run.config.codes),
+        carries=scoring.carried_factors(scores, run.config.codes),
         records=folders.read_curve(run),
         codes=codes.mean,
         factors=data.factors[codes.rows],
@@ -444,7 +369,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
             config=to_dict(run.config),
             provenance=facts,
             command=_repeating(run, facts),
-            carriers=carrier_phrases(scores),
+            carriers=scoring.carrier_phrases(scores),
             scores=scores.get("scores", {}),
             intervals=scores.get("intervals", {}),
             chance=scores.get("chance", {}),
@@ -454,7 +379,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
             records=folders.read_curve(run),
             kl=kl,
             factor_names=scores.get("protocol", {}).get("factors", data.factor_names),
-            information=information_shares(scores, kl),
+            information=scoring.information_shares(scores, kl),
             figures=figures,
             explorer=_explorer(run, data, scores, model, codes) if model and codes else None,
             no_explorer=problem,
@@ -509,59 +434,6 @@ def seed_rows(config: Config, data: FactorData) -> NDArray[np.int64]:
             turn[first == value] = np.arange(np.count_nonzero(first == value))
         pool = pool[np.lexsort((-first, turn))]
     return pool[:SEED_IMAGES]
-
-
-def carried_factors(scores: dict[str, Any], num_codes: int) -> list[str]:
-    """For each code the names of the factors that it carries, joined; empty where it carries none."""
-    carried: list[list[str]] = [[] for _ in range(num_codes)]
-    for carrier in scores.get("carriers", []):
-        for code in carrier["codes"]:
-            carried[code].append(carrier["factor"])
-    return [", ".join(names) for names in carried]
-
-
-def carrier_phrases(scores: dict[str, Any]) -> list[str]:
-    """For each factor the codes that carry it, in words: "posX: z6 (60 %)", "shape: not found"."""
-    return [metrics.describe_carriers([metrics.Carrier(**carrier)]) for carrier in scores.get("carriers", [])]
-
-
-def information_shares(scores: dict[str, Any], kl: Sequence[float]) -> dict[str, list[float]]:
-    """For each code, the largest KL first, the share of each factor's entropy that it tells; empty without scores."""
-    arrays = scores.get("arrays", {})
-    if not kl or "mig.mutual_information" not in arrays:
-        return {}
-    entropies = np.array(arrays["mig.factor_entropy"], float)
-    shares = np.array(arrays["mig.mutual_information"], float) / np.where(entropies > 0, entropies, 1)
-    return {f"z{code}": shares[code].clip(0, 1).tolist() for code in np.argsort(-np.array(kl), kind="stable")}
-
-
-def provenance(config: Config, data: FactorData) -> dict[str, Any]:
-    """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    compiled = native.hardware(dtype) if device.type == "cpu" else ""
-    return {
-        "format": folders.FORMAT,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["betavae", *sys.argv[1:]],
-        "imported": own_code.imported(),
-        **_commit(),
-        "versions": {name: metadata.version(name) for name in ("betavae", "torch", "numpy", "scikit-learn")}
-        | {"python": platform.python_version()},
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "convolutions": compiled or "PyTorch",
-        "data": {
-            "name": data.name,
-            "images": len(data),
-            "pixels": math.prod(data.image_shape),
-            "sha256": data.digest,
-        }
-        | ({"file": str(Path(config.data).resolve())} if Path(config.data).is_file() else {}),
-    }
 
 
 def _same_data(run: Run, data: FactorData) -> None:
@@ -644,7 +516,7 @@ def _model_and_codes(run: Run) -> tuple[VAE | None, Codes | None, str]:
 def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, codes: Codes) -> Explorer:
     rows = seed_rows(run.config, data)[:EXPLORED_IMAGES]
     seed_codes, _ = encode(run.config, data, rows, model)
-    sliders = describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
+    sliders = describe_codes(codes.mean, codes.log_var, codes.kl, scoring.strengths(scores, run.config.codes))
     return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_codes)
 
 
@@ -668,9 +540,9 @@ def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> co
     start = encode(run.config, data, row, model)[0][0]
     ranges = {
         code.index: np.linspace(code.low, code.high, COMPARED_IMAGES)
-        for code in describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
+        for code in describe_codes(codes.mean, codes.log_var, codes.kl, scoring.strengths(scores, run.config.codes))
     }
-    shares = information_shares(scores, codes.kl.tolist())
+    shares = scoring.information_shares(scores, codes.kl.tolist())
     traversals = {}
     for k, factor in enumerate(data.factor_names if shares else ()):
         code = max(ranges, key=lambda code: shares[f"z{code}"][k])
@@ -741,38 +613,3 @@ def _interruptions() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _commit() -> dict[str, Any]:
-    """Commit of the source tree and whether it has changes; nothing where the package is installed without one."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(Path(__file__).parent), *words],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=10,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
-    if not tracked:
-        return {}
-    return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "--untracked-files=no"))}
-
-
-def _processor(device: torch.device) -> str:
-    name = torch.cpu.get_capabilities().get("cpu_name") if device.type == "cpu" else None
-    return str(name or platform.processor() or device.type)
-
-
-def peak_memory() -> int:
-    """Bytes that this process had at most. Linux's ru_maxrss can be those of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
-        return 1024 * int(found[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -7,7 +7,7 @@
 import base64
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,6 @@ def describe_codes(
     log_var: NDArray[np.float32],
     kl: NDArray[np.float64],
     carries: Sequence[Sequence[tuple[str, float]]],
-    seed: int = 0,
 ) -> list[Code]:
     """The sliders, sorted by KL. A slider spans 99 % of the aggregate posterior q(z), and at least -2 to 2.
 
@@ -80,7 +79,6 @@ def describe_codes(
         log_var: posterior log variances (N, D).
         kl: KL of each code from the prior (D,), in nats.
         carries: for each code the factors that it carries, with strengths.
-        seed: of the samples.
 
     Returns:
         D codes, the largest KL first.
@@ -98,7 +96,7 @@ def describe_codes(
             f"mean {mean.shape}, log_var {log_var.shape}, kl {kl.shape} and {len(carries)} lists of factors do not fit "
             "together: pass (N, D), (N, D), (D,) and D lists"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = rng.integers(len(mean), size=_SAMPLES)
     samples = mean[rows] + np.exp(0.5 * log_var[rows]) * rng.standard_normal((_SAMPLES, mean.shape[1]))
     low, high = np.quantile(samples, [0.005, 0.995], axis=0)
@@ -316,25 +314,3 @@ def _channel_last(shape: _SHAPE) -> Tensor:
 
 def _height_width_channels(shape: _SHAPE) -> list[int]:
     return [shape[1], shape[2], shape[0]]
-
-
-def strengths(scores: Mapping[str, Any], num_codes: int) -> list[list[tuple[str, float]]]:
-    """For each code the factors that it carries, with the share of the factor's entropy that it tells.
-
-    Args:
-        scores: as in scores.json; empty where there are none.
-        num_codes: codes of the model.
-
-    Example:
-        >>> carriers = [{"factor": "posX", "kind": "carried", "codes": [1], "strength": 0.8}]
-        >>> strengths({"carriers": carriers}, 2)
-        [[], [('posX', 0.8)]]
-    """
-    arrays = scores.get("arrays", {})
-    information, entropies = arrays.get("mig.mutual_information"), arrays.get("mig.factor_entropy")
-    found: list[list[tuple[str, float]]] = [[] for _ in range(num_codes)]
-    for k, carrier in enumerate(scores.get("carriers", [])):
-        for code in carrier["codes"]:
-            share = information[code][k] / entropies[k] if information and entropies[k] else carrier["strength"]
-            found[code].append((carrier["factor"], share))
-    return [sorted(factors, key=lambda factor: -factor[1]) for factors in found]

@@ -28,19 +28,19 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
 
 from betavae.files import write_atomically
-
-DEAD_NATS = 0.05
-"""A code whose KL divergence is below this, in nats, carries next to nothing and is drawn in grey."""
+from betavae.metrics.inputs import DEAD_NATS
 
 Decode = Callable[[np.ndarray], np.ndarray]
 """From codes (n, D) float32 to images (n, C, H, W) in [0, 1]."""
 
-_BLUE, _VERMILLION, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+_BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 _INK, _GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"
 _DPI = 160
 _CELL = 0.5  # inches of one image in a mosaic
 _MAX_CODES = 20  # shown in a traversal grid, an animation or a strip plot; beyond that it is unreadable
 _NIGHT, _SNOW, _TRACK, _ACCENT = (13, 17, 23), (236, 240, 245), (64, 72, 84), (240, 170, 40)
+_ANIMATED_COLUMNS, _ANIMATED_PIXELS = 5, 128  # cells in a row of an animation; a cell's width, as nearly as it may be
+_FRAME_MILLISECONDS = 60
 _LEVELS = 16  # of anti-aliased text in a GIF
 _LEVEL_HEADING = 11  # letters that stand above a column of a matrix without touching the next
 
@@ -216,7 +216,6 @@ def importance_heatmap(
     *,
     per_code: Mapping[str, np.ndarray] | None = None,
     per_factor: Mapping[str, np.ndarray] | None = None,
-    title: str = "Importance of each code for each factor",
 ) -> Figure:
     """A matrix of codes and factors as colours with the number in each cell.
 
@@ -226,7 +225,6 @@ def importance_heatmap(
         code_labels: D labels, "z0", "z1", ... if not given. Rows stay in the order given.
         per_code: Named columns (D,) to the right of the matrix, such as the disentanglement of each code, in [0, 1].
         per_factor: Named rows (K,) below the matrix, such as the completeness of each factor, in [0, 1].
-        title: What the cells mean.
 
     Returns:
         A figure with one row a code and one column a factor.
@@ -270,7 +268,7 @@ def importance_heatmap(
         _cells(figure.add_subplot(grid[0, 1]), table, list(right), (), "Greys", 2.2, bool(slanted))
     if below:
         _cells(figure.add_subplot(grid[1, 0]), np.stack(list(below.values())), (), list(below), "Greys", 2.2)
-    figure.suptitle(title, fontsize=11, color=_INK, fontweight="bold")
+    figure.suptitle("Importance of each code for each factor", fontsize=11, color=_INK, fontweight="bold")
     return figure
 
 
@@ -454,8 +452,6 @@ def traversal_animation(
     *,
     kl: np.ndarray | None = None,
     carries: Sequence[str] = (),
-    columns: int = 5,
-    size: int = 128,
 ) -> list[Image.Image]:
     """Frames of one animated grid in which every code moves at once, there and back.
 
@@ -465,8 +461,6 @@ def traversal_animation(
         traversals: Decoded images (D, steps, C, H, W) in [0, 1]; see `traverse`.
         kl: KL of each code (D,) in nats; cells are sorted by it, dead codes have a dim label.
         carries: For each code the factor it carries, "" where it carries none.
-        columns: Cells in a row.
-        size: Width of a cell's image in pixels, reached as nearly as a whole factor allows.
 
     Returns:
         2 * steps - 2 palette images (1 where there is one step) for `save_gif`.
@@ -482,10 +476,10 @@ def traversal_animation(
     num_codes, steps = rows.shape[:2]
     order, labels = _order(kl, num_codes)[:_MAX_CODES], _labels(num_codes, carries)
     indices, palette = _indexed(rows[order].reshape(-1, *rows.shape[2:]))
-    cells = _enlarge(indices, size)
+    cells = _enlarge(indices, _ANIMATED_PIXELS)
     cells = cells.reshape(len(order), steps, *cells.shape[1:])
     height, width = cells.shape[2:]
-    columns = min(columns, len(order))
+    columns = min(_ANIMATED_COLUMNS, len(order))
     gap, strip = 10, _caption(width, "", "", 0.0).shape[0]
     down = -(-len(order) // columns)
     canvas = np.full((gap + down * (height + strip + gap), gap + columns * (width + gap)), len(palette), np.uint8)
@@ -533,13 +527,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     return write_atomically(path, memory.getvalue())
 
 
-def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str], *, milliseconds: int = 60) -> Path:
+def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str]) -> Path:
     """Writes frames as a GIF that loops for ever, atomically.
 
     Args:
         frames: Images of one size; palette images, which give the smallest files, must share one palette.
         path: Where to, in a folder that exists; a file there is replaced.
-        milliseconds: How long a frame stays, a multiple of 10.
 
     Returns:
         The path.
@@ -558,7 +551,7 @@ def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str], *, mil
     memory = io.BytesIO()
     first, *rest = frames
     palette = bytes(first.getpalette() or b"") or None  # one for all frames, else each would carry its own
-    options = {"duration": milliseconds, "loop": 0, "optimize": True, "palette": palette}
+    options = {"duration": _FRAME_MILLISECONDS, "loop": 0, "optimize": True, "palette": palette}
     first.save(memory, "GIF", save_all=True, append_images=rest, **options)
     return write_atomically(path, memory.getvalue())
 

@@ -13,9 +13,7 @@ Several tables `[[grid]]` are several grids, each with its own combinations. `ob
 
 import dataclasses
 import itertools
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from betavae import config as configuration
@@ -23,22 +21,6 @@ from betavae.config import Config
 
 LISTS = [field.name for field in dataclasses.fields(Config) if isinstance(field.default, tuple)]
 """Settings that are lists themselves: in a grid, a list of lists has the alternatives."""
-
-
-def load_recipe(path: str | Path) -> dict[str, Any]:
-    """Read the recipe of a study.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is not TOML.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe of a study; give a .toml file or the name of one shipped")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from None
 
 
 def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]:

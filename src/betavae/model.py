@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae import convolution
-from betavae.config import unknown
+from betavae.config import check_name
 
 ImageShape = tuple[int, int, int]
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -61,8 +61,7 @@ class VAE(nn.Module):
         values_per_code: int = 0,
     ) -> None:
         super().__init__()
-        if name not in ARCHITECTURES:
-            raise ValueError(unknown("model", name, ARCHITECTURES))
+        check_name("model", name, ARCHITECTURES)
         if (dtype := torch.get_default_dtype()) != torch.float32:
             raise ValueError(f"networks are float32 here, and PyTorch's default is {dtype}: torch.set_default_dtype")
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood

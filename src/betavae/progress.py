@@ -1,11 +1,10 @@
 """Showing a training or a study on a terminal: a live bar, or a line now and then where there is no terminal."""
 
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from betavae.config import Config
 
@@ -17,7 +16,29 @@ LINE_SECONDS = 15.0
 """Seconds between lines where there is no terminal."""
 
 
-class TrainingBar:
+class _Bar:
+    """A live bar on a terminal; elsewhere a line, at the end and every `LINE_SECONDS`."""
+
+    def __init__(self, console: Console, *columns: ProgressColumn, **task: Any) -> None:
+        self._console = console
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._progress.add_task(**task)
+        self._last_line = -float("inf")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def _line(self, text: str, last: bool) -> None:
+        if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):
+            self._last_line = time.monotonic()
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class TrainingBar(_Bar):
     """A consumer of records: steps, images/s, reconstruction, rate, capacity, time left.
 
     Example:
@@ -27,34 +48,16 @@ class TrainingBar:
     """
 
     def __init__(self, config: Config, console: Console) -> None:
-        self._config, self._console = config, console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._last_line = -float("inf")
+        columns = BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[terms]}")
+        named = TextColumn("{task.description}"), *columns, TimeRemainingColumn()
+        super().__init__(console, *named, description="training", total=config.steps, terms="")
+        self._config = config
         self._first: tuple[int, float] | None = None
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        self._task = self._progress.add_task("training", total=self._config.steps, terms="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def __call__(self, record: "Record") -> None:
         """Show a record."""
         self._first = self._first or (record.step, record.wall_seconds)
-        if record.split != "train" or self._task is None:
+        if record.split != "train":
             return
         steps, seconds = record.step - self._first[0], record.wall_seconds - self._first[1]
         speed = steps * self._config.batch_size / seconds if seconds > 0 else None  # unknown at first after a resume
@@ -63,16 +66,12 @@ class TrainingBar:
         if "capacity_nats" in record.terms:
             terms += f" (capacity {record.terms['capacity_nats']:.1f})"
         self._progress.update(self._task, completed=record.step, terms=terms)
-        last = record.step == self._config.steps
-        if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):
-            self._last_line = time.monotonic()
-            line = f"step {record.step:,}/{self._config.steps:,} · {terms}"
-            if speed:
-                line += f" · {_duration((self._config.steps - record.step) * self._config.batch_size / speed)} left"
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        left = self._config.steps - record.step
+        time_left = f" · {_duration(left * self._config.batch_size / speed)} left" if speed else ""
+        self._line(f"step {record.step:,}/{self._config.steps:,} · {terms}{time_left}", last=not left)
 
 
-class StudyBar:
+class StudyBar(_Bar):
     """Told after each event of a study: runs done, in work and failed, models an hour, time left.
 
     Example:
@@ -83,38 +82,18 @@ class StudyBar:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._last_line = -float("inf")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        self._task = self._progress.add_task("starting", total=None)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        columns = BarColumn(bar_width=None), TextColumn("{task.description}")
+        super().__init__(console, *columns, description="starting", total=None)
 
     def __call__(self, tally: "Tally") -> None:
         """Show how far it is."""
         text = f"{tally.done:,} of {tally.total:,} runs done · {len(tally.shares)} running · {tally.failed} failed"
         if tally.seconds_left is not None:
             text += f" · {tally.per_hour:,.1f} models/hour · {_duration(tally.seconds_left)} left"
-        if self._task is not None:
-            completed = tally.done + tally.failed + sum(tally.shares.values())
-            self._progress.update(self._task, description=text, completed=completed, total=tally.total)
-        last = tally.done + tally.failed == tally.total
-        if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):
-            self._last_line = time.monotonic()
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        ended = tally.done + tally.failed
+        completed = ended + sum(tally.shares.values())
+        self._progress.update(self._task, description=text, completed=completed, total=tally.total)
+        self._line(text, last=ended == tally.total)
 
 
 def _duration(seconds: float) -> str:

@@ -19,12 +19,13 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from betavae.explorer import Code, Explorer, pack_decoder, pack_encoder
-from betavae.figures import DEAD_NATS
 from betavae.files import write_atomically
+from betavae.metrics.inputs import DEAD_NATS
 from betavae.metrics.meanings import meaning_of
 
 PAGE_BYTES = 5_000_000
@@ -100,7 +101,7 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
     script = _file("networks.js") + _file("explorer.js")
     stills = {path.stem: path for path in report.figures if path.suffix == ".png"}
     grids = [name for name in sorted(stills, key=_natural) if name.startswith("traversal_grid_")]
-    images = {name: _data_uri(path) for name, path in stills.items() if name not in grids[1:]}
+    images = {name: _uri(path.read_bytes(), path.suffix[1:]) for name, path in stills.items() if name not in grids[1:]}
     seeds = [png_uri(image) for image in report.explorer.seed_images] if report.explorer else []
     room = _Room(max_bytes, _MARKUP_BYTES + sum(map(len, [script, *images.values(), *seeds])))
     decoder, reason = _decoder(report, room)
@@ -223,7 +224,14 @@ def png_uri(image: NDArray[np.uint8]) -> str:
     pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return _uri(stream.getvalue())
+
+
+def figure_uri(figure: Figure, dpi: int) -> str:
+    """A figure as a data URI."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return _uri(stream.getvalue())
 
 
 def _tiles(report: Report) -> list[tuple[str, str, str]]:
@@ -330,7 +338,7 @@ class _Room:
         if not self.take(4 * path.stat().st_size // 3):
             self.left_out += 1
             return ""
-        return _data_uri(path)
+        return _uri(path.read_bytes(), path.suffix[1:])
 
 
 def _traversals(report: Report, room: _Room) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -412,5 +420,5 @@ def _natural(name: str) -> tuple[int, str]:
     return int(re.sub(r"\D", "", name) or 0), name
 
 
-def _data_uri(path: Path) -> str:
-    return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _uri(content: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -27,15 +27,13 @@ import numpy as np
 from betavae.config import Config, run_id
 from betavae.files import replacing
 from betavae.grid import flat, label, varied
+from betavae.metrics.inputs import DEAD_NATS
 
 if TYPE_CHECKING:
     import pyarrow
 
-ACTIVE_NATS = 0.05
-"""A code with a smaller KL carries next to nothing."""
 UDR_MODELS = 10
 """Seeds of a setting whose codes are compared with one another; more seeds are groups of as many."""
-_INSTALL = "pip install 'betavae[study]'"
 
 
 def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
@@ -95,7 +93,7 @@ def measurements(folder: Path) -> list[dict[str, Any]]:
     if "reconstruction" in terms and "rate" in terms:
         others["held_out.elbo"] = -(terms["reconstruction"] + terms["rate"])
     if "kl" in scores:
-        others["active_codes"] = float(sum(kl > ACTIVE_NATS for kl in scores["kl"]))
+        others["active_codes"] = float(sum(kl >= DEAD_NATS for kl in scores["kl"]))
     others |= {name: facts[name] for name in ("train_seconds", "images_per_second") if name in facts}
     return rows + [{"metric": metric, "value": value} for metric, value in others.items()]
 
@@ -177,7 +175,7 @@ def read(path: str | Path) -> dict[str, list[Any]]:
     return columns
 
 
-def require(module: str) -> None:
+def require(module: str, who: str = "tables of studies need", extra: str = "study") -> None:
     """Refuse early and with the command to type, where an optional library is missing.
 
     Raises:
@@ -189,7 +187,7 @@ def require(module: str) -> None:
     from importlib.util import find_spec
 
     if not find_spec(module):
-        raise ModuleNotFoundError(f"tables of studies need {module}, which is not installed; run: {_INSTALL}")
+        raise ModuleNotFoundError(f"{who} {module}, which is not installed; run: pip install 'betavae[{extra}]'")
 
 
 def _table(rows: Sequence[Mapping[str, Any]], configs: Sequence[Config]) -> "pyarrow.Table":

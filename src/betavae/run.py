@@ -33,6 +33,7 @@ from torch import nn
 from betavae import config as configuration
 from betavae.config import Config, needs_of
 from betavae.files import replacing, write_atomically
+from betavae.metrics.information import entropy
 from betavae.model import VAE
 from betavae.train import Diverged, Record, State
 
@@ -67,7 +68,7 @@ class Codes:
         Of codes without variance, which are rounded: the entropy of their values, which is what they can tell.
         """
         if np.isneginf(self.log_var).all():
-            return np.array([_entropy(column) for column in self.mean.T])
+            return np.array([entropy(np.unique(column, return_counts=True)[1]) for column in self.mean.T])
         return np.array([_kl(*code) for code in zip(self.mean.T, self.log_var.T, strict=True)])
 
 
@@ -193,12 +194,15 @@ def read_json(run: Run, name: str) -> dict[str, Any]:
         FileNotFoundError: it is missing.
         ValueError: it is no JSON object.
     """
-    path = run.path(name)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: the run is not finished; continue it with --resume {shlex.quote(str(run.folder))}"
-        )
-    return _read_object(path)
+    return _read_object(_there(run, name))
+
+
+def _there(run: Run, name: str) -> Path:
+    """Path of a file that a finished run has."""
+    if not (path := run.path(name)).is_file():
+        again = shlex.quote(str(run.folder))
+        raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {again}")
+    return path
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -278,14 +282,15 @@ def load_checkpoint(run: Run, state: State) -> None:
         FileNotFoundError: there is none.
         ValueError: it is damaged, or does not fit the run's settings.
     """
-    tensors, header = _load(run.path("checkpoint.safetensors"))
+    path = _there(run, "checkpoint.safetensors")
+    tensors, header = _load(path)
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    _restore(state.model, weights, run.path("checkpoint.safetensors"))
+    _restore(state.model, weights, path)
     for optimiser in state.optimisers:
         _restore_moments(_kind(optimiser), state.model, optimiser, tensors)
     if state.network and state.network_optimiser:
         own = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-        _restore(state.network, own, run.path("checkpoint.safetensors"))
+        _restore(state.network, own, path)
         _restore_moments("network_optimiser", state.network, state.network_optimiser, tensors)
     device = next(state.model.parameters()).device
     memory = {name: value.to(device, copy=True) for name, value in tensors.items() if name.startswith("memory.")}
@@ -293,9 +298,7 @@ def load_checkpoint(run: Run, state: State) -> None:
     try:
         state.step, state.wall_seconds = int(header["step"]), float(header["wall_seconds"])
     except (KeyError, TypeError, ValueError):
-        raise ValueError(
-            f"{run.path('checkpoint.safetensors')} is damaged (no step); repeat the run with --overwrite"
-        ) from None
+        raise ValueError(f"{path} is damaged (no step); repeat the run with --overwrite") from None
 
 
 def save_model(run: Run, model: VAE) -> None:
@@ -313,7 +316,7 @@ def load_model(run: Run | str | Path) -> VAE:
         ValueError: the file is damaged or does not fit the run's settings.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    path = run.path("model.safetensors")
+    path = _there(run, "model.safetensors")
     tensors, header = _load(path)
     config, needs = run.config, needs_of(run.config.objective)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # nobody else's random numbers change
@@ -336,11 +339,7 @@ def load_codes(run: Run | str | Path) -> Codes:
         ValueError: the file is damaged or does not fit the run's settings.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    path = run.path("codes.npz")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: the run is not finished; continue it with --resume {shlex.quote(str(run.folder))}"
-        )
+    path = _there(run, "codes.npz")
     again = f"delete it and encode again with `betavae score {shlex.quote(str(run.folder))}`"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -361,19 +360,12 @@ def _kl(mean: NDArray[np.float32], log_var: NDArray[np.float32]) -> float:
     return float(0.5 * (mean**2 + np.exp(log_var) - log_var - 1).mean())
 
 
-def _entropy(values: NDArray[np.float32]) -> float:
-    share = np.unique(values, return_counts=True)[1] / len(values)
-    return float(-(share * np.log(share)).sum())
-
-
 def _save(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, Any]) -> None:
     """Write tensors and a header; one JSON text, so that the same state gives the same bytes."""
     write_atomically(path, safetensors.torch.save(tensors, {"betavae": json.dumps(header)}))
 
 
 def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: the run is not finished or was never started; see --resume")
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("betavae", "{}"))

@@ -174,8 +174,6 @@ def variance_explained(values: ArrayLike, objectives: Sequence[str], settings: S
 
 def _squares_within(values: NDArray[np.float64], groups: NDArray[np.intp]) -> float:
     """Sum of squares around the mean of each group."""
-    if not len(values):
-        return 0.0
     means = np.bincount(groups, values) / np.bincount(groups)
     return float(((values - means[groups]) ** 2).sum())
 

@@ -245,7 +245,9 @@ def _digest(study: Study) -> str:
 
 def _defaults(study: Study) -> dict[str, dict[str, Any]]:
     """Defaults of runs, and of each objective that has one in the study, as JSON holds them."""
-    kinds = {configuration.objective_name(run.objective): type(run.objective) for run in study.runs.values()}
+    kinds: dict[str, type] = {
+        configuration.objective_name(run.objective): type(run.objective) for run in study.runs.values()
+    }
     found = {name: configuration.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
     tables: dict[str, dict[str, Any]] = json.loads(json.dumps(found))
     return tables

@@ -3,8 +3,6 @@
 `study.html` beside this file is the template; numbers come from results.parquet alone.
 """
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from betavae.files import write_atomically
 from betavae.grid import flat, varied
 from betavae.metrics.meanings import meaning_of
 from betavae.published import CAVEAT, DSPRITES, Published
-from betavae.report import render_page
+from betavae.report import figure_uri, render_page
 from betavae.results import collect, read
 from betavae.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
 from betavae.study import Study, failures, states
@@ -95,7 +93,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         groups=list(groups),
         scores=[(metric, [_cell(summary) for summary in by.values()]) for metric, by in summaries.items()],
         violins=[
-            (metric, _uri(_violins(metric, scores[metric], groups, _references(metric, on_dsprites))))
+            (metric, figure_uri(_violins(metric, scores[metric], groups, _references(metric, on_dsprites)), 130))
             for metric in drawn
         ],
         references=sorted({p.source for metric in drawn for p in _references(metric, on_dsprites)}),
@@ -106,7 +104,9 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         variance=_variance(values, supervised, [objectives[run] for run in runs], [settings[run] for run in runs])
         if len(groups) > 1
         else [],
-        correlation=_uri(_correlations({metric: values[metric] for metric in supervised})) if len(runs) > 2 else "",
+        correlation=figure_uri(_correlations({metric: values[metric] for metric in supervised}), 130)
+        if len(runs) > 2
+        else "",
         selection=_selection(values, [m for m in SELECTORS if m in scores], headlines) if len(runs) > 2 else [],
         headlines=headlines,
     )
@@ -245,9 +245,3 @@ def _style(axes: Axes, title: str) -> None:
     axes.spines[["left", "bottom"]].set_color(_GREY)
     axes.grid(axis="x", color="#E4E7EB", linewidth=0.7)
     axes.set_axisbelow(True)
-
-
-def _uri(figure: Figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -117,9 +117,7 @@ def held(path: Path, busy: str = "") -> Iterator[None]:
         yield
 
 
-def work(
-    jobs: Mapping[str, tuple[Config, Path]], workers: int, perform: Perform = perform, threads: int = 1
-) -> Iterator[Event]:
+def work(jobs: Mapping[str, tuple[Config, Path]], workers: int, perform: Perform = perform) -> Iterator[Event]:
     """Perform runs in processes of this machine, and tell what happens to them.
 
     A run that raises has failed. A run whose process is killed is given to a new one, up to `MAX_LOSSES` times.
@@ -129,7 +127,6 @@ def work(
         jobs: settings and folder of each run, by its id.
         workers: processes.
         perform: what to do; importable, for the processes are spawned.
-        threads: of each process.
 
     Yields:
         Events, in the order in which they happen.
@@ -140,14 +137,14 @@ def work(
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1, and a good number is that of the cores")
     waiting, losses = deque(jobs), Counter[str]()
-    staff = [_Worker(perform, threads) for _ in range(min(workers, len(jobs)))]
+    staff = [_Worker(perform) for _ in range(min(workers, len(jobs)))]
     try:
         while True:
             for place, worker in enumerate(staff):
                 if worker.run or not waiting:
                     continue
                 if not worker.process.is_alive():
-                    worker = staff[place] = _Worker(perform, threads)
+                    worker = staff[place] = _Worker(perform)
                 run = waiting.popleft()
                 worker.begin(run, *jobs[run])
                 yield Event(run, "started")
@@ -172,24 +169,13 @@ def work(
             worker.connection.close()
 
 
-def cores() -> int:
-    """Cores that this process may use.
-
-    Example:
-        >>> cores() >= 1
-        True
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 class _Worker:
     """A process that performs one run after another."""
 
-    def __init__(self, perform: Perform, threads: int) -> None:
+    def __init__(self, perform: Perform) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, there = context.Pipe()
-        self.process = context.Process(target=_serve, args=(there, perform, threads), daemon=True)
+        self.process = context.Process(target=_serve, args=(there, perform), daemon=True)
         self.process.start()
         there.close()
         self.run = ""
@@ -216,11 +202,11 @@ class _Worker:
         return Event(run, kind, error=value)
 
 
-def _serve(connection: Connection, perform: Perform, threads: int) -> None:
+def _serve(connection: Connection, perform: Perform) -> None:
     """The life of a worker: runs come in, news go out, until the other side is gone."""
     os.setpgid(0, 0)  # so that Ctrl-C reaches the driver alone, which then stops its workers one by one
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(threads)
+        os.environ[name] = "1"
     broken = ""
     try:
         own_code.again()

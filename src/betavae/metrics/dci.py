@@ -2,12 +2,11 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
 
-from betavae.metrics.inputs import check_tables, draw_rows, num_threads
+from betavae.metrics.inputs import check_classes, check_name, check_tables, draw_rows, num_threads
 from betavae.metrics.undefined import warn_undefined
 
 ESTIMATORS = ("fast", "sklearn")
@@ -137,13 +136,7 @@ def fit_dci(
     codes, factors = check_tables(codes, factors)
     rng = np.random.default_rng(seed)
     train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
-    for k, column in enumerate(factors[train].T):
-        num_classes = len(np.unique(column))
-        if num_classes > num_train // 2:
-            raise ValueError(
-                f"factor {k} has {num_classes:,} classes in {num_train:,} training rows; a classifier needs at least "
-                "two rows a class: give more rows (num_train) or merge values, for instance with np.digitize"
-            )
+    check_classes(factors[train])
     fits = fit_trees(codes[train], factors[train], codes[test], seed=seed, estimator=estimator)
     return summarise(fits, factors[test])
 
@@ -190,10 +183,7 @@ def fit_trees(
         >>> fit_trees(factors.astype(float), factors, np.array([[1.0]]), seed=0).predicted
         array([[1]])
     """
-    if estimator not in ESTIMATORS:
-        near = get_close_matches(str(estimator), ESTIMATORS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown estimator {estimator!r}; choose from {', '.join(ESTIMATORS)}{hint}")
+    check_name("estimator", estimator, ESTIMATORS)
     fit = _fit_fast if estimator == "fast" else _fit_sklearn
 
     def fit_factor(k: int) -> tuple[np.ndarray, np.ndarray, float]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from betavae.metrics.information import entropy
 from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.undefined import warn_undefined
@@ -75,8 +76,7 @@ def infomec(
     span = np.ptp(codes[train].astype(np.float64), axis=0)
     share = np.empty((z.shape[1], factors.shape[1]))
     for k, labels in enumerate(factors[train].T):
-        frequency = np.unique(labels, return_counts=True)[1] / len(labels)
-        total = -(frequency * np.log(frequency)).sum()
+        total = entropy(np.unique(labels, return_counts=True)[1])
         share[:, k] = [nearest_neighbour_information(code, labels, num_neighbours) / total for code in distinct.T]
     scores: dict[str, float] = {}
     num_kept: list[int] = []

@@ -2,12 +2,14 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-MIN_KL_NATS = 0.05
+DEAD_NATS = 0.05
+"""A code whose KL is below this carries next to nothing: it counts as dead, and is drawn in grey."""
 MIN_RELATIVE_SPREAD = 0.05
 _ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
 _LARGEST = {  # of floats
@@ -231,7 +233,27 @@ def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
         raise ValueError(f"kl must hold one number for each of the {len(spread)} codes, got the shape {kl.shape}")
     if not np.isfinite(kl).all():
         raise ValueError(f"kl must be finite, got {kl.tolist()}")
-    return np.asarray(active & (kl >= MIN_KL_NATS))
+    return np.asarray(active & (kl >= DEAD_NATS))
+
+
+def check_name(what: str, name: object, known: Iterable[str]) -> None:
+    """Refuse a name that is not known; the nearest one is suggested.
+
+    Raises:
+        ValueError: it is none of those.
+
+    Example:
+        >>> check_name("preset", "dlip", ["default", "dlib"])
+        Traceback (most recent call last):
+        ValueError: unknown preset 'dlip'; choose from default, dlib; did you mean 'dlib'?
+    """
+    if name in (known := list(known)):
+        return
+    near = get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if what == "metric":
+        hint += "; if it is your own, name the file that defines it: betavae --import FILE ..."
+    raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(known)}{hint}")
 
 
 def num_threads() -> int:

@@ -55,7 +55,7 @@ def mig_of(information: Information) -> dict[str, float]:
     if not kept.any():
         warn_undefined("MIG", "no factor varies")
         return {"mig": float("nan")}
-    first, second = _top_two(information.shared[:, kept])
+    first, second = top_two(information.shared[:, kept])
     return {"mig": float(((first - second) / information.factor_entropy[kept]).mean())}
 
 
@@ -146,7 +146,7 @@ def mig_sup_of(information: Information) -> dict[str, float]:
     if kept.sum() < 2:
         warn_undefined("MIG-sup", f"it needs two factors that vary, got {kept.sum()}")
         return {"mig_sup": float("nan")}
-    first, second = _top_two((information.shared[:, kept] / information.factor_entropy[kept]).T)
+    first, second = top_two((information.shared[:, kept] / information.factor_entropy[kept]).T)
     return {"mig_sup": float((first - second).mean())}
 
 
@@ -194,7 +194,7 @@ def dcimig_of(information: Information) -> dict[str, float]:
         warn_undefined("DCIMIG", f"it needs two factors that vary, got {kept.sum()}")
         return {"dcimig": float("nan")}
     shared = information.shared[:, kept]
-    first, second = _top_two(shared.T)
+    first, second = top_two(shared.T)
     credit = np.zeros(shared.shape[1])
     np.maximum.at(credit, shared.argmax(axis=1), first - second)
     return {"dcimig": float(credit.sum() / information.factor_entropy[kept].sum())}
@@ -246,14 +246,14 @@ def jemmig_of(information: Information) -> dict[str, float]:
         warn_undefined("JEMMIG", "no factor varies")
         return {"jemmig": float("nan")}
     shared = information.shared[:, kept]
-    first, second = _top_two(shared)
+    first, second = top_two(shared)
     is_best = shared >= first - 1e-12
     joint = np.where(is_best, information.joint[:, kept], np.inf).min(axis=0)
     worst = information.factor_entropy[kept] + np.log(information.num_bins)
     return {"jemmig": float((1 - (joint - first + second) / worst).clip(min=0).mean())}
 
 
-def _top_two(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def top_two(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Largest and second largest entry of each column; 0 where there is no second."""
     ordered = np.sort(np.vstack([matrix, np.zeros((1, matrix.shape[1]))]), axis=0)
     return ordered[-1], ordered[-2]

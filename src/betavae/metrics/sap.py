@@ -3,6 +3,7 @@
 import numpy as np
 
 from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
+from betavae.metrics.mig import top_two
 from betavae.metrics.undefined import warn_undefined
 
 _MAX_STEPS = 100
@@ -93,8 +94,8 @@ def squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def _mean_gap(scores: np.ndarray) -> float:
-    ordered = np.sort(np.vstack([scores, np.zeros((1, scores.shape[1]))]), axis=0)
-    return float((ordered[-1] - ordered[-2]).mean())
+    first, second = top_two(scores)
+    return float((first - second).mean())
 
 
 def _svm_accuracy(

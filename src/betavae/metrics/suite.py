@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import (
     active_codes,
     check_classes,
+    check_name,
     check_tables,
     check_whole,
     draw_rows,
@@ -133,9 +133,7 @@ class Scores:
         """
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["arrays"] = {name: array.tolist() for name, array in self.arrays.items()}
-        plain["carriers"] = [
-            {"factor": c.factor, "kind": c.kind, "codes": c.codes, "strength": c.strength} for c in self.carriers
-        ]
+        plain["carriers"] = [asdict(carrier) for carrier in self.carriers]
         return {name: _without_nan(value) for name, value in plain.items()}
 
 
@@ -200,15 +198,7 @@ def _measure(name: str, draw: _Draw) -> _Measured:
     """Scores and arrays of one metric, from shared parts where there are any."""
     match name:
         case "dci":
-            fit = draw.dci
-            return fit.scores(), {
-                "importance": fit.importance,
-                "per_code": fit.per_code,
-                "code_weight": fit.code_weight,
-                "per_factor": fit.per_factor,
-                "accuracy": fit.accuracy,
-                "accuracy_train": fit.accuracy_train,
-            }
+            return draw.dci.scores(), dict(vars(draw.dci))
         case "mig":
             found = draw.information
             return mig_of(found), {"mutual_information": found.shared, "factor_entropy": found.factor_entropy}
@@ -314,11 +304,14 @@ def evaluate(
     """
     if names is not None and (isinstance(names, str) or not names):
         raise ValueError(f"names must list at least one metric of {', '.join(METRICS)}, got {names!r}")
-    wanted = list(METRICS) if names is None else [_known("metric", name, METRICS) for name in names]
+    wanted = list(METRICS if names is None else names)
+    for name in wanted:
+        check_name("metric", name, METRICS)
     if names is None and sampled is None:
         wanted.remove("mig_chen")
     codes, factors = check_tables(codes, factors, integer_factors=set(wanted) != {"sap"})
-    options = PRESETS[_known("preset", preset, PRESETS)]
+    check_name("preset", preset, PRESETS)
+    options = PRESETS[preset]
     seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
     num_train, num_test = check_whole("num_train", num_train, 1), check_whole("num_test", num_test, 1)
     if sampled is None:
@@ -443,16 +436,6 @@ def _each_warning_once() -> Iterator[None]:
         yield
     for category, text in dict.fromkeys((warning.category, str(warning.message)) for warning in caught):
         warnings.warn(text, category, stacklevel=5)
-
-
-def _known(what: str, name: str, choices: Mapping[str, object]) -> str:
-    if name in choices:
-        return name
-    near = get_close_matches(str(name), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    if what == "metric":
-        hint += "; if it is your own, name the file that defines it: betavae --import FILE ..."
-    raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(choices)}{hint}")
 
 
 _PER_CODE: Final = ("dci.importance", "dci.per_code", "dci.code_weight", "mig.mutual_information")

@@ -1,11 +1,10 @@
 """UDR: rank models without labels, by how well their codes agree with those of other models."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import numpy as np
 
-from betavae.metrics.inputs import check_tables, standard_deviation
+from betavae.metrics.inputs import check_name, check_tables, standard_deviation
 from betavae.metrics.undefined import warn_undefined
 
 METHODS = ("lasso", "spearman")
@@ -60,10 +59,7 @@ def udr(
         raise ValueError(f"UDR compares models with each other and needs at least two, got {len(codes)}")
     if len(codes) != len(kl):
         raise ValueError(f"kl must have one row for each of the {len(codes)} models, got {len(kl)}")
-    if method not in METHODS:
-        near = get_close_matches(str(method), METHODS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}{hint}")
+    check_name("method", method, METHODS)
     lengths = {len(table) for table in codes}
     if len(lengths) > 1:
         raise ValueError(f"all models must encode the same images, got tables of {sorted(lengths)} rows")

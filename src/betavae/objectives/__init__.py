@@ -5,24 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from betavae.config import (
-    TC,
-    AdaGvae,
-    AdaMlvae,
-    Annealed,
-    Beta,
-    Control,
-    Dip1,
-    Dip2,
-    Dynamic,
-    Factor,
-    Group,
-    Hfs,
-    Info,
-    Qlae,
-    Semi,
-    Vae,
-)
+from betavae import config
 from betavae.model import VAE
 from betavae.objective import Batch, Loss, annealed, beta, tc, vae
 from betavae.objectives.aggregate import dip1, dip2, hfs, info
@@ -34,24 +17,24 @@ from betavae.objectives.supervised import ada_gvae, ada_mlvae, group, semi
 Objective = Callable[[Any, VAE, Batch], Loss]
 
 OBJECTIVES: dict[type, Objective] = {
-    Vae: vae,
-    Beta: beta,
-    Annealed: annealed,
-    TC: tc,
-    Factor: factor,
-    Dip1: dip1,
-    Dip2: dip2,
-    Info: info,
-    Control: control,
-    Dynamic: dynamic,
-    AdaGvae: ada_gvae,
-    AdaMlvae: ada_mlvae,
-    Group: group,
-    Semi: semi,
-    Hfs: hfs,
-    Qlae: qlae,
+    config.Vae: vae,
+    config.Beta: beta,
+    config.Annealed: annealed,
+    config.TC: tc,
+    config.Factor: factor,
+    config.Dip1: dip1,
+    config.Dip2: dip2,
+    config.Info: info,
+    config.Control: control,
+    config.Dynamic: dynamic,
+    config.AdaGvae: ada_gvae,
+    config.AdaMlvae: ada_mlvae,
+    config.Group: group,
+    config.Semi: semi,
+    config.Hfs: hfs,
+    config.Qlae: qlae,
 }
 """The function of each settings class; an own one is added here, and to `OBJECTIVE_SETTINGS` by name."""
 
-NETWORKS: dict[type, Callable[[Any, int], nn.Module]] = {Factor: discriminator}
+NETWORKS: dict[type, Callable[[Any, int], nn.Module]] = {config.Factor: discriminator}
 """Makers `(settings, num_codes) -> network` of the networks that an objective trains beside the model."""

@@ -1,0 +1,84 @@
+"""Where the numbers of a run come from: versions, machine, commit, command, data."""
+
+import math
+import platform
+import re
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from betavae import native, own_code
+from betavae import run as folders
+from betavae.config import Config
+from betavae.data import FactorData
+from betavae.train import choose_device, choose_precision
+
+
+def provenance(config: Config, data: FactorData) -> dict[str, Any]:
+    """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    compiled = native.hardware(dtype) if device.type == "cpu" else ""
+    return {
+        "format": folders.FORMAT,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["betavae", *sys.argv[1:]],
+        "imported": own_code.imported(),
+        **_commit(),
+        "versions": {name: metadata.version(name) for name in ("betavae", "torch", "numpy", "scikit-learn")}
+        | {"python": platform.python_version()},
+        "system": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "convolutions": compiled or "PyTorch",
+        "data": {
+            "name": data.name,
+            "images": len(data),
+            "pixels": math.prod(data.image_shape),
+            "sha256": data.digest,
+        }
+        | ({"file": str(Path(config.data).resolve())} if Path(config.data).is_file() else {}),
+    }
+
+
+def peak_memory() -> int:
+    """Bytes that this process had at most. Linux's ru_maxrss can be those of the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
+        return 1024 * int(found[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _commit() -> dict[str, Any]:
+    """Commit of the source tree and whether it has changes; nothing where the package is installed without one."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(Path(__file__).parent), *words],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+    if not tracked:
+        return {}
+    return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain", "--untracked-files=no"))}
+
+
+def _processor(device: torch.device) -> str:
+    name = torch.cpu.get_capabilities().get("cpu_name") if device.type == "cpu" else None
+    return str(name or platform.processor() or device.type)
