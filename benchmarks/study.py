@@ -1,7 +1,7 @@
 """What a study costs besides its runs: planning, driving and collecting 12,600 of them, here and on Ray.
 
     python benchmarks/study.py              # some minutes
-    python benchmarks/study.py --runs 600
+    python benchmarks/study.py --runs 720    # or another multiple of 36, the settings
     python benchmarks/study.py --trained    # six real runs one after another, in a study, in one of two workers
 
 Without --trained, runs are stubs that write the files of a finished run and nothing else, so all that is measured is
@@ -100,7 +100,7 @@ def megabytes() -> str:
 def stubbed(folder: Path, table: Table, number: int, workers: int) -> None:
     """Stubs: planned, performed by processes here, collected, performed as tasks on Ray."""
     grid = {"codes": [4, 6, 8, 10, 12, 14], "batch_size": [16, 32, 48, 64, 80, 96]}
-    recipe = {"seeds": number // 36, "grid": grid}
+    recipe = {"seeds": max(1, round(number / 36)), "grid": grid}
     began = time.perf_counter()
     number = len(create_study(folder / "planned", recipe).runs)
     table.add_row(f"planned: {number:,} runs", f"{time.perf_counter() - began:.1f}", "", megabytes())

@@ -1,9 +1,11 @@
 """Recipes of studies: what they expand to, and what is refused before anything runs."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from betavae import grid
-from betavae.config import TC, Annealed, Beta, Config, run_id
+from betavae.config import OBJECTIVE_SETTINGS, TC, Annealed, Beta, Config, run_id
 from betavae.grid import differences, expand, flat, label, varied
 
 
@@ -17,6 +19,27 @@ def test_a_grid_is_every_combination_seeds_outermost():
 
 def test_without_a_grid_one_setting():
     assert list(expand({"seeds": [3, 7]}).values()) == [Config(seed=3), Config(seed=7)]
+
+
+def test_settings_that_are_lists(own_entries):
+    """Of a run, and of an objective from elsewhere: a list is one value, a list of lists has several."""
+
+    @dataclass(frozen=True)
+    class Weighted:
+        weights: tuple[float, ...] = (1.0, 4.0)
+
+    OBJECTIVE_SETTINGS["weighted"] = Weighted
+    tables = {"objective": {"name": "weighted", "weights": [[], [1.0, 2.5]]}, "rotate_at": [[], [1, 2]]}
+    found = expand({"steps": 9, "grid": tables})
+    pairs = [(config.objective.weights, config.rotate_at) for config in found.values()]
+    assert pairs == [((), ()), ((), (1, 2)), ((1.0, 2.5), ()), ((1.0, 2.5), (1, 2))]
+    keys = ["objective.weights", "rotate_at"]
+    assert [label(config, keys) for config in (*found.values(),)[1:3]] == [
+        "weights not given, rotate_at 1 2",
+        "weights 1.0 2.5, rotate_at not given",
+    ]
+    one = expand({"steps": 9, "grid": {"objective": {"name": "weighted", "weights": [1.0, 2.5]}}})
+    assert [config.objective.weights for config in one.values()] == [(1.0, 2.5)]
 
 
 def test_several_grids_and_lists_of_objectives():

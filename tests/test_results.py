@@ -107,6 +107,11 @@ def test_a_table_follows_the_folders(tmp_path):
     (folders[0] / "DONE").unlink()
     with pytest.raises(ValueError, match=r"scores.json of a finished run cannot be read"):
         results.refresh(runs, path)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    results.refresh(runs, path)
+    with pytest.raises(FileNotFoundError, match="no run is finished yet"):
+        results.read(path)
 
 
 def test_udr_tells_the_seed_that_found_something_else(tmp_path):
@@ -122,6 +127,15 @@ def test_udr_tells_the_seed_that_found_something_else(tmp_path):
     assert agreed == pytest.approx(agreed_too)
     assert agreed > alone + 0.2
     assert len(found) == 3
+
+
+def test_eleven_seeds_are_two_groups_and_all_have_udr(tmp_path):
+    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 11, "grid": {"codes": 2}}).items()}
+    generator = np.random.default_rng(0)
+    for config, folder in runs.values():
+        table = generator.normal(size=(100, 2)).astype(np.float32)
+        save_codes(create_run(folder, config), Codes(np.arange(100), table, np.full_like(table, -2)))
+    assert len(agreement(runs)) == 11
 
 
 def test_damaged_scores_are_named(tmp_path):

@@ -217,7 +217,10 @@ def test_what_a_tally_makes_of_a_continued_run(monkeypatch):
     tally = studies.Tally(total=4, began=64.0)
     for event in [Event("a", "started"), Event("a", "share", 0.5), Event("a", "share", 0.75)]:
         tally.count(event)
-    assert tally.per_hour == pytest.approx(25)  # a quarter of a model in 36 seconds
-    assert tally.seconds_left == pytest.approx(3.25 * 144)
+    trained = studies.TRAINING_SHARE / 4  # of a model in 36 seconds
+    assert tally.per_hour == pytest.approx(100 * trained)
+    assert tally.seconds_left == pytest.approx(36 * (4 - 3 * trained) / trained)
+    tally.count(Event("a", "share", 1.0))
+    assert tally.seconds_left > 36 * 3 / (2 * trained)  # scores and figures are still to come
     tally.count(Event("a", "done"))
-    assert (tally.done, tally.per_hour) == (1, pytest.approx(50))
+    assert (tally.done, tally.per_hour) == (1, pytest.approx(100 * (1 - 2 * trained)))

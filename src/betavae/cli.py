@@ -404,7 +404,7 @@ class Study:
         """The recipe that file and flags make, and its name."""
         import tomllib
 
-        from betavae.grid import LISTS, expand
+        from betavae.grid import expand, lists
 
         given: dict[str, list[Any]] = {}
         for key, words in dataclasses.asdict(self.settings).items():
@@ -417,7 +417,7 @@ class Study:
         shared: dict[str, Any] = {}
         if self.seeds:
             shared["seeds"] = self.seeds[0] if len(self.seeds) == 1 else [*self.seeds]
-        given |= {key: [given[key]] for key in LISTS if key in given}  # one value, which is a list
+        given |= {key: [given[key]] for key in lists() if key in given}  # one value, which is a list
         if self.recipe is None:
             if not given and not shared:
                 raise ValueError(

@@ -143,7 +143,8 @@ def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colo
             for number, i in enumerate(rows):
                 points = [(r["step"], r[key]) for r in members[i].records if r["split"] == "train" and key in r]
                 steps, values = np.array(points).reshape(-1, 2).T
-                axes.plot(steps, values, color=colour, lw=1, alpha=0.8, label=None if number else plain(label, 80))
+                style = {"color": colour, "lw": 1, "alpha": 0.8, "marker": "o" if len(points) == 1 else ""}
+                axes.plot(steps, values, **style, label=None if number else plain(label, 80))
         axes.set_title(key, fontsize=11, fontweight="bold")
         axes.set_xlabel("step")
         axes.set_ylabel("nats")

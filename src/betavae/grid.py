@@ -19,8 +19,16 @@ from typing import Any
 from betavae import config as configuration
 from betavae.config import Config
 
-LISTS = [field.name for field in dataclasses.fields(Config) if isinstance(field.default, tuple)]
-"""Settings that are lists themselves: in a grid, a list of lists has the alternatives."""
+
+def lists() -> set[str]:
+    """Settings of runs and of objectives that are lists themselves: in a grid, a list of lists has the alternatives.
+
+    Example:
+        >>> sorted(lists())
+        ['rotate_at', 'scores']
+    """
+    kinds: list[Any] = [Config, *configuration.OBJECTIVE_SETTINGS.values()]
+    return {field.name for kind in kinds for field in dataclasses.fields(kind) if isinstance(field.default, tuple)}
 
 
 def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]:
@@ -95,8 +103,8 @@ def flat(config: Config) -> dict[str, Any]:
     """
     values = configuration.to_dict(config)
     table = values.pop("objective")
-    values = {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
-    return {"objective": table.pop("name")} | {f"objective.{key}": value for key, value in table.items()} | values
+    values = {"objective": table.pop("name")} | {f"objective.{key}": value for key, value in table.items()} | values
+    return {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def varied(configs: Sequence[Config]) -> list[str]:
@@ -123,14 +131,25 @@ def label(config: Config, keys: Sequence[str]) -> str:
         >>> label(Config(), ["objective", "objective.beta"])
         'beta, beta 4'
     """
-    table = flat(config)
     words = []
     for key in keys:
-        if key in table:
-            given = "" if table[key] is None else str(table[key])
-            value = (given if key.endswith("_images") else given.removesuffix(".0")) or "not given"
+        if value := worded(config, key):
             words.append(value if key in ("objective", "model") else f"{key.removeprefix('objective.')} {value}")
     return ", ".join(words) or "all runs"
+
+
+def worded(config: Config, key: str) -> str:
+    """The value of a setting with a dotted name, in words; nothing where the run's objective has no such setting.
+
+    Example:
+        >>> worded(Config(), "objective.beta"), worded(Config(), "muon_after"), worded(Config(), "objective.gamma")
+        ('4', 'not given', '')
+    """
+    table = flat(config)
+    if key not in table:
+        return ""
+    given = "" if table[key] is None else str(table[key])
+    return (given if key.endswith("_images") else given.removesuffix(".0")) or "not given"
 
 
 def _seeds(given: Any, where: str) -> list[int]:
@@ -153,7 +172,7 @@ def _choices(table: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
 
 
 def _alternatives(key: str, value: Any, where: str) -> list[Any]:
-    whole = key in LISTS
+    whole = key in lists()
     if isinstance(value, list) and (not whole or any(isinstance(member, list) for member in value)):
         if not value:
             raise ValueError(

@@ -30,7 +30,8 @@ class _Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:  # elsewhere older versions of rich would print an empty line
+            self._progress.stop()
 
     def _line(self, text: str, last: bool) -> None:
         if not self._console.is_terminal and (last or time.monotonic() - self._last_line > LINE_SECONDS):

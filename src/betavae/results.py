@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 UDR_MODELS = 10
-"""Seeds of a setting whose codes are compared with one another; more seeds are groups of as many."""
+"""Most seeds of a setting whose codes are compared with one another; more are groups as equal as can be."""
 
 
 def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
@@ -67,11 +67,13 @@ def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
 
 
 def refresh(runs: Mapping[str, tuple[Config, Path]], path: Path) -> None:
-    """`collect`, if a run was finished or scored again since the file was written."""
+    """`collect`, if a run was finished or scored again since the file was written; without finished runs, no file."""
     finished = {run: folder for run, (_, folder) in runs.items() if (folder / "DONE").exists()}
     written = path.stat().st_mtime if path.exists() else -1.0
     times = [file.stat().st_mtime for folder in finished.values() for file in folder.glob("scores.json")]
-    if finished and (max(times, default=0.0) > written or set(finished) != set(read(path)["run"])):
+    if not finished:
+        path.unlink(missing_ok=True)
+    elif max(times, default=0.0) > written or set(finished) != set(read(path)["run"]):
         collect(runs, path)
 
 
@@ -115,9 +117,8 @@ def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, fl
             settings.setdefault(run_id(replace(config, seed=0)), []).append(run)
     found: dict[str, dict[str, float]] = {}
     for members in settings.values():
-        for group in (members[first : first + UDR_MODELS] for first in range(0, len(members), UDR_MODELS)):
-            if len(group) < 2:
-                continue
+        groups = [group.tolist() for group in np.array_split(members, -(-len(members) // UDR_MODELS))]
+        for group in groups if len(members) > 1 else []:
             codes = [load_codes(open_run(runs[run][1])) for run in group]
             tables, kl = [each.mean for each in codes], np.array([each.kl for each in codes])
             with warnings.catch_warnings():

@@ -59,6 +59,10 @@ class Study:
         return self.folder / "runs" / run
 
 
+TRAINING_SHARE = 0.95
+"""Of a run's work, as an estimate: scores and figures follow."""
+
+
 @dataclass
 class Tally:
     """How far a study is.
@@ -67,8 +71,8 @@ class Tally:
         total: Runs.
         done: Of them finished.
         failed: Of them given up.
-        shares: Runs in work, with the share of their steps that is done.
-        gained: Runs' worth of steps done since the driver began.
+        shares: Runs in work, with the share of their work that is done.
+        gained: Runs' worth of work done since the driver began.
         began: When it did, by `time.monotonic`.
     """
 
@@ -83,9 +87,10 @@ class Tally:
     def count(self, event: Event) -> None:
         """Take note of an event."""
         if event.kind == "share":
-            self._first.setdefault(event.run, event.share)
-            self.gained += event.share - max(self.shares[event.run], self._first[event.run])
-            self.shares[event.run] = event.share
+            share = TRAINING_SHARE * event.share
+            self._first.setdefault(event.run, share)
+            self.gained += share - max(self.shares[event.run], self._first[event.run])
+            self.shares[event.run] = share
             return
         if event.kind == "started":
             self.shares[event.run] = 0.0

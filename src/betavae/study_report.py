@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from betavae.figures import plain
 from betavae.files import write_atomically
-from betavae.grid import flat, varied
+from betavae.grid import varied, worded
 from betavae.metrics.meanings import meaning_of
 from betavae.published import CAVEAT, DSPRITES, Published
 from betavae.report import figure_uri, render_page
@@ -29,6 +30,7 @@ SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_codes")
 """What can be known of a run without labels."""
 COSTS = ("train_seconds", "images_per_second")
 """What runs took; no scores."""
+_POSITIVE = (*COSTS, "active_codes", "held_out.reconstruction", "held_out.rate")
 MAX_COMPARED = 12
 """Settings compared one by one; of more, those with the highest medians, for a wider table is hard to read."""
 _BLUE, _VERMILLION, _INK, _GREY = "#0072B2", "#D55E00", "#24292F", "#7A838D"
@@ -69,8 +71,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
     values = {metric: [table.get(run, math.nan) for run in runs] for metric, table in scores.items()}
     summaries = {
         metric: {
-            label: summarise([table.get(run, math.nan) for run in members], meaning_of(metric)[:2])
-            for label, members in groups.items()
+            label: _summary(metric, [table.get(run, math.nan) for run in members]) for label, members in groups.items()
         }
         for metric, table in scores.items()
     }
@@ -86,7 +87,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         counts={state: list(now.values()).count(state) for state in ("done", "begun", "waiting", "failed")},
         failures=failures(study),
         varied=[
-            (key, ", ".join(dict.fromkeys(str(flat(c)[key]) for c in configs if key in flat(c))))
+            (key, ", ".join(word for word in dict.fromkeys(worded(config, key) for config in configs) if word))
             for key in varied(configs)
         ],
         seeds=len({config.seed for config in configs}),
@@ -104,9 +105,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         variance=_variance(values, supervised, [objectives[run] for run in runs], [settings[run] for run in runs])
         if len(groups) > 1
         else [],
-        correlation=figure_uri(_correlations({metric: values[metric] for metric in supervised}), 130)
-        if len(runs) > 2
-        else "",
+        correlation=_correlations({metric: values[metric] for metric in supervised}),
         selection=_selection(values, [m for m in SELECTORS if m in scores], headlines) if len(runs) > 2 else [],
         headlines=headlines,
     )
@@ -125,6 +124,13 @@ def scores_by_run(columns: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, f
         if value is not None:
             found[metric][run] = value
     return found
+
+
+def _summary(metric: str, values: Sequence[float]) -> Summary:
+    """Of a score over seeds; without an interval where each value depends on those of the other seeds."""
+    low, high = (0.0, math.inf) if metric in _POSITIVE else meaning_of(metric)[:2]
+    summary = summarise(values, (low, high))
+    return replace(summary, low=math.nan, high=math.nan) if metric.startswith("udr.") else summary
 
 
 def _cell(summary: Summary) -> dict[str, str]:
@@ -148,16 +154,13 @@ def _comparison(
     for first in shown:
         cells = []
         for second in shown:
+            if first == second:
+                cells.append({"text": "—", "shows": "", "interval": ""})
+                continue
             probability, low, high = probability_better(values[first], values[second])
-            heat = f"heat{round(10 * probability)}" if first != second else ""
-            interval = "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
-            cells.append(
-                {
-                    "text": "—" if first == second else f"{probability:.2f}",
-                    "heat": heat,
-                    "interval": interval if heat else "",
-                }
-            )
+            shows = "more" if low > 0.5 else "less" if high < 0.5 else ""
+            interval = "" if math.isnan(low) else f"{low:.2f}–{high:.2f}"
+            cells.append({"text": f"{probability:.2f}", "shows": shows, "interval": interval})
         rows.append((first, cells))
     return shown, rows, len(ranked)
 
@@ -220,10 +223,12 @@ def _violins(
     return figure
 
 
-def _correlations(values: Mapping[str, Sequence[float]]) -> Figure:
-    """Rank correlations of the scores over all runs."""
+def _correlations(values: Mapping[str, Sequence[float]]) -> str:
+    """Rank correlations of the scores over all runs, drawn; nothing where there are none."""
     names = list(values)
     matrix: NDArray[np.float64] = rank_correlation(values)
+    if not np.isfinite(matrix).any():
+        return ""
     side = 1.9 + 0.42 * len(names)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
@@ -232,10 +237,10 @@ def _correlations(values: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     for (i, j), value in np.ndenumerate(matrix):
         if np.isfinite(value):
-            colour = "white" if abs(value) > 0.7 else _INK
-            axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+            colour = "white" if abs(value) > 0.55 else _INK
+            axes.text(j, i, f"{value.round(1) + 0.0:.1f}", ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, shrink=0.7, label="rank correlation")
-    return figure
+    return figure_uri(figure, 130)
 
 
 def _style(axes: Axes, title: str) -> None:

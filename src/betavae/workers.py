@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from betavae.data import FactorData
 
 MAX_LOSSES = 3
-"""Times that a run's worker may be killed before the run counts as failed."""
+"""Workers of a run that are killed until it counts as failed."""
 STOP_SECONDS = 60.0
 """How long a worker may take to save its checkpoint when told to stop."""
 
@@ -120,7 +120,7 @@ def held(path: Path, busy: str = "") -> Iterator[None]:
 def work(jobs: Mapping[str, tuple[Config, Path]], workers: int, perform: Perform = perform) -> Iterator[Event]:
     """Perform runs in processes of this machine, and tell what happens to them.
 
-    A run that raises has failed. A run whose process is killed is given to a new one, up to `MAX_LOSSES` times.
+    A run that raises has failed, and one whose process is killed `MAX_LOSSES` times; before, it is given to a new one.
     Closing the generator stops the processes; a run in training saves its checkpoint first.
 
     Args:
