@@ -133,9 +133,49 @@ def boost(
         np.ascontiguousarray(test.T, dtype=np.float32),
         len(classes),
         learning_rate,
-        np.random.default_rng(seed).permuted(orders, axis=2),
+        np.ascontiguousarray(np.random.default_rng(seed).permuted(orders, axis=2)),
     )
     return Boosted(gain, classes[_decide(train_raw, len(classes))], classes[_decide(test_raw, len(classes))])
+
+
+def _boost(
+    table: _Table, labels: np.ndarray, test: np.ndarray, num_classes: int, learning_rate: float, orders: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gain of each code, and of both tables' rows the logits (blocks, _LANES, rows), after all stages.
+
+    What is not done in every stage is done here, and every array has one layout: so little is compiled, and once.
+    """
+    num_codes, n = table.codes.shape
+    num_bins, blocks = table.starts.shape[1] - 1, orders.shape[1]
+    prior = np.bincount(labels) / n
+    if two := num_classes == 2:  # they need one tree a stage
+        start, shrinkage = [math.log(prior[1] / prior[0])], learning_rate
+        members = np.flatnonzero(labels == 1)
+        lanes, ends = np.zeros_like(members), np.array([0, len(members)])
+    else:
+        start, shrinkage = [math.log(share) for share in prior], learning_rate * ((num_classes - 1) / num_classes)
+        members = np.argsort(labels // _LANES, kind="stable")
+        lanes, ends = labels[members] % _LANES, np.append(0, np.bincount(labels // _LANES).cumsum())
+    raw, test_raw = np.full((blocks, n, _LANES), -np.inf), np.full((blocks, _LANES, test.shape[1]), -np.inf)
+    for k, value in enumerate(start):
+        raw[k // _LANES, :, k % _LANES] = test_raw[k // _LANES, k % _LANES] = value
+    work = _Work(
+        np.empty((3, n, _LANES), np.int64),
+        np.empty((4, num_codes, num_bins, _LANES), np.int64),
+        np.empty((4, num_codes, num_bins, _LANES)),
+        np.empty((2, num_codes, num_bins, _LANES)),
+    )
+    trees = _Trees(
+        np.zeros((_SPLITS, _LANES)),
+        np.zeros((_SPLITS, _LANES), np.int64),
+        np.zeros((_SPLITS, _LANES)),
+        np.zeros((n, _LANES), np.uint8),
+    )
+    gain, residual = np.zeros(num_codes), np.zeros_like(raw)
+    _stages(
+        table, labels, members, lanes, ends, test, two, shrinkage, orders, raw, residual, test_raw, work, trees, gain
+    )
+    return gain, raw.transpose(0, 2, 1), test_raw
 
 
 def _sort(codes: np.ndarray) -> _Table:
@@ -169,63 +209,45 @@ def _decide(raw: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _boost(table, labels, test, num_classes, learning_rate, orders):  # type: ignore[no-untyped-def]
-    num_codes, n = table.codes.shape
-    num_bins = table.starts.shape[1] - 1
-    columns = 1 if num_classes == 2 else num_classes  # two classes need one tree a stage
-    blocks = orders.shape[1]
-    shrinkage = learning_rate * (1.0 if num_classes == 2 else (num_classes - 1) / num_classes)
-    raw = np.full((blocks, n, _LANES), -np.inf)
-    test_raw = np.full((blocks, _LANES, test.shape[1]), -np.inf)
-    prior = np.bincount(labels) / n
-    for k in range(columns):
-        start = math.log(prior[1] / prior[0]) if num_classes == 2 else math.log(prior[k])
-        raw[k // _LANES, :, k % _LANES] = start
-        test_raw[k // _LANES, k % _LANES] = start
-
-    odds = np.exp(raw)
-    residual = np.zeros((blocks, n, _LANES))
-    work = _Work(
-        np.empty((3, n, _LANES), np.int64),
-        np.empty((4, num_codes, num_bins, _LANES), np.int64),
-        np.empty((4, num_codes, num_bins, _LANES)),
-        np.empty((2, num_codes, num_bins, _LANES)),
-    )
-    trees = _Trees(
-        np.zeros((_SPLITS, _LANES)),
-        np.zeros((_SPLITS, _LANES), np.int64),
-        np.zeros((_SPLITS, _LANES)),
-        np.zeros((n, _LANES), np.uint8),
-    )
-    total_gain = np.zeros(num_codes)
-    for stage in range(orders.shape[0]):
-        _residuals(raw, odds, labels, num_classes, residual)
+def _stages(  # type: ignore[no-untyped-def]
+    table, labels, members, lanes, ends, test, two, shrinkage, orders, raw, residual, test_raw, work, trees, gain
+):
+    """Every stage, which moves the logits and adds to the gain of codes. Rows of block i are members[ends[i]:]."""
+    num_stages, blocks, _ = orders.shape
+    odds = np.empty(raw.shape)
+    growth = np.empty((_LEAVES, _LANES))
+    for i in range(blocks):
+        for s in range(raw.shape[1]):
+            for j in range(_LANES):
+                odds[i, s, j] = math.exp(raw[i, s, j])
+    for stage in range(num_stages):
+        _residuals(raw, odds, labels, two, residual)
         for i in range(blocks):
-            members = np.flatnonzero(labels == 1 if num_classes == 2 else labels // _LANES == i)
-            lanes = np.zeros_like(members) if num_classes == 2 else labels[members] % _LANES
-            _grow(table, orders[stage, i], residual[i], members, lanes, work, trees)
+            span = slice(ends[i], ends[i + 1])
+            _grow(table, orders[stage, i], residual[i], members[span], lanes[span], work, trees)
             for node in range(_SPLITS):
                 for j in range(_LANES):
-                    total_gain[trees.code[node, j]] += trees.gain[node, j]
+                    gain[trees.code[node, j]] += trees.gain[node, j]
             values = _leaf_values(residual[i], trees.node, shrinkage)
             # Odds that are too small for a number stay 0 however much they grow: a large step starts them afresh.
-            growth = np.where(np.abs(values) > _LARGE_STEP, np.nan, np.exp(values))
-            for s in range(n):
+            for node in range(_LEAVES):
+                for j in range(_LANES):
+                    growth[node, j] = np.nan if abs(values[node, j]) > _LARGE_STEP else math.exp(values[node, j])
+            for s in range(raw.shape[1]):
                 for j in range(_LANES):
                     raw[i, s, j] += values[trees.node[s, j], j]
                     odds[i, s, j] *= growth[trees.node[s, j], j]
             _add_leaves(test, trees, values, test_raw[i])
-    return total_gain, raw.transpose(0, 2, 1), test_raw
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _residuals(raw, odds, labels, num_classes, residual):  # type: ignore[no-untyped-def]
+def _residuals(raw, odds, labels, two, residual):  # type: ignore[no-untyped-def]
     """Label minus probability.
 
     ``odds`` follows exp(raw) up to a factor a row, and is rebuilt where it runs away or holds a ``nan``.
     """
     blocks, n, _ = raw.shape
-    if num_classes == 2:
+    if two:
         for s in range(n):
             residual[0, s, 0] = labels[s] - 1.0 / (1.0 + math.exp(-raw[0, s, 0]))
         return
