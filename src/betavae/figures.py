@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -33,8 +33,8 @@ from betavae.metrics.inputs import DEAD_NATS
 Decode = Callable[[np.ndarray], np.ndarray]
 """From codes (n, D) float32 to images (n, C, H, W) in [0, 1]."""
 
-_BLUE, _VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-_INK, _GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"
+BLUE, VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+INK, _GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"
 _DPI = 160
 _CELL = 0.5  # inches of one image in a mosaic
 _MAX_CODES = 20  # shown in a traversal grid, an animation or a strip plot; beyond that it is unreadable
@@ -73,10 +73,10 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(11, 3.4), dpi=_DPI, layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, title in zip(panels, ("Loss", "Reconstruction", "Rate"), strict=True):
-        _style(axes, title, "step", "nats")
+        style_axes(axes, title, "step", "nats")
         key = title.lower()
         drawn = []
-        for split, colour in (("train", _BLUE), ("validation", _VERMILLION)):
+        for split, colour in (("train", BLUE), ("validation", VERMILLION)):
             steps, values = _series(records, split, key)
             if split == "train" and len(values) > 20:
                 smooth = _moving_average(values, len(values) // 50)
@@ -88,7 +88,7 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
             drawn.append(values)
         if key == "rate":
             for extra, label, style in (
-                ("capacity_nats", "capacity", {"color": _INK, "linestyle": (0, (4, 2))}),
+                ("capacity_nats", "capacity", {"color": INK, "linestyle": (0, (4, 2))}),
                 ("total_correlation", "total correlation", {"color": _PURPLE, "alpha": 0.8}),
             ):
                 steps, values = _series(records, "train", extra)
@@ -100,7 +100,7 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         if axes.lines:
-            axes.legend(frameon=False, fontsize=8, labelcolor=_INK)
+            axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     return figure
 
 
@@ -136,7 +136,7 @@ def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, *, columns
     for row, start in enumerate(starts):
         pair = np.stack([above[start : start + columns], below[start : start + columns]])
         _place(figure, pair, margin, row * block)
-        for line, (name, colour) in enumerate((("original", _INK), ("reconstruction", _BLUE))):
+        for line, (name, colour) in enumerate((("original", INK), ("reconstruction", BLUE))):
             _text(figure, margin - 0.08, row * block + line * down + _tall(above) / 2, name, ha="right", color=colour)
     return figure
 
@@ -195,7 +195,7 @@ def traversal_grid(
         top = head + row * down + (tall - _CELL) / 2
         dead = kl is not None and kl[code] < DEAD_NATS
         name_top = top + (_CELL / 2 if kl is None or flat else 0.16)
-        _text(figure, left - 0.1, name_top, labels[code], ha="right", color=_GREY if dead else _INK, weight="bold")
+        _text(figure, left - 0.1, name_top, labels[code], ha="right", color=_GREY if dead else INK, weight="bold")
         if kl is not None and not flat:
             _text(figure, left - 0.1, top + 0.34, f"{kl[code]:.2f} nats", ha="right", color=_GREY, size=8)
     every = max(1, -(-steps // 13))
@@ -268,7 +268,7 @@ def importance_heatmap(
         _cells(figure.add_subplot(grid[0, 1]), table, list(right), (), "Greys", 2.2, bool(slanted))
     if below:
         _cells(figure.add_subplot(grid[1, 0]), np.stack(list(below.values())), (), list(below), "Greys", 2.2)
-    figure.suptitle("Importance of each code for each factor", fontsize=11, color=_INK, fontweight="bold")
+    figure.suptitle("Importance of each code for each factor", fontsize=11, color=INK, fontweight="bold")
     return figure
 
 
@@ -326,7 +326,7 @@ def factor_strips(
     figure = Figure(figsize=(panel * across, 3.1 * down), dpi=130, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     for axes, name, column in zip(panels, factor_names, factors.T, strict=False):
-        _style(axes, name, "code" if kl is None else "code, sorted by KL", "mean of the code")
+        style_axes(axes, name, "code" if kl is None else "code, sorted by KL", "mean of the code")
         size = int(column.max()) + 1
         scale = ScalarMappable(Normalize(-0.5, size - 0.5), matplotlib.colormaps["viridis"].resampled(size))
         colours = scale.to_rgba(column[rows], alpha=0.55)
@@ -336,7 +336,7 @@ def factor_strips(
         axes.scatter(places[:, live], heights[:, live], s=5, c=repeated, linewidths=0, rasterized=True)
         axes.set_xticks(range(len(order)), [f"z{code}" for code in order])
         for tick, is_dead in zip(axes.get_xticklabels(), dead, strict=True):
-            tick.set_color(_GREY if is_dead else _INK)
+            tick.set_color(_GREY if is_dead else INK)
         if len(order) > 12:
             axes.tick_params(axis="x", labelsize=7, labelrotation=60)
         axes.tick_params(labelleft=True)
@@ -344,7 +344,7 @@ def factor_strips(
         bar.outline.set_visible(False)
         places_on_bar, texts = _ticks((factor_values or {}).get(name, range(size)), size)
         bar.set_ticks(places_on_bar, labels=texts)
-        bar.ax.tick_params(labelsize=8, length=2, colors=_INK)
+        bar.ax.tick_params(labelsize=8, length=2, colors=INK)
     for axes in panels[num_factors:]:
         axes.set_axis_off()
     if codes.shape[1] > len(order):
@@ -375,10 +375,10 @@ def kl_per_code(kl: np.ndarray, carries: Sequence[str] = ()) -> Figure:
     order, labels = _order(kl, len(kl)), _labels(len(kl), carries)
     figure = Figure(figsize=(6.2, 1.0 + 0.27 * len(kl)), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
-    _style(axes, f"KL per code: {np.sum(kl):.1f} nats in all", "nats", "")
-    colours = [_BLUE if kl[code] >= DEAD_NATS else _GREY for code in order]
+    style_axes(axes, f"KL per code: {np.sum(kl):.1f} nats in all", "nats", "")
+    colours = [BLUE if kl[code] >= DEAD_NATS else _GREY for code in order]
     bars = axes.barh(range(len(kl)), kl[order], color=colours, height=0.72)
-    axes.bar_label(bars, [f"{kl[code]:.2f}" for code in order], padding=3, fontsize=8, color=_INK)
+    axes.bar_label(bars, [f"{kl[code]:.2f}" for code in order], padding=3, fontsize=8, color=INK)
     axes.set_yticks(range(len(kl)), [plain(labels[code]) for code in order])
     axes.set_ylim(len(kl) - 0.4, -0.6)
     axes.set_xlim(0, 1.12 * max(float(np.nanmax(kl)), DEAD_NATS))
@@ -673,14 +673,17 @@ def plain(text: str, longest: int = 40) -> str:
     return cut.replace("$", r"\$")
 
 
-def _style(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_title(plain(title, 34), fontsize=11, color=_INK, fontweight="bold", loc="center")
-    axes.set_xlabel(xlabel, fontsize=9, color=_INK)
-    axes.set_ylabel(ylabel, fontsize=9, color=_INK)
-    axes.tick_params(labelsize=8.5, colors=_INK, color=_GREY, length=3)
+def style_axes(
+    axes: Axes, title: str, xlabel: str = "", ylabel: str = "", *, grid: Literal["x", "y"] = "y", longest: int = 34
+) -> None:
+    """Title, labels, ticks and spines as in all figures, and lines across one axis; the title is cut if need be."""
+    axes.set_title(plain(title, longest), fontsize=11, color=INK, fontweight="bold", loc="center")
+    axes.set_xlabel(xlabel, fontsize=9, color=INK)
+    axes.set_ylabel(ylabel, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8.5, colors=INK, color=_GREY, length=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_GREY)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.7)
+    axes.grid(axis=grid, color=_FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
 
 
@@ -728,9 +731,9 @@ def _cells(
     axes.imshow(matrix, cmap=colormap, vmin=0, vmax=top, aspect="auto")
     for (row, column), value in np.ndenumerate(matrix):
         text = "–" if np.isnan(value) else f"{value:.2f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if value > 0.6 * top else _INK)
-    axes.set_xticks(range(matrix.shape[1]) if columns else [], [*map(plain, columns)], fontsize=9, color=_INK)
-    axes.set_yticks(range(matrix.shape[0]) if rows else [], [*map(plain, rows)], fontsize=9, color=_INK)
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if value > 0.6 * top else INK)
+    axes.set_xticks(range(matrix.shape[1]) if columns else [], [*map(plain, columns)], fontsize=9, color=INK)
+    axes.set_yticks(range(matrix.shape[0]) if rows else [], [*map(plain, rows)], fontsize=9, color=INK)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     if slanted:
         for heading in axes.get_xticklabels():
@@ -834,7 +837,7 @@ def _place(figure: Figure, images: np.ndarray, left: float, top: float) -> None:
     axes.set_axis_off()
 
 
-def _text(figure: Figure, x: float, y: float, text: str, *, size: float = 9, color: str = _INK, **style: Any) -> None:
+def _text(figure: Figure, x: float, y: float, text: str, *, size: float = 9, color: str = INK, **style: Any) -> None:
     """Text at `x`, `y` inches from the figure's upper left corner."""
     width, height = figure.get_size_inches()
     figure.text(x / width, 1 - y / height, plain(text, 80), va="center", fontsize=size, color=color, **style)

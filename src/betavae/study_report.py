@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from betavae.figures import plain
+from betavae.figures import BLUE, INK, VERMILLION, plain, style_axes
 from betavae.files import write_atomically
 from betavae.grid import varied, worded
 from betavae.metrics.meanings import meaning_of
@@ -33,7 +32,6 @@ COSTS = ("train_seconds", "images_per_second")
 _POSITIVE = (*COSTS, "active_codes", "held_out.reconstruction", "held_out.rate")
 MAX_COMPARED = 12
 """Settings compared one by one; of more, those with the highest medians, for a wider table is hard to read."""
-_BLUE, _VERMILLION, _INK, _GREY = "#0072B2", "#D55E00", "#24292F", "#7A838D"
 
 
 def finish_study(study: Study) -> Path:
@@ -210,14 +208,14 @@ def _violins(
         if len(values) > 4 and np.ptp(values) > 0:
             parts: Any = axes.violinplot(values, [place], orientation="horizontal", widths=0.8, showextrema=False)
             for body in parts["bodies"]:
-                body.set(facecolor=_BLUE, alpha=0.18)
+                body.set(facecolor=BLUE, alpha=0.18)
         if len(values):
-            axes.plot(values, place + generator.uniform(-0.12, 0.12, len(values)), "o", ms=3.5, color=_BLUE, alpha=0.75)
-            axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color=_INK, lw=2)
+            axes.plot(values, place + generator.uniform(-0.12, 0.12, len(values)), "o", ms=3.5, color=BLUE, alpha=0.75)
+            axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color=INK, lw=2)
     for place, row in enumerate(references, len(groups)):
-        axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", ms=4, color=_VERMILLION, capsize=3, lw=1.2)
+        axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", ms=4, color=VERMILLION, capsize=3, lw=1.2)
         labels.append(f"published: {row.method}" + (" (quoted)" if row.grade == "quoted" else ""))
-    _style(axes, metric)
+    style_axes(axes, metric, grid="x", longest=80)
     axes.set_yticks(range(len(labels)), [plain(label, 80) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     return figure
@@ -237,16 +235,7 @@ def _correlations(values: Mapping[str, Sequence[float]]) -> str:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     for (i, j), value in np.ndenumerate(matrix):
         if np.isfinite(value):
-            colour = "white" if abs(value) > 0.55 else _INK
+            colour = "white" if abs(value) > 0.55 else INK
             axes.text(j, i, f"{value.round(1) + 0.0:.1f}", ha="center", va="center", fontsize=7, color=colour)
     figure.colorbar(image, shrink=0.7, label="rank correlation")
     return figure_uri(figure, 130)
-
-
-def _style(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=11, color=_INK, fontweight="bold")
-    axes.tick_params(labelsize=8.5, colors=_INK, color=_GREY, length=3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_GREY)
-    axes.grid(axis="x", color="#E4E7EB", linewidth=0.7)
-    axes.set_axisbelow(True)
