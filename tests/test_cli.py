@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, one sentence and exit code 2 for every mistake."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -269,6 +271,34 @@ def test_mistakes(done, file, capsys, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_full_disk_says_how_to_go_on(file, capsys, tmp_path, monkeypatch):
+    def full(run, model):
+        raise OSError(errno.ENOSPC, "No space left on device", str(run.path("model.safetensors")))
+
+    run = str(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("betavae.run.save_model", full)
+        with pytest.raises(SystemExit) as error:
+            main(["train", "beta", "--data", file, *TINY, "--out", run])
+    said = capsys.readouterr()
+    assert error.value.code == 2
+    assert said.err.strip() == f"betavae: {run}/model.safetensors: No space left on device"
+    assert f"nothing saved before is lost; make room, then: betavae train --resume {run}" in said.out
+    main(["train", "--resume", run])
+    assert (tmp_path / "run" / "DONE").exists()
+
+
+def test_where_nothing_can_be_written(file, done, capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(tmp_path / "file" / "run"))
+    assert said == f"betavae: {tmp_path}/file/run: Not a directory"
+    before = sorted(done.rglob("*"))
+    monkeypatch.setattr(os, "access", lambda path, mode: path != done / "figures")
+    said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(done), "--overwrite")
+    assert said == f"betavae: {done}/figures: cannot be written to, so nothing of the run is replaced"
+    assert sorted(done.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -277,7 +307,9 @@ def test_mistakes(done, file, capsys, tmp_path):
         (["train", "--steps", "0"], "steps is 0; it must be a number of at least 1"),
         (["train", "beta", "--beta", "-1"], "beta is -1.0; it must be a number of at least 0"),
         (["train", "betta"], "beta"),
-        (["train", "--model", "burges"], "burgess"),
+        (["train", "--model", "burges"], "; did you mean burgess? See betavae train --help"),
+        (["figures", "x", "--formats", "pgn"], "; did you mean png? See betavae figures --help"),
+        (["data", "chek", "x.npz"], "unknown command 'chek'; did you mean 'check'?"),
         (["train", "--train-images", "0"], "betavae: train_images is 0; it must be a number of images (150000)"),
         (
             ["train", "--steeps", "5"],

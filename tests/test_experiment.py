@@ -219,7 +219,9 @@ def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tm
         experiment(CONFIG, tmp_path / "run", data=small, watch=stop)
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
     assert [record["step"] for record in read_curve(open_run(tmp_path / "run"))] == [0]
+    (tmp_path / "run" / ".checkpoint.safetensors.123").touch()  # of a process that was killed while it saved
     run = resume(tmp_path / "run", data=small)
+    assert not (tmp_path / "run" / ".checkpoint.safetensors.123").exists()
     assert _unclocked(run) == _unclocked(finished)
     assert "commit" not in read_json(run, "provenance.json")["continued"][0]
 

@@ -1,6 +1,8 @@
 """The command line: one dataclass a command, each calling one public function; heavy modules load when one runs."""
 
 import dataclasses
+import difflib
+import errno
 import io
 import os
 import re
@@ -600,6 +602,8 @@ def _parse(words: list[str]) -> Any:
         configuration.check_name("command", first, COMMANDS)
     if first == "train" and not second.startswith("-"):
         configuration.check_name("objective", second, configuration.OBJECTIVE_SETTINGS)
+    if first == "data" and not second.startswith("-"):
+        configuration.check_name("command", second, ("export", "check"))
     flags = {word.partition("=")[0] for word in words}
     if first == "train" and "--resume" in flags and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
@@ -635,6 +639,8 @@ def _sentence(box: str, command: str) -> str:
     paragraphs = [[*group] for rule, group in groupby(lines, lambda line: not line.strip("─╰╯-")) if not rule]
     text = re.sub(r"^Error parsing (__\S*: )?", "", " ".join(paragraphs[0]).split(" Got errors:")[0]).rstrip(".")
     meant = next((after.split()[0].rstrip(",") for line, after in pairwise(lines) if line == "Perhaps you meant:"), "")
+    if choice := re.search(r"invalid choice '(.*?)' .*Expected one of \((.*?)\)", text):
+        meant = next(iter(difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), 1, 0.5)), "")
     guess = f"did you mean {meant}? See" if meant and meant not in text.split() else "see"
     return f"{text[:1].lower()}{text[1:]}; {guess} betavae {command} --help".replace("  ", " ")
 
@@ -684,9 +690,12 @@ def _training(config: Config, folder: Path, console: "Console") -> Iterator["Tra
     try:
         with TrainingBar(config, console) as bar:
             yield bar
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError) as error:
         again = f"betavae train --resume {shlex.quote(str(folder))}"
-        _say(console, f"interrupted; continue with: {again}")
+        if isinstance(error, KeyboardInterrupt):
+            _say(console, f"interrupted; continue with: {again}")
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _say(console, f"nothing saved before is lost; make room, then: {again}")
         raise
 
 

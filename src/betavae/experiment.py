@@ -135,6 +135,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     run = folders.open_run(folder)
     if run.done:
         return run
+    folders.drop_half_written(run)
     data = data_of(run) if data is None else data
     state = train_run(run, data, watch=watch)
     encode_run(run, data, state)
@@ -367,7 +368,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
             title=run.folder.resolve().name,
             summary=_summary(run.config, data, facts),
             config=to_dict(run.config),
-            provenance=facts,
+            provenance=facts | ({"command": shlex.join(facts["command"])} if "command" in facts else {}),
             command=_repeating(run, facts),
             carriers=scoring.carrier_phrases(scores),
             scores=scores.get("scores", {}),

@@ -14,7 +14,9 @@
 Every file but curve.jsonl is replaced whole. Nothing is a pickle.
 """
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -135,11 +137,23 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
             )
         if folder.is_symlink():
             raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it leads to")
+        for path in (folder, *folder.rglob("*/")):
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(
+                    errno.EACCES, "cannot be written to, so nothing of the run is replaced", str(path)
+                )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, config)
     write_json(run, "config.json", configuration.to_dict(config))
     return run
+
+
+def drop_half_written(run: Run) -> None:
+    """Remove what a process that was killed while it wrote has left."""
+    for path in run.folder.rglob(".*"):
+        if _HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _whole(name: str) -> str:
