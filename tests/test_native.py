@@ -3,6 +3,7 @@
 import os
 import resource
 import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -140,6 +141,14 @@ def test_memory_does_not_grow_from_step_to_step():
 @needs_compiled
 def test_memory_of_a_thread_ends_with_it():
     assert _alone(_grown_by_threads) < 40  # MB; it was 5 a thread
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_threads_that_wait_give_their_core_away_soon_unless_told_otherwise(given, found):
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+    script = "import os, betavae; print(os.environ['GOMP_SPINCOUNT'])"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == found
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64])
