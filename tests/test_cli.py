@@ -316,6 +316,7 @@ def test_where_nothing_can_be_written(file, done, capsys, tmp_path, monkeypatch)
             "unrecognized options: --steeps, 5; did you mean --steps? See betavae train --help",
         ),
         (["train", "beta", "--gamma", "5"], "(applied to betavae train beta); see betavae train --help"),
+        (["train", "--from"], "missing value for argument '--from'"),
         (["train", "--steps"], "missing value for argument '--steps'. Expected 1 values; see betavae train --help"),
         (["data"], "expected one of {export, check}; see betavae data --help"),
     ],

@@ -101,6 +101,7 @@ def test_contract(name, precision):
     for loss in losses:
         assert torch.isfinite(loss)
         loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
     grown = [*model.parameters(), *(batch.network.parameters() if batch.network else ())]
     assert all(torch.isfinite(parameter.grad).all() for parameter in grown if parameter.grad is not None)
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.encoder.parameters())

@@ -607,7 +607,7 @@ def _parse(words: list[str]) -> Any:
     flags = {word.partition("=")[0] for word in words}
     if first == "train" and "--resume" in flags and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
-    (recipe, *_), _ = _taken([*words, "--from="], "--from")  # other flags' defaults depend on it
+    recipe = next(iter(_taken(words, "--from")[0]), "")  # other flags' defaults depend on it
     train = Train(configuration.load(find_recipe(recipe)) if recipe else Config())
     defaults: dict[Any, Any] = {Train: {"default": train}}
     commands: Any = Union[  # noqa: UP007, of types made here

@@ -131,21 +131,21 @@ def label(config: Config, keys: Sequence[str]) -> str:
         >>> label(Config(), ["objective", "objective.beta"])
         'beta, beta 4'
     """
-    words = []
+    table, words = flat(config), []
     for key in keys:
-        if value := worded(config, key):
+        if value := worded(table, key):
             words.append(value if key in ("objective", "model") else f"{key.removeprefix('objective.')} {value}")
     return ", ".join(words) or "all runs"
 
 
-def worded(config: Config, key: str) -> str:
-    """The value of a setting with a dotted name, in words; nothing where the run's objective has no such setting.
+def worded(table: Mapping[str, Any], key: str) -> str:
+    """The value of one of a run's `flat` settings, in words; nothing where its objective has no such setting.
 
     Example:
-        >>> worded(Config(), "objective.beta"), worded(Config(), "muon_after"), worded(Config(), "objective.gamma")
+        >>> table = flat(Config())
+        >>> worded(table, "objective.beta"), worded(table, "muon_after"), worded(table, "objective.gamma")
         ('4', 'not given', '')
     """
-    table = flat(config)
     if key not in table:
         return ""
     given = "" if table[key] is None else str(table[key])

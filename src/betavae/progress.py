@@ -49,9 +49,17 @@ class TrainingBar(_Bar):
     """
 
     def __init__(self, config: Config, console: Console) -> None:
-        columns = BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[terms]}")
-        named = TextColumn("{task.description}"), *columns, TimeRemainingColumn()
-        super().__init__(console, *named, description="training", total=config.steps, terms="")
+        super().__init__(
+            console,
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            description="training",
+            total=config.steps,
+            terms="",
+        )
         self._config = config
         self._first: tuple[int, float] | None = None
 

@@ -101,7 +101,7 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
     script = _file("networks.js") + _file("explorer.js")
     stills = {path.stem: path for path in report.figures if path.suffix == ".png"}
     grids = [name for name in sorted(stills, key=_natural) if name.startswith("traversal_grid_")]
-    images = {name: _uri(path.read_bytes(), path.suffix[1:]) for name, path in stills.items() if name not in grids[1:]}
+    images = {name: _uri(path.read_bytes()) for name, path in stills.items() if name not in grids[1:]}
     seeds = [png_uri(image) for image in report.explorer.seed_images] if report.explorer else []
     room = _Room(max_bytes, _MARKUP_BYTES + sum(map(len, [script, *images.values(), *seeds])))
     decoder, reason = _decoder(report, room)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from betavae.figures import BLUE, INK, VERMILLION, plain, style_axes
 from betavae.files import write_atomically
-from betavae.grid import varied, worded
+from betavae.grid import flat, varied, worded
 from betavae.metrics.meanings import meaning_of
 from betavae.published import CAVEAT, DSPRITES, Published
 from betavae.report import figure_uri, render_page
@@ -76,6 +76,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
     supervised = [m for m in scores if m not in (*SELECTORS, *COSTS) and not m.startswith("held_out.")]
     headlines = [metric for metric in HEADLINES if metric in scores]
     configs = [*study.runs.values()]
+    tables = [flat(config) for config in configs]
     on_dsprites = {config.data for config in configs} == {"dsprites"}
     drawn = headlines + [metric for metric in SELECTORS if metric in scores]
     return render_page(
@@ -85,7 +86,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         counts={state: list(now.values()).count(state) for state in ("done", "begun", "waiting", "failed")},
         failures=failures(study),
         varied=[
-            (key, ", ".join(word for word in dict.fromkeys(worded(config, key) for config in configs) if word))
+            (key, ", ".join(word for word in dict.fromkeys(worded(table, key) for table in tables) if word))
             for key in varied(configs)
         ],
         seeds=len({config.seed for config in configs}),
