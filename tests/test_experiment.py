@@ -85,6 +85,8 @@ def test_provenance(finished):
     assert len(facts["data"]["sha256"]) == 64
     assert facts["images_per_second"] > 0
     assert {"torch", "numpy", "python", "betavae"} <= facts["versions"].keys()
+    assert facts["seeds"] == {"split": CONFIG.seed} | train.seeds(CONFIG)
+    assert len(set(facts["seeds"].values())) == len(facts["seeds"]) >= 12
 
 
 def test_a_finished_run_is_left_alone(finished, small):

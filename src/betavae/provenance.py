@@ -17,11 +17,11 @@ from betavae import native, own_code
 from betavae import run as folders
 from betavae.config import Config
 from betavae.data import FactorData
-from betavae.train import choose_device, choose_precision
+from betavae.train import choose_device, choose_precision, seeds
 
 
 def provenance(config: Config, data: FactorData) -> dict[str, Any]:
-    """Where the numbers of a run come from: versions, machine, commit, command, seed, data digest."""
+    """Where the numbers of a run come from: versions, machine, commit, command, seeds, data digest."""
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -38,6 +38,7 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
+        "seeds": {"split": config.seed} | seeds(config),
         "convolutions": compiled or "PyTorch",
         "data": {
             "name": data.name,

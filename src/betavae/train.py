@@ -164,6 +164,11 @@ class DeviceImages:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def seeds(config: Config) -> dict[str, int]:
+    """The first seed of each purpose; those of later steps, batches and passes follow from the same two and a count."""
+    return {purpose: _seed(config, purpose) for purpose in _SEED_PURPOSES}
+
+
 def _seed(config: Config, purpose: str, count: int = 0) -> int:
     return int(np.random.SeedSequence([config.seed, _SEED_PURPOSES[purpose], count]).generate_state(1, np.uint64)[0])
 
