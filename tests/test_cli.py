@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from betavae import cli
 from betavae import config as configuration
 from betavae.cli import main
 from betavae.config import OBJECTIVE_SETTINGS, Config, Vae
 from betavae.data import export_npz
-from betavae.run import create_run
+from betavae.run import create_run, open_run
 
 TINY = [
     *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
@@ -139,6 +140,21 @@ def test_notes_say_what_is_left_out(tables, capsys):
     output = capsys.readouterr().out
     assert "note: modularity is undefined (nan): it needs two factors that vary, got 1" in output.replace("\n", " ")
     assert "undefined" in output
+
+
+def test_the_short_table_tells_why_it_lacks_only_what_it_would_show(done, capsys, tmp_path):
+    run = open_run(shutil.copytree(done, tmp_path / "run"))
+    values = json.loads(run.path("scores.json").read_text())
+    values["scores"] = {"mig": 0.5, "irs": 0.5}
+    values["notes"] = ["z_max_variance is left out: too few rows", "dcimig is left out: of this", "mig is odd"]
+    run.path("scores.json").write_text(json.dumps(values))
+    cli._show(run, Console(width=200), cli.HEADLINES)
+    short = capsys.readouterr().out
+    assert "1 more scores, and why z_max_variance and dcimig could not be had, are in scores.json" in short
+    assert "note: mig is odd" in short
+    assert "too few rows" not in short
+    cli._show(run, Console(width=200))
+    assert "note: z_max_variance is left out: too few rows" in capsys.readouterr().out
 
 
 def test_metrics_join_those_of_the_same_protocol(done, capsys):

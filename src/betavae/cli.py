@@ -725,7 +725,7 @@ def _rate_weight(config: Config) -> float | None:
 def _print_scores(values: dict[str, Any], title: str, console: "Console", names: Collection[str] = ()) -> None:
     from rich.table import Table
 
-    from betavae.metrics import meaning_of
+    from betavae.metrics import METRICS, meaning_of
     from betavae.scoring import carrier_phrases
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
@@ -749,9 +749,14 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console", names:
         table.add_row("", "held-out " + name.replace("_", " "), f"{value:.2f}")
     _say(console, title)
     console.print(table)
+    notes: list[str] = values.get("notes", [])
     if len(chosen) < len(scores):
-        console.print(f"{len(scores) - len(chosen)} more scores are in scores.json and in the report", highlight=False)
-    for note in values.get("notes", []):
+        unasked = METRICS.keys() - {name.partition(".")[0] for name in chosen}
+        missing = {note: metric for note in notes if (metric := note.partition(" is left out:")[0]) in unasked}
+        notes = [note for note in notes if note not in missing]
+        why = f", and why {' and '.join(missing.values())} could not be had," if missing else ""
+        _say(console, f"{len(scores) - len(chosen)} more scores{why} are in scores.json and in the report")
+    for note in notes:
         _say(console, f"note: {note}")
     console.print(" · ".join(carrier_phrases(values)), markup=False, soft_wrap=not console.is_terminal)
 
