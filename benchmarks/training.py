@@ -26,11 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from betavae import cli, convolution
-from betavae.config import Beta, Config
+from betavae.config import Config
 from betavae.data import FactorData, load_data
 from betavae.model import VAE, Downsample, Upsample
 from betavae.optimiser import Muon
 from betavae.provenance import peak_memory
+from betavae.settings import Beta
 from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision, encode, new_state, train
 
 ARCHITECTURES = ("burgess", "residual", "wide")

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from betavae import metrics
-from betavae.config import Beta, Config
+from betavae.config import Config
 from betavae.experiment import experiment
+from betavae.settings import Beta
 
 
 def ranks(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0, num_train: int = 10_000) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""An objective from outside the package: a β-VAE whose β differs from code to code, rising from the first to the last.
+"""An objective from outside the package: a β-VAE whose β rises from code to code.
 
 python examples/own_objective.py runs/own [steps]
 """
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 
 import torch
 
-from betavae.config import OBJECTIVE_SETTINGS, Config
+from betavae.config import Config
 from betavae.experiment import experiment
 from betavae.objective import Batch, Loss, evidence, gaussian_kl
 from betavae.objectives import OBJECTIVES
+from betavae.settings import OBJECTIVE_SETTINGS
 
 
 @dataclass(frozen=True)
 class Graded:
-    """Reconstruction + Σ β_d · KL of code d, with β_d even from `first` to `last`. Dial: --last."""
+    """Reconstruction + Σ β_d · KL of code d, with β_d rising evenly from 1 to `last`. Dial: --last."""
 
-    first: float = 1.0
     last: float = 8.0
 
 
 def graded(settings, model, batch: Batch) -> Loss:
     """What is minimised: a scalar, and the terms to show. Noise and step come with the batch."""
     seen = evidence(model, batch)
-    weights = torch.linspace(settings.first, settings.last, model.num_codes, device=batch.noise.device)
+    weights = torch.linspace(1.0, settings.last, model.num_codes, device=batch.noise.device)
     weighed = (gaussian_kl(*seen.posterior) * weights).sum(1).mean()
     return Loss(seen.reconstruction + weighed, {"reconstruction": seen.reconstruction, "rate": seen.rate})
 

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from betavae import cli, dsprites, native
-from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS, Config
+from betavae.config import MODEL_NAMES, Config
 from betavae.data import FactorData
 from betavae.metrics import MEANINGS, METRICS
 from betavae.model import ARCHITECTURES
 from betavae.objectives import OBJECTIVES
+from betavae.settings import OBJECTIVE_SETTINGS
 
 
 def tiny(image_shape, num_codes):

@@ -8,13 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-from betavae.config import (
+from betavae.config import Config
+from betavae.data import FactorData, split_rows
+from betavae.settings import (
     TC,
     AdaGvae,
     AdaMlvae,
     Annealed,
     Beta,
-    Config,
     Control,
     Dip1,
     Dip2,
@@ -27,7 +28,6 @@ from betavae.config import (
     Semi,
     Vae,
 )
-from betavae.data import FactorData, split_rows
 from betavae.train import Record, State, new_state, train
 from tests.conftest import lattice, sprites
 

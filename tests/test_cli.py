@@ -15,11 +15,11 @@ import pytest
 from rich.console import Console
 
 from betavae import cli
-from betavae import config as configuration
 from betavae.cli import main
-from betavae.config import OBJECTIVE_SETTINGS, Config, Vae
+from betavae.config import Config
 from betavae.data import export_npz
 from betavae.run import create_run, open_run
+from betavae.settings import OBJECTIVE_SETTINGS, Vae
 
 TINY = [
     *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
@@ -409,7 +409,8 @@ def test_too_many_held_out_images_are_named(file, capsys, tmp_path):
 
 OWN = """
 from dataclasses import dataclass
-from betavae.config import MODEL_NAMES, OBJECTIVE_SETTINGS, Vae
+from betavae.config import MODEL_NAMES
+from betavae.settings import OBJECTIVE_SETTINGS, Vae
 from betavae.model import ARCHITECTURES
 from betavae.objective import vae
 from betavae.objectives import OBJECTIVES
@@ -460,14 +461,14 @@ def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(
         ("leaves_early.py", "import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
         (
             "my_own_beta.py",
-            "import betavae.config as c; c.OBJECTIVE_SETTINGS |= {'beta': c.Vae}",
+            "import betavae.settings as s; s.OBJECTIVE_SETTINGS['beta'] = s.Vae",
             "my_own_beta.py defines objective 'beta', which is there already; give it another name",
         ),
     ],
 )
 def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(configuration, "OBJECTIVE_SETTINGS", dict(configuration.OBJECTIVE_SETTINGS))
+    monkeypatch.setitem(OBJECTIVE_SETTINGS, "beta", OBJECTIVE_SETTINGS["beta"])
     monkeypatch.setenv("BETAVAE_IMPORT", "[]")
     if content is not None:
         (tmp_path / name).write_text(content)

@@ -12,24 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betavae.config import (
-    OBJECTIVE_SETTINGS,
-    TC,
-    Annealed,
-    Beta,
-    Config,
-    Factor,
-    Info,
-    Semi,
-    Vae,
-    changed,
-    from_dict,
-    load,
-    objective_name,
-    read,
-    run_id,
-    to_dict,
-)
+from betavae.config import Config, changed, from_dict, load, read, run_id, to_dict
+from betavae.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta, Factor, Info, Semi, Vae, objective_name
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

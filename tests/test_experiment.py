@@ -17,7 +17,7 @@ import pytest
 
 from betavae import experiment as module
 from betavae import provenance, train
-from betavae.config import TC, AdaGvae, Config, Semi
+from betavae.config import Config
 from betavae.data import export_npz
 from betavae.experiment import (
     data_of,
@@ -30,6 +30,7 @@ from betavae.experiment import (
     seed_rows,
 )
 from betavae.run import load_codes, open_run, read_curve, read_json
+from betavae.settings import TC, AdaGvae, Semi
 
 CONFIG = Config(
     objective=TC(6.0, 50),

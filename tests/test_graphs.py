@@ -15,11 +15,11 @@ from torch.utils._pytree import tree_leaves
 
 from betavae import graphs, native
 from betavae import train as module
-from betavae.config import TC, Beta
 from betavae.data import split_rows
 from betavae.objective import beta
 from betavae.objectives import OBJECTIVES
 from betavae.run import create_run, load_checkpoint, save_checkpoint
+from betavae.settings import TC, Beta
 from betavae.train import new_state, train
 from tests.golden_curves import GRID, tiny_config, trained
 

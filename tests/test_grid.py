@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import pytest
 
 from betavae import grid
-from betavae.config import OBJECTIVE_SETTINGS, TC, Annealed, Beta, Config, run_id
+from betavae.config import Config, run_id
 from betavae.grid import differences, expand, flat, label, varied
+from betavae.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta
 
 
 def test_a_grid_is_every_combination_seeds_outermost():

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betavae.config import TC, Annealed, Beta, Vae
 from betavae.model import VAE, Posterior
 from betavae.objective import (
     Batch,
@@ -24,6 +23,7 @@ from betavae.objective import (
     vae,
 )
 from betavae.objectives import OBJECTIVES
+from betavae.settings import TC, Annealed, Beta, Vae
 from tests import references
 
 

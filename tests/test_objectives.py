@@ -8,24 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from betavae.config import (
-    OBJECTIVE_SETTINGS,
-    TC,
-    AdaGvae,
-    AdaMlvae,
-    Control,
-    Dip1,
-    Dip2,
-    Dynamic,
-    Factor,
-    Group,
-    Hfs,
-    Info,
-    Qlae,
-    Semi,
-    Vae,
-    needs_of,
-)
 from betavae.model import VAE, Posterior
 from betavae.objective import (
     Batch,
@@ -44,6 +26,24 @@ from betavae.objectives import NETWORKS, OBJECTIVES, controlled
 from betavae.objectives.aggregate import covariance, dip_penalties, mmd, support_distance
 from betavae.objectives.factor import discriminator, permute_codes
 from betavae.objectives.supervised import average_posterior, product_posterior, seem_shared, supervised_loss
+from betavae.settings import (
+    OBJECTIVE_SETTINGS,
+    TC,
+    AdaGvae,
+    AdaMlvae,
+    Control,
+    Dip1,
+    Dip2,
+    Dynamic,
+    Factor,
+    Group,
+    Hfs,
+    Info,
+    Qlae,
+    Semi,
+    Vae,
+    needs_of,
+)
 from betavae.train import _descend
 from tests import references
 

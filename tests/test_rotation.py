@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from betavae import model as models
-from betavae.config import TC, AdaGvae, Beta, Config, Factor, Group, Qlae, Semi, from_dict
+from betavae.config import Config, from_dict
 from betavae.data import split_rows
 from betavae.model import VAE, Posterior
 from betavae.rotation import independent_axes, rotate
 from betavae.run import create_run, load_checkpoint, save_checkpoint
+from betavae.settings import TC, AdaGvae, Beta, Factor, Group, Qlae, Semi
 from betavae.train import DeviceImages, Span, new_state, train
 from tests.golden_curves import tiny_config, trained
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from betavae import run as module
-from betavae.config import TC, Config
+from betavae.config import Config
 from betavae.data import split_rows
 from betavae.files import replacing, write_atomically
 from betavae.run import (
@@ -31,6 +31,7 @@ from betavae.run import (
     save_model,
     write_json,
 )
+from betavae.settings import TC
 from betavae.train import Record, new_state, train
 
 CONFIG = Config(

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from betavae import train as module
-from betavae.config import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
 from betavae.data import FactorData, load_data, split_rows
 from betavae.model import ARCHITECTURES
 from betavae.run import create_run, load_checkpoint, save_checkpoint
+from betavae.settings import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
 from betavae.train import (
     DeviceImages,
     StepRows,

@@ -15,8 +15,8 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _NAMES = {
-    "config": "Config load "
-    "Vae Beta Annealed TC Factor Dip1 Dip2 Info Control Dynamic AdaGvae AdaMlvae Group Semi Hfs Qlae",
+    "config": "Config load",
+    "settings": "Vae Beta Annealed TC Factor Dip1 Dip2 Info Control Dynamic AdaGvae AdaMlvae Group Semi Hfs Qlae",
     "data": "FactorData load_data split_rows",
     "model": "VAE",
     "run": "open_run load_model load_codes",

@@ -24,7 +24,9 @@ from tyro.conf import subcommand as command
 
 from betavae import config as configuration
 from betavae import own_code
+from betavae.checks import check_name, unknown
 from betavae.config import Config
+from betavae.settings import OBJECTIVE_SETTINGS, TC, Vae, objective_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -274,7 +276,7 @@ class Explore:
 
 def _flags() -> list[str]:
     """Settings that a study can vary: those of a run but the seed, the objective's name, and what objectives have."""
-    dials = [field.name for kind in configuration.OBJECTIVE_SETTINGS.values() for field in dataclasses.fields(kind)]
+    dials = [field.name for kind in OBJECTIVE_SETTINGS.values() for field in dataclasses.fields(kind)]
     return ["objective", *dict.fromkeys([*dials, *_own_settings()])]
 
 
@@ -288,10 +290,10 @@ def _hint(name: str) -> str:
         return f"(default: {getattr(Config(), name)})"
     owners = [
         objective
-        for objective, kind in configuration.OBJECTIVE_SETTINGS.items()
+        for objective, kind in OBJECTIVE_SETTINGS.items()
         if name in {field.name for field in dataclasses.fields(kind)}
     ]
-    return f"(of {', '.join(owners)})" if owners else f"(default: {configuration.objective_name(Config().objective)})"
+    return f"(of {', '.join(owners)})" if owners else f"(default: {objective_name(Config().objective)})"
 
 
 def _varied() -> type:
@@ -550,15 +552,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _import_own(words: list[str]) -> list[str]:
     """Import the files of --import; what is left of the words."""
     files, left = _taken(words, "--import")
-    known = dict(configuration.OBJECTIVE_SETTINGS)
+    known = dict(OBJECTIVE_SETTINGS)
     for file in files:
-        before = dict(configuration.OBJECTIVE_SETTINGS)
+        before = dict(OBJECTIVE_SETTINGS)
         own_code.load([file])
-        if taken := [name for name, kind in before.items() if configuration.OBJECTIVE_SETTINGS.get(name) is not kind]:
+        if taken := [name for name, kind in before.items() if OBJECTIVE_SETTINGS.get(name) is not kind]:
             raise ValueError(f"{file} defines objective {taken[0]!r}, which is there already; give it another name")
     if files:  # tyro makes commands and flags of annotations
-        for name in configuration.OBJECTIVE_SETTINGS.keys() - known.keys():
-            settings: Any = configuration.OBJECTIVE_SETTINGS[name]
+        for name in OBJECTIVE_SETTINGS.keys() - known.keys():
+            settings: Any = OBJECTIVE_SETTINGS[name]
             Config.__annotations__["objective"] |= Annotated[settings, command(name, prefix_name=False)]
         Config.__annotations__["model"] = Literal[tuple(configuration.MODEL_NAMES)]
         Study.__annotations__["settings"] = OmitArgPrefixes[_varied()]  # type: ignore[misc]
@@ -580,7 +582,7 @@ def find_recipe(name: str, kind: str = "") -> Path:
     if (shipped / f"{name}.toml").is_file():
         return shipped / f"{name}.toml"
     known = sorted(file.stem for file in shipped.glob("*.toml"))
-    raise FileNotFoundError(configuration.unknown("recipe", name, known))
+    raise FileNotFoundError(unknown("recipe", name, known))
 
 
 COMMANDS: Final = {
@@ -599,11 +601,11 @@ COMMANDS: Final = {
 def _parse(words: list[str]) -> Any:
     first, second, *_ = *words, "--", "--"
     if not first.startswith("-"):
-        configuration.check_name("command", first, COMMANDS)
+        check_name("command", first, COMMANDS)
     if first == "train" and not second.startswith("-"):
-        configuration.check_name("objective", second, configuration.OBJECTIVE_SETTINGS)
+        check_name("objective", second, OBJECTIVE_SETTINGS)
     if first == "data" and not second.startswith("-"):
-        configuration.check_name("command", second, ("export", "check"))
+        check_name("command", second, ("export", "check"))
     flags = {word.partition("=")[0] for word in words}
     if first == "train" and "--resume" in flags and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
@@ -661,7 +663,7 @@ def _start(config: Config, out: Path | None, overwrite: bool, console: "Console"
     from betavae.experiment import experiment
 
     folder = out or Path("runs") / configuration.run_id(config)
-    name = configuration.objective_name(config.objective)
+    name = objective_name(config.objective)
     _say(console, f"{folder}: {name}, {config.model}, {config.steps:,} steps")
     if late := configuration.unreached(config):
         _say(console, f"note: not reached in {config.steps:,} steps: {', '.join(late)}")
@@ -717,7 +719,7 @@ def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
 
 def _rate_weight(config: Config) -> float | None:
     """The constant weight of the rate, where an objective has one. The β of `tc` is of total correlation: its is 1."""
-    if isinstance(config.objective, configuration.Vae | configuration.TC):
+    if isinstance(config.objective, Vae | TC):
         return 1.0
     return getattr(config.objective, "beta", None)
 
@@ -814,10 +816,10 @@ def _grid(given: dict[str, list[Any]]) -> dict[str, Any]:
     """
     own = _own_settings()
     tables, used = [], set[str]()
-    names = given.get("objective", [configuration.objective_name(Config().objective)])
+    names = given.get("objective", [objective_name(Config().objective)])
     for name in names:
-        configuration.check_name("objective", name, configuration.OBJECTIVE_SETTINGS)
-        dials = {field.name for field in dataclasses.fields(configuration.OBJECTIVE_SETTINGS[name])} & given.keys()
+        check_name("objective", name, OBJECTIVE_SETTINGS)
+        dials = {field.name for field in dataclasses.fields(OBJECTIVE_SETTINGS[name])} & given.keys()
         used |= dials
         tables.append({"name": name} | {key: given[key] for key in given if key in dials})
     for key in given:

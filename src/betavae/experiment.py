@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from betavae import comparison, dsprites, metrics, report, scoring
 from betavae import run as folders
-from betavae.config import Config, check_name, needs_of, objective_name, run_id, to_dict
+from betavae.checks import check_name
+from betavae.config import Config, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes
 from betavae.figures import draw_all
@@ -30,6 +31,7 @@ from betavae.metrics.suite import BY_CLASS
 from betavae.model import VAE
 from betavae.provenance import peak_memory, provenance
 from betavae.run import Codes, Run
+from betavae.settings import needs_of, objective_name
 from betavae.train import (
     Diverged,
     Record,

@@ -18,6 +18,7 @@ from typing import Any
 
 from betavae import config as configuration
 from betavae.config import Config
+from betavae.settings import OBJECTIVE_SETTINGS, objective_name
 
 
 def lists() -> set[str]:
@@ -27,7 +28,7 @@ def lists() -> set[str]:
         >>> sorted(lists())
         ['rotate_at', 'scores']
     """
-    kinds: list[Any] = [Config, *configuration.OBJECTIVE_SETTINGS.values()]
+    kinds: list[Any] = [Config, *OBJECTIVE_SETTINGS.values()]
     return {field.name for kind in kinds for field in dataclasses.fields(kind) if isinstance(field.default, tuple)}
 
 
@@ -113,7 +114,8 @@ def varied(configs: Sequence[Config]) -> list[str]:
     Example:
         >>> varied([Config(steps=9), Config(steps=8, seed=1)])
         ['steps']
-        >>> varied([Config(configuration.Beta(4.0)), Config(configuration.TC(6.0))])
+        >>> from betavae import TC, Beta
+        >>> varied([Config(Beta(4.0)), Config(TC(6.0))])
         ['objective']
     """
     values: dict[str, dict[Any, set[str]]] = {}
@@ -189,7 +191,7 @@ def _merged(shared: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, A
     values = {**shared, **choice}
     table = choice.get("objective")
     if isinstance(table, Mapping):
-        common = shared.get("objective", {"name": configuration.objective_name(Config().objective)})
+        common = shared.get("objective", {"name": objective_name(Config().objective)})
         values["objective"] = {**common, **table} if table.get("name", common["name"]) == common["name"] else table
     return values
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae import convolution
-from betavae.config import check_name
+from betavae.checks import check_name
 
 ImageShape = tuple[int, int, int]
 Likelihood = Literal["bernoulli", "gaussian"]

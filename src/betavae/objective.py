@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from betavae.config import TC, Annealed, Beta, Vae
 from betavae.likelihood import bernoulli_error
 from betavae.model import VAE, Likelihood, Posterior
+from betavae.settings import TC, Annealed, Beta, Vae
 
 Step = int | Int[Tensor, ""]
 """Updates done, or something counted from them."""

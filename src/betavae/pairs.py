@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import PairRule
 from betavae.data import FactorData
+from betavae.settings import PairRule
 
 TRIES = 64
 """Draws of a partner before an image is paired with itself."""

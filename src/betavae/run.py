@@ -33,10 +33,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from betavae import config as configuration
-from betavae.config import Config, needs_of
+from betavae.config import Config
 from betavae.files import replacing, write_atomically
 from betavae.metrics.information import entropy
 from betavae.model import VAE
+from betavae.settings import needs_of
 from betavae.train import Diverged, Record, State
 
 FORMAT = 1

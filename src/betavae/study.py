@@ -30,6 +30,7 @@ from betavae import config as configuration
 from betavae import grid
 from betavae.config import Config
 from betavae.files import write_atomically
+from betavae.settings import objective_name
 from betavae.workers import Event, held
 
 if TYPE_CHECKING:
@@ -250,9 +251,7 @@ def _digest(study: Study) -> str:
 
 def _defaults(study: Study) -> dict[str, dict[str, Any]]:
     """Defaults of runs, and of each objective that has one in the study, as JSON holds them."""
-    kinds: dict[str, type] = {
-        configuration.objective_name(run.objective): type(run.objective) for run in study.runs.values()
-    }
+    kinds: dict[str, type] = {objective_name(run.objective): type(run.objective) for run in study.runs.values()}
     found = {name: configuration.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
     tables: dict[str, dict[str, Any]] = json.loads(json.dumps(found))
     return tables

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from betavae import graphs
-from betavae.config import Config, needs_of, objective_name
+from betavae.config import Config
 from betavae.data import FactorData, PackedImages
 from betavae.model import VAE, Posterior
 from betavae.objective import Batch, Loss
@@ -27,6 +27,7 @@ from betavae.objectives import NETWORKS, OBJECTIVES
 from betavae.optimiser import adam, optimisers
 from betavae.pairs import Partners
 from betavae.rotation import linear_ends, rotate
+from betavae.settings import needs_of, objective_name
 
 RECORD_STEPS = 50
 """Steps that a training record is the mean of."""

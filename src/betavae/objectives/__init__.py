@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from betavae import config
+from betavae import settings
 from betavae.model import VAE
 from betavae.objective import Batch, Loss, annealed, beta, tc, vae
 from betavae.objectives.aggregate import dip1, dip2, hfs, info
@@ -17,24 +17,24 @@ from betavae.objectives.supervised import ada_gvae, ada_mlvae, group, semi
 Objective = Callable[[Any, VAE, Batch], Loss]
 
 OBJECTIVES: dict[type, Objective] = {
-    config.Vae: vae,
-    config.Beta: beta,
-    config.Annealed: annealed,
-    config.TC: tc,
-    config.Factor: factor,
-    config.Dip1: dip1,
-    config.Dip2: dip2,
-    config.Info: info,
-    config.Control: control,
-    config.Dynamic: dynamic,
-    config.AdaGvae: ada_gvae,
-    config.AdaMlvae: ada_mlvae,
-    config.Group: group,
-    config.Semi: semi,
-    config.Hfs: hfs,
-    config.Qlae: qlae,
+    settings.Vae: vae,
+    settings.Beta: beta,
+    settings.Annealed: annealed,
+    settings.TC: tc,
+    settings.Factor: factor,
+    settings.Dip1: dip1,
+    settings.Dip2: dip2,
+    settings.Info: info,
+    settings.Control: control,
+    settings.Dynamic: dynamic,
+    settings.AdaGvae: ada_gvae,
+    settings.AdaMlvae: ada_mlvae,
+    settings.Group: group,
+    settings.Semi: semi,
+    settings.Hfs: hfs,
+    settings.Qlae: qlae,
 }
 """The function of each settings class; an own one is added here, and to `OBJECTIVE_SETTINGS` by name."""
 
-NETWORKS: dict[type, Callable[[Any, int], nn.Module]] = {config.Factor: discriminator}
+NETWORKS: dict[type, Callable[[Any, int], nn.Module]] = {settings.Factor: discriminator}
 """Makers `(settings, num_codes) -> network` of the networks that an objective trains beside the model."""

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betavae.config import Dip1, Dip2, Hfs, Info
 from betavae.model import VAE
 from betavae.objective import Batch, Evidence, Loss, evidence
+from betavae.settings import Dip1, Dip2, Hfs, Info
 
 # ---------------------------------------------------------------------------------------------------------------------
 # DIP-VAE

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betavae.config import Control, Dynamic
 from betavae.model import VAE
 from betavae.objective import Batch, Loss, Scalar, at_most, either, evidence, ramp, since
+from betavae.settings import Control, Dynamic
 
 
 def control(settings: Control, model: VAE, batch: Batch) -> Loss:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from betavae.config import Factor
 from betavae.model import VAE
 from betavae.objective import Batch, Loss, evidence
+from betavae.settings import Factor
 
 
 def factor(settings: Factor, model: VAE, batch: Batch) -> Loss:

@@ -2,9 +2,9 @@
 
 import torch
 
-from betavae.config import Qlae
 from betavae.model import VAE
 from betavae.objective import Batch, Loss, reconstruction_error
+from betavae.settings import Qlae
 
 
 def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:

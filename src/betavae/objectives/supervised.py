@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from betavae.config import AdaGvae, AdaMlvae, Group, Semi
 from betavae.model import VAE, Posterior
 from betavae.objective import Batch, Loss, evidence, gaussian_kl, reconstruction_error
+from betavae.settings import AdaGvae, AdaMlvae, Group, Semi
 
 _LOG_2 = math.log(2)
 
