@@ -38,7 +38,6 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "seeds": {"split": config.seed} | seeds(config),
         "convolutions": compiled or "PyTorch",
         "data": {
             "name": data.name,
@@ -47,6 +46,7 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
             "sha256": data.digest,
         }
         | ({"file": str(Path(config.data).resolve())} if Path(config.data).is_file() else {}),
+        "seeds": {"split": config.seed} | seeds(config),
     }
 
 

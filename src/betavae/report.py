@@ -200,15 +200,15 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     """Nested settings as dotted names and texts.
 
     Example:
-        >>> flatten({"objective": {"beta": 6.0}, "sizes": [1, 2], "out": None})
-        [('objective.beta', '6.0'), ('sizes', '1, 2'), ('out', '—')]
+        >>> flatten({"objective": {"beta": 6.0}, "sizes": [1, 2], "names": [], "out": None})
+        [('objective.beta', '6.0'), ('sizes', '1, 2'), ('names', '—'), ('out', '—')]
     """
     rows = []
     for key, value in values.items():
         if isinstance(value, Mapping):
             rows += flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):
-            rows.append((prefix + key, ", ".join(map(str, value))))
+            rows.append((prefix + key, ", ".join(map(str, value)) or "—"))
         else:
             rows.append((prefix + key, "—" if value is None else str(value)))
     return rows
