@@ -166,7 +166,7 @@ class DeviceImages:
 
 
 def seeds(config: Config) -> dict[str, int]:
-    """The first seed of each purpose; those of later steps, batches and passes follow from the same two and a count."""
+    """The first seed of each purpose; those of later steps, batches and passes follow by their count."""
     return {purpose: _seed(config, purpose) for purpose in _SEED_PURPOSES}
 
 
