@@ -146,7 +146,8 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     except ValueError as error:
         if run.config.scores:
             raise
-        folders.write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **_unscored(run, data)})
+        known = {"kl": folders.load_codes(run).kl.tolist(), "held_out": _held_out(run, data)}
+        folders.write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **known})
     if run.config.figures:
         draw_run(run, data)
     report_run(run, data)
@@ -269,6 +270,8 @@ def score_run(
         raise ValueError(f"{data.name} has no factors that vary, so there is nothing to score codes against")
     codes = _codes(run, data)
     seed = run.config.seed if seed is None else seed
+    rows, mean, kl, draws = codes.rows, codes.mean, codes.kl, _sampled(codes, seed)
+    del codes  # log variances of all images are large
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
         factors, factor_names = data.factors, list(data.factor_names)
@@ -277,15 +280,14 @@ def score_run(
                 raise ValueError(f"orientation can be folded in dSprites only, got the factors {data.factor_names}")
             factors = dsprites.fold_orientation(data.factors)
             factor_names[2] = "orientation (folded)"
-        draws = _sampled(codes, seed)
         values = scoring.score_tables(
-            draws if sampled else codes.mean,
-            factors[codes.rows],
+            draws if sampled else mean,
+            factors[rows],
             names or run.config.scores,
             preset=preset,
             seed=seed,
             repeats=run.config.evaluations if evaluations is None else evaluations,
-            kl=codes.kl,
+            kl=kl,
             sampled=draws,
             factor_names=factor_names,
             progress=progress,
@@ -301,14 +303,9 @@ def score_run(
             for table in ("scores", "intervals", "chance", "ceilings", "arrays"):
                 values[table] = {**before.get(table, {}), **values[table]}
             values["notes"] = [*dict.fromkeys([*before.get("notes", []), *values["notes"]])]
-    values |= _unscored(run, data)
+    values |= {"kl": kl.tolist(), "held_out": _held_out(run, data)}
     folders.write_json(run, "scores.json", values)
     return values
-
-
-def _unscored(run: Run, data: FactorData) -> dict[str, Any]:
-    """What is known of a run without factors."""
-    return {"kl": folders.load_codes(run).kl.tolist(), "held_out": _held_out(run, data)}
 
 
 def _sampled(codes: Codes, seed: int) -> NDArray[np.float32]:

@@ -68,7 +68,9 @@ def dci_es(
     scale = np.sqrt(z.shape[1])  # typical distance of two standardised rows, over sqrt 2
     frequencies = rng.normal(size=(z.shape[1], max(CAPACITIES))) / scale
     phases = rng.uniform(0, 2 * np.pi, max(CAPACITIES))
-    features, test_features = (np.cos(table @ frequencies + phases) for table in (z, z_test))
+    features, test_features = (table @ frequencies for table in (z, z_test))
+    for table in (features, test_features):  # in place: they are large
+        np.cos(np.add(table, phases, out=table), out=table)
     centre = features.mean(axis=0)
     features -= centre
     test_features -= centre

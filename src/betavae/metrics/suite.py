@@ -155,7 +155,7 @@ class _Draw:
     label: str
     names: Sequence[str]
     codes: np.ndarray
-    sampled: np.ndarray
+    sampled: Callable[[], np.ndarray]
     factors: np.ndarray
     seed: int
     num_train: int
@@ -238,7 +238,7 @@ def _call(name: str, draw: _Draw) -> dict[str, float]:
     own_sizes = ("z_min_variance", "z_max_variance")  # those of their papers
     given = {"num_train": draw.num_train, "num_test": draw.num_test} if name not in own_sizes else {}
     accepted = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
-    codes = draw.sampled if name == "mig_chen" else draw.codes
+    codes = draw.sampled() if name == "mig_chen" else draw.codes
     return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {}))
 
 
@@ -337,10 +337,13 @@ def evaluate(
             stacklevel=2,
         )
     if not kept.all():
-        codes, sampled = codes[:, kept], sampled[:, kept]
+        codes = codes[:, kept]
 
     def draw(label: str, number: int, rows: np.ndarray | slice) -> _Draw:
-        return _Draw(label, wanted, codes[rows], sampled[rows], factors, seed + number, num_train, num_test, options)
+        def as_sampled() -> np.ndarray:
+            return sampled[rows][:, kept]  # a table of all images is large, and few metrics want this one
+
+        return _Draw(label, wanted, codes[rows], as_sampled, factors, seed + number, num_train, num_test, options)
 
     everything = slice(None)
     draws = [draw(f"evaluation {i + 1} of {repeats}", i, everything) for i in range(repeats)]
