@@ -6,7 +6,7 @@ in nats; β multiplies the summed KL.
 An objective is a function `(settings, model, batch) -> Loss`. It encodes and decodes, and draws nothing at random by
 itself: the noise and the step are in the batch. So an objective may change the posterior before sampling (pairs of
 images are the two halves of a batch), use half a batch for a second purpose, weigh its terms by the step, or hand
-something to the next step, as a controller does. What else it takes, its settings say (`config.Needs`).
+something to the next step, as a controller does. What else it takes, its settings say (`settings.Needs`).
 
 The other objectives are in `objectives/`, and so is the table of all.
 """
@@ -28,6 +28,9 @@ Step = int | Int[Tensor, ""]
 """Updates done, or something counted from them."""
 Scalar = float | Float[Tensor, ""]
 """What depends on a step, and is a tensor where that is one."""
+
+_CACHED_VALUES = 100_000
+"""Densities of codes among images that are worked on at once: 0.4 MB."""
 
 
 class Batch(NamedTuple):
@@ -185,30 +188,33 @@ class _DensityRatio(torch.autograd.Function):
     """Mean over i of log Σ_j exp(Σ_d l_dij) - Σ_d log Σ_j exp(l_dij), where l_d = statistics_d @ natural_d, (B, M).
 
     A Gaussian's log density is the inner product of (z², z, 1) with its natural parameters. Autograd would keep several
-    arrays of D x B x M; but the gradient with respect to l_dij is the difference of two softmaxes over j, and so one
-    code at a time fits a CPU's cache.
+    arrays of D x B x M; but the gradient with respect to l_dij is the difference of two softmaxes over j, and so a few
+    codes at a time fit a CPU's cache.
     """
 
     @staticmethod
     def forward(ctx: Any, statistics: Tensor, natural: Tensor) -> Tensor:
         with torch.autocast(statistics.device.type, enabled=False):
             joint = statistics.new_zeros(statistics.shape[1], natural.shape[2])
+            at_once = max(1, _CACHED_VALUES // joint.numel())
+            parts = list(zip(statistics.split(at_once), natural.split(at_once), strict=True))
             log_marginals = []
-            for statistic, parameters in zip(statistics, natural, strict=True):
+            for statistic, parameters in parts:
                 log_densities = statistic @ parameters
                 log_marginals.append(_log_sum_exp(log_densities))
-                joint += log_densities
+                for log_density in log_densities:
+                    joint += log_density
             log_joint = _log_sum_exp(joint)
             if any(ctx.needs_input_grad):
                 gradients: tuple[list[Tensor], list[Tensor]] = ([], [])
                 joint_weights = _exp(joint - log_joint)
-                for statistic, parameters, log_marginal in zip(statistics, natural, log_marginals, strict=True):
+                for (statistic, parameters), log_marginal in zip(parts, log_marginals, strict=True):
                     weights = joint_weights - _exp(statistic @ parameters - log_marginal)
-                    gradients[0].append(weights @ parameters.T)
-                    gradients[1].append(statistic.T @ weights)
-                stacked = (torch.stack(gradient) / len(joint) for gradient in gradients)
-                ctx.save_for_backward(*stacked, statistics, natural)
-            return (log_joint - torch.stack(log_marginals).sum(0)).mean()
+                    gradients[0].append(weights @ parameters.mT)
+                    gradients[1].append(statistic.mT @ weights)
+                whole = (torch.cat(gradient) / len(joint) for gradient in gradients)
+                ctx.save_for_backward(*whole, statistics, natural)
+            return (log_joint - torch.cat(log_marginals).sum(0)).mean()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -224,8 +230,8 @@ class _DensityRatio(torch.autograd.Function):
 
 def _log_sum_exp(values: Tensor) -> Tensor:
     """Over the last dimension, which stays, with length 1."""
-    highest = values.amax(1, keepdim=True)
-    return highest + _exp(values - highest).sum(1, keepdim=True).log()
+    highest = values.amax(-1, keepdim=True)
+    return highest + _exp(values - highest).sum(-1, keepdim=True).log()
 
 
 def _exp(values: Tensor) -> Tensor:
