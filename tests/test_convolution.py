@@ -7,7 +7,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from betavae import convolution
-from betavae.convolution import chain, convolve
+from betavae.convolution import convolve
 from betavae.model import VAE, forward
 from tests.conftest import each_type, multiplying, needs_compiled, needs_compiled_fp32, using
 
@@ -71,8 +71,8 @@ def test_compiled_layers_give_what_pytorchs_give(kind, channels, side, form, ima
             parameter.copy_(parameter.to(dtype).float())
     layers = [layer] if pixels else [layer, nn.ReLU()]
     with multiplying(dtype), using(threads):
-        assert chain(layers, inputs) == len(layers)
-        result = convolve(layers, inputs)
+        result, count = convolve(layers, inputs)
+    assert count == len(layers)
     given = [inputs, layer.weight, layer.bias]
     exact = [tensor.detach().double().requires_grad_() for tensor in given]
     expected = _plain(layer, *exact)
@@ -98,15 +98,15 @@ def test_networks_in_c_are_those_of_pytorch(name, dtype, monkeypatch):
     torch.manual_seed(0)
     model = VAE(name, (1, 64, 64), 10).to(memory_format=torch.channels_last)
     images = torch.rand(9, 1, 64, 64)
-    together = convolution.chain
+    together = convolution.convolve
     results = {}
     for way in ("together", "one by one", "plain"):
         allowed = {
             "together": together,
-            "one by one": lambda layers, x: min(together(layers, x), 1),
-            "plain": lambda *_: 0,
+            "one by one": lambda layers, features: together(layers[:1], features),
+            "plain": lambda _, features: (features, 0),
         }
-        monkeypatch.setattr(convolution, "chain", allowed[way])
+        monkeypatch.setattr(convolution, "convolve", allowed[way])
         model.zero_grad()
         with multiplying(dtype):
             posterior = model.encode(images)
@@ -125,7 +125,7 @@ def test_a_result_does_not_depend_on_the_images_beside_it(dtype):
     layers = [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1)]
     images = torch.randn(6, 32, 16, 16)
     with multiplying(dtype):
-        together, alone = convolve(layers, images), convolve(layers, images[2:3])
+        (together, _), (alone, _) = convolve(layers, images), convolve(layers, images[2:3])
     torch.testing.assert_close(together[2:3], alone, rtol=0, atol=0)
 
 
@@ -135,7 +135,7 @@ def test_what_is_not_finite_stays_so(dtype):
     images = torch.zeros(1, 32, 16, 16)
     images[0, 3, 5, 5] = float("nan")
     with multiplying(dtype):
-        assert convolve(layers, images).isnan().any()
+        assert convolve(layers, images)[0].isnan().any()
 
 
 class Leaky(nn.ReLU):
@@ -175,31 +175,31 @@ class Doubled(nn.Conv2d):
 )
 def test_other_layers_are_left_to_pytorch(layer, shape):
     with torch.autocast("cpu", torch.bfloat16):
-        assert chain([layer], torch.zeros(shape)) == 0
+        assert convolve([layer], torch.zeros(shape))[1] == 0
 
 
 @needs_compiled
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_layers_without_inputs_are_left_to_pytorch():
     with torch.autocast("cpu", torch.bfloat16):
-        assert chain([nn.Linear(0, 32)], torch.zeros(32, 0)) == 0
+        assert convolve([nn.Linear(0, 32)], torch.zeros(32, 0))[1] == 0
 
 
 @each_type
 def test_gradients_of_pixels_are_left_to_pytorch(dtype):
     layers, images = [nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 1, 64, 64)
     with multiplying(dtype):
-        assert chain(layers, images) == 3
-        assert chain(layers, images.requires_grad_()) == 0
+        assert convolve(layers, images)[1] == 3
+        assert convolve(layers, images.requires_grad_())[1] == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_other_types_are_left_to_pytorch(dtype):
     """Also under their own autocast, and float32 with an autocast to none."""
     layers = [nn.Conv2d(32, 32, 4, 2, 1)]
-    assert chain(layers, torch.zeros(1, 32, 16, 16, dtype=dtype)) == 0
+    assert convolve(layers, torch.zeros(1, 32, 16, 16, dtype=dtype))[1] == 0
     with torch.autocast("cpu", torch.float16):
-        assert chain(layers, torch.zeros(1, 32, 16, 16)) == 0
+        assert convolve(layers, torch.zeros(1, 32, 16, 16))[1] == 0
 
 
 @needs_compiled_fp32
@@ -225,7 +225,7 @@ def test_a_layer_that_somebody_listens_to_is_called(which):
 def test_only_what_is_a_relu_goes_for_one():
     layers = [nn.Conv2d(32, 32, 4, 2, 1), Leaky()]
     with torch.autocast("cpu", torch.bfloat16):
-        assert chain(layers, torch.zeros(1, 32, 16, 16)) == 1
+        assert convolve(layers, torch.zeros(1, 32, 16, 16))[1] == 1
         assert forward(nn.Sequential(*layers), torch.randn(1, 32, 16, 16)).min() < 0
 
 
@@ -245,7 +245,7 @@ def test_gradients_of_gradients_are_pytorchs(dtype, monkeypatch):
     for given, shape in ((layers, (1, 32, 8, 8)), (linear, (32, 32))):
         ours = penalty(given, shape)
         with monkeypatch.context() as patch:
-            patch.setattr(convolution, "chain", lambda *_: 0)
+            patch.setattr(convolution, "convolve", lambda _, features: (features, 0))
             theirs = penalty(given, shape)
         for one, other in zip(ours, theirs, strict=True):
             assert _difference(one, other) < 5 * ROUNDING[dtype]

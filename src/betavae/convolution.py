@@ -1,7 +1,7 @@
 """Convolutions on a CPU: what `convolution.c` computes, as layers with their ReLUs and gradients.
 
-`chain` says which layers can be had in this form: in float32, or under bf16 autocast, where `native` has a library.
-Where it cannot, PyTorch's own form runs; either way numbers of that type are multiplied, and summed in fp32.
+`convolve` takes the layers that can be had in this form: in float32, or under bf16 autocast, where `native` has a
+library. Where it cannot, PyTorch's own form runs; either way numbers of that type are multiplied, and summed in fp32.
 """
 
 import ctypes
@@ -69,46 +69,35 @@ class _Fit(NamedTuple):
     shape: tuple[int, ...]
 
 
-def chain(layers: Sequence[nn.Module], features: Tensor) -> int:
-    """How many of the first of some layers `convolve` can take at once, ReLUs included."""
-    if native.chosen(features) is None:
-        return 0
-    shape, count, taken = tuple(features.shape), 0, 0
-    while count < len(layers) and taken < _MOST_LAYERS and (fit := _fit(layers[count], shape)):
-        if shape[1] < _LANES and (taken or features.requires_grad):
-            break  # the gradient of pixels
-        shape, count, taken = fit.shape, count + 1, taken + 1
-        if count < len(layers) and type(layers[count]) is nn.ReLU and _silent(layers[count]) and shape[1] >= _LANES:
-            count += 1
-    return count
-
-
-def convolve(layers: Sequence[nn.Module], features: Tensor) -> Tensor:
-    """What layers give one after another, of which `chain` counts all.
+def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int]:
+    """What the first of some layers give one after another, as many as can be taken at once.
 
     Args:
-        layers: `nn.Conv2d`, `nn.ConvTranspose2d` or `nn.Linear`, each with or without an `nn.ReLU` after it.
+        layers: of any kind; `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` are taken, each with or without an
+            `nn.ReLU` after it, where there is code for them.
         features: input, (B, C, H, W) or (B, C).
 
     Returns:
-        Values of the type that they multiply in, images in channels-last layout; pixels, of fewer than 32 channels,
-        float32.
+        Values of the type that layers multiply in, images in channels-last layout, and pixels, of fewer than 32
+        channels, float32; and the number of layers that gave them, ReLUs included. The features and 0 where there is no
+        code for the first.
     """
     dtype = native.chosen(features)
-    assert dtype
     forms: list[_Form] = []
-    shapes = [tuple(features.shape)]
-    parameters: list[Tensor] = []
-    for layer, after in zip(layers, [*layers[1:], None], strict=True):
-        if isinstance(layer, nn.ReLU):
-            continue
-        fit = _fit(layer, shapes[-1])
-        assert fit
-        forms.append(fit.form._replace(relu=isinstance(after, nn.ReLU)))
+    shapes, parameters, count = [tuple(features.shape)], [], 0
+    while dtype and count < len(layers) and len(forms) < _MOST_LAYERS and (fit := _fit(layers[count], shapes[-1])):
+        if shapes[-1][1] < _LANES and (forms or features.requires_grad):
+            break  # the gradient of pixels
+        parameters += [layers[count]._parameters["weight"], layers[count]._parameters["bias"]]
+        count += 1
+        follows = fit.shape[1] >= _LANES and count < len(layers) and type(layers[count]) is nn.ReLU
+        relu = follows and _silent(layers[count])
+        count += relu
+        forms.append(fit.form._replace(relu=relu))
         shapes.append(fit.shape)
-        parameters += [layer._parameters["weight"], layer._parameters["bias"]]  # type: ignore[list-item]
-    result: Tensor = _Chain.apply(features, dtype, tuple(forms), tuple(shapes), *parameters)  # type: ignore[no-untyped-call]
-    return result
+    if forms:
+        features = _Chain.apply(features, dtype, tuple(forms), tuple(shapes), *parameters)  # type: ignore[no-untyped-call]
+    return features, count
 
 
 def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:

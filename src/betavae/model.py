@@ -110,15 +110,14 @@ def forward(module: nn.Module, features: Tensor) -> Tensor:
     """
     waiting = list(module) if type(module) is nn.Sequential else [module]
     while waiting:
-        count = convolution.chain(waiting[:-1] if isinstance(waiting[-1], nn.Linear) else waiting, features)
-        taken, waiting = waiting[: count or 1], waiting[count or 1 :]
-        if count:
-            features = convolution.convolve(taken, features)
-        elif isinstance(taken[0], nn.Linear) and not waiting:
+        allowed = waiting[:-1] if isinstance(waiting[-1], nn.Linear) else waiting
+        features, count = convolution.convolve(allowed, features)
+        if not count and not allowed:
             with torch.autocast(features.device.type, enabled=False):
-                features = taken[0](features.float())
-        else:
-            features = taken[0](features)
+                features = waiting[0](features.float())
+        elif not count:
+            features = waiting[0](features)
+        waiting = waiting[count or 1 :]
     return features
 
 

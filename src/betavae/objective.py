@@ -197,7 +197,8 @@ class _DensityRatio(torch.autograd.Function):
         with torch.autocast(statistics.device.type, enabled=False):
             joint = statistics.new_zeros(statistics.shape[1], natural.shape[2])
             at_once = max(1, _CACHED_VALUES // joint.numel())
-            parts = list(zip(statistics.split(at_once), natural.split(at_once), strict=True))
+            spans = [slice(start, start + at_once) for start in range(0, len(statistics), at_once)]
+            parts = [(statistics[span], natural[span]) for span in spans]
             log_marginals = []
             for statistic, parameters in parts:
                 log_densities = statistic @ parameters
