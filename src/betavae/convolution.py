@@ -102,13 +102,13 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int
 
 def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:
     """What a layer comes to on inputs of a shape; None without code for it, or for an error that PyTorch words."""
-    kind = _kind(type(layer))
-    if kind is None or not _silent(layer):
+    what = kind(type(layer))
+    if what is None or not _silent(layer):
         return None
     weight, bias = (layer._parameters.get(name) for name in ("weight", "bias"))
     if weight is None or bias is None or not weight.dtype == bias.dtype == torch.float32 or not weight.is_cpu:
         return None
-    return _found(kind, _geometry(layer), tuple(weight.shape), shape)  # type: ignore[arg-type]
+    return _found(what, _geometry(layer), tuple(weight.shape), shape)  # type: ignore[arg-type]
 
 
 def _silent(layer: nn.Module) -> bool:
@@ -116,10 +116,10 @@ def _silent(layer: nn.Module) -> bool:
     return not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
-def _kind(layer: type[nn.Module]) -> type[nn.Module] | None:
+def kind(layer: type[nn.Module]) -> type[nn.Module] | None:
     """What a class of layers computes, if that is one of `_PLAIN`."""
-    kind = layer if layer in _PLAIN else vars(layer).get("plain")
-    return kind if kind in _PLAIN else None
+    what = layer if layer in _PLAIN else vars(layer).get("plain")
+    return what if what in _PLAIN else None
 
 
 def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from betavae import convolution
 from betavae.checks import check_name
+from betavae.rounding import rounded
 
 ImageShape = tuple[int, int, int]
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -108,17 +109,19 @@ def forward(module: nn.Module, features: Tensor) -> Tensor:
 
     A linear layer at the end runs in float32: with the 8 bits of bf16, posterior means near 2 would be 1/64 apart.
     """
-    waiting = list(module) if type(module) is nn.Sequential else [module]
-    while waiting:
-        allowed = waiting[:-1] if isinstance(waiting[-1], nn.Linear) else waiting
-        features, count = convolution.convolve(allowed, features)
-        if not count and not allowed:
-            with torch.autocast(features.device.type, enabled=False):
-                features = waiting[0](features.float())
-        elif not count:
-            features = waiting[0](features)
-        waiting = waiting[count or 1 :]
-    return features
+    layers = list(module) if type(module) is nn.Sequential else [module]
+    last = layers.pop() if layers and isinstance(layers[-1], nn.Linear) else None
+    with rounded(layers, features):
+        while layers:
+            features, count = convolution.convolve(layers, features)
+            if not count:
+                features = layers[0](features)
+            layers = layers[count or 1 :]
+    if last is None:
+        return features
+    with torch.autocast(features.device.type, enabled=False):
+        result: Tensor = last(features.float())
+    return result
 
 
 class Downsample(nn.Conv2d):

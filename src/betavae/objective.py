@@ -30,7 +30,7 @@ Scalar = float | Float[Tensor, ""]
 """What depends on a step, and is a tensor where that is one."""
 
 _CACHED_VALUES = 100_000
-"""Densities of codes among images that are worked on at once: 0.4 MB."""
+"""Densities of codes among images that a CPU works on at once: 0.4 MB."""
 
 
 class Batch(NamedTuple):
@@ -196,15 +196,14 @@ class _DensityRatio(torch.autograd.Function):
     def forward(ctx: Any, statistics: Tensor, natural: Tensor) -> Tensor:
         with torch.autocast(statistics.device.type, enabled=False):
             joint = statistics.new_zeros(statistics.shape[1], natural.shape[2])
-            at_once = max(1, _CACHED_VALUES // joint.numel())
+            at_once = max(1, _CACHED_VALUES // joint.numel()) if joint.is_cpu else len(statistics)
             spans = [slice(start, start + at_once) for start in range(0, len(statistics), at_once)]
             parts = [(statistics[span], natural[span]) for span in spans]
             log_marginals = []
             for statistic, parameters in parts:
                 log_densities = statistic @ parameters
                 log_marginals.append(_log_sum_exp(log_densities))
-                for log_density in log_densities:
-                    joint += log_density
+                joint += log_densities[0] if at_once == 1 else log_densities.sum(0)
             log_joint = _log_sum_exp(joint)
             if any(ctx.needs_input_grad):
                 gradients: tuple[list[Tensor], list[Tensor]] = ([], [])

@@ -438,21 +438,27 @@ class Span:
         self.images = images or DeviceImages(data, self._device)
         self._rows = StepRows(config, data, rows)
         self._repeated = graphs.Repeated(graphs.cuda_graph) if self._device.type in RECORDED else None
+        self._ahead: dict[range, dict[str, Any]] = {}
 
     def __call__(self) -> list[Loss]:
         """What the steps return, detached; of recorded ones it holds to the end of the training record."""
-        state, after = self._state, self._config.muon_after
-        count = RECORD_STEPS - state.step % RECORD_STEPS if self._repeated else 1
-        stops = [state.step + count, self._config.steps, *(at for at in self._config.rotate_at if at > state.step)]
-        steps = range(state.step, min(stops))
+        state, after, steps = self._state, self._config.muon_after, self._steps(self._state.step)
         by_muon = tuple(after is not None and step >= after for step in steps)
         way = steps.start % RECORD_STEPS, by_muon  # spans of one record share no recording, whose results must last
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
-        given = self._given(steps) | memory
+        given = (self._ahead.pop(steps, None) or self._given(steps)) | memory
         with _global_generator(_seed(self._config, "layers", state.step)):
             seen, state.memory = self._repeated(self._walk, way, given) if self._repeated else self._walk(way, given)
         state.step = steps.stop
+        if self._repeated and (following := self._steps(state.step)):  # while the device is at work
+            self._ahead = {following: self._given(following)}
         return seen
+
+    def _steps(self, first: int) -> range:
+        """Those of a call: they end where a training record does, and before the axes of the codes turn."""
+        count = RECORD_STEPS - first % RECORD_STEPS if self._repeated else 1
+        turns = (step for step in self._config.rotate_at if step > first)
+        return range(first, min(first + count, self._config.steps, *turns))
 
     def rotate(self) -> None:
         """Turn the axes of the codes to where those of the first training images depend on one another least.
