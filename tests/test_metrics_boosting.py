@@ -113,3 +113,17 @@ def test_the_seed_decides_ties_alone():
     assert (one.gain != other.gain).all()
     assert one.gain.sum() == pytest.approx(other.gain.sum(), rel=1e-9)
     assert 0.2 < one.gain[0] / one.gain.sum() < 0.8  # equal codes share
+
+
+@pytest.mark.parametrize("estimator", ["fast", "sklearn"])
+@pytest.mark.parametrize("power", [-100, -24, 20])
+def test_codes_of_any_unit_have_the_same_trees(estimator, power):
+    """scikit-learn's trees alone find nothing to split on in codes of 1e-7."""
+    rng = np.random.default_rng(0)
+    factors = rng.integers(4, size=(300, 2))
+    codes = (factors @ rng.normal(size=(2, 3)) + rng.normal(size=(300, 3))).astype(np.float32)
+    expected = fit_trees(codes[:200], factors[:200], codes[200:], seed=0, estimator=estimator)
+    scaled = np.ldexp(codes, power)
+    found = fit_trees(scaled[:200], factors[:200], scaled[200:], seed=0, estimator=estimator)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -165,6 +165,9 @@ def fit_trees(
 ) -> TreeFits:
     """Fit gradient boosted trees to each factor, on all cores, and predict further rows.
 
+    Trees take codes for equal that are 1e-7 apart, whatever their unit; so all are scaled by the power of two that
+    brings the most varied one near to a standard deviation of 1, as codes of a VAE are.
+
     Args:
         train_codes: (N, D) codes.
         train_factors: (N, K) integer factors.
@@ -184,6 +187,9 @@ def fit_trees(
         array([[1]])
     """
     check_name("estimator", estimator, ESTIMATORS)
+    spread = train_codes.std(axis=0, dtype=np.float64).max()
+    magnitude = round(np.log2(spread)) if 0 < spread < np.inf else 0
+    train_codes, test_codes = np.ldexp(train_codes, -magnitude), np.ldexp(test_codes, -magnitude)
     fit = _fit_fast if estimator == "fast" else _fit_sklearn
 
     def fit_factor(k: int) -> tuple[np.ndarray, np.ndarray, float]:
