@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from betavae import cli
@@ -302,6 +303,24 @@ def test_a_full_disk_says_how_to_go_on(file, capsys, tmp_path, monkeypatch):
     assert f"nothing saved before is lost; make room, then: betavae train --resume {run}" in said.out
     main(["train", "--resume", run])
     assert (tmp_path / "run" / "DONE").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no memory left for a convolution"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 49152000000 bytes."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_batches_that_are_too_large_are_named(error, file, capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr("betavae.train.Span.__call__", full)
+    said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(tmp_path / "run"))
+    assert said.startswith("betavae: memory ran out with batches of ")
+    assert said.endswith("images; ask for fewer with --batch-size")
 
 
 def test_where_nothing_can_be_written(file, done, capsys, tmp_path, monkeypatch):
