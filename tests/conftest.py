@@ -120,3 +120,16 @@ def grid() -> FactorData:
 @pytest.fixture(scope="session")
 def small() -> FactorData:
     return sprites(900)
+
+
+@pytest.fixture
+def members():
+    """The members of a valid file: 12 images of 5 x 7 pixels and two factors of 3 and 4 values."""
+    classes = np.stack(np.unravel_index(np.arange(12), (3, 4)), axis=1)
+    imgs = np.random.default_rng(0).integers(0, 2, (12, 5, 7), dtype=np.uint8)
+    return {"imgs": imgs, "latents_classes": classes, "latents_values": classes / 2}
+
+
+def saved(path, members):
+    np.savez_compressed(path, **members)
+    return path

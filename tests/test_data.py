@@ -1,18 +1,13 @@
-"""Data sets in memory and on disk: rows and factors, splits, the file format, and every way a file can be wrong."""
-
-import struct
-import subprocess
-import sys
-import zipfile
+"""Data sets in memory and on disk: rows and factors, splits, files written and compared."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from betavae import data as data_module
-from betavae import dsprites
+from betavae import dsprites, npz
 from betavae.data import FactorData, compare_npz, export_npz, load_data, split_rows
+from tests.conftest import saved
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +28,6 @@ def small():
         dsprites.FACTOR_NAMES,
         dsprites.FACTOR_SIZES,
     )
-
-
-@pytest.fixture
-def members():
-    """The members of a valid file: 12 images of 5 x 7 pixels and two factors of 3 and 4 values."""
-    classes = np.stack(np.unravel_index(np.arange(12), (3, 4)), axis=1)
-    imgs = np.random.default_rng(0).integers(0, 2, (12, 5, 7), dtype=np.uint8)
-    return {"imgs": imgs, "latents_classes": classes, "latents_values": classes / 2}
-
-
-def saved(path, members):
-    np.savez_compressed(path, **members)
-    return path
 
 
 def same(one, other):
@@ -224,7 +206,7 @@ def test_dsprites_layout_gets_the_names_of_dsprites_and_loses_the_colour(small, 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("chunk", [1, 100, 1 << 20])
 def test_any_data_set_survives_a_round_trip(tmp_path, monkeypatch, max_value, channels, chunk):
-    monkeypatch.setattr(data_module, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(npz, "CHUNK_BYTES", chunk)
     images = np.random.default_rng(0).integers(0, max_value + 1, (12, channels * 35), dtype=np.uint8)
     factors = np.stack(np.unravel_index(np.arange(12), (3, 4)), axis=1).astype(np.int32)
     packed = np.packbits(images, axis=1) if max_value == 1 else images
@@ -240,21 +222,6 @@ def test_data_without_factors_survive_a_round_trip(tmp_path):
     same(load_data(saved(tmp_path / "only.npz", {"imgs": np.zeros((3, 2, 2), np.uint8)})), data)
 
 
-def test_grey_levels_that_appear_late_are_kept(tmp_path, monkeypatch, members):
-    monkeypatch.setattr(data_module, "_CHUNK_BYTES", 70)  # two images
-    members["imgs"][9, 2, 3] = 2
-    loaded = load_data(saved(tmp_path / "late.npz", members))
-    assert loaded.max_value == 255
-    assert np.array_equal(loaded.images(np.arange(12))[:, 0], members["imgs"])
-
-
-def test_colour_channels_come_last_in_a_file(tmp_path, members):
-    members["imgs"] = np.random.default_rng(0).integers(0, 256, (12, 5, 7, 3), dtype=np.uint8)
-    loaded = load_data(saved(tmp_path / "colour.npz", members))
-    assert loaded.image_shape == (3, 5, 7)
-    assert np.array_equal(loaded.images(np.arange(12)), members["imgs"].transpose(0, 3, 1, 2))
-
-
 def test_constant_factors_are_dropped_and_classes_are_renumbered(tmp_path, members):
     classes = members["latents_classes"]
     wide = np.stack([classes[:, 0] * 10 - 10, np.full(12, 7), classes[:, 1] ** 2], axis=1)  # -10 0 10 · 7 · 0 1 4 9
@@ -264,145 +231,6 @@ def test_constant_factors_are_dropped_and_classes_are_renumbered(tmp_path, membe
     assert np.array_equal(loaded.factors, classes)
     members["factor_names"] = ["hue", "light", "size"]
     assert load_data(saved(tmp_path / "odd.npz", members)).factor_names == ("hue", "size")
-
-
-def test_a_file_written_by_python_2_with_a_pickle_beside_it_is_read(tmp_path, members):
-    with zipfile.ZipFile(tmp_path / "old.npz", "w") as archive:
-        for name, array in members.items():
-            shape = ", ".join(f"{size}L" for size in array.shape)
-            header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': ({shape}), }}".ljust(117) + "\n"
-            start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
-            archive.writestr(f"{name}.npy", start + header.encode() + array.tobytes())
-        archive.writestr("metadata.npy", b"cos\nsystem\n(S'exit 1'\ntR.")
-    same(load_data(tmp_path / "old.npz"), load_data(saved(tmp_path / "new.npz", members)))
-
-
-def test_progress_counts_the_images_read(tmp_path, monkeypatch, members):
-    monkeypatch.setattr(data_module, "_CHUNK_BYTES", 5 * 35)
-    calls = []
-    load_data(saved(tmp_path / "some.npz", members), progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(5, 12), (10, 12), (12, 12)]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is measured with the resource module")
-def test_a_file_is_never_unpacked_whole(tmp_path):
-    num_images = 40_000  # 164 MB of pixels, 20 MB packed
-    black = np.zeros((num_images, 512), np.uint8)
-    export_npz(
-        FactorData("black", black, (1, 64, 64), 1, black[:, :0].astype(np.int32), (), ()), tmp_path / "black.npz"
-    )
-    program = (
-        "import resource, sys; from betavae.data import load_data\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak(); load_data(sys.argv[1]); print(peak() - before)"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / "black.npz")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(run.stdout) * (1 if sys.platform == "darwin" else 1024) < 60e6  # measured: 26e6
-
-
-# Files that are wrong
-
-
-def replaced(**changes):
-    return lambda members: {name: array for name, array in (members | changes).items() if array is not None}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (replaced(imgs=None), r"it has no member 'imgs', only \['latents_classes', 'latents_values'\]"),
-        (
-            replaced(imgs=np.zeros((12, 5, 7))),
-            r"imgs is float64 of shape \(12, 5, 7\); it must be uint8 of shape \(N, H",
-        ),
-        (replaced(imgs=np.zeros((12, 35), np.uint8)), r"imgs is uint8 of shape \(12, 35\); it must be uint8 of shape"),
-        (replaced(imgs=np.zeros((12, 3, 5, 7), np.uint8)), r"shape \(12, 3, 5, 7\), so 7 channels; the last axis"),
-        (replaced(imgs=np.zeros((0, 5, 7), np.uint8)), r"imgs has shape \(0, 5, 7\); it must have at least one image"),
-        (replaced(imgs=np.asfortranarray(np.zeros((12, 5, 7), np.uint8))), r"Fortran order; save numpy.ascontiguous"),
-        (
-            replaced(imgs=np.full((12, 5, 7), None)),
-            r"imgs holds pickled Python objects, which are never read; it must be",
-        ),
-        (
-            replaced(latents_classes=np.zeros((12, 2))),
-            r"latents_classes is float64 .* it must be integers of shape \(N, K",
-        ),
-        (
-            replaced(latents_classes=np.zeros(12, int)),
-            r"latents_classes is int64 of shape \(12,\); it must be integers",
-        ),
-        (replaced(latents_classes=np.zeros((9, 2), int)), r"latents_classes has 9 rows for 12 images"),
-        (replaced(latents_classes=np.full((12, 2), None)), r"latents_classes holds pickled Python objects"),
-        (replaced(latents_values=np.zeros((9, 2))), r"latents_values has 9 rows for 12 images"),
-        (replaced(latents_classes=np.zeros((12, 1_001), int)), r"latents_classes has 1,001 columns; there must be at"),
-        (
-            replaced(factor_names=np.array(["shape", ""])),
-            r"factor_names has ''; names must be text that can be printed",
-        ),
-        (replaced(factor_names=np.array(["shape", "\ud800"])), r"factor_names has '\\ud800'; names must be text"),
-        (replaced(latents_values=np.diag([np.nan] * 12)), r"latents_values has NaN or infinity in row 0; all values"),
-        (
-            replaced(factor_names=["hue"]),
-            r"factor_names has hue for the 2 columns of latents_classes; each column needs",
-        ),
-        (replaced(factor_names=["hue", "hue"]), r"factor_names has hue, hue for the 2 columns"),
-        (replaced(factor_names=[1, 2]), r"factor_names is int64 of shape \(2,\); it must be strings of shape \(K,\)\."),
-    ],
-)
-def test_wrong_contents_are_refused_with_the_file_and_the_cure(tmp_path, members, change, message):
-    path = saved(tmp_path / "wrong.npz", change(members))
-    with pytest.raises(ValueError, match=rf"wrong\.npz: .*{message}"):
-        load_data(path)
-
-
-def test_every_truncation_is_refused(tmp_path, members):
-    whole = saved(tmp_path / "whole.npz", members).read_bytes()
-    for length in range(0, len(whole), 7):
-        (tmp_path / "part.npz").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"part\.npz: it is damaged or not an \.npz file \(.+\); copy or download"):
-            load_data(tmp_path / "part.npz")
-
-
-@pytest.mark.parametrize("compress", [True, False])
-def test_damaged_bytes_are_refused_or_harmless(tmp_path, members, compress):
-    (np.savez_compressed if compress else np.savez)(tmp_path / "whole.npz", **members)
-    whole, expected, path = (
-        (tmp_path / "whole.npz").read_bytes(),
-        load_data(tmp_path / "whole.npz"),
-        tmp_path / "bad.npz",
-    )
-    rng, refusals = np.random.default_rng(0), []
-    for place in rng.integers(0, len(whole), 300):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ rng.integers(1, 256)]) + whole[place + 1 :])
-        try:
-            assert np.array_equal(load_data(path).packed, expected.packed)
-        except ValueError as error:
-            refusals.append(str(error))
-    assert all("bad.npz: " in refusal for refusal in refusals)
-    assert len(refusals) > 150  # the others hit dates, attributes and names of members that are optional
-
-
-def test_members_that_are_no_arrays_are_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
-        archive.writestr("imgs.npy", "hello, world")
-    with pytest.raises(
-        ValueError, match=r"text\.npz: imgs does not begin like a NumPy array; write the file with numpy"
-    ):
-        load_data(tmp_path / "text.npz")
-
-
-def test_a_missing_source_is_named_and_the_nearest_suggested(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"no file 'dsprits'; data are 'dsprites', .* \(did you mean 'dsprites'\?"
-    ):
-        load_data("dsprits")
-    with pytest.raises(
-        FileNotFoundError, match=r"no file '.*gone\.npz'; data are 'dsprites', .* an \.npz file, seen from the current"
-    ):
-        load_data(tmp_path / "gone.npz")
-    with pytest.raises(IsADirectoryError):
-        load_data(tmp_path)
 
 
 def test_export_replaces_nothing_unless_told(small, tmp_path):
@@ -474,8 +302,8 @@ def test_compare_agrees_with_the_whole_set(full, tmp_path, monkeypatch):
         "latents_classes": dsprites.latent_classes(full.factors),
         "latents_values": dsprites.latent_values(full.factors),
     }
-    monkeypatch.setattr(data_module, "_read_table", lambda archive, name, rows=0: tables.get(name))
-    monkeypatch.setattr(data_module, "_read_images", lambda archive, progress: (full.packed, full.image_shape, 1))
+    monkeypatch.setattr(npz, "_read_table", lambda archive, name, rows=0: tables.get(name))
+    monkeypatch.setattr(npz, "_read_images", lambda archive, progress: (full.packed, full.image_shape, 1))
     path = saved(tmp_path / "stand-in.npz", {})
     comparison = compare_npz(path)
     assert (comparison.num_images, comparison.num_different, comparison.tables_agree) == (737_280, 0, True)
@@ -488,8 +316,8 @@ def test_compare_agrees_with_the_whole_set(full, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("drawn_once")
-@pytest.mark.parametrize("change", [replaced(), replaced(latents_classes=None)])
-def test_compare_refuses_other_data(tmp_path, members, change):
-    path = saved(tmp_path / "other.npz", change(members))
+@pytest.mark.parametrize("missing", ["none", "latents_classes"])
+def test_compare_refuses_other_data(tmp_path, members, missing):
+    path = saved(tmp_path / "other.npz", {name: table for name, table in members.items() if name != missing})
     with pytest.raises(ValueError, match=r"other\.npz: it is not dSprites, so there is nothing to compare it with"):
         compare_npz(path)

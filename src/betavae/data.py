@@ -1,52 +1,25 @@
 """Images with known factors: packed in memory, addressed by row or by factors, split into seeded subsets.
 
-The format on disk is that of the original dSprites file, an ``.npz`` with these members:
-
-- ``imgs``: uint8, (N, H, W) or (N, H, W, C) with 1 or 3 channels; pixels 0 and 1, or 0 to 255
-- ``latents_classes``: integers (N, K), the class of each factor (optional: without it the data have no factors)
-- ``latents_values``: finite numbers (N, K), the value of each factor (optional, checked but not used)
-- ``factor_names``: K strings (optional)
-
-Other members, such as the original's pickled ``metadata``, are never opened. Images are unpacked from the file and
-packed into bits a megabyte at a time, so the original's 3 GB never are in memory at once.
+Drawn, or read from a file as `npz` describes, and written to one.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tokenize import TokenError
-from typing import IO, Any, NamedTuple, Protocol
-from unicodedata import category
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from betavae import dsprites
+from betavae import dsprites, npz
 from betavae.files import replacing
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and the number of images in all."""
-
-_CHUNK_BYTES = 1 << 20
-
-_MEMBERS: dict[str, tuple[tuple[type, ...], tuple[int, ...], str]] = {
-    "imgs": ((np.uint8,), (3, 4), "uint8 of shape (N, H, W) or (N, H, W, C)"),
-    "latents_classes": ((np.integer,), (2,), "integers of shape (N, K)"),
-    "latents_values": ((np.integer, np.floating), (2,), "numbers of shape (N, K)"),
-    "factor_names": ((np.str_,), (1,), "strings of shape (K,)"),
-}
-"""The members of a file that are read: their element types and numbers of axes, and both in words."""
-_MOST_COLUMNS = 1_000
-"""Of a table; what says more is no table of factors."""
+from betavae.npz import Progress
 
 
 class PackedImages(Protocol):
@@ -62,7 +35,7 @@ class PackedImages(Protocol):
 
 def _blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
     """All packed images, about a megabyte at a time, each part with its rows."""
-    step = max(1, _CHUNK_BYTES // max(1, packed.shape[1]))
+    step = max(1, npz.CHUNK_BYTES // max(1, packed.shape[1]))
     for start in range(0, len(packed), step):
         rows = slice(start, start + step)
         yield rows, packed[rows]
@@ -294,7 +267,7 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, or its contents are not as this module describes.
+        ValueError: if the file is damaged, or its contents are not as `npz` describes.
 
     Example:
         >>> data = load_data("dsprites")
@@ -311,7 +284,7 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
             factor_names=dsprites.FACTOR_NAMES,
             factor_sizes=dsprites.FACTOR_SIZES,
         )
-    contents = _read_npz(source, progress)
+    contents = npz.read(source, progress)
     columns = [np.unique(column, return_inverse=True) for column in contents.classes.T]
     kept = [k for k, (classes, _) in enumerate(columns) if len(classes) > 1]
     factors = np.zeros((len(contents.packed), len(kept)), np.int32)
@@ -411,9 +384,9 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, or is not dSprites.
     """
-    contents = _read_npz(path, progress)
+    contents = npz.read(path, progress)
     classes, values = contents.classes, contents.values
-    if contents.max_value != 1 or not _looks_like_dsprites(classes, contents.image_shape):
+    if contents.max_value != 1 or not npz.looks_like_dsprites(classes, contents.image_shape):
         raise ValueError(
             f"{path}: it is not dSprites, so there is nothing to compare it with; dSprites has images of 64x64 pixels "
             f"0 and 1 and a table latents_classes with the columns color, {', '.join(dsprites.FACTOR_NAMES)}."
@@ -437,142 +410,6 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
     )
 
 
-class _Contents(NamedTuple):
-    """What a file holds, checked: the tables have a row for each image, and the columns of classes have names."""
-
-    packed: npt.NDArray[np.uint8]
-    image_shape: tuple[int, int, int]
-    max_value: int
-    classes: npt.NDArray[Any]
-    values: npt.NDArray[Any] | None
-    names: tuple[str, ...]
-
-
-def _read_npz(source: str | Path, progress: Progress | None) -> _Contents:
-    """Read and check a file; messages about its contents are raised below and get the name of the file here."""
-    path = Path(source)
-    try:
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        near = difflib.get_close_matches(str(source), ["dsprites"])
-        raise FileNotFoundError(
-            f"there is no file {str(path)!r}; data are 'dsprites', which needs no file, or the path of an .npz file, "
-            "seen from the current folder" + (f" (did you mean {near[0]!r}?)." if near else ".")
-        ) from error
-    with file:
-        try:
-            return _read_archive(zipfile.ZipFile(file), progress)
-        except MemoryError:
-            raise
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        except Exception as error:  # a damaged archive raises any of the errors of zipfile, its compressions and NumPy
-            raise ValueError(
-                f"{path}: it is damaged or not an .npz file ({str(error) or 'it ends too early'}); copy or download it "
-                "again, or write dSprites with `betavae data export FILE.npz`."
-            ) from error
-
-
-def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> _Contents:
-    packed, image_shape, max_value = _read_images(archive, progress)
-    classes = _read_table(archive, "latents_classes", len(packed))
-    values = _read_table(archive, "latents_values", len(packed))
-    names = _read_table(archive, "factor_names")
-    if classes is None:
-        classes = np.empty((len(packed), 0), np.int64)
-    if values is not None and not np.isfinite(values).all():
-        row = np.argwhere(~np.isfinite(values))[0, 0]
-        raise ValueError(f"latents_values has NaN or infinity in row {row}; all values must be finite.")
-    if names is None and max_value == 1 and _looks_like_dsprites(classes, image_shape):
-        names = np.array(("color", *dsprites.FACTOR_NAMES))
-    elif names is None:
-        names = np.array([f"factor_{column}" for column in range(classes.shape[1])], np.str_)
-    if len(names) != classes.shape[1] or len(set(names)) != len(names):
-        raise ValueError(
-            f"factor_names has {', '.join(names)} for the {classes.shape[1]} columns of latents_classes; "
-            "each column needs a name of its own."
-        )
-    if bad := [str(name) for name in names if not name or any(category(letter) in ("Cc", "Cs") for letter in name)]:
-        raise ValueError(f"factor_names has {bad[0]!r}; names must be text that can be printed.")
-    return _Contents(packed, image_shape, max_value, classes, values, tuple(map(str, names)))
-
-
-def _looks_like_dsprites(classes: npt.NDArray[Any], image_shape: tuple[int, int, int]) -> bool:
-    sizes = np.array((1, *dsprites.FACTOR_SIZES))
-    if image_shape != dsprites.IMAGE_SHAPE or classes.shape[1] != len(sizes):
-        return False
-    return bool(((classes >= 0) & (classes < sizes)).all())
-
-
-@contextmanager
-def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any], bool]]:
-    """Open an array in the archive: the stream of its elements, its shape, its type, and whether in Fortran order."""
-    types, num_axes, wanted = _MEMBERS[name]
-    with archive.open(f"{name}.npy") as stream:
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote; they read well.
-                shape, fortran, dtype = read(stream)
-        except (ValueError, TokenError) as error:
-            raise ValueError(f"{name} does not begin like a NumPy array; write the file with numpy.savez.") from error
-        if dtype.hasobject:
-            raise ValueError(f"{name} holds pickled Python objects, which are never read; it must be {wanted}.")
-        sides = len(shape) in num_axes and all(type(side) is int and side >= 0 for side in shape)
-        if not sides or not any(np.issubdtype(dtype, kind) for kind in types):
-            raise ValueError(f"{name} is {dtype} of shape {shape}; it must be {wanted}.")
-        expected = math.prod(shape) * dtype.itemsize
-        size = archive.getinfo(f"{name}.npy").file_size - stream.tell()
-        if size != expected:
-            raise EOFError(f"{name} has {size:,} bytes where its shape {shape} needs {expected:,}")
-        yield stream, shape, dtype, fortran
-
-
-def _read_table(archive: zipfile.ZipFile, name: str, num_images: int | None = None) -> npt.NDArray[Any] | None:
-    if f"{name}.npy" not in archive.namelist():
-        return None
-    with _member(archive, name) as (stream, shape, dtype, fortran):
-        if num_images is not None and shape[0] != num_images:
-            raise ValueError(f"{name} has {shape[0]} rows for {num_images} images; there must be one for each image.")
-        if shape[-1] > _MOST_COLUMNS and len(shape) == 2:
-            raise ValueError(f"{name} has {shape[1]:,} columns; there must be at most {_MOST_COLUMNS:,}.")
-        return np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _read_images(
-    archive: zipfile.ZipFile, progress: Progress | None
-) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int], int]:
-    """The images of a file as in `FactorData`: packed, image_shape and max_value."""
-    members = [member.removesuffix(".npy") for member in archive.namelist()]
-    if "imgs" not in members:
-        raise ValueError(f"it has no member 'imgs', only {members}; the images must be an array of that name.")
-    with _member(archive, "imgs") as (stream, shape, _, fortran):
-        num_images, height, width, channels = (*shape, 1)[:4]
-        if 0 in shape:
-            raise ValueError(f"imgs has shape {shape}; it must have at least one image and one pixel.")
-        if channels not in (1, 3):
-            raise ValueError(f"imgs has shape {shape}, so {channels} channels; the last axis must be 1 or 3 channels.")
-        if fortran:
-            raise ValueError(
-                "imgs is in Fortran order; save numpy.ascontiguousarray(imgs), so that images come in turn."
-            )
-        num_pixels = height * width * channels
-        packed = np.empty((num_images, -(-num_pixels // 8)), np.uint8)
-        max_value = 1
-        step = max(1, _CHUNK_BYTES // num_pixels)
-        for start in range(0, num_images, step):
-            stop = min(start + step, num_images)
-            chunk = np.frombuffer(stream.read((stop - start) * num_pixels), np.uint8)
-            images = np.moveaxis(chunk.reshape(-1, height, width, channels), -1, 1).reshape(-1, num_pixels)
-            if max_value == 1 and images.max() > 1:
-                max_value, packed = 255, np.unpackbits(packed, axis=1, count=num_pixels)
-            packed[start:stop] = np.packbits(images, axis=1) if max_value == 1 else images
-            if progress:
-                progress(stop, num_images)
-    return packed, (channels, height, width), max_value
-
-
 def _tables(data: FactorData) -> dict[str, npt.NDArray[Any]]:
     """The members of a file beside the images."""
     if data.factor_names == dsprites.FACTOR_NAMES and data.factor_sizes == dsprites.FACTOR_SIZES:
@@ -588,7 +425,7 @@ def _tables(data: FactorData) -> dict[str, npt.NDArray[Any]]:
 def _write_images(archive: zipfile.ZipFile, data: FactorData, progress: Progress | None) -> None:
     channels, height, width = data.image_shape
     shape = (len(data), height, width) if channels == 1 else (len(data), height, width, channels)
-    step = max(1, _CHUNK_BYTES // math.prod(data.image_shape))
+    step = max(1, npz.CHUNK_BYTES // math.prod(data.image_shape))
     with archive.open("imgs.npy", "w", force_zip64=True) as stream:
         np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for start in range(0, len(data), step):
