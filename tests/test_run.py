@@ -299,3 +299,17 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeyp
     monkeypatch.setattr(os, "replace", lambda *paths: calls.append("replace") or replace(*paths))
     write_atomically(tmp_path / "whole", b"nats")
     assert calls == ["fsync", "replace"]
+
+
+def test_a_failed_write_keeps_what_was_there_and_leaves_nothing(tmp_path, monkeypatch):
+    target = tmp_path / "note.txt"
+    target.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(target, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+    assert target.read_text() == "old"

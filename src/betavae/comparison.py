@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from betavae.figures import plain
+from betavae.charts import plain
 from betavae.metrics.meanings import meaning_of
 from betavae.report import figure_uri, flatten, png_uri, render_page
 from betavae.statistics import summarise

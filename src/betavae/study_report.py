@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from betavae.figures import BLUE, INK, VERMILLION, plain, style_axes
+from betavae.charts import BLUE, INK, VERMILLION, plain, style_axes
 from betavae.files import write_atomically
 from betavae.grid import flat, varied, worded
 from betavae.metrics.meanings import meaning_of
