@@ -195,6 +195,7 @@ def test_dsprites_layout_gets_the_names_of_dsprites_and_loses_the_colour(small, 
     loaded = load_data(tmp_path / "small.npz")
     assert loaded.name == "small"
     assert loaded.factor_names == dsprites.FACTOR_NAMES
+    assert isinstance(loaded.packed, dsprites.Sprites)
     assert np.array_equal(loaded.packed, small.packed)
     for column, size, original in zip(loaded.factors.T, loaded.factor_sizes, small.factors.T, strict=True):
         values = np.unique(original)  # classes that do not occur are left out of the numbering

@@ -172,3 +172,17 @@ def test_drawing_takes_at_most_120_megabytes():
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(run.stdout) * unit < 120e6  # measured: 101e6
+
+
+def test_images_of_known_factors_are_kept_as_windows(drawn, images):
+    factors = dsprites.factor_table()[::97]
+    sprites = dsprites.windowed(drawn[::97], factors)
+    assert sprites is not None
+    assert sprites.shape == (len(factors), 512)
+    assert np.array_equal(sprites[:], drawn[::97])
+
+
+def test_a_pixel_outside_its_window_is_not_lost(drawn):
+    factors, packed = dsprites.factor_table()[:5000], drawn[:5000].copy()
+    packed[4999, 511] ^= 1  # bottom right
+    assert dsprites.windowed(packed, factors) is None

@@ -290,9 +290,12 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
     factors = np.zeros((len(contents.packed), len(kept)), np.int32)
     for place, k in enumerate(kept):
         factors[:, place] = columns[k][1]
+    sprites = None
+    if contents.max_value == 1 and npz.looks_like_dsprites(contents.classes, contents.image_shape):
+        sprites = dsprites.windowed(contents.packed, contents.classes[:, 1:])
     return FactorData(
         name=Path(source).stem,
-        packed=contents.packed,
+        packed=contents.packed if sprites is None else sprites,
         image_shape=contents.image_shape,
         max_value=contents.max_value,
         factors=factors,

@@ -45,6 +45,8 @@ _COS, _SIN = np.cos(ORIENTATIONS), np.sin(ORIENTATIONS)
 # The window of 32 x 32 pixels around each centre: its lines, and how many columns of the image are right of it.
 _LINES = np.floor(_CENTRES[:, None]).astype(np.intp) - 16 + np.arange(32)
 _SHIFTS = 63 - _LINES[:, -1].astype(np.uint64)
+_TOGETHER = 4_096
+"""Images of which windows are cut at once: 2 MB."""
 
 # _FROM_COLUMN[c] is a row of 64 pixels that is white from column c on, laid out in memory as np.packbits would.
 _FROM_COLUMN = np.array([(1 << (64 - column)) - 1 for column in range(65)], dtype=">u8").view(np.uint64)
@@ -112,11 +114,15 @@ def _fill(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray
     return image.reshape(num_columns, num_rows, 64)
 
 
-class DrawnImages:
-    """All images of dSprites, bit-packed: used as a read-only array (737280, 512), a quarter of its size in memory.
+class Sprites:
+    """Images of dSprites, bit-packed: used as a read-only array (N, 512), a quarter of its size in memory.
 
     A sprite fits into a window of 32 x 32 pixels whose place follows from posX and posY, so of each image only the
-    window is kept. Rows are in the original's order: row = C-order index of the factors, posY fastest.
+    window is kept.
+
+    Args:
+        windows: lines (N, 32) of the window of each image, leftmost pixel in the highest bit.
+        places: 32 posX + posY of each image (N,).
 
     Example:
         >>> images = draw_all()
@@ -124,14 +130,14 @@ class DrawnImages:
         ((737280, 512), (2, 512), (0, 512))
     """
 
-    shape = (NUM_IMAGES, math.prod(IMAGE_SHAPE) // 8)
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, windows: npt.NDArray[np.uint32]) -> None:
-        self._windows, self._rows = windows, np.arange(NUM_IMAGES, dtype=np.int32)
+    def __init__(self, windows: npt.NDArray[np.uint32], places: npt.NDArray[np.int16]) -> None:
+        self.shape = len(windows), math.prod(IMAGE_SHAPE) // 8
+        self._windows, self._places = windows, places
 
     def __len__(self) -> int:
-        return NUM_IMAGES
+        return len(self._windows)
 
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         """Packed images (B, 512) of indices, a mask or a slice: 64 lines of 8 bytes, leftmost pixel in the highest bit.
@@ -139,23 +145,35 @@ class DrawnImages:
         Raises:
             IndexError: if there are no such rows.
         """
-        rows = self._rows[rows]
-        pos_x, pos_y = np.divmod(rows % (32 * 32), 32)
+        pos_x, pos_y = np.divmod(self._places[rows], 32)
         lines = self._windows[rows].astype(np.uint64) << _SHIFTS[pos_x, None]
-        image = np.zeros((*rows.shape, 64), ">u8")
+        image = np.zeros((*pos_x.shape, 64), ">u8")
         np.put_along_axis(image, _LINES[pos_y], lines, axis=-1)
         return image.view(np.uint8)
 
 
-def draw_all() -> DrawnImages:
-    """Draw every image of dSprites."""
+def windowed(packed: npt.NDArray[np.uint8], factors: npt.ArrayLike) -> Sprites | None:
+    """Packed images (N, 512) as `Sprites` of their factors (N, 5); None where a pixel lies outside its window."""
+    _, _, _, pos_x, pos_y = _checked(factors).T
+    sprites = Sprites(np.empty((len(packed), 32), np.uint32), (32 * pos_x + pos_y).astype(np.int16))
+    for start in range(0, len(packed), _TOGETHER):
+        rows = slice(start, start + _TOGETHER)
+        lines = np.take_along_axis(packed[rows].view(">u8"), _LINES[pos_y[rows]], axis=1)
+        sprites._windows[rows] = lines >> _SHIFTS[pos_x[rows], None] & 0xFFFF_FFFF
+        if not np.array_equal(sprites[rows], packed[rows]):
+            return None
+    return sprites
+
+
+def draw_all() -> Sprites:
+    """Draw every image of dSprites, in the original's order: row = C-order index of the factors, posY fastest."""
     sprites = np.ndindex(*FACTOR_SIZES[:3])
     windows = np.empty((math.prod(FACTOR_SIZES[:3]), 32, 32, 32), np.uint32)
     for window, (shape, scale, orientation) in zip(windows, sprites, strict=True):
         x, y = _offsets(shape, np.array([scale]), np.array([orientation]))
         drawn = _fill((_CENTRES[:, None] + x).T[None], _CENTRES[:, None] + y)
         window[:] = drawn[:, np.arange(32)[:, None], _LINES].view(">u8") >> _SHIFTS[:, None, None]
-    return DrawnImages(windows.reshape(NUM_IMAGES, 32))
+    return Sprites(windows.reshape(NUM_IMAGES, 32), np.resize(np.arange(32 * 32, dtype=np.int16), NUM_IMAGES))
 
 
 def draw_packed(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -165,7 +183,7 @@ def draw_packed(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         factors: indices (B, 5) of shape, scale, orientation, posX and posY.
 
     Returns:
-        Packed images (B, 512), as of `DrawnImages`.
+        Packed images (B, 512), as of `Sprites`.
 
     Raises:
         ValueError: if an index is not one of dSprites.
