@@ -5,6 +5,7 @@ write; playing calls them again on these. So it goes wrong where a graph would: 
 from step to step went into an operation, or a tensor moved. That no value is read on the way `graphs.Watch` sees.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from betavae.objective import beta
 from betavae.objectives import OBJECTIVES
 from betavae.run import create_run, load_checkpoint, save_checkpoint
 from betavae.settings import TC, Beta
-from betavae.train import new_state, train
+from betavae.train import DeviceImages, new_state, train
 from tests.golden_curves import GRID, tiny_config, trained
 
 
@@ -199,3 +200,31 @@ def test_no_objective_waits_for_a_device(name, grid, recorded):
     with watch:
         span._walk((0, (False, name == "muon")), given)
     assert not watch.found
+
+
+class Elsewhere(TorchDispatchMode):
+    """What comes out of every operation is where the model is, on a device that has no values."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            assert not isinstance(leaf, torch.Tensor) or leaf.is_meta, operation
+        return result
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_no_objective_leaves_its_device(name, grid, recorded, monkeypatch):
+    monkeypatch.setattr(module, "_descend", lambda optimisers, loss, rate: loss.backward())
+    monkeypatch.setattr(torch, "autocast", lambda *given, **more: nullcontext())  # not known for such a device
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    config, device = replace(GRID[name], precision="fp32"), torch.device("meta")
+    state = new_state(config, grid)
+    given = module.Span(config, grid, np.arange(700), state, None)._given(range(1))
+    given = {name: tensor.to(device) for name, tensor in given.items()}
+    for network in filter(None, (state.model, state.network)):
+        network.to(device)
+    span = module.Span(config, grid, np.arange(700), state, DeviceImages(grid, device))
+    with Elsewhere():
+        _, memory = span._walk((0, (False,)), given)
+        seen, _ = span._walk((0, (False,)), given | {f"memory.{key}": tensor for key, tensor in memory.items()})
+    assert seen[0].loss.is_meta
