@@ -305,6 +305,15 @@ def test_a_full_disk_says_how_to_go_on(file, capsys, tmp_path, monkeypatch):
     assert (tmp_path / "run" / "DONE").exists()
 
 
+def test_a_reader_that_has_had_enough_is_left_in_peace():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "betavae", "study", "--help"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 @pytest.mark.parametrize(
     "error",
     [

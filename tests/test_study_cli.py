@@ -127,7 +127,8 @@ def test_flags_on_a_recipe_change_what_all_runs_share(capsys):
 
 
 def test_metrics_are_a_list_and_no_grid(tmp_path):
-    from betavae.cli import Study, Varied
+    from betavae.cli import Study
+    from betavae.flags import Varied
 
     recipe, _ = Study(Varied(objective=("vae",), scores=("dci", "mig")))._recipe()
     assert [config.scores for config in expand(recipe).values()] == [("dci", "mig")]

@@ -23,7 +23,7 @@ from tyro.conf import arg as argument
 from tyro.conf import subcommand as command
 
 from betavae import config as configuration
-from betavae import own_code
+from betavae import flags, own_code
 from betavae.checks import check_name, unknown
 from betavae.config import Config
 from betavae.settings import OBJECTIVE_SETTINGS, TC, Vae, objective_name
@@ -274,42 +274,6 @@ class Explore:
             _say(console, f"no browser here; open {page}")
 
 
-def _flags() -> list[str]:
-    """Settings that a study can vary: those of a run but the seed, the objective's name, and what objectives have."""
-    dials = [field.name for kind in OBJECTIVE_SETTINGS.values() for field in dataclasses.fields(kind)]
-    return ["objective", *dict.fromkeys([*dials, *_own_settings()])]
-
-
-def _own_settings() -> list[str]:
-    return [field.name for field in dataclasses.fields(Config) if field.name not in ("objective", "seed")]
-
-
-def _hint(name: str) -> str:
-    """The default of a setting, or the objectives that have it."""
-    if name in _own_settings():
-        return f"(default: {getattr(Config(), name)})"
-    owners = [
-        objective
-        for objective, kind in OBJECTIVE_SETTINGS.items()
-        if name in {field.name for field in dataclasses.fields(kind)}
-    ]
-    return f"(of {', '.join(owners)})" if owners else f"(default: {objective_name(Config().objective)})"
-
-
-def _varied() -> type:
-    """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
-    fields = [
-        (name, Annotated[tuple[str, ...], argument(metavar="VALUE ...", help_behavior_hint=_hint(name))], ())
-        for name in _flags()
-    ]
-    made = dataclasses.make_dataclass("Varied", fields, frozen=True)
-    made.__doc__ = _varied.__doc__
-    return made
-
-
-Varied: Any = _varied()
-
-
 @dataclass(frozen=True)
 class Study:
     """Run many settings with many seeds, a run a core; the same command continues it, and nothing is done twice.
@@ -319,7 +283,7 @@ class Study:
     runs share.
     """
 
-    settings: OmitArgPrefixes[Varied]
+    settings: OmitArgPrefixes[flags.Varied]
     """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
     recipe: Positional[str | None] = None
     """Recipe of the study."""
@@ -406,28 +370,18 @@ class Study:
 
     def _recipe(self) -> tuple[dict[str, Any], str]:
         """The recipe that file and flags make, and its name."""
-        import tomllib
+        from betavae.grid import expand
 
-        from betavae.grid import expand, lists
-
-        given: dict[str, list[Any]] = {}
-        for key, words in dataclasses.asdict(self.settings).items():
-            for word in words:
-                try:
-                    value = tomllib.loads(f"value = {word.lower() if word in ('True', 'False') else word}")["value"]
-                except ValueError:
-                    value = word
-                given.setdefault(key, []).append(value)
+        given = flags.given(self.settings)
         shared: dict[str, Any] = {}
         if self.seeds:
             shared["seeds"] = self.seeds[0] if len(self.seeds) == 1 else [*self.seeds]
-        given |= {key: [given[key]] for key in lists() if key in given}  # one value, which is a list
         if self.recipe is None:
             if not given and not shared:
                 raise ValueError(
                     "what to run? Give a recipe such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
                 )
-            recipe = {**shared, "grid": [_grid(given)]}
+            recipe = {**shared, "grid": [flags.grid(given)]}
             digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
             return recipe, "-".join(map(str, [*given.get("objective", ["beta"]), digest]))
         path = find_recipe(self.recipe, "studies")
@@ -435,7 +389,7 @@ class Study:
         grids = recipe.get("grid", {})
         varies = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
         for key, values in given.items():
-            if len(values) > 1 or key in varies or key not in _own_settings():
+            if len(values) > 1 or key in varies or key not in flags.settings_of_runs():
                 raise ValueError(
                     f"--{key.replace('_', '-')}: with a recipe, flags change only settings that all its runs share, to "
                     f"one value; copy {path} and change it there, or leave the recipe out"
@@ -465,11 +419,8 @@ class Results:
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
         if not sys.stdout.isatty():  # for other programs
-            try:
-                csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
-                sys.stdout.flush()
-            except BrokenPipeError:  # the reader, such as head, has had enough
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+            sys.stdout.flush()
             return
         table = Table()
         for name in names:
@@ -529,7 +480,10 @@ class Data:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `betavae`: exit code 0, 2 with one sentence for a mistake or a failure, 130 when interrupted."""
+    """Entry point of `betavae`: exit code 0, 2 with one sentence for a mistake or a failure, 130 when interrupted.
+
+    141 where what reads its output, such as `head`, has had enough.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         print(f"betavae {metadata.version('betavae')}")
@@ -542,6 +496,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen(Console())
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be written
+        sys.exit(141)
     except (ValueError, TypeError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         sys.exit(_complain(str(error) or type(error).__name__))
     except OSError as error:
@@ -563,7 +520,7 @@ def _import_own(words: list[str]) -> list[str]:
             settings: Any = OBJECTIVE_SETTINGS[name]
             Config.__annotations__["objective"] |= Annotated[settings, command(name, prefix_name=False)]
         Config.__annotations__["model"] = Literal[tuple(configuration.MODEL_NAMES)]
-        Study.__annotations__["settings"] = OmitArgPrefixes[_varied()]  # type: ignore[misc]
+        Study.__annotations__["settings"] = OmitArgPrefixes[flags.varied()]  # type: ignore[misc]
     return left
 
 
@@ -606,8 +563,8 @@ def _parse(words: list[str]) -> Any:
         check_name("objective", second, OBJECTIVE_SETTINGS)
     if first == "data" and not second.startswith("-"):
         check_name("command", second, ("export", "check"))
-    flags = {word.partition("=")[0] for word in words}
-    if first == "train" and "--resume" in flags and len(words) - ("--resume" in words) > 2:
+    named = {word.partition("=")[0] for word in words}
+    if first == "train" and "--resume" in named and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
     recipe = next(iter(_taken(words, "--from")[0]), "")  # other flags' defaults depend on it
     train = Train(configuration.load(find_recipe(recipe)) if recipe else Config())
@@ -807,30 +764,6 @@ def _naming(
     with Progress(console=console, disable=not console.is_terminal, transient=transient) as bar:
         task = bar.add_task(what)
         yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
-
-
-def _grid(given: dict[str, list[Any]]) -> dict[str, Any]:
-    """A grid from flags: an objective takes those of the varied settings that it has.
-
-    Raises:
-        ValueError: no objective that is named has one of the settings.
-
-    Example:
-        >>> _grid({"objective": ["vae", "beta"], "beta": [1, 4], "codes": [5]})
-        {'codes': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
-    """
-    own = _own_settings()
-    tables, used = [], set[str]()
-    names = given.get("objective", [objective_name(Config().objective)])
-    for name in names:
-        check_name("objective", name, OBJECTIVE_SETTINGS)
-        dials = {field.name for field in dataclasses.fields(OBJECTIVE_SETTINGS[name])} & given.keys()
-        used |= dials
-        tables.append({"name": name} | {key: given[key] for key in given if key in dials})
-    for key in given:
-        if key not in (*own, *used, "objective"):
-            raise ValueError(f"--{key.replace('_', '-')}: no setting of {' or '.join(names)}; leave it out")
-    return {key: values for key, values in given.items() if key in own} | {"objective": tables}
 
 
 @contextmanager
