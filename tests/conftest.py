@@ -141,3 +141,16 @@ def bright_column(codes: np.ndarray) -> np.ndarray:
     images = np.zeros((len(codes), 1, 16, 16), np.float32)
     images[np.arange(len(codes)), :, :, place] = (1 / (1 + np.exp(-codes[:, 1])))[:, None, None]
     return images
+
+
+def same(one, other):
+    """Two data sets hold the same."""
+    assert np.array_equal(one.packed, other.packed)
+    assert np.array_equal(one.factors, other.factors)
+    for name in ("image_shape", "max_value", "factor_names", "factor_sizes"):
+        assert getattr(one, name) == getattr(other, name)
+
+
+def line(step: int, split: str = "train", **terms: float) -> dict[str, object]:
+    """A line of a curve file."""
+    return {"step": step, "split": split, "loss": 100.0, "reconstruction": 90.0, "rate": 10.0, **terms}

@@ -11,10 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
 from betavae import charts
-
-
-def line(step: int, split: str = "train", **terms: float) -> dict[str, object]:
-    return {"step": step, "split": split, "loss": 100.0, "reconstruction": 90.0, "rate": 10.0, **terms}
+from tests.conftest import line
 
 
 def test_loss_curves_draw_the_records_given():

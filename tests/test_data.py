@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from betavae import dsprites, npz
 from betavae.data import FactorData, compare_npz, export_npz, load_data, split_rows
-from tests.conftest import saved
+from tests.conftest import same, saved
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +28,6 @@ def small():
         dsprites.FACTOR_NAMES,
         dsprites.FACTOR_SIZES,
     )
-
-
-def same(one, other):
-    assert np.array_equal(one.packed, other.packed)
-    assert np.array_equal(one.factors, other.factors)
-    for name in ("image_shape", "max_value", "factor_names", "factor_sizes"):
-        assert getattr(one, name) == getattr(other, name)
 
 
 # In memory

@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 
 from betavae import figures
-from tests.conftest import bright_column
-
-
-def line(step: int, split: str = "train", **terms: float) -> dict[str, object]:
-    return {"step": step, "split": split, "loss": 100.0, "reconstruction": 90.0, "rate": 10.0, **terms}
+from tests.conftest import bright_column, line
 
 
 def test_importing_figures_loads_neither_pyplot_nor_torch():

@@ -643,17 +643,12 @@ def _resume(folder: Path, console: "Console", repeat: str) -> "Run":
 
 @contextmanager
 def _training(config: Config, folder: Path, console: "Console") -> Iterator["TrainingBar"]:
-    """A bar for a training; where that is interrupted, or what it needs runs out, how to go on is said."""
+    """A bar for a training; where that is interrupted, how to go on is said."""
     from betavae.progress import TrainingBar
 
     try:
         with TrainingBar(config, console) as bar:
             yield bar
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or any(said in str(error) for said in ("out of memory", "allocate memory")):
-            message = f"memory ran out with batches of {config.batch_size:,} images; ask for fewer with --batch-size"
-            raise MemoryError(message) from error
-        raise
     except (KeyboardInterrupt, OSError) as error:
         again = f"betavae train --resume {shlex.quote(str(folder))}"
         if isinstance(error, KeyboardInterrupt):

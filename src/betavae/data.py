@@ -291,7 +291,7 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
     for place, k in enumerate(kept):
         factors[:, place] = columns[k][1]
     sprites = None
-    if contents.max_value == 1 and npz.looks_like_dsprites(contents.classes, contents.image_shape):
+    if npz.looks_like_dsprites(contents.classes, contents.image_shape, contents.max_value):
         sprites = dsprites.windowed(contents.packed, contents.classes[:, 1:])
     return FactorData(
         name=Path(source).stem,
@@ -389,7 +389,7 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
     """
     contents = npz.read(path, progress)
     classes, values = contents.classes, contents.values
-    if contents.max_value != 1 or not npz.looks_like_dsprites(classes, contents.image_shape):
+    if not npz.looks_like_dsprites(classes, contents.image_shape, contents.max_value):
         raise ValueError(
             f"{path}: it is not dSprites, so there is nothing to compare it with; dSprites has images of 64x64 pixels "
             f"0 and 1 and a table latents_classes with the columns color, {', '.join(dsprites.FACTOR_NAMES)}."

@@ -83,6 +83,7 @@ def experiment(
         FileExistsError: the folder holds something already.
         ValueError: data, model or metrics do not fit the settings.
         RuntimeError: the loss is not finite; the message names the step and the last good checkpoint.
+        MemoryError: there is no room for such batches.
         KeyboardInterrupt: interrupted; what was trained is saved.
     """
     data = load_data(config.data) if data is None else data
@@ -132,6 +133,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         FileNotFoundError: there is no run.
         ValueError: one of its files is damaged or of another version.
         RuntimeError: as for `experiment`.
+        MemoryError: as for `experiment`.
         KeyboardInterrupt: as for `experiment`.
     """
     run = folders.open_run(folder)
@@ -210,6 +212,14 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
             by_muon = config.muon_after is not None and state.step >= config.muon_after
             rate = (by_muon and config.muon_learning_rate) or config.learning_rate
             raise Diverged(f"{error}; {last}. Try a lower learning rate (now {rate}), or --precision fp32") from None
+        except (MemoryError, RuntimeError) as error:
+            words = ("out of memory", "allocate memory")  # PyTorch's, which on a CPU has no class for it
+            if isinstance(error, MemoryError) or any(said in str(error) for said in words):
+                message = (
+                    f"memory ran out with batches of {config.batch_size:,} images; ask for fewer with --batch-size"
+                )
+                raise MemoryError(message) from error
+            raise
     folders.save_model(run, state.model)
     facts = folders.read_json(run, "provenance.json")
     facts["train_seconds"] = round(state.wall_seconds, 3)

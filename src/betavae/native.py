@@ -36,11 +36,16 @@ def chosen(tensor: Tensor) -> torch.dtype | None:
     On a CPU bf16 under bf16 autocast, and float32 without autocast.
     """
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.is_cpu  # others may have no values in memory
-    if not plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if not plain or traced():
         return None
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else tensor.dtype
     rounded = torch.is_autocast_enabled("cpu") == (dtype == torch.bfloat16)
     return dtype if dtype in _FORMS and rounded and library(dtype) is not None else None
+
+
+def traced() -> bool:
+    """Whether PyTorch compiles or transforms what runs, and must see its own operations only."""
+    return torch.compiler.is_compiling() or bool(torch._C._are_functorch_transforms_active())
 
 
 def alike(*tensors: Tensor) -> bool:

@@ -100,7 +100,7 @@ def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> Conten
     if values is not None and not np.isfinite(values).all():
         row = np.argwhere(~np.isfinite(values))[0, 0]
         raise ValueError(f"latents_values has NaN or infinity in row {row}; all values must be finite.")
-    if names is None and max_value == 1 and looks_like_dsprites(classes, image_shape):
+    if names is None and looks_like_dsprites(classes, image_shape, max_value):
         names = np.array(("color", *dsprites.FACTOR_NAMES))
     elif names is None:
         names = np.array([f"factor_{column}" for column in range(classes.shape[1])], np.str_)
@@ -114,10 +114,10 @@ def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> Conten
     return Contents(packed, image_shape, max_value, classes, values, tuple(map(str, names)))
 
 
-def looks_like_dsprites(classes: npt.NDArray[Any], image_shape: tuple[int, int, int]) -> bool:
-    """Whether images of a shape and classes (N, K) could be of the original dSprites, or a part of it."""
+def looks_like_dsprites(classes: npt.NDArray[Any], image_shape: tuple[int, int, int], max_value: int) -> bool:
+    """Whether images of these classes (N, K), shape and white could be the original dSprites, or a part of it."""
     sizes = np.array((1, *dsprites.FACTOR_SIZES))
-    if image_shape != dsprites.IMAGE_SHAPE or classes.shape[1] != len(sizes):
+    if (image_shape, max_value, classes.shape[1]) != (dsprites.IMAGE_SHAPE, 1, len(sizes)):
         return False
     return bool(((classes >= 0) & (classes < sizes)).all())
 

@@ -25,9 +25,8 @@ def rounded(layers: Sequence[nn.Module], features: Tensor) -> Iterator[None]:
         features: what they will be given.
     """
     device = features.device.type
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     places: list[tuple[dict[str, Any], str]] = []
-    if torch.is_autocast_enabled(device) and not traced and native.chosen(features) is None:
+    if torch.is_autocast_enabled(device) and not native.traced() and native.chosen(features) is None:
         tables = [layer._parameters for layer in dict.fromkeys(layers) if convolution.kind(type(layer))]
         places = [(table, name) for table in tables for name, weight in table.items() if _fits(weight)]
     weights = [table[name] for table, name in places]
