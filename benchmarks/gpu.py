@@ -29,7 +29,7 @@ from training import ARCHITECTURES, BATCH_SIZES, Advance, our_loop, plain_loop, 
 from betavae import graphs, train
 from betavae.data import FactorData, load_data
 from betavae.objective import gaussian_kl, reconstruction_error
-from betavae.optimiser import adam
+from betavae.optimiser import Adam
 from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision
 
 PARTS = ("encoder", "decoder")
@@ -56,7 +56,7 @@ def stacked_loop(
     networks = [plain_network("burgess", data, seed).to(where) for seed in range(models)]
     stacks = [torch.func.stack_module_state([getattr(network, part) for network in networks])[0] for part in PARTS]
     weights = [weight for stack in stacks for weight in stack.values()]
-    optimiser = adam(weights, 1e-4)
+    optimiser = Adam(weights, 1e-4)
     encoder, decoder = (getattr(networks[0], part) for part in PARTS)
     stream, generator = graphs.stream(where), np.random.default_rng(0)
 

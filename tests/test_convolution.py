@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from betavae import convolution
+from betavae import convolution, likelihood
 from betavae.convolution import convolve
 from betavae.model import VAE, forward
 from tests.conftest import each_type, multiplying, needs_compiled, needs_compiled_fp32, using
@@ -138,6 +138,123 @@ def test_what_is_not_finite_stays_so(dtype):
         assert convolve(layers, images)[0].isnan().any()
 
 
+@each_type
+@pytest.mark.parametrize(("images", "threads"), [(32, 1), (96, 3), (64, 4)])
+@pytest.mark.parametrize(("channels", "side"), [(32, 4), (64, 8)])
+def test_flattened_images_and_unflattened_rows_are_pytorchs(channels, side, images, threads, dtype):
+    """To the bit, in one call with the layers before and after; more threads than blocks of rows among them."""
+    torch.manual_seed(0)
+    width, forms = channels * side**2, [nn.Flatten(), nn.Unflatten(1, (channels, side, side))]
+    before = [nn.Conv2d(32, channels, 4, 2, 1), nn.ReLU()]
+    rows = [nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, width), nn.ReLU()]
+    layers = [*before, forms[0], *rows, forms[1], nn.ConvTranspose2d(channels, 32, 4, 2, 1)]
+    inputs = torch.randn(images, 32, 2 * side, 2 * side, requires_grad=True)
+    given, gradient = [inputs, *nn.Sequential(*layers).parameters()], torch.randn(inputs.shape)
+
+    def one_by_one(layers, features):
+        for layer in layers:
+            result, count = convolve([layer], features)
+            features = result if count else layer(features)
+        return features, len(layers)
+
+    found = []
+    for way in (convolve, one_by_one):
+        with multiplying(dtype), using(threads):
+            result, count = way(layers, inputs)
+            found.append([result.detach(), *torch.autograd.grad(result, given, gradient.to(result.dtype))])
+        assert count == len(layers)
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    "flattening",
+    [
+        nn.Flatten(2),
+        nn.Flatten(0),
+        nn.Identity(),
+        nn.Unflatten(1, (32, 4)),
+        nn.Unflatten(1, (2, 4, 4)),
+        nn.Flatten(1, 2),
+    ],
+)
+def test_only_whole_images_are_flattened(flattening):
+    layers = [nn.Conv2d(32, 32, 4, 2, 1), flattening, nn.Linear(512, 64)]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolve(layers, torch.zeros(32, 32, 8, 8))[1] == 1
+        assert convolve([flattening, nn.Linear(512, 64)], torch.zeros(32, 512))[1] == 0
+
+
+def _errors(model, codes, images, dtype, apart=False):
+    with multiplying(dtype):
+        if apart:
+            return likelihood.bernoulli_error(model.decode(codes), images)
+        return model.bernoulli_error(codes, images)
+
+
+@each_type
+@pytest.mark.parametrize("name", ["burgess", "locatello", "residual", "wide"])
+@pytest.mark.parametrize(("images", "threads"), [(1, 1), (7, 3), (64, 1), (64, 3)])
+def test_errors_of_decoded_images_are_those_of_images_decoded_before(name, images, threads, dtype, monkeypatch):
+    """To the bit, and so are their gradients."""
+    torch.manual_seed(0)
+    shape = (3 if name == "burgess" else 1, 64, 64)
+    model, found = VAE(name, shape, 10).to(memory_format=torch.channels_last), {}
+    images = torch.rand(images, *shape).contiguous(memory_format=torch.channels_last)
+    codes = torch.randn(len(images), 10, requires_grad=True)
+    given = [codes, *model.decoder.parameters()]
+    for apart in (False, True):
+        with using(threads):
+            errors = _errors(model, codes, images, dtype, apart)
+            found[apart] = [errors.detach(), *torch.autograd.grad(errors.mean(), given)]
+        monkeypatch.setattr(convolution._Likelihood, "apply", None)  # not to be called
+    for ours, theirs in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@each_type
+@pytest.mark.parametrize("weigh", [lambda e: e.sum(), lambda e: 3.7 * e.mean(), lambda e: (e * torch.arange(5)).sum()])
+def test_errors_may_weigh_anything(weigh, dtype):
+    """Also when they are derived twice."""
+    torch.manual_seed(0)
+    model, images = VAE("burgess", (1, 64, 64), 10), torch.rand(5, 1, 64, 64)
+    codes = torch.randn(5, 10, requires_grad=True)
+    given = [codes, *model.decoder.parameters()]
+    expected = torch.autograd.grad(weigh(_errors(model, codes, images, dtype, apart=True)), given)
+    loss = weigh(_errors(model, codes, images, dtype))
+    for _ in range(2):
+        for ours, theirs in zip(torch.autograd.grad(loss, given, retain_graph=True), expected, strict=True):
+            assert _difference(ours, theirs) < 2 * ROUNDING[dtype]
+
+
+@each_type
+def test_gradients_of_errors_have_gradients(dtype):
+    torch.manual_seed(0)
+    model, images = VAE("burgess", (1, 32, 32), 4), torch.rand(2, 1, 32, 32)
+    found = []
+    for apart in (False, True):
+        codes = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        errors = _errors(model, codes, images, dtype, apart)
+        (gradient,) = torch.autograd.grad(errors.mean(), codes, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), [codes, model.decoder[-1].weight]))
+    for ours, theirs in zip(*found, strict=True):
+        assert _difference(ours, theirs) < 5 * ROUNDING[dtype]
+
+
+@each_type
+def test_errors_without_gradients_and_of_other_images(dtype):
+    """Nothing is to be derived; images lie in memory otherwise, or are derived themselves."""
+    torch.manual_seed(0)
+    model, codes = VAE("burgess", (3, 64, 64), 10), torch.randn(2, 10)
+    plain = torch.rand(2, 3, 64, 64)
+    expected = _errors(model, codes, plain, dtype, apart=True)
+    for images in (plain, plain.contiguous(memory_format=torch.channels_last), plain.clone().requires_grad_()):
+        torch.testing.assert_close(_errors(model, codes, images, dtype), expected, rtol=1e-6, atol=1e-3)
+        with torch.no_grad():
+            torch.testing.assert_close(_errors(model, codes, images, dtype), expected, rtol=1e-6, atol=1e-3)
+
+
 class Leaky(nn.ReLU):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return F.leaky_relu(input, 0.2)
@@ -266,13 +383,14 @@ def test_networks_that_are_no_sequence_of_layers_are_called():
 
 
 @needs_compiled
-@pytest.mark.parametrize("codes", [10, 16])
-def test_codes_leave_the_encoder_in_float32(codes):
+@pytest.mark.parametrize("codes", [10, 16, 32])
+def test_codes_leave_the_encoder_and_enter_the_decoder_in_float32(codes):
     """Also where there is code for as many."""
     model = VAE("burgess", (1, 64, 64), codes)
     with torch.autocast("cpu", torch.bfloat16):
         means = model.encode(torch.rand(64, 1, 64, 64)).mean
-    assert not torch.equal(means, means.bfloat16().float())
+        assert not torch.equal(means, means.bfloat16().float())
+        assert not torch.equal(forward(model.decoder[:1], means), forward(model.decoder[:1], means.bfloat16()))
 
 
 @each_type

@@ -1,4 +1,4 @@
-"""Muon against PyTorch's for matrices, and what it adds: kernels, stacks of like matrices, Adam for the rest."""
+"""Adam and Muon against PyTorch's, and what Muon adds: kernels, stacks of like matrices, Adam for the rest."""
 
 import copy
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from betavae import native
 from betavae.model import VAE
-from betavae.optimiser import Muon, optimisers, orthogonal
+from betavae.optimiser import Adam, Muon, optimisers, orthogonal
 from tests.conftest import each_type, using
 
 
@@ -108,6 +108,55 @@ def test_orthogonal_keeps_directions():
     assert ((values > 0.6) & (values < 1.3)).all()
     torch.testing.assert_close(inner, torch.diag_embed(values), rtol=0, atol=1e-3)
     assert torch.equal(orthogonal(torch.zeros(1, 2, 3)), torch.zeros(1, 2, 3))
+
+
+@each_type
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", [(1,), (17,), (64, 40), (32, 32, 4, 4), (32, 1, 4, 4), (5, 3, 3, 3)])
+@pytest.mark.parametrize("rate", [1e-3, 1.0])
+def test_compiled_steps_of_adam_are_pytorchs(shape, threads, rate, dtype, monkeypatch):
+    """Weights, moments and count, with decay and without; each of three weights, of which one has no gradient."""
+
+    def steps(make):
+        generator = torch.Generator().manual_seed(0)
+        layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+        weights = [nn.Parameter(torch.randn(shape, generator=generator).to(memory_format=layout)) for _ in range(4)]
+        optimiser = make([{"params": weights[:2], "weight_decay": 0.1}, {"params": weights[2:]}])
+        for _ in range(3):
+            for weight in weights[:3]:
+                weight.grad = torch.randn(shape, generator=generator).to(memory_format=layout)
+            optimiser.step()
+        tensors = [weight.detach() for weight in weights] + [
+            x for state in optimiser.state.values() for x in state.values()
+        ]
+        return tensors, [list(state) for state in optimiser.state.values()]
+
+    options = {"lr": rate, "betas": (0.8, 0.99)}
+    theirs = steps(lambda groups: torch.optim.Adam(groups, decoupled_weight_decay=True, **options))
+    monkeypatch.setattr(torch.optim.Adam, "step", None)  # not to be called
+    with using(threads):
+        ours = steps(lambda groups: Adam(groups, dtype=dtype, **options))
+    assert list(map(list, ours[1])) == list(map(list, theirs[1]))
+    for one, other in zip(ours[0], theirs[0], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)  # 3e-7
+
+
+@pytest.mark.parametrize("what", ["rate", "gradient", "float64", "hardware"])
+def test_adam_is_pytorchs_where_there_is_no_code(what, monkeypatch):
+    """A rate that is a tensor, another type, other hardware; and where a gradient is laid out unlike its weight."""
+    weight = torch.ones(32, 3, 4, 4, dtype=torch.float64 if what == "float64" else torch.float32)
+    if what == "hardware":
+        monkeypatch.setattr(native, "library", lambda dtype: None)
+    weights = [nn.Parameter(weight.clone(memory_format=torch.channels_last)) for _ in range(2)]
+    made = Adam(weights[:1], 0.1), torch.optim.Adam(weights[1:], 0.1)
+    for optimiser, weight in zip(made, weights, strict=True):
+        for _ in range(2):
+            gradient = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+            weight.grad = gradient if what == "gradient" else gradient.contiguous(memory_format=torch.channels_last)
+            if what == "rate" and optimiser is made[0]:
+                optimiser.param_groups[0]["lr"] = torch.tensor(0.1)
+            optimiser.step()
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

@@ -9,7 +9,8 @@ A convolution links a big image, (big_height, big_width, big) values, to a small
 A forward pass is one of the first two, a backward pass the other one and the third. Images are NHWC and small enough
 for a core's L2 cache, so each is taken through all that has to happen to it before the next one. Channels come in
 multiples of 32, as wide as a tile, but for those of big images of pixels ("thin"): there a kernel's row, which sees
-values that lie side by side, is a tap. */
+values that lie side by side, is a tap. A linear layer is a convolution of 1 x 1 whose images are 32 rows each. Where
+convolutions end and linear layers begin, or the other way round, all images have to come that far: there a stage ends. */
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,12 +24,14 @@ typedef struct {
 typedef struct {
     Shape shape;
     int64_t up, relu; /* whether it goes from small to big; not through ReLU where the result is thin */
-    const void *in;
-    void *out;
+    int64_t images;
+    int64_t rows, columns; /* at a stage's start: its inputs are the results before, each (rows, columns) of them transposed */
+    void *in, *out;
     const float *weight, *bias;
-    float *weight_gradient, *bias_gradient; /* no bias gradient where the result is thin */
+    float *weight_gradient, *bias_gradient;
 } Layer;
 
+enum { MAX_LAYERS = 16 };
 enum { GROUP = 4 }; /* images that a thread takes through all layers backwards, one layer after another */
 
 const char *hardware(void) { /* that multiplies; none where it may not be used */
@@ -147,6 +150,16 @@ static void place_thin(const float *image, int64_t height, int64_t width, int64_
             const __mmask16 left = first_of_16(width - x);
             put(padded + (y + above) * line + border + x, left, _mm512_maskz_loadu_ps(left, image + y * width + x));
         }
+}
+
+/* Adds to the sums of a thin image's channels its floats, of which there are a multiple of 16 for each. */
+static void sum_thin(const float *image, int64_t size, int64_t channels, float *sums) {
+    __m512 totals[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int64_t i = 0; i < size; i += 16 * channels)
+        for (int64_t c = 0; c < channels; c++) totals[c] = _mm512_add_ps(totals[c], _mm512_loadu_ps(image + i + 16 * c));
+    float values[64];
+    for (int64_t c = 0; c < channels; c++) _mm512_storeu_ps(values + 16 * c, totals[c]);
+    for (int64_t i = 0; i < 16 * channels; i++) sums[i % channels] += values[i];
 }
 
 /* Right tiles for `turn`: pixels of an image, two neighbours in a row interleaved by channel. Rows, and pixels in a
@@ -350,12 +363,12 @@ static Padded pad_big(const Shape *s) {
 
 static void place_big(const Shape *s, const void *big, const value *mask, value *padded, float *sums) {
     const int64_t line = pad_big(s).line;
-    if (s->thin)
-        place_thin(big, s->big_height, s->big_width * s->big, s->padding, s->padding * s->big, line,
-                   padded);
-    else
-        place(big, mask, s->big_height, s->big_width, s->big, s->padding,
-              line / s->big, padded, sums);
+    if (s->thin) {
+        place_thin(big, s->big_height, s->big_width * s->big, s->padding, s->padding * s->big, line, padded);
+        if (sums) sum_thin(big, s->big_height * s->big_width * s->big, s->big, sums);
+    } else {
+        place(big, mask, s->big_height, s->big_width, s->big, s->padding, line / s->big, padded, sums);
+    }
 }
 
 static void apply_down(const Shape *s, const value *padded, const value *tiles, const Sink *to) {
@@ -428,9 +441,8 @@ static void *input_at(const Layer *l, const void *inputs, int64_t n) { /* values
     return (char *)inputs + n * in_size(l) * (int64_t)(l->shape.thin && !l->up ? sizeof(float) : sizeof(value));
 }
 
-static void *result_at(const Layer *l, const void *results, int64_t n) {
-    return (char *)results + n * out_size(l) * (int64_t)(l->shape.thin && l->up ? sizeof(float) : sizeof(value));
-}
+static int64_t bytes_out(const Layer *l) { return out_size(l) * (int64_t)(l->shape.thin && l->up ? sizeof(float) : sizeof(value)); }
+static void *result_at(const Layer *l, const void *results, int64_t n) { return (char *)results + n * bytes_out(l); }
 
 static int64_t bordered_size(const Shape *s) { return (s->height + 2) * (s->width + 2) * s->small; }
 
@@ -471,16 +483,6 @@ static void forward_image(const Layer *l, int64_t n, const value *tiles, value *
         configure_for(s->width, 32);
         apply_up(s, padded, tiles, result_at(l, l->out, n), l->bias, l->relu);
     }
-}
-
-typedef struct { int64_t padded, bordered, left, pairs; } Room; /* values that a layer needs, for a group */
-
-static Room room_of(const Layer *l) {
-    const Shape *s = &l->shape;
-    return (Room){.padded = GROUP * pad_big(s).size,
-                  .bordered = (bordered_size(s) + 31) / 32 * 32,
-                  .left = GROUP * (s->thin ? views_of(s) : s->small) * depth_of(s),
-                  .pairs = GROUP * (s->height + s->kernel) * s->width * (s->thin ? s->small : s->big)};
 }
 
 /* Images `first` to `first + count` of a layer: the gradient of its results to that of its inputs, where asked for, and
@@ -531,11 +533,9 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
     if (!s->thin) turn(s, count, padded, left, pairs, fresh, sums);
 }
 
-/* ---- what convolution.py calls --------------------------------------------------------------------------------- */
+/* ---- stages ---------------------------------------------------------------------------------------------------------*/
 
-enum { MAX_LAYERS = 16 };
-
-typedef struct { /* the weights of a call's layers as tiles: those of layer i in pieces from starts[i] on, below starts[i + 1] */
+typedef struct { /* the weights of layers as tiles: those of layer i in pieces from starts[i] on, below starts[i + 1] */
     value *tiles[MAX_LAYERS];
     int ways[MAX_LAYERS];
     int64_t starts[MAX_LAYERS + 1];
@@ -566,109 +566,224 @@ static void pack_piece(const Packed *p, const Layer *layers, int64_t piece) {
     pack(&layers[i].shape, p->ways[i], layers[i].weight, piece - p->starts[i], p->tiles[i]);
 }
 
+typedef struct { /* a thread's own memory, in values from its start: what has borders of zeros, layer by layer, and the rest */
+    int64_t padded[MAX_LAYERS], bordered[MAX_LAYERS], cleared, left, pairs, gradients[2], results[MAX_LAYERS], errors, size;
+} Room;
+
+/* For images one by one forwards, or groups of them backwards; from layer `kept` on results are kept here, and the
+gradient of their error. */
+static Room room_of(const Layer *layers, int64_t count, int backwards, int64_t kept) {
+    Room room = {.size = 0};
+    const int64_t group = backwards ? GROUP : 1;
+    int64_t left = 0, pairs = 0, between = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const Layer *l = layers + i;
+        const Shape *s = &l->shape;
+        const int64_t lefts = group * (s->thin ? views_of(s) : s->small) * depth_of(s);
+        const int64_t more = group * (s->height + s->kernel) * s->width * (s->thin ? s->small : s->big);
+        room.padded[i] = room.size, room.size += backwards || !l->up ? group * pad_big(s).size : 0;
+        room.bordered[i] = room.size, room.size += backwards || l->up ? (bordered_size(s) + 31) / 32 * 32 : 0;
+        left = lefts > left ? lefts : left;
+        pairs = more > pairs ? more : pairs;
+        between = i && group * in_size(l) > between ? group * in_size(l) : between;
+    }
+    room.cleared = room.size;
+    if (!backwards) return room;
+    room.left = room.size, room.size += left;
+    room.pairs = room.size, room.size += pairs;
+    for (int i = 0; i < 2; i++) room.gradients[i] = room.size, room.size += between;
+    for (int64_t i = kept; i < count; i++) room.results[i] = room.size, room.size += group * bytes_out(layers + i) / (int64_t)sizeof(value);
+    room.errors = room.size;
+    if (kept < count) room.size += group * bytes_out(layers + count - 1) / (int64_t)sizeof(value);
+    return room;
+}
+
+static int64_t stage_end(const Layer *layers, int64_t count, int64_t first) {
+    int64_t end = first + 1;
+    while (end < count && !layers[end].rows) end++;
+    return end;
+}
+
+static int64_t stage_start(const Layer *layers, int64_t end) {
+    int64_t first = end - 1;
+    while (first && !layers[first].rows) first--;
+    return first;
+}
+
+static int64_t shares_of(const Layer *l, int64_t threads) { return l->images < threads ? l->images : threads; }
+
 static void share(int64_t images, int64_t shares, int64_t i, int64_t *first, int64_t *last) {
     *first = images * i / shares, *last = images * (i + 1) / shares;
 }
 
+/* Tables (rows, columns), as many as make `size` values, transposed. */
+static void flip(const value *from, int64_t rows, int64_t columns, int64_t size, value *to) {
+    for (const value *end = from + size; from < end; from += rows * columns, to += rows * columns)
+        for (int64_t r = 0; r < rows; r += LANES)
+            for (int64_t c = 0; c < columns; c += LANES) {
+                const int64_t high = rows - r, wide = columns - c;
+                __m512i table[LANES];
+                for (int64_t i = 0; i < LANES; i++)
+                    table[i] = i < high ? load_first(from + (r + i) * columns + c, wide) : _mm512_setzero_si512();
+                TRANSPOSE_VALUES(table)
+                for (int64_t i = 0; i < LANES; i++)
+                    if (i < wide) store_first(to + (c + i) * rows + r, high, table[i]);
+            }
+}
+
+/* Images of a stage through its layers, and to where the next stage takes them. */
+static void forward_stage(const Layer *layers, int64_t first, int64_t end, int64_t count, int64_t from, int64_t to,
+                          const Packed *packed, const Room *room, value *memory) {
+    for (int64_t n = from; n < to; n++) {
+        for (int64_t i = first; i < end; i++)
+            forward_image(layers + i, n, packed->tiles[i], memory + (layers[i].up ? room->bordered : room->padded)[i]);
+        if (end == count) continue;
+        const Layer *next = layers + end;
+        const int64_t size = out_size(next - 1);
+        flip((value *)next[-1].out + n * size, next->rows, next->columns, size, (value *)next->in + n * size);
+    }
+}
+
+/* ---- what convolution.py calls --------------------------------------------------------------------------------- */
+
 /* Layers one after another, each taking what the one before it leaves. Returns 0, or 1 where memory ran out.
 Threads are always as many, with less than an image each some have nothing to do: a smaller team would end the others. */
-int forward(const Layer *layers, int64_t count, int64_t images, int64_t threads) {
-    const int64_t shares = images < threads ? images : threads;
-    size_t sizes[MAX_LAYERS], own = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const Shape *s = &layers[i].shape;
-        sizes[i] = lines((size_t)(layers[i].up ? bordered_size(s) : pad_big(s).size) * sizeof(value));
-        own += sizes[i];
-    }
+int forward(const Layer *layers, int64_t count, int64_t threads) {
     char *shared = memory_of(SHARED, packed_bytes(layers, count));
     if (!shared) return 1;
     const Packed packed = plan(layers, count, 1, 0, shared);
+    const Room room = room_of(layers, count, 0, count);
     int failed = 0;
 #pragma omp parallel num_threads((int)threads) reduction(| : failed)
     {
+        value *memory = memory_of(OWN, (size_t)room.size * sizeof(value));
+        if (memory) memset(memory, 0, (size_t)room.cleared * sizeof(value));
+        failed = !memory;
 #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
-#pragma omp for schedule(static, 1) nowait
-        for (int64_t thread = 0; thread < shares; thread++) {
-            char *memory = memory_of(OWN, own);
-            if (!memory) { failed = 1; continue; }
-            memset(memory, 0, own);
-            int64_t first, last;
-            share(images, shares, thread, &first, &last);
-            for (int64_t n = first; n < last; n++) {
-                char *padded = memory;
-                for (int64_t i = 0; i < count; padded += sizes[i++])
-                    forward_image(layers + i, n, packed.tiles[i], (value *)padded);
+        for (int64_t first = 0, end; first < count; first = end) {
+            const int64_t images = layers[first].images, shares = shares_of(layers + first, threads);
+            end = stage_end(layers, count, first);
+#pragma omp for schedule(static, 1)
+            for (int64_t thread = 0; thread < shares; thread++) {
+                int64_t from, to;
+                share(images, shares, thread, &from, &to);
+                if (memory) forward_stage(layers, first, end, count, from, to, &packed, &room, memory);
             }
-            release();
         }
+        release();
     }
     return failed;
 }
 
-/* The gradient of the last layer's results to those of all weights and biases, and of the first layer's inputs where
-asked for. The first thread sums in the gradients themselves, where they have the form of sums, others in parts. */
-int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads, const void *gradient,
-             value *input_gradient) {
-    const int64_t shares = images < threads ? images : threads;
-    int64_t starts[MAX_LAYERS], bordered = 0, padded = 0, left = 0, pairs = 0, between = 0, part = 0;
-    for (int64_t i = 0; i < count; i++) {
-        const Layer *l = layers + i;
-        const Room room = room_of(l);
-        padded += room.padded, bordered += room.bordered;
-        left = room.left > left ? room.left : left;
-        pairs = room.pairs > pairs ? room.pairs : pairs;
-        if (i) between = GROUP * in_size(l) > between ? GROUP * in_size(l) : between;
-        starts[i] = part;
-        part += (sums_size(&l->shape) + (l->up ? l->shape.big : l->shape.small) + 15) / 16 * 16;
+typedef struct { /* images that layers ended in, and what to do with the Bernoulli errors of what they give for them */
+    const float *pixels;
+    float weight, *errors; /* of the errors' sum, whose gradient is taken; where they go */
+} Target;
+
+/* The error of images `n` to `n + group`, whose last stage is run here, by layers that have their results in `memory`.
+Returns its gradient. */
+static const float *miss(const Layer *layers, Layer *here, int64_t first, int64_t count, int64_t n, int64_t group,
+                         const Target *target, const Packed *packed, const Room *room, value *memory) {
+    const int64_t size = out_size(layers + count - 1);
+    for (int64_t i = first; i < count; i++) {
+        here[i] = layers[i];
+        here[i].in = i == first ? input_at(layers + i, layers[i].in, n) : here[i - 1].out;
+        here[i].out = memory + room->results[i];
     }
-    const size_t cleared = (size_t)(padded + bordered) * sizeof(value);
-    const size_t own = cleared + (size_t)(left + pairs + 2 * between) * sizeof(value);
-    char *shared = memory_of(SHARED, packed_bytes(layers, count) + (size_t)(shares * part * 4));
+    forward_stage(here, first, count, count, 0, group, packed, room, memory);
+    float *gradient = (float *)(memory + room->errors);
+    for (int64_t i = 0; i < group; i++)
+        target->errors[n + i] = bernoulli_image((float *)here[count - 1].out + i * size, target->pixels + (n + i) * size, size,
+                                                target->weight, gradient + i * size);
+    return gradient;
+}
+
+/* The gradient of the last layer's results, or of what they miss of a target, to those of all weights and biases, and of
+the first layer's inputs where asked for. The first thread sums in the gradients themselves, where they have the form of
+sums, others in parts. */
+static int learn(const Layer *layers, int64_t count, int64_t threads, const void *gradient, const Target *target,
+                 value *input_gradient) {
+    const int64_t last = stage_start(layers, count);
+    int64_t starts[MAX_LAYERS], part = 0, handed[MAX_LAYERS], all_handed = 0;
+    for (int64_t i = 0; i < count; i++) {
+        starts[i] = part;
+        part += (sums_size(&layers[i].shape) + (layers[i].up ? layers[i].shape.big : layers[i].shape.small) + 15) / 16 * 16;
+        handed[i] = all_handed;
+        if (i && layers[i].rows) all_handed += layers[i].images * in_size(layers + i);
+    }
+    const size_t tiles = packed_bytes(layers, count), parts_bytes = (size_t)(threads * part * 4);
+    char *shared = memory_of(SHARED, (target ? 2 : 1) * tiles + parts_bytes + (size_t)all_handed * sizeof(value));
     if (!shared) return 1;
     const Packed packed = plan(layers, count, 0, !input_gradient, shared);
-    float *parts = (float *)(shared + packed_bytes(layers, count));
+    float *parts = (float *)(shared + tiles);
+    value *between = (value *)(shared + tiles + parts_bytes); /* stages: gradients of the results before them */
+    const Packed forwards = plan(layers, target ? count : 0, 1, 0, (char *)(between + all_handed));
+    const int64_t pieces = packed.starts[count], forward_pieces = target ? forwards.starts[count] : 0;
+    const Room room = room_of(layers, count, 1, target ? last : count);
     int failed = 0;
 #pragma omp parallel num_threads((int)threads) reduction(| : failed)
     {
+        value *memory = memory_of(OWN, (size_t)room.size * sizeof(value));
+        if (memory) memset(memory, 0, (size_t)room.cleared * sizeof(value));
+        failed = !memory;
 #pragma omp for schedule(static)
-        for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
+        for (int64_t piece = 0; piece < pieces + forward_pieces; piece++)
+            if (piece < pieces) pack_piece(&packed, layers, piece);
+            else pack_piece(&forwards, layers, piece - pieces);
+        for (int64_t first = 0, end; target && first < last; first = end) {
+            const int64_t images = layers[first].images, shares = shares_of(layers + first, threads);
+            end = stage_end(layers, count, first);
 #pragma omp for schedule(static, 1)
-        for (int64_t thread = 0; thread < shares; thread++) {
-            value *memory = memory_of(OWN, own);
-            if (!memory) { failed = 1; continue; }
-            memset(memory, 0, cleared);
-            value *lefts = memory + padded + bordered, *some = lefts + left, *gradients[2] = {some + pairs, some + pairs + between};
-            float *sums[MAX_LAYERS], *bias_sums[MAX_LAYERS];
-            for (int64_t i = 0; i < count; i++) {
-                const Layer *l = layers + i;
-                sums[i] = thread || l->shape.thin ? parts + thread * part + starts[i] : l->weight_gradient;
-                bias_sums[i] = !l->bias_gradient ? NULL
-                               : thread          ? parts + thread * part + starts[i] + sums_size(&l->shape)
-                                                 : l->bias_gradient;
-                if (bias_sums[i]) memset(bias_sums[i], 0, (size_t)(l->up ? l->shape.big : l->shape.small) * 4);
+            for (int64_t thread = 0; thread < shares; thread++) {
+                int64_t from, to;
+                share(images, shares, thread, &from, &to);
+                if (memory) forward_stage(layers, first, end, count, from, to, &forwards, &room, memory);
             }
-            int64_t first, last;
-            share(images, shares, thread, &first, &last);
-            for (int64_t n = first; n < last; n += GROUP) {
-                const int64_t group = last - n < GROUP ? last - n : GROUP;
-                const void *here = result_at(layers + count - 1, gradient, n);
-                value *image = memory, *border = memory + padded;
-                for (int64_t i = count - 1; i >= 0; i--) {
+        }
+        for (int64_t end = count, first; end > 0; end = first) {
+            const int64_t shares = shares_of(layers + end - 1, threads);
+            first = stage_start(layers, end);
+            const void *gradients = end == count ? gradient : between + handed[end];
+#pragma omp for schedule(static, 1)
+            for (int64_t thread = 0; thread < shares; thread++) {
+                float *sums[MAX_LAYERS], *bias_sums[MAX_LAYERS];
+                for (int64_t i = first; i < end; i++) {
                     const Layer *l = layers + i;
-                    value *towards = i ? gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
-                    backward_group(l, n, group, here, towards, packed.tiles[i], n == first, sums[i], bias_sums[i], image,
-                                   border, lefts, some);
-                    here = towards, image += room_of(l).padded, border += room_of(l).bordered;
+                    float *own = parts + thread * part + starts[i];
+                    sums[i] = thread || l->shape.thin ? own : l->weight_gradient;
+                    bias_sums[i] = thread ? own + sums_size(&l->shape) : l->bias_gradient;
+                    memset(bias_sums[i], 0, (size_t)(l->up ? l->shape.big : l->shape.small) * 4);
+                }
+                int64_t from, to;
+                share(layers[first].images, shares, thread, &from, &to);
+                for (int64_t n = from; memory && n < to; n += GROUP) {
+                    const int64_t group = to - n < GROUP ? to - n : GROUP;
+                    Layer own[MAX_LAYERS];
+                    const int missing = target && end == count;
+                    const void *here = missing ? miss(layers, own, first, count, n, group, target, &forwards, &room, memory)
+                                               : result_at(layers + end - 1, gradients, n);
+                    value *towards = NULL;
+                    for (int64_t i = end - 1; i >= first; i--, here = towards) {
+                        const Layer *l = missing ? own + i : layers + i;
+                        towards = i ? memory + room.gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
+                        backward_group(l, missing ? 0 : n, group, here, towards, packed.tiles[i], n == from, sums[i], bias_sums[i],
+                                       memory + room.padded[i], memory + room.bordered[i], memory + room.left, memory + room.pairs);
+                    }
+                    if (first) {
+                        const int64_t size = in_size(layers + first);
+                        flip(towards, layers[first].columns, layers[first].rows, group * size, between + handed[first] + n * size);
+                    }
                 }
             }
-            release();
         }
+        release();
         for (int64_t i = 0; i < count; i++) {
             const Layer *l = layers + i;
             const Shape *s = &l->shape;
             const float *sums = parts + starts[i], *bias_sums = sums + sums_size(s);
             const int64_t values = s->kernel * s->kernel * s->big, biases = l->up ? s->big : s->small;
+            const int64_t shares = shares_of(l, threads);
 #pragma omp for schedule(static) nowait
             for (int64_t n = 0; n < s->small; n++)
                 for (int64_t thread = !s->thin; thread < shares; thread++) {
@@ -679,9 +794,21 @@ int backward(const Layer *layers, int64_t count, int64_t images, int64_t threads
                     else for (int64_t v = 0; v < values; v++) to[v] += more[v];
                 }
 #pragma omp for schedule(static) nowait
-            for (int64_t b = 0; b < (l->bias_gradient ? biases : 0); b++)
+            for (int64_t b = 0; b < biases; b++)
                 for (int64_t thread = 1; thread < shares; thread++) l->bias_gradient[b] += bias_sums[thread * part + b];
         }
     }
     return failed;
+}
+
+int backward(const Layer *layers, int64_t count, int64_t threads, const void *gradient, value *input_gradient) {
+    return learn(layers, count, threads, gradient, NULL, input_gradient);
+}
+
+/* The Bernoulli errors of the images that layers end in, pixels by pixels, and the gradient of their sum times a weight,
+as by `backward`. Each image goes there and back before the next; the last stage keeps no results, so memory sees none. */
+int likelihood(const Layer *layers, int64_t count, int64_t threads, const float *pixels, float weight, float *errors,
+               value *input_gradient) {
+    const Target target = {pixels, weight, errors};
+    return learn(layers, count, threads, NULL, &target, input_gradient);
 }

@@ -8,15 +8,13 @@ import ctypes
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain as joined
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from betavae import native
+from betavae import likelihood, native
 
 _FORMS = {(1, 1, 0, 0), (2, 2, 0, 0), (3, 1, 1, 0), (3, 2, 1, 0), (3, 2, 1, 1), (4, 2, 1, 0)}
 """Kernel, stride, padding and output padding that there is code for."""
@@ -43,23 +41,28 @@ class _Shape(ctypes.Structure):
 class _Layer(ctypes.Structure):
     _fields_ = [
         ("shape", _Shape),
-        *((name, ctypes.c_int64) for name in ("up", "relu")),
+        *((name, ctypes.c_int64) for name in ("up", "relu", "images", "rows", "columns")),
         *((name, ctypes.c_void_p) for name in ("in", "out", "weight", "bias", "weight_gradient", "bias_gradient")),
     ]
 
 
-_Shapes = tuple[tuple[int, ...], ...]
-"""Of the input and of the result of each layer."""
-
-
 class _Form(NamedTuple):
-    """What a layer is: its kernel, whether it goes from small images to big ones, whether through ReLU."""
+    """What a layer is: its kernel, whether it goes from small images to big ones, whether through ReLU.
+
+    Where it takes features as rows of numbers from images, or the other way round, the tables that are transposed.
+    """
 
     kernel: int
     stride: int
     padding: int
     up: bool
     relu: bool = False
+    rows: int = 0
+    columns: int = 0
+
+
+_Ends = tuple[tuple[int, ...], tuple[int, ...]]
+"""Shapes of what a layer takes and gives."""
 
 
 class _Fit(NamedTuple):
@@ -69,12 +72,29 @@ class _Fit(NamedTuple):
     shape: tuple[int, ...]
 
 
+class _Plan(NamedTuple):
+    """Layers that are computed at once."""
+
+    dtype: torch.dtype
+    """To multiply in."""
+    forms: tuple[_Form, ...]
+    ends: tuple[_Ends, ...]
+
+
+class _Taken(NamedTuple):
+    """The first of some layers, with a weight and a bias of each form, and how many they are, ReLUs among them."""
+
+    plan: _Plan
+    parameters: list[Any]
+    length: int
+
+
 def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int]:
     """What the first of some layers give one after another, as many as can be taken at once.
 
     Args:
         layers: of any kind; `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` are taken, each with or without an
-            `nn.ReLU` after it, where there is code for them.
+            `nn.ReLU` after it, where there is code for them, and `nn.Flatten` and `nn.Unflatten` between them.
         features: input, (B, C, H, W) or (B, C).
 
     Returns:
@@ -82,22 +102,83 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int
         channels, float32; and the number of layers that gave them, ReLUs included. The features and 0 where there is no
         code for the first.
     """
+    if taken := _taken(layers, features):
+        return _Chain.apply(features, taken.plan, *taken.parameters), taken.length  # type: ignore[no-untyped-call]
+    return features, 0
+
+
+def bernoulli_error(layers: Sequence[nn.Module], features: Tensor, images: Tensor) -> Tensor | None:
+    """Bernoulli errors of images given the logits that layers make of features, in nats, and their gradients at once.
+
+    What an image's last layers give never leaves the cache then: the gradient is computed together with the error, as
+    what it almost always is, that of the mean over images, and anew where it turns out to be another.
+
+    Args:
+        layers: as for `convolve`.
+        features: likewise.
+        images: pixels, (B, C, H, W).
+
+    Returns:
+        (B,) float32. None where not all of the layers can be taken at once, or no gradient is wanted.
+    """
+    taken = _taken(layers, features) if torch.is_grad_enabled() else None
+    if not taken or taken.length < len(layers):
+        return None
+    shape = taken.plan.ends[-1][1]
+    pixels = images.shape == shape and images.is_contiguous(memory_format=torch.channels_last)
+    if not pixels or shape[1] >= _LANES or images.dtype != torch.float32 or not images.is_cpu or images.requires_grad:
+        return None
+    errors: Tensor = _Likelihood.apply(features, images, taken.plan, *taken.parameters)  # type: ignore[no-untyped-call]
+    return errors
+
+
+def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
     dtype = native.chosen(features)
+    if not dtype:
+        return None
     forms: list[_Form] = []
-    shapes, parameters, count = [tuple(features.shape)], [], 0
-    while dtype and count < len(layers) and len(forms) < _MOST_LAYERS and (fit := _fit(layers[count], shapes[-1])):
-        if shapes[-1][1] < _LANES and (forms or features.requires_grad):
+    ends: list[_Ends] = []
+    parameters, count, shape = [], 0, tuple(features.shape)
+    while count < len(layers) and len(forms) < _MOST_LAYERS:
+        if shape[1:] and shape[1] < _LANES and (forms or features.requires_grad):
             break  # the gradient of pixels
-        parameters += [layers[count]._parameters["weight"], layers[count]._parameters["bias"]]
-        count += 1
+        turned = _turned(layers[count], shape) if forms else None
+        place, given = (count, shape) if turned is None else (count + 1, turned.shape)
+        fit = _fit(layers[place], given) if place < len(layers) else None
+        if fit is None:
+            break
+        parameters += [layers[place]._parameters["weight"], layers[place]._parameters["bias"]]
+        count = place + 1
         follows = fit.shape[1] >= _LANES and count < len(layers) and type(layers[count]) is nn.ReLU
         relu = follows and _silent(layers[count])
         count += relu
-        forms.append(fit.form._replace(relu=relu))
-        shapes.append(fit.shape)
-    if forms:
-        features = _Chain.apply(features, dtype, tuple(forms), tuple(shapes), *parameters)  # type: ignore[no-untyped-call]
-    return features, count
+        rows, columns = turned[:2] if turned else (0, 0)
+        forms.append(fit.form._replace(relu=relu, rows=rows, columns=columns))
+        ends.append((given, fit.shape))
+        shape = fit.shape
+    return _Taken(_Plan(dtype, tuple(forms), tuple(ends)), parameters, count) if forms else None
+
+
+class _Turned(NamedTuple):
+    """Features of an image as a table, which is transposed, and the shape of all."""
+
+    rows: int
+    columns: int
+    shape: tuple[int, ...]
+
+
+def _turned(layer: nn.Module, shape: tuple[int, ...]) -> _Turned | None:
+    """What flattens images, which have their channels last, or makes images of rows of numbers; None for others."""
+    if not _silent(layer):
+        return None
+    if type(layer) is nn.Flatten and len(shape) == 4 and (layer.start_dim, layer.end_dim) in ((1, -1), (1, 3)):
+        return _Turned(shape[2] * shape[3], shape[1], (shape[0], math.prod(shape[1:])))
+    if type(layer) is nn.Unflatten and len(shape) == 2 and layer.dim in (1, -1):
+        sizes = layer.unflattened_size
+        whole = isinstance(sizes, tuple | list) and all(isinstance(size, int) and size > 0 for size in sizes)
+        if whole and len(sizes) == 3 and math.prod(sizes) == shape[1]:
+            return _Turned(sizes[0], sizes[1] * sizes[2], (shape[0], *sizes))
+    return None
 
 
 def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:
@@ -164,50 +245,74 @@ def _square(sizes: Sequence[Any]) -> tuple[int, int, int, int]:
 
 class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, dtype: torch.dtype, forms: tuple[_Form, ...], shapes: _Shapes, *parameters: Tensor
-    ) -> Tensor:
-        weights, biases = ([_laid_out(parameter) for parameter in parameters[i::2]] for i in (0, 1))
-        thin = weights[0].shape[1] < _LANES and not forms[0].up
-        tensors = [_laid_out(features, torch.float32 if thin else dtype)]
-        for shape in shapes[1:]:
-            here = dtype if shape[1] >= _LANES else torch.float32
-            tensors.append(torch.empty(shape, dtype=here, device="cpu", memory_format=_layout(tensors[-1])))
-        _call("forward", dtype, tensors, forms, shapes, weight=weights, bias=biases)
-        ctx.save_for_backward(*tensors, *weights, features, *parameters)
-        ctx.dtype, ctx.forms, ctx.shapes = dtype, forms, shapes
-        return tensors[-1]
+    def forward(ctx: Any, features: Tensor, plan: _Plan, *parameters: Tensor) -> Tensor:
+        passing = _Passing(features, plan, parameters)
+        passing.give(len(plan.forms))
+        passing.call("forward")
+        ctx.save_for_backward(features, *parameters, *passing.tensors)
+        ctx.passing, result = passing, passing.tensors[-1]
+        passing.tensors = []  # a result that its own history holds would stay
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        forms: tuple[_Form, ...] = ctx.forms
-        count = len(forms)
-        tensors, weights = ctx.saved_tensors[: count + 1], ctx.saved_tensors[count + 1 : 2 * count + 1]
+        passing: _Passing = ctx.passing
+        plan = passing.plan
+        features, *parameters = ctx.saved_tensors[: 1 + 2 * len(plan.forms)]
         if torch.is_grad_enabled():  # the gradients will be differentiated
-            features, *parameters = ctx.saved_tensors[2 * count + 1 :]
-            again, asked = _plain(features, ctx.dtype, forms, parameters), ctx.needs_input_grad
-            given = [features, None, None, None, *parameters]
-            wanted = [tensor for tensor, needed in zip(given, asked, strict=True) if needed]
-            found = iter(torch.autograd.grad(again, wanted, gradient.to(again.dtype), create_graph=True))
-            return tuple(next(found) if needed else None for needed in asked)
-        gradient = _laid_out(gradient, tensors[-1].dtype)
-        towards = torch.empty_like(tensors[0]) if ctx.needs_input_grad[0] else None
-        gradients = [torch.empty_like(weight, memory_format=_layout(weight)) for weight in weights]
-        biases: list[Tensor | None] = [weights[0].new_empty(tensor.shape[1]) for tensor in tensors[1:]]
-        pixels = tensors[-1].shape[1] < _LANES
-        summed = [*biases[:-1], None] if pixels else biases
-        fields = {"weight": weights, "weight_gradient": gradients, "bias_gradient": summed}
-        _call("backward", ctx.dtype, tensors, forms, ctx.shapes, gradient, towards, **fields)
-        if pixels:
-            biases[-1] = gradient.sum((0, 2, 3))
-        return towards, None, None, None, *joined(*zip(gradients, biases, strict=True))
+            again = _plain(features, plan, parameters)
+            return _derived(again, gradient.to(again.dtype), ctx, [features, None, *parameters])
+        found = passing.gradients(parameters, ctx.needs_input_grad[0])
+        passing.call("backward", _laid_out(gradient, _type(plan, plan.ends[-1][1])), found[0])
+        return found[0], None, *found[1:]
 
 
-def _plain(features: Tensor, dtype: torch.dtype, forms: Sequence[_Form], parameters: Sequence[Tensor]) -> Tensor:
+class _Likelihood(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, images: Tensor, plan: _Plan, *parameters: Tensor) -> Tensor:
+        passing = _Passing(features, plan, parameters)
+        passing.give(max(i for i, form in enumerate(plan.forms) if form.rows or not i))
+        errors = features.new_empty(len(images), dtype=torch.float32)
+        ctx.weight = ctypes.c_float(1 / len(images))
+        ctx.found = passing.gradients(parameters, ctx.needs_input_grad[0])
+        passing.call("likelihood", images, ctx.weight, errors, ctx.found[0])
+        ctx.save_for_backward(features, images, *parameters)
+        ctx.plan = plan
+        return errors
+
+    @staticmethod
+    def backward(ctx: Any, towards: Tensor) -> tuple[Tensor | None, ...]:
+        found, ctx.found = ctx.found, None
+        alike = not torch.is_grad_enabled() and bool((towards == towards[0]).all())
+        if found is None or not alike:  # differentiated once more, or errors weigh differently
+            features, images, *parameters = ctx.saved_tensors
+            with torch.enable_grad():
+                logits = _Chain.apply(features, ctx.plan, *parameters)  # type: ignore[no-untyped-call]
+                again = likelihood.bernoulli_error(logits, images)
+            return _derived(again, towards, ctx, [features, None, None, *parameters])
+        if (scale := towards[0].item() / ctx.weight.value) != 1:
+            for gradient in found:
+                if gradient is not None:
+                    gradient.mul_(scale)
+        return found[0], None, None, *found[1:]
+
+
+def _derived(result: Tensor, towards: Tensor, ctx: Any, given: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Gradients of a result by autograd, with gradients of their own where these are wanted."""
+    asked = ctx.needs_input_grad
+    wanted = [tensor for tensor, needed in zip(given, asked, strict=True) if needed]
+    found = iter(torch.autograd.grad(result, wanted, towards, create_graph=torch.is_grad_enabled()))  # type: ignore[arg-type]
+    return tuple(next(found) if needed else None for needed in asked)
+
+
+def _plain(features: Tensor, plan: _Plan, parameters: Sequence[Tensor]) -> Tensor:
     """The same layers by PyTorch, whose gradients have gradients."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        for form, weight, bias in zip(forms, parameters[::2], parameters[1::2], strict=True):
+    with torch.autocast("cpu", torch.bfloat16, enabled=plan.dtype == torch.bfloat16):
+        for form, (shape, _), weight, bias in zip(
+            plan.forms, plan.ends, parameters[::2], parameters[1::2], strict=True
+        ):
             sizes = {"stride": form.stride, "padding": form.padding}
+            features = features.reshape(shape)
             if features.dim() == 2:
                 features = F.linear(features, weight, bias)
             elif form.up:
@@ -232,47 +337,72 @@ def _laid_out(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _call(
-    name: str,
-    dtype: torch.dtype,
-    tensors: Sequence[Tensor],
-    forms: tuple[_Form, ...],
-    shapes: _Shapes,
-    *rest: Tensor | None,
-    **fields: Sequence[Tensor | None],
-) -> None:
-    """Call a function of the library.
+class _Passing:
+    """Layers with the tensors that they work on, and the calls of the library that do it.
 
     Args:
-        name: `forward`, or `backward`, which takes the gradients of the result and of the input as `rest`.
-        dtype: to multiply in.
-        tensors: the input and the result of each layer.
-        forms: of the layers.
-        shapes: of the tensors.
-        rest: what the function takes beside layers.
-        fields: what else a `_Layer` holds, layer by layer, in channels-last layout.
+        features: what the first takes.
+        plan: of the layers.
+        parameters: weight and bias of each.
     """
-    library = native.library(dtype)
-    assert library
-    blank = _layers(forms, shapes)
-    layers = type(blank).from_buffer_copy(blank)
-    for i, layer in enumerate(layers):
-        setattr(layer, "in", tensors[i].data_ptr())
-        layer.out = tensors[i + 1].data_ptr()
-        for field, values in fields.items():
-            setattr(layer, field, native.address(values[i]))
-    images = shapes[0][0] if len(shapes[0]) == 4 else shapes[0][0] // math.prod(_SIDES)
-    if getattr(library, name)(layers, len(forms), images, torch.get_num_threads(), *map(native.address, rest)):
-        raise MemoryError("no memory left for a convolution")
+
+    def __init__(self, features: Tensor, plan: _Plan, parameters: Sequence[Tensor]) -> None:
+        self.plan, blank = plan, _layers(plan)
+        self._layers = type(blank).from_buffer_copy(blank)
+        laid_out = [_laid_out(parameter) for parameter in parameters]
+        self.tensors = [_laid_out(features, _type(plan, plan.ends[0][0])), *laid_out]
+        """All that the layers point to, the last result last: to be kept as long as they are used."""
+        setattr(self._layers[0], "in", self.tensors[0].data_ptr())
+        for layer, weight, bias in zip(self._layers, laid_out[::2], laid_out[1::2], strict=True):
+            layer.weight, layer.bias = weight.data_ptr(), bias.data_ptr()
+
+    def give(self, count: int) -> None:
+        """Have so many layers keep what they give, and those that take it in another order what they take."""
+        forms, ends = self.plan.forms, self.plan.ends
+        for i, (_, shape) in enumerate(ends[:count]):
+            self._layers[i].out = self._empty(shape)
+            if i + 1 < len(ends):
+                taken = self._empty(ends[i + 1][0]) if forms[i + 1].rows else self._layers[i].out
+                setattr(self._layers[i + 1], "in", taken)
+
+    def gradients(self, parameters: Sequence[Tensor], of_features: bool) -> list[Tensor | None]:
+        """Tensors for the gradients of the features, where asked for, and of all parameters."""
+        found = [torch.empty_like(parameter, memory_format=_layout(parameter)) for parameter in parameters]
+        for layer, weight, bias in zip(self._layers, found[::2], found[1::2], strict=True):
+            layer.weight_gradient, layer.bias_gradient = weight.data_ptr(), bias.data_ptr()
+        return [_empty(self.plan.ends[0][0], self.plan.dtype) if of_features else None, *found]
+
+    def call(self, name: str, *rest: Tensor | ctypes.c_float | None) -> None:
+        """A function of the library, which takes more beside the layers."""
+        library = native.library(self.plan.dtype)
+        assert library
+        given = [more if isinstance(more, ctypes.c_float) else native.address(more) for more in rest]
+        if getattr(library, name)(self._layers, len(self._layers), torch.get_num_threads(), *given):
+            raise MemoryError("no memory left for a convolution")
+
+    def _empty(self, shape: tuple[int, ...]) -> int:
+        self.tensors.append(_empty(shape, _type(self.plan, shape)))
+        return self.tensors[-1].data_ptr()
+
+
+def _type(plan: _Plan, shape: tuple[int, ...]) -> torch.dtype:
+    """Of images or rows of a shape: pixels are not rounded."""
+    return plan.dtype if shape[1] >= _LANES else torch.float32
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=layout)
 
 
 @lru_cache(maxsize=1024)
-def _layers(forms: tuple[_Form, ...], shapes: _Shapes) -> ctypes.Array[_Layer]:
+def _layers(plan: _Plan) -> ctypes.Array[_Layer]:
     """Layers with the shapes of their tensors, but not yet the tensors."""
-    layers = (_Layer * len(forms))()
-    for layer, form, ends in zip(layers, forms, pairwise(shapes), strict=True):
-        small, big = ends if form.up else ends[::-1]
+    layers = (_Layer * len(plan.forms))()
+    for layer, form, (taken, given) in zip(layers, plan.forms, plan.ends, strict=True):
+        small, big = (taken, given) if form.up else (given, taken)
         big_sides, sides = big[2:] or _SIDES, small[2:] or _SIDES
         layer.shape = _Shape(*big_sides, big[1], *sides, small[1], *form[:3], big[1] < _LANES)
-        layer.up, layer.relu = form.up, form.relu
+        layer.up, layer.relu, layer.rows, layer.columns = form.up, form.relu, form.rows, form.columns
+        layer.images = taken[0] if len(taken) == 4 else taken[0] // math.prod(_SIDES)
     return layers

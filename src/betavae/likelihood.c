@@ -22,26 +22,30 @@ static __m512 log_plus_one(__m512 x) {
     return _mm512_mul_ps(s, sum);
 }
 
-/* For images of `size` values with logits l and pixels x: the sum of max(l, 0) - l x + log(1 + exp(-|l|)) over each, and
-the gradient, sigmoid(l) - x, where asked for. */
+/* For an image of `size` values with logits l and pixels x: the sum of max(l, 0) - l x + log(1 + exp(-|l|)). Where a
+gradient is asked for, it is that of so much times the sum: the weight of sigmoid(l) - x. */
+float bernoulli_image(const float *logits, const float *pixels, int64_t size, float weight, float *gradient) {
+    const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.0f);
+    __m512 sums = zero;
+    for (int64_t i = 0; i < size; i += 16) {
+        const __mmask16 there = first_of_16(size - i);
+        const __m512 l = _mm512_maskz_loadu_ps(there, logits + i), x = _mm512_maskz_loadu_ps(there, pixels + i);
+        const __m512 small = power(_mm512_sub_ps(zero, _mm512_abs_ps(l)));
+        const __m512 distance = _mm512_fnmadd_ps(l, x, _mm512_max_ps(zero, l)); /* 0 for black or white that is right */
+        const __m512 error = _mm512_add_ps(distance, log_plus_one(small));
+        sums = _mm512_mask_add_ps(sums, there, sums, error);
+        if (!gradient) continue;
+        const __m512 upper = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(l, zero, _CMP_LT_OQ), one, small);
+        const __m512 sigmoid = _mm512_div_ps(upper, _mm512_add_ps(one, small));
+        _mm512_mask_storeu_ps(gradient + i, there, _mm512_mul_ps(_mm512_set1_ps(weight), _mm512_sub_ps(sigmoid, x)));
+    }
+    return _mm512_reduce_add_ps(sums);
+}
+
+/* The same for several images, each with a sum and a gradient of its own. */
 void bernoulli(const float *logits, const float *pixels, int64_t images, int64_t size, int64_t threads, float *errors,
                float *gradient) {
-    const __m512 zero = _mm512_setzero_ps(), one = _mm512_set1_ps(1.0f);
 #pragma omp parallel for num_threads((int)threads) schedule(static)
-    for (int64_t n = 0; n < images; n++) {
-        __m512 sums = zero;
-        for (int64_t i = n * size; i < (n + 1) * size; i += 16) {
-            const __mmask16 there = first_of_16((n + 1) * size - i);
-            const __m512 l = _mm512_maskz_loadu_ps(there, logits + i), x = _mm512_maskz_loadu_ps(there, pixels + i);
-            const __m512 small = power(_mm512_sub_ps(zero, _mm512_abs_ps(l)));
-            const __m512 distance = _mm512_fnmadd_ps(l, x, _mm512_max_ps(zero, l)); /* 0 for black or white that is right */
-            const __m512 error = _mm512_add_ps(distance, log_plus_one(small));
-            sums = _mm512_mask_add_ps(sums, there, sums, error);
-            if (!gradient) continue;
-            const __m512 upper = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(l, zero, _CMP_LT_OQ), one, small);
-            const __m512 sigmoid = _mm512_div_ps(upper, _mm512_add_ps(one, small));
-            _mm512_mask_storeu_ps(gradient + i, there, _mm512_sub_ps(sigmoid, x));
-        }
-        errors[n] = _mm512_reduce_add_ps(sums);
-    }
+    for (int64_t n = 0; n < images; n++)
+        errors[n] = bernoulli_image(logits + n * size, pixels + n * size, size, 1.0f, gradient ? gradient + n * size : NULL);
 }

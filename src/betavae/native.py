@@ -99,10 +99,13 @@ def _warn(error: Exception) -> None:
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     integers, pointers = [ctypes.c_int64] * 3, [ctypes.c_void_p] * 2
-    found.forward.argtypes = [ctypes.c_void_p, *integers]
-    found.backward.argtypes = [ctypes.c_void_p, *integers, *pointers]
+    found.forward.argtypes = [ctypes.c_void_p, *integers[:2]]
+    found.backward.argtypes = [*found.forward.argtypes, *pointers]
+    found.likelihood.argtypes = [*found.forward.argtypes, ctypes.c_void_p, ctypes.c_float, *pointers]
     found.bernoulli.argtypes = [*pointers, *integers, *pointers]
     found.bernoulli.restype = None
+    found.adam.argtypes = [ctypes.c_void_p, *integers[:2], *[ctypes.c_double] * 5]
+    found.adam.restype = None
     found.muon.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_float] * 3, *pointers[:1], *integers[:2]]
     return found
 

@@ -1,6 +1,6 @@
 """How weights move: Adam for all of them, or Muon for matrices and kernels and Adam for the rest.
 
-Where Muon multiplies on a CPU, and `native` has a library, its step is that of `muon.c`, in less time.
+On a CPU for which `native` has a library their steps are those of `adam.c` and `muon.c`, in less time.
 """
 
 import ctypes
@@ -17,6 +17,8 @@ from betavae import native
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
+_MOVED = 6
+"""Numbers of a weight in `adam.c`: addresses, and its size."""
 
 
 def optimisers(
@@ -24,8 +26,7 @@ def optimisers(
     learning_rate: float,
     weight_decay: float = 0.0,
     muon_weight_decay: float | None = None,
-    *,
-    bf16: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.optim.Optimizer, ...]:
     """What moves a model's weights: Adam with PyTorch's settings, and before it, where asked for, Muon.
 
@@ -36,7 +37,7 @@ def optimisers(
         learning_rate: of all.
         weight_decay: of weights of two and more dimensions by Adam, decoupled; not of biases and code values.
         muon_weight_decay: of the same by Muon; no Muon if not given.
-        bf16: multiply Muon's matrices in bf16.
+        dtype: in which networks multiply, and Muon.
 
     Returns:
         Adam alone, or Muon and Adam, to step in this order.
@@ -49,32 +50,79 @@ def optimisers(
     if weight_decay:
         decayed = {"params": matrices, "weight_decay": weight_decay, "decoupled_weight_decay": True}
         groups = [decayed, {"params": others}]
-    all_weights = adam(groups, learning_rate)
+    all_weights = Adam(groups, learning_rate, dtype=dtype)
     if muon_weight_decay is None:
         return (all_weights,)
-    dtype = torch.bfloat16 if bf16 else torch.float32
     return Muon(matrices, learning_rate, weight_decay=muon_weight_decay, dtype=dtype), all_weights
 
 
-def adam(
-    weights: Iterable[nn.Parameter] | list[dict[str, Any]],
-    learning_rate: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-) -> torch.optim.Adam:
+class Adam(torch.optim.Adam):
     """Adam in one pass over all weights, whose steps can be recorded where the weights are on CUDA.
 
+    m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  w ← (1 - η λ) w - η m̂ / (√v̂ + ε), where m̂ = m / (1 - β₁ᵗ) and
+    v̂ = v / (1 - β₂ᵗ) after t steps. Its state is that of `torch.optim.Adam`.
+
     Source:
-        Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015). https://arxiv.org/abs/1412.6980
+        Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015), algorithm 1. https://arxiv.org/abs/1412.6980
+        Decoupled Weight Decay Regularization (Loshchilov & Hutter, 2019), algorithm 2, for λ.
+        https://arxiv.org/abs/1711.05101
 
     Args:
-        weights: parameters, or groups of them.
-        learning_rate: of all.
-        betas: decay of both moments.
+        weights: parameters, or groups of them with a `weight_decay` λ each.
+        lr: η of all.
+        betas: β₁ and β₂, decay of both moments.
+        dtype: in which networks multiply; the library of that type is asked for the step, which is made in float32.
     """
-    made = torch.optim.Adam(weights, lr=learning_rate, betas=betas, fused=True)
-    for group in made.param_groups:
-        group["capturable"] = all(parameter.is_cuda for parameter in group["params"])
-    return made
+
+    def __init__(
+        self,
+        weights: Iterable[nn.Parameter] | list[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(weights, lr=lr, betas=betas, fused=True, decoupled_weight_decay=True)
+        for group in self.param_groups:
+            group["capturable"] = all(parameter.is_cuda for parameter in group["params"])
+            group["dtype"] = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move the weights by their gradients; those without one stay."""
+        tables = [self._moving(group) for group in self.param_groups]
+        if None in tables:
+            super().step()
+            return
+        for group, table in zip(self.param_groups, tables, strict=True):
+            library = native.library(group["dtype"])
+            assert library
+            assert table is not None
+            moved, numbers = (ctypes.c_int64 * len(table))(*table), (group["lr"], *group["betas"], group["eps"])
+            kept = 1 - group["lr"] * group["weight_decay"]
+            library.adam(moved, len(table) // _MOVED, torch.get_num_threads(), *numbers, kept)
+
+    def _moving(self, group: dict[str, Any]) -> list[int] | None:
+        """A group's weights as numbers of `Moved` in C, one after another; None where they cannot be moved there."""
+        if isinstance(group["lr"], Tensor) or native.library(group["dtype"]) is None:
+            return None
+        table: list[int] = []
+        for parameter in group["params"]:
+            if (gradient := parameter.grad) is None:
+                continue
+            if not parameter.is_cpu or parameter.dtype != torch.float32:
+                return None
+            state = self.state[parameter]
+            if not state:
+                state["step"] = parameter.new_zeros(())
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            steps, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
+            layout = torch.contiguous_format if parameter.is_contiguous() else torch.channels_last
+            if not all(tensor.is_contiguous(memory_format=layout) for tensor in (parameter, mean, square)):
+                return None
+            parameter.grad = gradient = gradient.contiguous(memory_format=layout)
+            table += [tensor.data_ptr() for tensor in (parameter, mean, square, steps, gradient)]
+            table.append(parameter.numel())
+        return table
 
 
 class Muon(torch.optim.Optimizer):

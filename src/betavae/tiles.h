@@ -32,6 +32,8 @@ where a CPU has no tiles, 16 registers of AVX-512 are the sums. With FP32 define
         }                                                                                               \
     }
 
+static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 16 ? (1 << count) - 1 : 0xffff); }
+
 /* ---- values: of images, and of weights as they are multiplied ------------------------------------------------------*/
 
 #ifdef FP32
@@ -42,6 +44,11 @@ enum { PAIR = 1 }; /* rows of a matrix in one row of a right tile */
 INLINE __m512i values_of(const float *from, __mmask32 valid) { return (__m512i)_mm512_maskz_loadu_ps((__mmask16)valid, from); }
 INLINE void put(value *to, __mmask16 there, __m512 floats) { _mm512_mask_storeu_ps(to, there, floats); }
 INLINE __m512 floats_of(const value *from) { return _mm512_loadu_ps(from); }
+
+/* 64 bytes of values, of which only so many are there. */
+INLINE __m512i load_first(const value *from, int64_t count) { return _mm512_maskz_loadu_epi32(first_of_16(count), from); }
+INLINE void store_first(value *to, int64_t count, __m512i values) { _mm512_mask_storeu_epi32(to, first_of_16(count), values); }
+
 INLINE __m512i paired(const float *row, int64_t line) { return (void)line, (__m512i)_mm512_loadu_ps(row); }
 
 INLINE void interleave(const value *row, int64_t line, value *tile, value *next) {
@@ -72,6 +79,12 @@ INLINE __m512 floats_of(const value *from) { /* 16 of them */
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
 }
 
+static inline __mmask32 first_of_32(int64_t count) { return count < 32 ? ((__mmask32)1 << count) - 1 : ~(__mmask32)0; }
+
+/* 64 bytes of values, of which only so many are there. */
+INLINE __m512i load_first(const value *from, int64_t count) { return _mm512_maskz_loadu_epi16(first_of_32(count), from); }
+INLINE void store_first(value *to, int64_t count, __m512i values) { _mm512_mask_storeu_epi16(to, first_of_32(count), values); }
+
 static const uint16_t INTERLEAVED[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                          8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
 
@@ -94,8 +107,6 @@ INLINE void interleave(const value *row, int64_t line, value *tile, value *next)
 #endif
 
 enum { LANES = 64 / sizeof(value) };
-
-static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 16 ? (1 << count) - 1 : 0xffff); }
 
 /* An image (height, width, channels), rows of which are `line` values apart, as (channels, pixels), of which there are
 `depth` at least: those that are missing are 0. */
@@ -169,6 +180,10 @@ INLINE void store_sums(const __m512 *sums, float *to, int64_t apart) {
 #endif
 
 static inline size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; } /* whole cache lines */
+
+/* ---- what files have of one another -------------------------------------------------------------------------------*/
+
+float bernoulli_image(const float *logits, const float *pixels, int64_t size, float weight, float *gradient);
 
 /* ---- memory of a thread, kept from call to call until it ends ------------------------------------------------------*/
 

@@ -24,7 +24,7 @@ from betavae.data import FactorData, PackedImages
 from betavae.model import VAE, Posterior
 from betavae.objective import Batch, Loss
 from betavae.objectives import NETWORKS, OBJECTIVES
-from betavae.optimiser import adam, optimisers
+from betavae.optimiser import Adam, optimisers
 from betavae.pairs import Partners
 from betavae.rotation import linear_ends, rotate
 from betavae.settings import needs_of, objective_name
@@ -69,7 +69,7 @@ class State:
     """What the objective hands from step to step."""
     network: nn.Module | None = None
     """The objective's own network, where it has one."""
-    network_optimiser: torch.optim.Adam | None = None
+    network_optimiser: Adam | None = None
 
 
 class Diverged(RuntimeError):
@@ -335,13 +335,13 @@ def new_state(config: Config, data: FactorData) -> State:
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.cuda.manual_seed_all(_seed(config, "layers"))  # of layers that draw random numbers, for the whole process
-    bf16 = choose_precision(config.precision, device) == "bf16"
+    dtype = torch.bfloat16 if choose_precision(config.precision, device) == "bf16" else torch.float32
     muon_decay = None if config.muon_after is None else needs.weight_decay + config.muon_weight_decay
-    own = optimisers(model, config.learning_rate, needs.weight_decay, muon_decay, bf16=bf16)
+    own = optimisers(model, config.learning_rate, needs.weight_decay, muon_decay, dtype)
     if network is None:
         return State(model, own)
     network = network.to(device)
-    rival = adam(network.parameters(), needs.network_learning_rate, (0.5, 0.9))
+    rival = Adam(network.parameters(), needs.network_learning_rate, (0.5, 0.9), dtype)
     return State(model, own, network=network, network_optimiser=rival)
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from betavae.model import VAE
-from betavae.objective import Batch, Loss, reconstruction_error
+from betavae.objective import Batch, Loss, decoded_error
 from betavae.settings import Qlae
 
 
@@ -24,8 +24,7 @@ def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:
         raise ValueError("qlae rounds codes; make the model with values_per_code")
     codes = model.encode(batch.images).mean
     values = model.quantise(codes)
-    output = model.decode(codes + (values - codes).detach())
-    reconstruction = reconstruction_error(output, batch.images, model.likelihood).mean()
+    reconstruction = decoded_error(model, codes + (values - codes).detach(), batch.images).mean()
     quantisation = (codes.detach() - values).square().sum(1).mean()
     commitment = (codes - values.detach()).square().sum(1).mean()
     loss = reconstruction + settings.quantisation * quantisation + settings.commitment * commitment

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from betavae.model import VAE, Posterior
-from betavae.objective import Batch, Loss, evidence, gaussian_kl, reconstruction_error
+from betavae.objective import Batch, Loss, decoded_error, evidence, gaussian_kl
 from betavae.settings import AdaGvae, AdaMlvae, Group, Semi
 
 _LOG_2 = math.log(2)
@@ -128,8 +128,7 @@ def _paired(
         torch.cat([torch.where(shared, m, own) for own in pair]) for *pair, m in zip(one, other, merged, strict=True)
     ]
     posterior = Posterior(*tables)
-    output = model.decode(posterior.sample(batch.noise))
-    reconstruction = reconstruction_error(output, batch.images, model.likelihood).mean()
+    reconstruction = decoded_error(model, posterior.sample(batch.noise), batch.images).mean()
     rate = gaussian_kl(*posterior).sum(1).mean()
     terms = {"reconstruction": reconstruction, "rate": rate, "shared_codes": shared.float().sum(1).mean()}
     return Loss(reconstruction + beta * rate, {**terms})
