@@ -9,9 +9,11 @@ A convolution links a big image, (big_height, big_width, big) values, to a small
 A forward pass is one of the first two, a backward pass the other one and the third. Images are NHWC and small enough
 for a core's L2 cache, so each is taken through all that has to happen to it before the next one. Channels come in
 multiples of 32, as wide as a tile, but for those of big images of pixels ("thin"): there a kernel's row, which sees
-values that lie side by side, is a tap. A linear layer is a convolution of 1 x 1 whose images are 32 rows each. Where
-convolutions end and linear layers begin, or the other way round, all images have to come that far: there a stage ends. */
+values that lie side by side, is a tap. A linear layer is a convolution of 1 x 1 whose images are 32 rows each. A stage
+ends where all images have to come before one can go on: where convolutions end and linear layers begin, or the other way
+round, and behind a residual layer, for what it adds to its inputs is normalised by moments of the whole batch. */
 
+#include <math.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,6 +31,11 @@ typedef struct {
     void *in, *out;
     const float *weight, *bias;
     float *weight_gradient, *bias_gradient;
+    value *sum; /* of a residual layer: inputs + scale (results - mean) / sqrt(variance + epsilon) + shift, channel by channel */
+    const float *scale, *shift;
+    float *mean, *variance, *scale_gradient, *shift_gradient;
+    int64_t batch; /* whether mean and variance are those of the batch, and to be written; otherwise they are given */
+    double epsilon;
 } Layer;
 
 enum { MAX_LAYERS = 16 };
@@ -567,7 +574,7 @@ static void pack_piece(const Packed *p, const Layer *layers, int64_t piece) {
 }
 
 typedef struct { /* a thread's own memory, in values from its start: what has borders of zeros, layer by layer, and the rest */
-    int64_t padded[MAX_LAYERS], bordered[MAX_LAYERS], cleared, left, pairs, gradients[2], results[MAX_LAYERS], errors, size;
+    int64_t padded[MAX_LAYERS], bordered[MAX_LAYERS], cleared, left, pairs, gradients[2], normal, results[MAX_LAYERS], errors, size;
 } Room;
 
 /* For images one by one forwards, or groups of them backwards; from layer `kept` on results are kept here, and the
@@ -575,7 +582,7 @@ gradient of their error. */
 static Room room_of(const Layer *layers, int64_t count, int backwards, int64_t kept) {
     Room room = {.size = 0};
     const int64_t group = backwards ? GROUP : 1;
-    int64_t left = 0, pairs = 0, between = 0;
+    int64_t left = 0, pairs = 0, between = 0, normal = 0;
     for (int64_t i = 0; i < count; i++) {
         const Layer *l = layers + i;
         const Shape *s = &l->shape;
@@ -586,12 +593,14 @@ static Room room_of(const Layer *layers, int64_t count, int backwards, int64_t k
         left = lefts > left ? lefts : left;
         pairs = more > pairs ? more : pairs;
         between = i && group * in_size(l) > between ? group * in_size(l) : between;
+        normal = l->sum && group * out_size(l) > normal ? group * out_size(l) : normal;
     }
     room.cleared = room.size;
     if (!backwards) return room;
     room.left = room.size, room.size += left;
     room.pairs = room.size, room.size += pairs;
     for (int i = 0; i < 2; i++) room.gradients[i] = room.size, room.size += between;
+    room.normal = room.size, room.size += normal;
     for (int64_t i = kept; i < count; i++) room.results[i] = room.size, room.size += group * bytes_out(layers + i) / (int64_t)sizeof(value);
     room.errors = room.size;
     if (kept < count) room.size += group * bytes_out(layers + count - 1) / (int64_t)sizeof(value);
@@ -600,13 +609,13 @@ static Room room_of(const Layer *layers, int64_t count, int backwards, int64_t k
 
 static int64_t stage_end(const Layer *layers, int64_t count, int64_t first) {
     int64_t end = first + 1;
-    while (end < count && !layers[end].rows) end++;
+    while (end < count && !layers[end].rows && !layers[end - 1].sum) end++;
     return end;
 }
 
 static int64_t stage_start(const Layer *layers, int64_t end) {
     int64_t first = end - 1;
-    while (first && !layers[first].rows) first--;
+    while (first && !layers[first].rows && !layers[first - 1].sum) first--;
     return first;
 }
 
@@ -631,16 +640,154 @@ static void flip(const value *from, int64_t rows, int64_t columns, int64_t size,
             }
 }
 
-/* Images of a stage through its layers, and to where the next stage takes them. */
-static void forward_stage(const Layer *layers, int64_t first, int64_t end, int64_t count, int64_t from, int64_t to,
-                          const Packed *packed, const Room *room, value *memory) {
-    for (int64_t n = from; n < to; n++) {
-        for (int64_t i = first; i < end; i++)
-            forward_image(layers + i, n, packed->tiles[i], memory + (layers[i].up ? room->bordered : room->padded)[i]);
-        if (end == count) continue;
-        const Layer *next = layers + end;
-        const int64_t size = out_size(next - 1);
-        flip((value *)next[-1].out + n * size, next->rows, next->columns, size, (value *)next->in + n * size);
+/* ---- residual layers -----------------------------------------------------------------------------------------------*/
+
+typedef struct {
+    double *moments; /* of each thread, channel by channel: two sums over pixels */
+    float *by;       /* what the two images that are blended, and 1, are multiplied with, channel by channel */
+} Norm;
+
+static size_t norm_bytes(const Layer *l, int64_t threads) {
+    return l->sum ? lines((size_t)(threads * l->shape.small * 16)) + lines((size_t)l->shape.small * 12) : 0;
+}
+
+/* Memory for all of them; returns its size, also where there is none yet. */
+static size_t give_norms(const Layer *layers, int64_t count, int64_t threads, char *memory, Norm *norms) {
+    size_t size = 0;
+    for (int64_t i = 0; i < count; size += norm_bytes(layers + i++, threads))
+        if (memory && layers[i].sum) {
+            norms[i].moments = (double *)(memory + size);
+            norms[i].by = (float *)(memory + size + lines((size_t)(threads * layers[i].shape.small * 16)));
+        }
+    return size;
+}
+
+static double *moments_of(const Layer *l, const Norm *norm, int64_t thread) { return norm->moments + thread * l->shape.small * 2; }
+
+static void clear_moments(const Layer *l, const Norm *norm, int64_t thread) {
+    memset(moments_of(l, norm, thread), 0, (size_t)l->shape.small * 16);
+}
+
+/* Adds the sums over an image's pixels of x, and of x times y. */
+static void add_moments(const Layer *l, const Norm *norm, int64_t thread, const value *x, const value *y) {
+    const int64_t channels = l->shape.small, size = out_size(l);
+    double *sums = moments_of(l, norm, thread);
+    for (int64_t c = 0; c < channels; c += 16) {
+        __m512 first = _mm512_setzero_ps(), second = _mm512_setzero_ps();
+        for (int64_t p = c; p < size; p += channels) {
+            const __m512 here = floats_of(x + p);
+            first = _mm512_add_ps(first, here);
+            second = _mm512_fmadd_ps(here, floats_of(y + p), second);
+        }
+        float parts[2][16];
+        _mm512_storeu_ps(parts[0], first);
+        _mm512_storeu_ps(parts[1], second);
+        for (int i = 0; i < 16; i++) sums[c + i] += parts[0][i], sums[channels + c + i] += parts[1][i];
+    }
+}
+
+/* Two images, each channel times numbers of its own, and another number. */
+static void blend(const Layer *l, const value *x, const value *y, const float *by, value *to) {
+    const int64_t channels = l->shape.small, size = out_size(l);
+    for (int64_t c = 0; c < channels; c += 16) {
+        const __m512 a = _mm512_loadu_ps(by + c), b = _mm512_loadu_ps(by + channels + c), rest = _mm512_loadu_ps(by + 2 * channels + c);
+        for (int64_t p = c; p < size; p += channels)
+            put(to + p, 0xffff, _mm512_fmadd_ps(a, floats_of(x + p), _mm512_fmadd_ps(b, floats_of(y + p), rest)));
+    }
+}
+
+static void add_to(value *image, const value *more, int64_t size) {
+    for (int64_t i = 0; i < size; i += 16) put(image + i, 0xffff, _mm512_add_ps(floats_of(image + i), floats_of(more + i)));
+}
+
+static double total(const Layer *l, const Norm *norm, int64_t shares, int64_t i) {
+    double sum = 0;
+    for (int64_t thread = 0; thread < shares; thread++) sum += moments_of(l, norm, thread)[i];
+    return sum;
+}
+
+/* What inputs and results, of which the moments are known, are multiplied with to be the sum. */
+static void normalise(const Layer *l, const Norm *norm, int64_t shares) {
+    const int64_t channels = l->shape.small;
+    const double pixels = (double)(l->images * l->shape.height * l->shape.width);
+    for (int64_t c = 0; c < channels; c++) {
+        if (l->batch) {
+            const double mean = total(l, norm, shares, c) / pixels, square = total(l, norm, shares, channels + c) / pixels;
+            l->mean[c] = (float)mean;
+            l->variance[c] = (float)(square > mean * mean ? square - mean * mean : 0);
+        }
+        const float slope = (float)(l->scale[c] / sqrt(l->variance[c] + l->epsilon));
+        norm->by[c] = 1;
+        norm->by[channels + c] = slope;
+        norm->by[2 * channels + c] = l->shift[c] - slope * l->mean[c];
+    }
+}
+
+/* The same for the gradient of the sum and the results, of which the moments are known, to be the gradient of the results:
+slope (g - mean of g - n mean of g n), where n are results as they are normalised. */
+static void normalise_back(const Layer *l, const Norm *norm, int64_t shares) {
+    const int64_t channels = l->shape.small;
+    const double pixels = (double)(l->images * l->shape.height * l->shape.width);
+    for (int64_t c = 0; c < channels; c++) {
+        const double deviation = sqrt(l->variance[c] + l->epsilon), slope = l->scale[c] / deviation, sum = total(l, norm, shares, c);
+        const double along = (total(l, norm, shares, channels + c) - l->mean[c] * sum) / deviation;
+        l->shift_gradient[c] = (float)sum;
+        l->scale_gradient[c] = (float)along;
+        norm->by[c] = (float)slope;
+        norm->by[channels + c] = (float)(-slope * along / pixels / deviation);
+        norm->by[2 * channels + c] = (float)(slope * (along * l->mean[c] / deviation - sum) / pixels);
+    }
+}
+
+static value *image_at(const Layer *l, const void *images, int64_t n) { return (value *)images + n * out_size(l); }
+
+/* Inputs and results of a residual layer to its sum. */
+static void add_up(const Layer *l, const Norm *norm, int64_t n) {
+    blend(l, image_at(l, l->in, n), image_at(l, l->out, n), norm->by, image_at(l, l->sum, n));
+}
+
+/* ---- passes ---------------------------------------------------------------------------------------------------------*/
+
+typedef struct { /* of a call */
+    const Layer *layers;
+    int64_t count, threads;
+    Norm norms[MAX_LAYERS];
+    Room room;
+} Call;
+
+static void forward_through(const Layer *layers, int64_t first, int64_t end, int64_t n, const Packed *packed, const Room *room,
+                            value *memory) {
+    for (int64_t i = first; i < end; i++)
+        forward_image(layers + i, n, packed->tiles[i], memory + (layers[i].up ? room->bordered : room->padded)[i]);
+}
+
+/* All images through the layers before `stop`, where a stage ends, each to where the next stage takes it. */
+static void forward_stages(const Call *call, int64_t stop, const Packed *packed, value *memory) {
+    const Layer *layers = call->layers;
+    for (int64_t first = 0, end; first < stop; first = end) {
+        const int64_t images = layers[first].images, shares = shares_of(layers + first, call->threads);
+        end = stage_end(layers, call->count, first);
+        const Layer *before = first ? layers + first - 1 : NULL, *last = layers + end - 1, *next = end < call->count ? last + 1 : NULL;
+#pragma omp for schedule(static, 1)
+        for (int64_t thread = 0; thread < shares; thread++) {
+            int64_t from, to;
+            share(images, shares, thread, &from, &to);
+            if (last->sum) clear_moments(last, call->norms + end - 1, thread);
+            for (int64_t n = from; memory && n < to; n++) {
+                if (before && before->sum) add_up(before, call->norms + first - 1, n);
+                forward_through(layers, first, end, n, packed, &call->room, memory);
+                if (last->sum && last->batch)
+                    add_moments(last, call->norms + end - 1, thread, image_at(last, last->out, n), image_at(last, last->out, n));
+                if (next && next->rows)
+                    flip(image_at(last, last->out, n), next->rows, next->columns, out_size(last), image_at(last, next->in, n));
+            }
+        }
+        if (!last->sum) continue;
+#pragma omp single
+        normalise(last, call->norms + end - 1, shares);
+        if (next) continue;
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < images; n++) add_up(last, call->norms + end - 1, n);
     }
 }
 
@@ -649,53 +796,49 @@ static void forward_stage(const Layer *layers, int64_t first, int64_t end, int64
 /* Layers one after another, each taking what the one before it leaves. Returns 0, or 1 where memory ran out.
 Threads are always as many, with less than an image each some have nothing to do: a smaller team would end the others. */
 int forward(const Layer *layers, int64_t count, int64_t threads) {
-    char *shared = memory_of(SHARED, packed_bytes(layers, count));
+    Call call = {.layers = layers, .count = count, .threads = threads, .room = room_of(layers, count, 0, count)};
+    const size_t tiles = packed_bytes(layers, count);
+    char *shared = memory_of(SHARED, tiles + give_norms(layers, count, threads, NULL, NULL));
     if (!shared) return 1;
     const Packed packed = plan(layers, count, 1, 0, shared);
-    const Room room = room_of(layers, count, 0, count);
+    give_norms(layers, count, threads, shared + tiles, call.norms);
     int failed = 0;
 #pragma omp parallel num_threads((int)threads) reduction(| : failed)
     {
-        value *memory = memory_of(OWN, (size_t)room.size * sizeof(value));
-        if (memory) memset(memory, 0, (size_t)room.cleared * sizeof(value));
+        value *memory = memory_of(OWN, (size_t)call.room.size * sizeof(value));
+        if (memory) memset(memory, 0, (size_t)call.room.cleared * sizeof(value));
         failed = !memory;
 #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < packed.starts[count]; piece++) pack_piece(&packed, layers, piece);
-        for (int64_t first = 0, end; first < count; first = end) {
-            const int64_t images = layers[first].images, shares = shares_of(layers + first, threads);
-            end = stage_end(layers, count, first);
-#pragma omp for schedule(static, 1)
-            for (int64_t thread = 0; thread < shares; thread++) {
-                int64_t from, to;
-                share(images, shares, thread, &from, &to);
-                if (memory) forward_stage(layers, first, end, count, from, to, &packed, &room, memory);
-            }
-        }
+        forward_stages(&call, count, &packed, memory);
         release();
     }
     return failed;
 }
 
-typedef struct { /* images that layers ended in, and what to do with the Bernoulli errors of what they give for them */
+typedef struct { /* images that layers end in, and what to do with the Bernoulli errors of what they give for them */
     const float *pixels;
     float weight, *errors; /* of the errors' sum, whose gradient is taken; where they go */
 } Target;
 
-/* The error of images `n` to `n + group`, whose last stage is run here, by layers that have their results in `memory`.
-Returns its gradient. */
-static const float *miss(const Layer *layers, Layer *here, int64_t first, int64_t count, int64_t n, int64_t group,
-                         const Target *target, const Packed *packed, const Room *room, value *memory) {
-    const int64_t size = out_size(layers + count - 1);
-    for (int64_t i = first; i < count; i++) {
-        here[i] = layers[i];
-        here[i].in = i == first ? input_at(layers + i, layers[i].in, n) : here[i - 1].out;
-        here[i].out = memory + room->results[i];
+/* The errors of images `n` to `n + group`, which go through their last stage here, by layers `own` that have their results
+in `memory`. Returns their gradient. */
+static const float *miss(const Call *call, Layer *own, int64_t first, int64_t n, int64_t group, const Target *target,
+                         const Packed *packed, value *memory) {
+    const Layer *layers = call->layers;
+    const int64_t size = out_size(layers + call->count - 1);
+    float *gradient = (float *)(memory + call->room.errors);
+    for (int64_t i = first; i < call->count; i++) {
+        own[i] = layers[i];
+        own[i].in = i == first ? input_at(layers + i, layers[i].in, n) : own[i - 1].out;
+        own[i].out = memory + call->room.results[i];
     }
-    forward_stage(here, first, count, count, 0, group, packed, room, memory);
-    float *gradient = (float *)(memory + room->errors);
-    for (int64_t i = 0; i < group; i++)
-        target->errors[n + i] = bernoulli_image((float *)here[count - 1].out + i * size, target->pixels + (n + i) * size, size,
+    for (int64_t i = 0; i < group; i++) {
+        if (first && layers[first - 1].sum) add_up(layers + first - 1, call->norms + first - 1, n + i);
+        forward_through(own, first, call->count, i, packed, &call->room, memory);
+        target->errors[n + i] = bernoulli_image((float *)own[call->count - 1].out + i * size, target->pixels + (n + i) * size, size,
                                                 target->weight, gradient + i * size);
+    }
     return gradient;
 }
 
@@ -710,41 +853,50 @@ static int learn(const Layer *layers, int64_t count, int64_t threads, const void
         starts[i] = part;
         part += (sums_size(&layers[i].shape) + (layers[i].up ? layers[i].shape.big : layers[i].shape.small) + 15) / 16 * 16;
         handed[i] = all_handed;
-        if (i && layers[i].rows) all_handed += layers[i].images * in_size(layers + i);
+        if (i && (layers[i].rows || layers[i - 1].sum)) all_handed += layers[i].images * in_size(layers + i);
     }
     const size_t tiles = packed_bytes(layers, count), parts_bytes = (size_t)(threads * part * 4);
-    char *shared = memory_of(SHARED, (target ? 2 : 1) * tiles + parts_bytes + (size_t)all_handed * sizeof(value));
+    const size_t handed_bytes = lines((size_t)all_handed * sizeof(value)), norms = give_norms(layers, count, threads, NULL, NULL);
+    char *shared = memory_of(SHARED, (target ? 2 : 1) * tiles + parts_bytes + handed_bytes + norms);
     if (!shared) return 1;
     const Packed packed = plan(layers, count, 0, !input_gradient, shared);
     float *parts = (float *)(shared + tiles);
     value *between = (value *)(shared + tiles + parts_bytes); /* stages: gradients of the results before them */
-    const Packed forwards = plan(layers, target ? count : 0, 1, 0, (char *)(between + all_handed));
+    Call call = {.layers = layers, .count = count, .threads = threads, .room = room_of(layers, count, 1, target ? last : count)};
+    give_norms(layers, count, threads, (char *)between + handed_bytes, call.norms);
+    const Packed forwards = plan(layers, target ? count : 0, 1, 0, (char *)between + handed_bytes + norms);
     const int64_t pieces = packed.starts[count], forward_pieces = target ? forwards.starts[count] : 0;
-    const Room room = room_of(layers, count, 1, target ? last : count);
+    const Room *room = &call.room;
     int failed = 0;
 #pragma omp parallel num_threads((int)threads) reduction(| : failed)
     {
-        value *memory = memory_of(OWN, (size_t)room.size * sizeof(value));
-        if (memory) memset(memory, 0, (size_t)room.cleared * sizeof(value));
+        value *memory = memory_of(OWN, (size_t)room->size * sizeof(value));
+        if (memory) memset(memory, 0, (size_t)room->cleared * sizeof(value));
         failed = !memory;
 #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces + forward_pieces; piece++)
             if (piece < pieces) pack_piece(&packed, layers, piece);
             else pack_piece(&forwards, layers, piece - pieces);
-        for (int64_t first = 0, end; target && first < last; first = end) {
-            const int64_t images = layers[first].images, shares = shares_of(layers + first, threads);
-            end = stage_end(layers, count, first);
-#pragma omp for schedule(static, 1)
-            for (int64_t thread = 0; thread < shares; thread++) {
-                int64_t from, to;
-                share(images, shares, thread, &from, &to);
-                if (memory) forward_stage(layers, first, end, count, from, to, &forwards, &room, memory);
-            }
-        }
+        forward_stages(&call, target ? last : 0, &forwards, memory);
         for (int64_t end = count, first; end > 0; end = first) {
-            const int64_t shares = shares_of(layers + end - 1, threads);
+            const int64_t images = layers[end - 1].images, shares = shares_of(layers + end - 1, threads);
             first = stage_start(layers, end);
             const void *gradients = end == count ? gradient : between + handed[end];
+            const Layer *start = layers + first, *ends = layers + end - 1, *before = first ? start - 1 : NULL;
+            if (ends->sum) {
+                if (end == count) {
+#pragma omp for schedule(static, 1)
+                    for (int64_t thread = 0; thread < shares; thread++) {
+                        int64_t from, to;
+                        share(images, shares, thread, &from, &to);
+                        clear_moments(ends, call.norms + end - 1, thread);
+                        for (int64_t n = from; n < to; n++)
+                            add_moments(ends, call.norms + end - 1, thread, image_at(ends, gradients, n), image_at(ends, ends->out, n));
+                    }
+                }
+#pragma omp single
+                normalise_back(ends, call.norms + end - 1, shares);
+            }
 #pragma omp for schedule(static, 1)
             for (int64_t thread = 0; thread < shares; thread++) {
                 float *sums[MAX_LAYERS], *bias_sums[MAX_LAYERS];
@@ -755,25 +907,34 @@ static int learn(const Layer *layers, int64_t count, int64_t threads, const void
                     bias_sums[i] = thread ? own + sums_size(&l->shape) : l->bias_gradient;
                     memset(bias_sums[i], 0, (size_t)(l->up ? l->shape.big : l->shape.small) * 4);
                 }
+                if (before && before->sum) clear_moments(before, call.norms + first - 1, thread);
                 int64_t from, to;
-                share(layers[first].images, shares, thread, &from, &to);
+                share(images, shares, thread, &from, &to);
                 for (int64_t n = from; memory && n < to; n += GROUP) {
                     const int64_t group = to - n < GROUP ? to - n : GROUP;
                     Layer own[MAX_LAYERS];
                     const int missing = target && end == count;
-                    const void *here = missing ? miss(layers, own, first, count, n, group, target, &forwards, &room, memory)
-                                               : result_at(layers + end - 1, gradients, n);
+                    const void *here = missing ? miss(&call, own, first, n, group, target, &forwards, memory)
+                                               : result_at(ends, gradients, n);
                     value *towards = NULL;
                     for (int64_t i = end - 1; i >= first; i--, here = towards) {
                         const Layer *l = missing ? own + i : layers + i;
-                        towards = i ? memory + room.gradients[i % 2] : input_gradient ? input_at(l, input_gradient, n) : NULL;
+                        const value *of_sum = l->sum ? here : NULL;
+                        for (int64_t k = 0; of_sum && k < group; k++)
+                            blend(l, image_at(l, of_sum, k), image_at(l, l->out, n + k), call.norms[i].by, image_at(l, memory + room->normal, k));
+                        if (of_sum) here = memory + room->normal;
+                        towards = i > first || start->rows ? memory + room->gradients[i % 2]
+                                  : first                  ? between + handed[first] + n * in_size(l)
+                                  : input_gradient         ? input_at(l, input_gradient, n)
+                                                           : NULL;
                         backward_group(l, missing ? 0 : n, group, here, towards, packed.tiles[i], n == from, sums[i], bias_sums[i],
-                                       memory + room.padded[i], memory + room.bordered[i], memory + room.left, memory + room.pairs);
+                                       memory + room->padded[i], memory + room->bordered[i], memory + room->left, memory + room->pairs);
+                        if (of_sum && towards) add_to(towards, of_sum, group * in_size(l));
                     }
-                    if (first) {
-                        const int64_t size = in_size(layers + first);
-                        flip(towards, layers[first].columns, layers[first].rows, group * size, between + handed[first] + n * size);
-                    }
+                    if (start->rows)
+                        flip(towards, start->columns, start->rows, group * in_size(start), between + handed[first] + n * in_size(start));
+                    for (int64_t k = 0; before && before->sum && k < group; k++)
+                        add_moments(before, call.norms + first - 1, thread, image_at(before, towards, k), image_at(before, before->out, n + k));
                 }
             }
         }

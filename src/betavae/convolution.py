@@ -8,6 +8,7 @@ import ctypes
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,9 @@ class _Layer(ctypes.Structure):
         ("shape", _Shape),
         *((name, ctypes.c_int64) for name in ("up", "relu", "images", "rows", "columns")),
         *((name, ctypes.c_void_p) for name in ("in", "out", "weight", "bias", "weight_gradient", "bias_gradient")),
+        *((name, ctypes.c_void_p) for name in ("sum", "scale", "shift", "mean", "variance")),
+        *((name, ctypes.c_void_p) for name in ("scale_gradient", "shift_gradient")),
+        *(("batch", ctypes.c_int64), ("epsilon", ctypes.c_double)),
     ]
 
 
@@ -50,6 +54,7 @@ class _Form(NamedTuple):
     """What a layer is: its kernel, whether it goes from small images to big ones, whether through ReLU.
 
     Where it takes features as rows of numbers from images, or the other way round, the tables that are transposed.
+    Where it is normalised and added to what it takes, whether by moments of the batch, and the least variance.
     """
 
     kernel: int
@@ -59,8 +64,13 @@ class _Form(NamedTuple):
     relu: bool = False
     rows: int = 0
     columns: int = 0
+    adds: bool = False
+    batch: bool = False
+    epsilon: float = 0.0
 
 
+_Moments = Sequence[tuple[Tensor, Tensor]]
+"""Mean and variance of what is normalised, layer by layer."""
 _Ends = tuple[tuple[int, ...], tuple[int, ...]]
 """Shapes of what a layer takes and gives."""
 
@@ -82,11 +92,31 @@ class _Plan(NamedTuple):
 
 
 class _Taken(NamedTuple):
-    """The first of some layers, with a weight and a bias of each form, and how many they are, ReLUs among them."""
+    """The first of some layers."""
 
     plan: _Plan
     parameters: list[Any]
+    """A weight and a bias of each form, and where it is normalised scale and shift."""
+    norms: list[nn.BatchNorm2d]
+    moments: list[tuple[Tensor, Tensor]]
+    """Mean and variance that each of these normalises by: of the batch, once it is known, or those seen before."""
     length: int
+    """How many layers they are, ReLUs among them."""
+
+    def track(self) -> None:
+        """Have the layers that normalise remember the moments of the batch."""
+        for norm, (mean, variance), images in zip(self.norms, self.moments, self._pixels(), strict=True):
+            if norm.training:
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                assert norm.momentum is not None
+                norm.running_mean.lerp_(mean, norm.momentum)
+                norm.running_var.lerp_(variance * (images / max(1, images - 1)), norm.momentum)
+                assert norm.num_batches_tracked is not None
+                norm.num_batches_tracked.add_(1)
+
+    def _pixels(self) -> list[int]:
+        return [shape[0] * math.prod(shape[2:]) for form, (shape, _) in zip(*self.plan[1:], strict=True) if form.adds]
 
 
 def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int]:
@@ -94,7 +124,9 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int
 
     Args:
         layers: of any kind; `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` are taken, each with or without an
-            `nn.ReLU` after it, where there is code for them, and `nn.Flatten` and `nn.Unflatten` between them.
+            `nn.ReLU` after it, where there is code for them, and `nn.Flatten` and `nn.Unflatten` between them; and
+            sequences of a convolution, `nn.ReLU` and `nn.BatchNorm2d` that add what they give to what they take, whose
+            class says so by its attribute `adds`.
         features: input, (B, C, H, W) or (B, C).
 
     Returns:
@@ -102,9 +134,11 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int
         channels, float32; and the number of layers that gave them, ReLUs included. The features and 0 where there is no
         code for the first.
     """
-    if taken := _taken(layers, features):
-        return _Chain.apply(features, taken.plan, *taken.parameters), taken.length  # type: ignore[no-untyped-call]
-    return features, 0
+    if (taken := _taken(layers, features)) is None:
+        return features, 0
+    result = _Chain.apply(features, taken.plan, taken.moments, *taken.parameters)  # type: ignore[no-untyped-call]
+    taken.track()
+    return result, taken.length
 
 
 def bernoulli_error(layers: Sequence[nn.Module], features: Tensor, images: Tensor) -> Tensor | None:
@@ -128,7 +162,9 @@ def bernoulli_error(layers: Sequence[nn.Module], features: Tensor, images: Tenso
     pixels = images.shape == shape and images.is_contiguous(memory_format=torch.channels_last)
     if not pixels or shape[1] >= _LANES or images.dtype != torch.float32 or not images.is_cpu or images.requires_grad:
         return None
-    errors: Tensor = _Likelihood.apply(features, images, taken.plan, *taken.parameters)  # type: ignore[no-untyped-call]
+    given = features, images, taken.plan, taken.moments, *taken.parameters
+    errors: Tensor = _Likelihood.apply(*given)  # type: ignore[no-untyped-call]
+    taken.track()
     return errors
 
 
@@ -138,25 +174,62 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
         return None
     forms: list[_Form] = []
     ends: list[_Ends] = []
+    norms: list[nn.BatchNorm2d] = []
     parameters, count, shape = [], 0, tuple(features.shape)
     while count < len(layers) and len(forms) < _MOST_LAYERS:
         if shape[1:] and shape[1] < _LANES and (forms or features.requires_grad):
             break  # the gradient of pixels
-        turned = _turned(layers[count], shape) if forms else None
+        turned = _turned(layers[count], shape) if forms and not forms[-1].adds else None
         place, given = (count, shape) if turned is None else (count + 1, turned.shape)
-        fit = _fit(layers[place], given) if place < len(layers) else None
-        if fit is None:
+        layer = layers[place] if place < len(layers) else None
+        norm = _norm(layer, given)
+        if norm is not None:
+            layer = layer[0]  # type: ignore[index]
+        fit = None if layer is None else _fit(layer, given)
+        if layer is None or fit is None:
             break
-        parameters += [layers[place]._parameters["weight"], layers[place]._parameters["bias"]]
+        parameters += [layer._parameters["weight"], layer._parameters["bias"]]
         count = place + 1
-        follows = fit.shape[1] >= _LANES and count < len(layers) and type(layers[count]) is nn.ReLU
-        relu = follows and _silent(layers[count])
-        count += relu
+        form = fit.form
+        if norm is not None:
+            norms.append(norm)
+            parameters += [norm.weight, norm.bias]
+            form = form._replace(relu=True, adds=True, batch=norm.training, epsilon=norm.eps)
+        elif fit.shape[1] >= _LANES and count < len(layers) and type(layers[count]) is nn.ReLU:
+            form = form._replace(relu=silent(layers[count]))
+            count += form.relu
         rows, columns = turned[:2] if turned else (0, 0)
-        forms.append(fit.form._replace(relu=relu, rows=rows, columns=columns))
+        forms.append(form._replace(rows=rows, columns=columns))
         ends.append((given, fit.shape))
         shape = fit.shape
-    return _Taken(_Plan(dtype, tuple(forms), tuple(ends)), parameters, count) if forms else None
+    if not forms:
+        return None
+    moments: list[Any] = [
+        (norm.bias.new_empty(len(norm.bias)), norm.bias.new_empty(len(norm.bias)))
+        if norm.training
+        else (norm.running_mean, norm.running_var)
+        for norm in norms
+    ]
+    return _Taken(_Plan(dtype, tuple(forms), tuple(ends)), parameters, norms, moments, count)
+
+
+def _norm(layer: nn.Module | None, shape: tuple[int, ...]) -> nn.BatchNorm2d | None:
+    """Of a residual layer that there is code for on inputs of a shape: what normalises."""
+    if layer is None or not vars(type(layer)).get("adds") or not silent(layer):
+        return None
+    assert isinstance(layer, nn.Sequential)
+    if [type(part) for part in layer] != [nn.Conv2d, nn.ReLU, nn.BatchNorm2d] or not all(map(silent, layer)):
+        return None
+    fit, norm = _fit(layer[0], shape), layer[2]
+    assert isinstance(norm, nn.BatchNorm2d)
+    tensors = norm.weight, norm.bias, norm.running_mean, norm.running_var
+    if fit is None or fit.shape != shape or fit.shape[1] < _LANES or norm.momentum is None:
+        return None
+    if any(tensor is None or tensor.dtype != torch.float32 or not tensor.is_cpu for tensor in tensors):
+        return None
+    if not norm.training and torch.is_grad_enabled():  # gradients by moments that are given
+        return None
+    return norm
 
 
 class _Turned(NamedTuple):
@@ -169,7 +242,7 @@ class _Turned(NamedTuple):
 
 def _turned(layer: nn.Module, shape: tuple[int, ...]) -> _Turned | None:
     """What flattens images, which have their channels last, or makes images of rows of numbers; None for others."""
-    if not _silent(layer):
+    if not silent(layer):
         return None
     if type(layer) is nn.Flatten and len(shape) == 4 and (layer.start_dim, layer.end_dim) in ((1, -1), (1, 3)):
         return _Turned(shape[2] * shape[3], shape[1], (shape[0], math.prod(shape[1:])))
@@ -184,7 +257,7 @@ def _turned(layer: nn.Module, shape: tuple[int, ...]) -> _Turned | None:
 def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:
     """What a layer comes to on inputs of a shape; None without code for it, or for an error that PyTorch words."""
     what = kind(type(layer))
-    if what is None or not _silent(layer):
+    if what is None or not silent(layer):
         return None
     weight, bias = (layer._parameters.get(name) for name in ("weight", "bias"))
     if weight is None or bias is None or not weight.dtype == bias.dtype == torch.float32 or not weight.is_cpu:
@@ -192,7 +265,7 @@ def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:
     return _found(what, _geometry(layer), tuple(weight.shape), shape)  # type: ignore[arg-type]
 
 
-def _silent(layer: nn.Module) -> bool:
+def silent(layer: nn.Module) -> bool:
     """Whether nobody waits for the layer to be called."""
     return not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
@@ -245,8 +318,8 @@ def _square(sizes: Sequence[Any]) -> tuple[int, int, int, int]:
 
 class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, plan: _Plan, *parameters: Tensor) -> Tensor:
-        passing = _Passing(features, plan, parameters)
+    def forward(ctx: Any, features: Tensor, plan: _Plan, moments: _Moments, *parameters: Tensor) -> Tensor:
+        passing = _Passing(features, plan, moments, parameters)
         passing.give(len(plan.forms))
         passing.call("forward")
         ctx.save_for_backward(features, *parameters, *passing.tensors)
@@ -258,26 +331,29 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         passing: _Passing = ctx.passing
         plan = passing.plan
-        features, *parameters = ctx.saved_tensors[: 1 + 2 * len(plan.forms)]
+        features, *parameters = ctx.saved_tensors[: len(ctx.needs_input_grad) - 2]
         if torch.is_grad_enabled():  # the gradients will be differentiated
             again = _plain(features, plan, parameters)
-            return _derived(again, gradient.to(again.dtype), ctx, [features, None, *parameters])
+            return _derived(again, gradient.to(again.dtype), ctx, [features, None, None, *parameters])
         found = passing.gradients(parameters, ctx.needs_input_grad[0])
         passing.call("backward", _laid_out(gradient, _type(plan, plan.ends[-1][1])), found[0])
-        return found[0], None, *found[1:]
+        return found[0], None, None, *found[1:]
 
 
 class _Likelihood(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, images: Tensor, plan: _Plan, *parameters: Tensor) -> Tensor:
-        passing = _Passing(features, plan, parameters)
-        passing.give(max(i for i, form in enumerate(plan.forms) if form.rows or not i))
+    def forward(
+        ctx: Any, features: Tensor, images: Tensor, plan: _Plan, moments: _Moments, *parameters: Tensor
+    ) -> Tensor:
+        passing = _Passing(features, plan, moments, parameters)
+        starts = [i for i, form in enumerate(plan.forms) if not i or form.rows or plan.forms[i - 1].adds]
+        passing.give(starts[-1])
         errors = features.new_empty(len(images), dtype=torch.float32)
         ctx.weight = ctypes.c_float(1 / len(images))
         ctx.found = passing.gradients(parameters, ctx.needs_input_grad[0])
         passing.call("likelihood", images, ctx.weight, errors, ctx.found[0])
         ctx.save_for_backward(features, images, *parameters)
-        ctx.plan = plan
+        ctx.plan, ctx.moments = plan, moments
         return errors
 
     @staticmethod
@@ -287,14 +363,14 @@ class _Likelihood(torch.autograd.Function):
         if found is None or not alike:  # differentiated once more, or errors weigh differently
             features, images, *parameters = ctx.saved_tensors
             with torch.enable_grad():
-                logits = _Chain.apply(features, ctx.plan, *parameters)  # type: ignore[no-untyped-call]
+                logits = _Chain.apply(features, ctx.plan, ctx.moments, *parameters)  # type: ignore[no-untyped-call]
                 again = likelihood.bernoulli_error(logits, images)
-            return _derived(again, towards, ctx, [features, None, None, *parameters])
+            return _derived(again, towards, ctx, [features, None, None, None, *parameters])
         if (scale := towards[0].item() / ctx.weight.value) != 1:
             for gradient in found:
                 if gradient is not None:
                     gradient.mul_(scale)
-        return found[0], None, None, *found[1:]
+        return found[0], None, None, None, *found[1:]
 
 
 def _derived(result: Tensor, towards: Tensor, ctx: Any, given: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
@@ -308,11 +384,10 @@ def _derived(result: Tensor, towards: Tensor, ctx: Any, given: Sequence[Tensor |
 def _plain(features: Tensor, plan: _Plan, parameters: Sequence[Tensor]) -> Tensor:
     """The same layers by PyTorch, whose gradients have gradients."""
     with torch.autocast("cpu", torch.bfloat16, enabled=plan.dtype == torch.bfloat16):
-        for form, (shape, _), weight, bias in zip(
-            plan.forms, plan.ends, parameters[::2], parameters[1::2], strict=True
-        ):
+        for form, (shape, _), own in zip(plan.forms, plan.ends, _of_each(plan, parameters), strict=True):
             sizes = {"stride": form.stride, "padding": form.padding}
-            features = features.reshape(shape)
+            weight, bias = own[:2]
+            features = taken = features.reshape(shape)
             if features.dim() == 2:
                 features = F.linear(features, weight, bias)
             elif form.up:
@@ -321,7 +396,16 @@ def _plain(features: Tensor, plan: _Plan, parameters: Sequence[Tensor]) -> Tenso
             else:
                 features = F.conv2d(features, weight, bias, **sizes)
             features = features.relu() if form.relu else features
+            if form.adds:
+                scale, shift = own[2:]
+                features = taken + F.batch_norm(features, None, None, scale, shift, training=True, eps=form.epsilon)
     return features
+
+
+def _of_each(plan: _Plan, parameters: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Parameters layer by layer."""
+    left = iter(parameters)
+    return [list(islice(left, 4 if form.adds else 2)) for form in plan.forms]
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
@@ -343,33 +427,43 @@ class _Passing:
     Args:
         features: what the first takes.
         plan: of the layers.
-        parameters: weight and bias of each.
+        moments: mean and variance of each that normalises.
+        parameters: of all layers.
     """
 
-    def __init__(self, features: Tensor, plan: _Plan, parameters: Sequence[Tensor]) -> None:
+    def __init__(self, features: Tensor, plan: _Plan, moments: _Moments, parameters: Sequence[Tensor]) -> None:
         self.plan, blank = plan, _layers(plan)
         self._layers = type(blank).from_buffer_copy(blank)
         laid_out = [_laid_out(parameter) for parameter in parameters]
         self.tensors = [_laid_out(features, _type(plan, plan.ends[0][0])), *laid_out]
         """All that the layers point to, the last result last: to be kept as long as they are used."""
         setattr(self._layers[0], "in", self.tensors[0].data_ptr())
-        for layer, weight, bias in zip(self._layers, laid_out[::2], laid_out[1::2], strict=True):
-            layer.weight, layer.bias = weight.data_ptr(), bias.data_ptr()
+        moments_left = iter(moments)
+        for layer, form, own in zip(self._layers, plan.forms, _of_each(plan, laid_out), strict=True):
+            layer.weight, layer.bias = own[0].data_ptr(), own[1].data_ptr()
+            if form.adds:
+                own += next(moments_left)
+                layer.scale, layer.shift, layer.mean, layer.variance = (tensor.data_ptr() for tensor in own[2:])
+        self.tensors += [tensor for pair in moments for tensor in pair]
 
     def give(self, count: int) -> None:
         """Have so many layers keep what they give, and those that take it in another order what they take."""
         forms, ends = self.plan.forms, self.plan.ends
         for i, (_, shape) in enumerate(ends[:count]):
-            self._layers[i].out = self._empty(shape)
+            given = self._layers[i].out = self._empty(shape)
+            if forms[i].adds:
+                given = self._layers[i].sum = self._empty(shape)
             if i + 1 < len(ends):
-                taken = self._empty(ends[i + 1][0]) if forms[i + 1].rows else self._layers[i].out
+                taken = self._empty(ends[i + 1][0]) if forms[i + 1].rows else given
                 setattr(self._layers[i + 1], "in", taken)
 
     def gradients(self, parameters: Sequence[Tensor], of_features: bool) -> list[Tensor | None]:
         """Tensors for the gradients of the features, where asked for, and of all parameters."""
         found = [torch.empty_like(parameter, memory_format=_layout(parameter)) for parameter in parameters]
-        for layer, weight, bias in zip(self._layers, found[::2], found[1::2], strict=True):
+        for layer, (weight, bias, *normal) in zip(self._layers, _of_each(self.plan, found), strict=True):
             layer.weight_gradient, layer.bias_gradient = weight.data_ptr(), bias.data_ptr()
+            if normal:
+                layer.scale_gradient, layer.shift_gradient = (tensor.data_ptr() for tensor in normal)
         return [_empty(self.plan.ends[0][0], self.plan.dtype) if of_features else None, *found]
 
     def call(self, name: str, *rest: Tensor | ctypes.c_float | None) -> None:
@@ -404,5 +498,6 @@ def _layers(plan: _Plan) -> ctypes.Array[_Layer]:
         big_sides, sides = big[2:] or _SIDES, small[2:] or _SIDES
         layer.shape = _Shape(*big_sides, big[1], *sides, small[1], *form[:3], big[1] < _LANES)
         layer.up, layer.relu, layer.rows, layer.columns = form.up, form.relu, form.rows, form.columns
+        layer.batch, layer.epsilon = form.batch, form.epsilon
         layer.images = taken[0] if len(taken) == 4 else taken[0] // math.prod(_SIDES)
     return layers

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from betavae.model import VAE, Downsample, ImageShape, ResidualBlock
+from betavae.model import VAE, Downsample, ImageShape, Residual
 
 BINS = 32
 """Bars of the histogram behind a slider."""
@@ -148,7 +148,7 @@ def pack_network(network: nn.Module, input_shape: ImageShape, single_weights: in
         >>> pack_network(nn.Sequential(nn.Sigmoid()), (2, 1, 1))
         Traceback (most recent call last):
         ValueError: the page cannot run a layer of type Sigmoid; it runs BatchNorm2d, Conv2d, ConvTranspose2d, \
-Flatten, Linear, ReLU, ResidualBlock, Sequential, Tanh, Unflatten
+Flatten, Linear, ReLU, Residual, Sequential, Tanh, Unflatten
     """
     packer = _Packer(input_shape)
     with torch.no_grad():
@@ -174,7 +174,7 @@ def pack_encoder(model: VAE) -> dict[str, Any]:
 
 
 _LAYERS = (
-    *(nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Linear, nn.ReLU, ResidualBlock, nn.Sequential),
+    *(nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Linear, nn.ReLU, Residual, nn.Sequential),
     *(nn.Tanh, nn.Unflatten),
 )
 """What the page computes."""
@@ -205,12 +205,11 @@ class _Packer:
             known = ", ".join(kind.__name__ for kind in _LAYERS)
             raise ValueError(f"the page cannot run a layer of type {type(layer).__name__}; it runs {known}")
         match layer:
+            case Residual():
+                self.linear = None
+                yield {"op": "residual", "layers": self.pack(layer)}
             case nn.Sequential():
                 yield from self.pack(layer)
-            case ResidualBlock():
-                yield from self._operations(layer.resample)
-                self.linear = None
-                yield {"op": "residual", "layers": self.pack(layer.residual)}
             case nn.Flatten(start_dim=1, end_dim=-1):
                 self.flattened, self.shape = self.shape, (int(np.prod(self.shape)), 1, 1)
             case nn.Unflatten():

@@ -6,6 +6,7 @@
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -129,7 +130,7 @@ def forward(module: nn.Module, features: Tensor, images: Tensor | None = None) -
     Returns:
         Its results; or errors, (B,), in nats.
     """
-    layers = list(module) if type(module) is nn.Sequential else [module]
+    layers = _in_order(module) if type(module) is nn.Sequential else [module]
     last = layers.pop() if layers and isinstance(layers[-1], nn.Linear) else None
     if layers and isinstance(layers[0], nn.Linear) and layers[0].in_features <= FEW:
         features, layers = _in_float32(layers[0], features), layers[1:]
@@ -146,6 +147,15 @@ def forward(module: nn.Module, features: Tensor, images: Tensor | None = None) -
     if last is not None:
         features = _in_float32(last, features)
     return features if images is None else bernoulli_error(features.float(), images)
+
+
+def _in_order(sequence: nn.Sequential) -> list[nn.Module]:
+    """Layers of a sequence, and of those in it to which nobody listens."""
+    layers: list[nn.Module] = []
+    for layer in sequence:
+        inner = type(layer) is nn.Sequential and convolution.silent(layer)
+        layers += _in_order(layer) if inner else [layer]  # type: ignore[arg-type]
+    return layers
 
 
 def _in_float32(layer: nn.Module, features: Tensor) -> Tensor:
@@ -209,18 +219,20 @@ class _Upsample(torch.autograd.Function):
         return F.conv2d(gradient, weight, stride=2, padding=1), weight_gradient, gradient.sum((0, 2, 3))
 
 
-class ResidualBlock(nn.Module):
-    """A resampling 3x3 convolution, then x + BatchNorm(ReLU(conv(x)))."""
+class Residual(nn.Sequential):
+    """Layers whose result is added to what they take."""
 
-    def __init__(self, resample: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.resample = resample
-        self.residual = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(), nn.BatchNorm2d(channels))
+    adds = True
 
     def forward(self, features: Tensor) -> Tensor:
-        features = forward(self.resample, features)
-        result: Tensor = features + forward(self.residual, features)
+        result: Tensor = features + forward(nn.Sequential(*self), features)
         return result
+
+
+def residual_block(resample: nn.Module, channels: int) -> nn.Sequential:
+    """A resampling 3x3 convolution, then x + BatchNorm(ReLU(conv(x)))."""
+    residual = Residual(nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(), nn.BatchNorm2d(channels))
+    return nn.Sequential(OrderedDict(resample=resample, residual=residual))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -350,7 +362,7 @@ def residual(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn
     features = (widths[-1], 4, 4)
     encoder = nn.Sequential(
         *[
-            ResidualBlock(nn.Conv2d(width_in, width_out, 3, 2, 1), width_out)
+            residual_block(nn.Conv2d(width_in, width_out, 3, 2, 1), width_out)
             for width_in, width_out in pairwise([channels, *widths])
         ],
         nn.Flatten(),
@@ -362,7 +374,7 @@ def residual(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn
         nn.ReLU(),
         nn.Unflatten(1, features),
         *[
-            ResidualBlock(nn.ConvTranspose2d(width_in, width_out, 3, 2, 1, output_padding=1), width_out)
+            residual_block(nn.ConvTranspose2d(width_in, width_out, 3, 2, 1, output_padding=1), width_out)
             for width_in, width_out in pairwise(backwards)
         ],
         nn.ConvTranspose2d(widths[0], channels, 3, 2, 1, output_padding=1),
