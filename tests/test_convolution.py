@@ -449,6 +449,21 @@ def test_a_layer_that_somebody_listens_to_is_called(which):
     assert heard
 
 
+@needs_compiled_fp32
+@pytest.mark.parametrize("listened", [False, True])
+def test_sequences_in_sequences_are_taken_at_once_unless_somebody_listens(listened, monkeypatch):
+    inner = nn.Sequential(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1))
+    layers, heard, calls = nn.Sequential(nn.Sequential(inner, nn.ReLU()), nn.Flatten(), nn.Linear(512, 5)), [], []
+    convolve = convolution.convolve
+    monkeypatch.setattr(convolution, "convolve", lambda *given: calls.append(convolve(*given)[1]) or convolve(*given))
+    if listened:
+        inner.register_forward_hook(lambda *_: heard.append(1))
+    images = torch.randn(2, 32, 16, 16)
+    torch.testing.assert_close(forward(layers, images), layers(images))
+    assert calls[0] == (0 if listened else 4)
+    assert len(heard) == 2 * listened
+
+
 @needs_compiled
 def test_only_what_is_a_relu_goes_for_one():
     layers = [nn.Conv2d(32, 32, 4, 2, 1), Leaky()]
