@@ -133,7 +133,8 @@ def _loaded(flags: Sequence[str]) -> ctypes.CDLL:
             continue
         with scratch:
             compiled = Path(scratch.name) / name
-            command = [*shlex.split(os.environ.get("CC") or "cc"), *flags, *map(str, _SOURCES), "-o", str(compiled)]
+            command = [*shlex.split(os.environ.get("CC") or "cc"), *flags, *map(str, _SOURCES)]
+            command += ["-lm", "-o", str(compiled)]
             subprocess.run(command, check=True, capture_output=True, text=True)
             return ctypes.CDLL(str(compiled.replace(folder / name)))
     raise PermissionError(f"none of {', '.join(map(str, _folders()))} can be written")
