@@ -26,7 +26,7 @@ from betavae.train import (
     scaled_factors,
     train,
 )
-from tests.conftest import tiny
+from tests.conftest import each_type, tiny
 from tests.golden_curves import FILE, GRID, SMALL, config_of, curve_of, tiny_config, trained
 
 
@@ -45,6 +45,22 @@ def assert_golden(name, records):
 @pytest.mark.parametrize("name", SMALL)
 def test_golden_curves(name, small):
     assert_golden(name, trained(SMALL[name], small)[1])
+
+
+@each_type
+@pytest.mark.parametrize("model", ["burgess", "residual"])
+def test_compiled_networks_go_on_where_they_stopped(model, dtype, small, tmp_path):
+    precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
+    config = config_of(objective=Beta(4.0), model=model, precision=precision, batch_size=32)
+    split = split_rows(len(small), 700, 100, seed=0)
+    run, whole, resumed = create_run(tmp_path / "run", config), new_state(config, small), new_state(config, small)
+    for record in train(config, small, split.train, split.validation, whole):
+        if record.split == "train" and record.step == 50:
+            save_checkpoint(run, whole)
+    load_checkpoint(run, resumed)
+    list(train(config, small, split.train, split.validation, resumed))
+    assert (whole.step, resumed.step) == (100, 100)
+    assert same_weights(whole.model, resumed.model)
 
 
 @pytest.mark.parametrize("name", GRID)

@@ -181,12 +181,11 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
             break  # the gradient of pixels
         turned = _turned(layers[count], shape) if forms and not forms[-1].adds else None
         place, given = (count, shape) if turned is None else (count + 1, turned.shape)
-        layer = layers[place] if place < len(layers) else None
-        norm = _norm(layer, given)
-        if norm is not None:
-            layer = layer[0]  # type: ignore[index]
-        fit = None if layer is None else _fit(layer, given)
-        if layer is None or fit is None:
+        if place == len(layers):
+            break
+        layer, norm = _parts(layers[place])
+        fit = _fit(layer, given)
+        if fit is None or (norm is not None and (fit.shape != given or given[1] < _LANES)):
             break
         parameters += [layer._parameters["weight"], layer._parameters["bias"]]
         count = place + 1
@@ -213,23 +212,20 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
     return _Taken(_Plan(dtype, tuple(forms), tuple(ends)), parameters, norms, moments, count)
 
 
-def _norm(layer: nn.Module | None, shape: tuple[int, ...]) -> nn.BatchNorm2d | None:
-    """Of a residual layer that there is code for on inputs of a shape: what normalises."""
-    if layer is None or not vars(type(layer)).get("adds") or not silent(layer):
-        return None
-    assert isinstance(layer, nn.Sequential)
-    if [type(part) for part in layer] != [nn.Conv2d, nn.ReLU, nn.BatchNorm2d] or not all(map(silent, layer)):
-        return None
-    fit, norm = _fit(layer[0], shape), layer[2]
+def _parts(layer: nn.Module) -> tuple[nn.Module, nn.BatchNorm2d | None]:
+    """Of a residual layer whose norm there is code for, the convolution and the norm; of others the layer alone."""
+    if not isinstance(layer, nn.Sequential) or not vars(type(layer)).get("adds") or not silent(layer):
+        return layer, None
+    if [type(part) for part in layer] != [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]:
+        return layer, None
+    convolution, relu, norm = layer
     assert isinstance(norm, nn.BatchNorm2d)
     tensors = norm.weight, norm.bias, norm.running_mean, norm.running_var
-    if fit is None or fit.shape != shape or fit.shape[1] < _LANES or norm.momentum is None:
-        return None
-    if any(tensor is None or tensor.dtype != torch.float32 or not tensor.is_cpu for tensor in tensors):
-        return None
-    if not norm.training and torch.is_grad_enabled():  # gradients by moments that are given
-        return None
-    return norm
+    known = all(tensor is not None and tensor.dtype == torch.float32 and tensor.is_cpu for tensor in tensors)
+    derived = not norm.training and torch.is_grad_enabled()  # by moments that are given
+    if derived or not known or norm.momentum is None or not silent(relu) or not silent(norm):
+        return layer, None
+    return convolution, norm
 
 
 class _Turned(NamedTuple):

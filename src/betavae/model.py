@@ -21,7 +21,7 @@ from betavae.checks import check_name
 from betavae.likelihood import bernoulli_error
 from betavae.rounding import rounded
 
-FEW = 64
+_FEW = 64
 """Numbers that a linear layer at the start of a network takes in float32."""
 ImageShape = tuple[int, int, int]
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -130,9 +130,12 @@ def forward(module: nn.Module, features: Tensor, images: Tensor | None = None) -
     Returns:
         Its results; or errors, (B,), in nats.
     """
-    layers = _in_order(module) if type(module) is nn.Sequential else [module]
+    return _run(_in_order(module) if type(module) is nn.Sequential else [module], features, images)
+
+
+def _run(layers: list[nn.Module], features: Tensor, images: Tensor | None = None) -> Tensor:
     last = layers.pop() if layers and isinstance(layers[-1], nn.Linear) else None
-    if layers and isinstance(layers[0], nn.Linear) and layers[0].in_features <= FEW:
+    if layers and isinstance(layers[0], nn.Linear) and layers[0].in_features <= _FEW:
         features, layers = _in_float32(layers[0], features), layers[1:]
     with rounded(layers, features):
         while layers:
@@ -225,8 +228,7 @@ class Residual(nn.Sequential):
     adds = True
 
     def forward(self, features: Tensor) -> Tensor:
-        result: Tensor = features + forward(nn.Sequential(*self), features)
-        return result
+        return features + _run(list(self), features)
 
 
 def residual_block(resample: nn.Module, channels: int) -> nn.Sequential:

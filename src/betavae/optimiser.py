@@ -48,8 +48,7 @@ def optimisers(
         (matrices if key.endswith(".weight") and parameter.dim() > 1 else others).append(parameter)
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if weight_decay:
-        decayed = {"params": matrices, "weight_decay": weight_decay, "decoupled_weight_decay": True}
-        groups = [decayed, {"params": others}]
+        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others}]
     all_weights = Adam(groups, learning_rate, dtype=dtype)
     if muon_weight_decay is None:
         return (all_weights,)
