@@ -148,14 +148,14 @@ def test_flattened_images_and_unflattened_rows_are_pytorchs(channels, side, imag
     torch.manual_seed(0)
     width, forms = channels * side**2, [nn.Flatten(), nn.Unflatten(1, (channels, side, side))]
     before = [nn.Conv2d(32, channels, 4, 2, 1), nn.ReLU()]
-    rows = [nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, width), nn.ReLU()]
+    rows = [nn.Linear(width, 96), nn.ReLU(), nn.Linear(96, width), nn.ReLU()]
     layers = [*before, forms[0], *rows, forms[1], nn.ConvTranspose2d(channels, 32, 4, 2, 1)]
     inputs = torch.randn(images, 32, 2 * side, 2 * side, requires_grad=True)
     given, gradient = [inputs, *nn.Sequential(*layers).parameters()], torch.randn(inputs.shape)
 
     def one_by_one(layers, features):
         for layer in layers:
-            result, count = convolve([layer], features)
+            result, count = convolve([layer, nn.Identity()], features)  # a last linear layer would be float32's
             features = result if count else layer(features)
         return features, len(layers)
 
@@ -509,14 +509,43 @@ def test_networks_that_are_no_sequence_of_layers_are_called():
 
 
 @needs_compiled
-@pytest.mark.parametrize("codes", [10, 16, 32])
-def test_codes_leave_the_encoder_and_enter_the_decoder_in_float32(codes):
-    """Also where there is code for as many."""
+@pytest.mark.parametrize("images", [64, 20])
+@pytest.mark.parametrize("codes", [10, 16, 32, 64])
+def test_codes_leave_the_encoder_and_enter_the_decoder_in_float32(codes, images):
+    """Whether there is code for as many or not."""
     model = VAE("burgess", (1, 64, 64), codes)
     with torch.autocast("cpu", torch.bfloat16):
-        means = model.encode(torch.rand(64, 1, 64, 64)).mean
+        means = model.encode(torch.rand(images, 1, 64, 64)).mean
+        assert means.dtype == torch.float32
         assert not torch.equal(means, means.bfloat16().float())
-        assert not torch.equal(forward(model.decoder[:1], means), forward(model.decoder[:1], means.bfloat16()))
+        assert not torch.equal(forward(model.decoder[:2], means), forward(model.decoder[:2], means.bfloat16()))
+
+
+@each_type
+@pytest.mark.parametrize(("images", "threads"), [(32, 1), (96, 2), (160, 1), (64, 3)])
+@pytest.mark.parametrize("few", [1, 10, 17, 64])
+@pytest.mark.parametrize("way", ["from", "from, with a ReLU", "to"])
+def test_linear_layers_of_few_numbers_are_float32s(way, few, images, threads, dtype):
+    """In float32 in all, but for what the many numbers are rounded to; so are their gradients."""
+    torch.manual_seed(0)
+    many, rounding = 96, 0.0 if dtype == torch.float32 else 2.0**-9
+    linear = nn.Linear(few, many) if way != "to" else nn.Linear(many, few)
+    behind = [] if way == "to" else [nn.ReLU() if "ReLU" in way else nn.Unflatten(1, (many, 1, 1))]
+    layers = [linear, *behind]
+    inputs = torch.randn(images, linear.in_features).to(dtype).float().requires_grad_()
+    given = [inputs, linear.weight, linear.bias]
+    wanted = nn.Sequential(*layers)(inputs)
+    gradient = torch.randn(wanted.shape).to(dtype).float()
+    expected = [wanted.detach(), *torch.autograd.grad(wanted, given, gradient)]
+    with multiplying(dtype), using(threads):
+        found, count = convolve(layers, inputs)
+        assert count == 1 + ("ReLU" in way)
+        found = layers[-1](found) if count < len(layers) else found
+        assert found.dtype == (torch.float32 if way == "to" else dtype)
+        results = [found.detach(), *torch.autograd.grad(found, given, gradient.to(found.dtype))]
+    for i, (ours, theirs) in enumerate(zip(results, expected, strict=True)):
+        is_rounded = i == (1 if way == "to" else 0)  # of many numbers
+        assert _difference(ours, theirs) <= (rounding if is_rounded else 0) + 2e-6
 
 
 @each_type

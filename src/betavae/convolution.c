@@ -9,7 +9,8 @@ A convolution links a big image, (big_height, big_width, big) values, to a small
 A forward pass is one of the first two, a backward pass the other one and the third. Images are NHWC and small enough
 for a core's L2 cache, so each is taken through all that has to happen to it before the next one. Channels come in
 multiples of 32, as wide as a tile, but for those of big images of pixels ("thin"): there a kernel's row, which sees
-values that lie side by side, is a tap. A linear layer is a convolution of 1 x 1 whose images are 32 rows each. A stage
+values that lie side by side, is a tap. A linear layer is a convolution of 1 x 1 whose images are 32 rows each; one that
+takes or gives few numbers has these, and its products, in fp32. A stage
 ends where all images have to come before one can go on: where convolutions end and linear layers begin, or the other way
 round, and behind a residual layer, for what it adds to its inputs is normalised by moments of the whole batch. */
 
@@ -25,7 +26,8 @@ typedef struct {
 
 typedef struct {
     Shape shape;
-    int64_t up, relu; /* whether it goes from small to big; not through ReLU where the result is thin */
+    int64_t up, relu; /* whether it goes from small to big; not through ReLU where the result is floats */
+    int64_t few;      /* whether it is linear and takes, or gives, few numbers, floats, the first and the last of layers */
     int64_t images;
     int64_t rows, columns; /* at a stage's start: its inputs are the results before, each (rows, columns) of them transposed */
     void *in, *out;
@@ -39,7 +41,10 @@ typedef struct {
 } Layer;
 
 enum { MAX_LAYERS = 16 };
+enum { TAKES_FEW = 1, GIVES_FEW = 2 };
+enum { MOST_FEW = 64 }; /* of these numbers */
 enum { GROUP = 4 }; /* images that a thread takes through all layers backwards, one layer after another */
+enum { MOST_ROWS = 32 * GROUP }; /* of images that are rows */
 
 const char *hardware(void) { /* that multiplies; none where it may not be used */
 #ifdef __AMX_BF16__
@@ -113,9 +118,11 @@ static void pack(const Shape *s, int way, const float *weight, int64_t unit, val
 
 /* ---- images into the forms that tiles are loaded from -------------------------------------------------------------*/
 
+static __mmask16 positive(__m512 values) { return _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_GT_OQ); }
+
 static __m512i where_positive(__m512i shown, __m512i values) {
 #ifdef FP32
-    return (__m512i)_mm512_maskz_mov_ps(_mm512_cmp_ps_mask((__m512)shown, _mm512_setzero_ps(), _CMP_GT_OQ), (__m512)values);
+    return (__m512i)_mm512_maskz_mov_ps(positive((__m512)shown), (__m512)values);
 #else
     return _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(shown, _mm512_setzero_si512()), values);
 #endif
@@ -445,10 +452,15 @@ static int64_t out_size(const Layer *l) {
 }
 
 static void *input_at(const Layer *l, const void *inputs, int64_t n) { /* values of a thin image are floats */
-    return (char *)inputs + n * in_size(l) * (int64_t)(l->shape.thin && !l->up ? sizeof(float) : sizeof(value));
+    const int floats = (l->shape.thin && !l->up) || l->few == TAKES_FEW;
+    return (char *)inputs + n * in_size(l) * (int64_t)(floats ? sizeof(float) : sizeof(value));
 }
 
-static int64_t bytes_out(const Layer *l) { return out_size(l) * (int64_t)(l->shape.thin && l->up ? sizeof(float) : sizeof(value)); }
+static int64_t bytes_out(const Layer *l) {
+    const int floats = (l->shape.thin && l->up) || l->few == GIVES_FEW;
+    return out_size(l) * (int64_t)(floats ? sizeof(float) : sizeof(value));
+}
+
 static void *result_at(const Layer *l, const void *results, int64_t n) { return (char *)results + n * bytes_out(l); }
 
 static int64_t bordered_size(const Shape *s) { return (s->height + 2) * (s->width + 2) * s->small; }
@@ -466,6 +478,99 @@ static int64_t sums_size(const Shape *s) {
     return s->thin ? views_of(s) * s->small : s->small * s->kernel * s->kernel * s->big;
 }
 
+/* ---- linear layers that take or give few numbers, in fp32 ---------------------------------------------------------
+
+Of the rows of an image, or of all images of a group. Weights are (numbers given, numbers taken), as in memory. */
+
+static void spread(const Layer *l, const float *in, value *out) {
+    const int64_t few = l->shape.big, many = l->shape.small, rows = l->shape.height * l->shape.width;
+    const __m512i first_16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i along = _mm512_mullo_epi32(_mm512_set1_epi32((int)few), first_16);
+    for (int64_t c = 0; c < many; c += 16) {
+        __m512 weights[MOST_FEW];
+        for (int64_t i = 0; i < few; i++) weights[i] = _mm512_i32gather_ps(along, l->weight + c * few + i, 4);
+        for (int64_t r = 0; r < rows; r++) {
+            __m512 sum = _mm512_loadu_ps(l->bias + c);
+            for (int64_t i = 0; i < few; i++) sum = _mm512_fmadd_ps(_mm512_set1_ps(in[r * few + i]), weights[i], sum);
+            if (l->relu) sum = _mm512_max_ps(_mm512_setzero_ps(), sum); /* NaN stays NaN */
+            put(out + r * many + c, 0xffff, sum);
+        }
+    }
+}
+
+static void condense(const Layer *l, const value *in, float *out) {
+    const int64_t few = l->shape.small, many = l->shape.big, rows = l->shape.height * l->shape.width;
+    for (int64_t r = 0; r < rows; r += 4)
+        for (int64_t i = 0; i < few; i++) {
+            __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+            for (int64_t c = 0; c < many; c += 16) {
+                const __m512 weights = _mm512_loadu_ps(l->weight + i * many + c);
+                for (int k = 0; k < 4; k++) sums[k] = _mm512_fmadd_ps(floats_of(in + (r + k) * many + c), weights, sums[k]);
+            }
+            for (int k = 0; k < 4; k++) out[(r + k) * few + i] = _mm512_reduce_add_ps(sums[k]) + l->bias[i];
+        }
+}
+
+static void spread_back(const Layer *l, int64_t rows, const float *in, const value *out, const value *gradient, float *towards,
+                        float *sums, float *bias_sums) {
+    const int64_t few = l->shape.big, many = l->shape.small;
+    for (int64_t i = 0; i < few; i += 16) {
+        const __mmask16 there = first_of_16(few - i);
+        __m512 taken[MOST_ROWS], back[MOST_ROWS], given[MOST_ROWS];
+        for (int64_t r = 0; r < rows; r++) {
+            taken[r] = _mm512_maskz_loadu_ps(there, in + r * few + i);
+            back[r] = _mm512_setzero_ps();
+        }
+        for (int64_t c = 0; c < many; c += 16) {
+            __m512 total = _mm512_loadu_ps(bias_sums + c);
+            for (int64_t r = 0; r < rows; r++) {
+                given[r] = floats_of(gradient + r * many + c);
+                if (l->relu) given[r] = _mm512_maskz_mov_ps(positive(floats_of(out + r * many + c)), given[r]);
+                total = _mm512_add_ps(total, given[r]);
+            }
+            if (!i) _mm512_storeu_ps(bias_sums + c, total);
+            for (int64_t k = 0; k < 16; k++) {
+                const __m512 weights = _mm512_maskz_loadu_ps(there, l->weight + (c + k) * few + i);
+                __m512 sum = _mm512_maskz_loadu_ps(there, sums + (c + k) * few + i), other = _mm512_setzero_ps();
+                for (int64_t r = 0; r < rows; r += 2) {
+                    const __m512 here = _mm512_set1_ps(((float *)(given + r))[k]), next = _mm512_set1_ps(((float *)(given + r + 1))[k]);
+                    sum = _mm512_fmadd_ps(here, taken[r], sum);
+                    other = _mm512_fmadd_ps(next, taken[r + 1], other);
+                    back[r] = _mm512_fmadd_ps(here, weights, back[r]);
+                    back[r + 1] = _mm512_fmadd_ps(next, weights, back[r + 1]);
+                }
+                _mm512_mask_storeu_ps(sums + (c + k) * few + i, there, _mm512_add_ps(sum, other));
+            }
+        }
+        for (int64_t r = 0; towards && r < rows; r++) _mm512_mask_storeu_ps(towards + r * few + i, there, back[r]);
+    }
+}
+
+static void condense_back(const Layer *l, int64_t rows, const value *in, const float *gradient, value *towards, float *sums,
+                          float *bias_sums) {
+    const int64_t few = l->shape.small, many = l->shape.big;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < few; i++) bias_sums[i] += gradient[r * few + i];
+    for (int64_t c = 0; c < many; c += 16) {
+        __m512 taken[MOST_ROWS];
+        for (int64_t r = 0; r < rows; r++) taken[r] = floats_of(in + r * many + c);
+        for (int64_t i = 0; i < few; i++) {
+            __m512 sum = _mm512_loadu_ps(sums + i * many + c), other = _mm512_setzero_ps();
+            for (int64_t r = 0; r < rows; r += 2) {
+                sum = _mm512_fmadd_ps(_mm512_set1_ps(gradient[r * few + i]), taken[r], sum);
+                other = _mm512_fmadd_ps(_mm512_set1_ps(gradient[(r + 1) * few + i]), taken[r + 1], other);
+            }
+            _mm512_storeu_ps(sums + i * many + c, _mm512_add_ps(sum, other));
+        }
+        for (int64_t r = 0; towards && r < rows; r++) {
+            __m512 back = _mm512_setzero_ps();
+            for (int64_t i = 0; i < few; i++)
+                back = _mm512_fmadd_ps(_mm512_set1_ps(gradient[r * few + i]), _mm512_loadu_ps(l->weight + i * many + c), back);
+            put(towards + r * many + c, 0xffff, back);
+        }
+    }
+}
+
 static void configure_for(int64_t width, int64_t depth) {
     configure(width < 16 ? width : 16, depth < 32 ? depth : 32);
 }
@@ -473,22 +578,25 @@ static void configure_for(int64_t width, int64_t depth) {
 /* `padded` has borders of zeros. */
 static void forward_image(const Layer *l, int64_t n, const value *tiles, value *padded) {
     const Shape *s = &l->shape;
-    if (!l->up) {
+    if (l->few) {
+        if (l->few == TAKES_FEW) spread(l, input_at(l, l->in, n), result_at(l, l->out, n));
+        else condense(l, input_at(l, l->in, n), result_at(l, l->out, n));
+    } else if (!l->up) {
         Sink to = {.values = result_at(l, l->out, n), .line = s->width * s->small, .pixel = s->small, .bias = l->bias, .relu = l->relu};
         configure_for(s->width, depth_down(s));
         place_big(s, input_at(l, l->in, n), NULL, padded, NULL);
         apply_down(s, padded, tiles, &to);
-        return;
-    }
-    place(input_at(l, l->in, n), NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
-    if (s->thin) {
-        float columns[64];
-        for (int64_t i = 0; i < 16 * s->big; i++) columns[i] = l->bias[i % s->big];
-        configure_for(s->width / 2, 32);
-        apply_squares(s, padded, tiles, result_at(l, l->out, n), columns);
     } else {
-        configure_for(s->width, 32);
-        apply_up(s, padded, tiles, result_at(l, l->out, n), l->bias, l->relu);
+        place(input_at(l, l->in, n), NULL, s->height, s->width, s->small, 1, s->width + 2, padded, NULL);
+        if (s->thin) {
+            float columns[64];
+            for (int64_t i = 0; i < 16 * s->big; i++) columns[i] = l->bias[i % s->big];
+            configure_for(s->width / 2, 32);
+            apply_squares(s, padded, tiles, result_at(l, l->out, n), columns);
+        } else {
+            configure_for(s->width, 32);
+            apply_up(s, padded, tiles, result_at(l, l->out, n), l->bias, l->relu);
+        }
     }
 }
 
@@ -499,6 +607,13 @@ static void backward_group(const Layer *l, int64_t first, int64_t count, const v
                            value *left, value *pairs) {
     const Shape *s = &l->shape;
     const int64_t pixels = s->height * s->width, depth = depth_of(s), padded_size = pad_big(s).size;
+    if (l->few) {
+        if (fresh) memset(sums, 0, (size_t)sums_size(s) * sizeof *sums);
+        const void *in = input_at(l, l->in, first), *out = result_at(l, l->out, first);
+        if (l->few == TAKES_FEW) spread_back(l, count * pixels, in, out, gradient, (float *)towards, sums, bias_sums);
+        else condense_back(l, count * pixels, in, gradient, towards, sums, bias_sums);
+        return;
+    }
     for (int64_t n = 0; n < count; n++) {
         const value *mask = l->relu ? result_at(l, l->out, first + n) : NULL, *thick;
         const void *here = result_at(l, gradient, n);
@@ -550,7 +665,7 @@ typedef struct { /* the weights of layers as tiles: those of layer i in pieces f
 
 static size_t packed_bytes(const Layer *layers, int64_t count) {
     size_t size = 0;
-    for (int64_t i = 0; i < count; i++) size += lines(tile_bytes(&layers[i].shape));
+    for (int64_t i = 0; i < count; i++) size += layers[i].few ? 0 : lines(tile_bytes(&layers[i].shape));
     return size;
 }
 
@@ -560,9 +675,9 @@ static Packed plan(const Layer *layers, int64_t count, int forwards, int64_t fir
     Packed p = {.starts = {0}};
     for (int64_t i = 0; i < count; i++) {
         const Shape *s = &layers[i].shape;
-        p.tiles[i] = (value *)memory, memory += lines(tile_bytes(s));
+        p.tiles[i] = (value *)memory, memory += layers[i].few ? 0 : lines(tile_bytes(s));
         p.ways[i] = way_of(layers + i, forwards);
-        p.starts[i + 1] = p.starts[i] + (i < first ? 0 : units_of(s, p.ways[i]));
+        p.starts[i + 1] = p.starts[i] + (i < first || layers[i].few ? 0 : units_of(s, p.ways[i]));
     }
     return p;
 }
@@ -586,13 +701,14 @@ static Room room_of(const Layer *layers, int64_t count, int backwards, int64_t k
     for (int64_t i = 0; i < count; i++) {
         const Layer *l = layers + i;
         const Shape *s = &l->shape;
+        between = i && group * in_size(l) > between ? group * in_size(l) : between;
+        if (l->few) continue;
         const int64_t lefts = group * (s->thin ? views_of(s) : s->small) * depth_of(s);
         const int64_t more = group * (s->height + s->kernel) * s->width * (s->thin ? s->small : s->big);
         room.padded[i] = room.size, room.size += backwards || !l->up ? group * pad_big(s).size : 0;
         room.bordered[i] = room.size, room.size += backwards || l->up ? (bordered_size(s) + 31) / 32 * 32 : 0;
         left = lefts > left ? lefts : left;
         pairs = more > pairs ? more : pairs;
-        between = i && group * in_size(l) > between ? group * in_size(l) : between;
         normal = l->sum && group * out_size(l) > normal ? group * out_size(l) : normal;
     }
     room.cleared = room.size;
@@ -842,128 +958,160 @@ static const float *miss(const Call *call, Layer *own, int64_t first, int64_t n,
     return gradient;
 }
 
-/* The gradient of the last layer's results, or of what they miss of a target, to those of all weights and biases, and of
-the first layer's inputs where asked for. The first thread sums in the gradients themselves, where they have the form of
-sums, others in parts. */
-static int learn(const Layer *layers, int64_t count, int64_t threads, const void *gradient, const Target *target,
-                 value *input_gradient) {
-    const int64_t last = stage_start(layers, count);
-    int64_t starts[MAX_LAYERS], part = 0, handed[MAX_LAYERS], all_handed = 0;
-    for (int64_t i = 0; i < count; i++) {
-        starts[i] = part;
-        part += (sums_size(&layers[i].shape) + (layers[i].up ? layers[i].shape.big : layers[i].shape.small) + 15) / 16 * 16;
-        handed[i] = all_handed;
-        if (i && (layers[i].rows || layers[i - 1].sum)) all_handed += layers[i].images * in_size(layers + i);
+typedef struct { /* of a call backwards */
+    Call call;
+    Packed packed, forwards;
+    const Target *target; /* or NULL: then the gradient of the last layer's results is given */
+    const void *gradient;
+    value *input_gradient; /* where it is asked for */
+    value *between;        /* gradients of the results before a stage, those of stage `first` from handed[first] on */
+    int64_t handed[MAX_LAYERS];
+    float *parts; /* of each thread: sums of layer i from starts[i] on */
+    int64_t part, starts[MAX_LAYERS];
+} Learning;
+
+/* Where a thread sums gradients of a layer's weights: the first in the gradients themselves, where they have the form of
+sums. */
+static float *weight_sums(const Learning *l, int64_t i, int64_t thread) {
+    const Layer *layer = l->call.layers + i;
+    return thread || layer->shape.thin ? l->parts + thread * l->part + l->starts[i] : layer->weight_gradient;
+}
+
+static float *bias_sums(const Learning *l, int64_t i, int64_t thread) {
+    const Layer *layer = l->call.layers + i;
+    return thread ? l->parts + thread * l->part + l->starts[i] + sums_size(&layer->shape) : layer->bias_gradient;
+}
+
+/* Images `n` to `n + group` back through a stage, from layer `end` to `first`. */
+static void group_back(const Learning *l, int64_t first, int64_t end, int64_t thread, int64_t n, int64_t group, int64_t fresh,
+                       value *memory) {
+    const Layer *layers = l->call.layers, *start = layers + first;
+    const Norm *norms = l->call.norms;
+    const Room *room = &l->call.room;
+    Layer own[MAX_LAYERS];
+    const int last = end == l->call.count, missing = l->target && last;
+    value *handed = l->between + (first ? l->handed[first] + n * in_size(start) : 0);
+    const void *here = missing ? miss(&l->call, own, first, n, group, l->target, &l->forwards, memory)
+                               : result_at(layers + end - 1, last ? l->gradient : l->between + l->handed[end], n);
+    value *towards = NULL;
+    for (int64_t i = end - 1; i >= first; i--, here = towards) {
+        const Layer *layer = missing ? own + i : layers + i;
+        const value *of_sum = layer->sum ? here : NULL;
+        for (int64_t k = 0; of_sum && k < group; k++)
+            blend(layer, image_at(layer, of_sum, k), image_at(layer, layer->out, n + k), norms[i].by,
+                  image_at(layer, memory + room->normal, k));
+        if (of_sum) here = memory + room->normal;
+        towards = i > first || start->rows ? memory + room->gradients[i % 2]
+                  : first                  ? handed
+                  : l->input_gradient      ? input_at(layer, l->input_gradient, n)
+                                           : NULL;
+        backward_group(layer, missing ? 0 : n, group, here, towards, l->packed.tiles[i], fresh, weight_sums(l, i, thread),
+                       bias_sums(l, i, thread), memory + room->padded[i], memory + room->bordered[i], memory + room->left,
+                       memory + room->pairs);
+        if (of_sum && towards) add_to(towards, of_sum, group * in_size(layer));
     }
-    const size_t tiles = packed_bytes(layers, count), parts_bytes = (size_t)(threads * part * 4);
-    const size_t handed_bytes = lines((size_t)all_handed * sizeof(value)), norms = give_norms(layers, count, threads, NULL, NULL);
-    char *shared = memory_of(SHARED, (target ? 2 : 1) * tiles + parts_bytes + handed_bytes + norms);
+    if (start->rows) flip(towards, start->columns, start->rows, group * in_size(start), handed);
+    const Layer *before = first ? start - 1 : NULL;
+    for (int64_t k = 0; before && before->sum && k < group; k++)
+        add_moments(before, norms + first - 1, thread, image_at(before, towards, k), image_at(before, before->out, n + k));
+}
+
+/* All images back through a stage. */
+static void stage_back(const Learning *l, int64_t first, int64_t end, value *memory) {
+    const Layer *layers = l->call.layers, *ends = layers + end - 1;
+    const int64_t images = ends->images, shares = shares_of(ends, l->call.threads);
+    if (ends->sum) {
+        if (end == l->call.count) {
+#pragma omp for schedule(static, 1)
+            for (int64_t thread = 0; thread < shares; thread++) {
+                int64_t from, to;
+                share(images, shares, thread, &from, &to);
+                clear_moments(ends, l->call.norms + end - 1, thread);
+                for (int64_t n = from; n < to; n++)
+                    add_moments(ends, l->call.norms + end - 1, thread, image_at(ends, l->gradient, n), image_at(ends, ends->out, n));
+            }
+        }
+#pragma omp single
+        normalise_back(ends, l->call.norms + end - 1, shares);
+    }
+#pragma omp for schedule(static, 1)
+    for (int64_t thread = 0; thread < shares; thread++) {
+        for (int64_t i = first; i < end; i++)
+            memset(bias_sums(l, i, thread), 0, (size_t)(layers[i].up ? layers[i].shape.big : layers[i].shape.small) * 4);
+        if (first && layers[first - 1].sum) clear_moments(layers + first - 1, l->call.norms + first - 1, thread);
+        int64_t from, to;
+        share(images, shares, thread, &from, &to);
+        for (int64_t n = from; memory && n < to; n += GROUP)
+            group_back(l, first, end, thread, n, to - n < GROUP ? to - n : GROUP, n == from, memory);
+    }
+}
+
+/* What threads have summed, into the gradients of a layer's weight and bias. */
+static void sum_parts(const Learning *l, int64_t i) {
+    const Layer *layer = l->call.layers + i;
+    const Shape *s = &layer->shape;
+    const int64_t values = s->kernel * s->kernel * s->big, biases = layer->up ? s->big : s->small;
+    const int64_t shares = shares_of(layer, l->call.threads);
+#pragma omp for schedule(static) nowait
+    for (int64_t n = 0; n < s->small; n++)
+        for (int64_t thread = !s->thin; thread < shares; thread++) {
+            const float *more = weight_sums(l, i, thread) + (s->thin ? n : n * values);
+            float *to = layer->weight_gradient + n * values;
+            if (!thread) for (int64_t v = 0; v < values; v++) to[v] = more[v * s->small];
+            else if (s->thin) for (int64_t v = 0; v < values; v++) to[v] += more[v * s->small];
+            else for (int64_t v = 0; v < values; v++) to[v] += more[v];
+        }
+#pragma omp for schedule(static) nowait
+    for (int64_t b = 0; b < biases; b++)
+        for (int64_t thread = 1; thread < shares; thread++) layer->bias_gradient[b] += bias_sums(l, i, thread)[b];
+}
+
+/* The gradient of the last layer's results, or of what they miss of a target, to those of all weights and biases, and of
+the first layer's inputs. */
+static int learn(Learning *l, const Layer *layers, int64_t count, int64_t threads) {
+    const int64_t last = l->target ? stage_start(layers, count) : count;
+    int64_t handed = 0;
+    for (int64_t i = 0; i < count; i++) {
+        l->starts[i] = l->part;
+        l->part += (sums_size(&layers[i].shape) + (layers[i].up ? layers[i].shape.big : layers[i].shape.small) + 15) / 16 * 16;
+        l->handed[i] = handed;
+        if (i && (layers[i].rows || layers[i - 1].sum)) handed += layers[i].images * in_size(layers + i);
+    }
+    const size_t tiles = packed_bytes(layers, count), parts = (size_t)(threads * l->part * 4);
+    const size_t between = lines((size_t)handed * sizeof(value));
+    char *shared = memory_of(SHARED, 2 * tiles + parts + between + give_norms(layers, count, threads, NULL, NULL));
     if (!shared) return 1;
-    const Packed packed = plan(layers, count, 0, !input_gradient, shared);
-    float *parts = (float *)(shared + tiles);
-    value *between = (value *)(shared + tiles + parts_bytes); /* stages: gradients of the results before them */
-    Call call = {.layers = layers, .count = count, .threads = threads, .room = room_of(layers, count, 1, target ? last : count)};
-    give_norms(layers, count, threads, (char *)between + handed_bytes, call.norms);
-    const Packed forwards = plan(layers, target ? count : 0, 1, 0, (char *)between + handed_bytes + norms);
-    const int64_t pieces = packed.starts[count], forward_pieces = target ? forwards.starts[count] : 0;
-    const Room *room = &call.room;
+    l->packed = plan(layers, count, 0, !l->input_gradient, shared);
+    l->forwards = plan(layers, l->target ? count : 0, 1, 0, shared + tiles);
+    l->parts = (float *)(shared + 2 * tiles);
+    l->between = (value *)(shared + 2 * tiles + parts);
+    l->call = (Call){.layers = layers, .count = count, .threads = threads, .room = room_of(layers, count, 1, last)};
+    give_norms(layers, count, threads, shared + 2 * tiles + parts + between, l->call.norms);
+    const int64_t pieces = l->packed.starts[count], forward_pieces = l->target ? l->forwards.starts[count] : 0;
     int failed = 0;
 #pragma omp parallel num_threads((int)threads) reduction(| : failed)
     {
-        value *memory = memory_of(OWN, (size_t)room->size * sizeof(value));
-        if (memory) memset(memory, 0, (size_t)room->cleared * sizeof(value));
+        value *memory = memory_of(OWN, (size_t)l->call.room.size * sizeof(value));
+        if (memory) memset(memory, 0, (size_t)l->call.room.cleared * sizeof(value));
         failed = !memory;
 #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces + forward_pieces; piece++)
-            if (piece < pieces) pack_piece(&packed, layers, piece);
-            else pack_piece(&forwards, layers, piece - pieces);
-        forward_stages(&call, target ? last : 0, &forwards, memory);
+            if (piece < pieces) pack_piece(&l->packed, layers, piece);
+            else pack_piece(&l->forwards, layers, piece - pieces);
+        forward_stages(&l->call, l->target ? last : 0, &l->forwards, memory);
         for (int64_t end = count, first; end > 0; end = first) {
-            const int64_t images = layers[end - 1].images, shares = shares_of(layers + end - 1, threads);
             first = stage_start(layers, end);
-            const void *gradients = end == count ? gradient : between + handed[end];
-            const Layer *start = layers + first, *ends = layers + end - 1, *before = first ? start - 1 : NULL;
-            if (ends->sum) {
-                if (end == count) {
-#pragma omp for schedule(static, 1)
-                    for (int64_t thread = 0; thread < shares; thread++) {
-                        int64_t from, to;
-                        share(images, shares, thread, &from, &to);
-                        clear_moments(ends, call.norms + end - 1, thread);
-                        for (int64_t n = from; n < to; n++)
-                            add_moments(ends, call.norms + end - 1, thread, image_at(ends, gradients, n), image_at(ends, ends->out, n));
-                    }
-                }
-#pragma omp single
-                normalise_back(ends, call.norms + end - 1, shares);
-            }
-#pragma omp for schedule(static, 1)
-            for (int64_t thread = 0; thread < shares; thread++) {
-                float *sums[MAX_LAYERS], *bias_sums[MAX_LAYERS];
-                for (int64_t i = first; i < end; i++) {
-                    const Layer *l = layers + i;
-                    float *own = parts + thread * part + starts[i];
-                    sums[i] = thread || l->shape.thin ? own : l->weight_gradient;
-                    bias_sums[i] = thread ? own + sums_size(&l->shape) : l->bias_gradient;
-                    memset(bias_sums[i], 0, (size_t)(l->up ? l->shape.big : l->shape.small) * 4);
-                }
-                if (before && before->sum) clear_moments(before, call.norms + first - 1, thread);
-                int64_t from, to;
-                share(images, shares, thread, &from, &to);
-                for (int64_t n = from; memory && n < to; n += GROUP) {
-                    const int64_t group = to - n < GROUP ? to - n : GROUP;
-                    Layer own[MAX_LAYERS];
-                    const int missing = target && end == count;
-                    const void *here = missing ? miss(&call, own, first, n, group, target, &forwards, memory)
-                                               : result_at(ends, gradients, n);
-                    value *towards = NULL;
-                    for (int64_t i = end - 1; i >= first; i--, here = towards) {
-                        const Layer *l = missing ? own + i : layers + i;
-                        const value *of_sum = l->sum ? here : NULL;
-                        for (int64_t k = 0; of_sum && k < group; k++)
-                            blend(l, image_at(l, of_sum, k), image_at(l, l->out, n + k), call.norms[i].by, image_at(l, memory + room->normal, k));
-                        if (of_sum) here = memory + room->normal;
-                        towards = i > first || start->rows ? memory + room->gradients[i % 2]
-                                  : first                  ? between + handed[first] + n * in_size(l)
-                                  : input_gradient         ? input_at(l, input_gradient, n)
-                                                           : NULL;
-                        backward_group(l, missing ? 0 : n, group, here, towards, packed.tiles[i], n == from, sums[i], bias_sums[i],
-                                       memory + room->padded[i], memory + room->bordered[i], memory + room->left, memory + room->pairs);
-                        if (of_sum && towards) add_to(towards, of_sum, group * in_size(l));
-                    }
-                    if (start->rows)
-                        flip(towards, start->columns, start->rows, group * in_size(start), between + handed[first] + n * in_size(start));
-                    for (int64_t k = 0; before && before->sum && k < group; k++)
-                        add_moments(before, call.norms + first - 1, thread, image_at(before, towards, k), image_at(before, before->out, n + k));
-                }
-            }
+            stage_back(l, first, end, memory);
         }
         release();
-        for (int64_t i = 0; i < count; i++) {
-            const Layer *l = layers + i;
-            const Shape *s = &l->shape;
-            const float *sums = parts + starts[i], *bias_sums = sums + sums_size(s);
-            const int64_t values = s->kernel * s->kernel * s->big, biases = l->up ? s->big : s->small;
-            const int64_t shares = shares_of(l, threads);
-#pragma omp for schedule(static) nowait
-            for (int64_t n = 0; n < s->small; n++)
-                for (int64_t thread = !s->thin; thread < shares; thread++) {
-                    const float *more = sums + thread * part + (s->thin ? n : n * values);
-                    float *to = l->weight_gradient + n * values;
-                    if (!thread) for (int64_t v = 0; v < values; v++) to[v] = more[v * s->small];
-                    else if (s->thin) for (int64_t v = 0; v < values; v++) to[v] += more[v * s->small];
-                    else for (int64_t v = 0; v < values; v++) to[v] += more[v];
-                }
-#pragma omp for schedule(static) nowait
-            for (int64_t b = 0; b < biases; b++)
-                for (int64_t thread = 1; thread < shares; thread++) l->bias_gradient[b] += bias_sums[thread * part + b];
-        }
+        for (int64_t i = 0; i < count; i++) sum_parts(l, i);
     }
     return failed;
 }
 
 int backward(const Layer *layers, int64_t count, int64_t threads, const void *gradient, value *input_gradient) {
-    return learn(layers, count, threads, gradient, NULL, input_gradient);
+    Learning learning = {.gradient = gradient, .input_gradient = input_gradient};
+    return learn(&learning, layers, count, threads);
 }
 
 /* The Bernoulli errors of the images that layers end in, pixels by pixels, and the gradient of their sum times a weight,
@@ -971,5 +1119,6 @@ as by `backward`. Each image goes there and back before the next; the last stage
 int likelihood(const Layer *layers, int64_t count, int64_t threads, const float *pixels, float weight, float *errors,
                value *input_gradient) {
     const Target target = {pixels, weight, errors};
-    return learn(layers, count, threads, NULL, &target, input_gradient);
+    Learning learning = {.target = &target, .input_gradient = input_gradient};
+    return learn(&learning, layers, count, threads);
 }

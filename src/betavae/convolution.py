@@ -25,6 +25,9 @@ _LANES = 32
 """Channels come in multiples of these, but for those of pixels."""
 _MOST_LAYERS = 16
 """Layers at once: MAX_LAYERS in the C code."""
+_FEW = 64
+"""Numbers that a linear layer takes, or gives, in float32: MOST_FEW in the C code."""
+_TAKES_FEW, _GIVES_FEW = 1, 2
 _SIDES = (4, 8)
 """Height and width of the images that vectors pass for."""
 
@@ -42,7 +45,7 @@ class _Shape(ctypes.Structure):
 class _Layer(ctypes.Structure):
     _fields_ = [
         ("shape", _Shape),
-        *((name, ctypes.c_int64) for name in ("up", "relu", "images", "rows", "columns")),
+        *((name, ctypes.c_int64) for name in ("up", "relu", "few", "images", "rows", "columns")),
         *((name, ctypes.c_void_p) for name in ("in", "out", "weight", "bias", "weight_gradient", "bias_gradient")),
         *((name, ctypes.c_void_p) for name in ("sum", "scale", "shift", "mean", "variance")),
         *((name, ctypes.c_void_p) for name in ("scale_gradient", "shift_gradient")),
@@ -53,6 +56,7 @@ class _Layer(ctypes.Structure):
 class _Form(NamedTuple):
     """What a layer is: its kernel, whether it goes from small images to big ones, whether through ReLU.
 
+    Where it is linear and in float32, whether it is few numbers that it takes, or few that it gives.
     Where it takes features as rows of numbers from images, or the other way round, the tables that are transposed.
     Where it is normalised and added to what it takes, whether by moments of the batch, and the least variance.
     """
@@ -61,6 +65,7 @@ class _Form(NamedTuple):
     stride: int
     padding: int
     up: bool
+    few: int = 0
     relu: bool = False
     rows: int = 0
     columns: int = 0
@@ -176,16 +181,18 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
     ends: list[_Ends] = []
     norms: list[nn.BatchNorm2d] = []
     parameters, count, shape = [], 0, tuple(features.shape)
-    while count < len(layers) and len(forms) < _MOST_LAYERS:
-        if shape[1:] and shape[1] < _LANES and (forms or features.requires_grad):
+    while count < len(layers) and len(forms) < _MOST_LAYERS and not (forms and forms[-1].few == _GIVES_FEW):
+        if len(shape) == 4 and shape[1] < _LANES and (forms or features.requires_grad):
             break  # the gradient of pixels
         turned = _turned(layers[count], shape) if forms and not forms[-1].adds else None
         place, given = (count, shape) if turned is None else (count + 1, turned.shape)
         if place == len(layers):
             break
         layer, norm = _parts(layers[place])
-        fit = _fit(layer, given)
+        fit = _fit(layer, given, exact(layers, place))
         if fit is None or (norm is not None and (fit.shape != given or given[1] < _LANES)):
+            break
+        if forms and fit.form.few == _TAKES_FEW:
             break
         parameters += [layer._parameters["weight"], layer._parameters["bias"]]
         count = place + 1
@@ -194,8 +201,8 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
             norms.append(norm)
             parameters += [norm.weight, norm.bias]
             form = form._replace(relu=True, adds=True, batch=norm.training, epsilon=norm.eps)
-        elif fit.shape[1] >= _LANES and count < len(layers) and type(layers[count]) is nn.ReLU:
-            form = form._replace(relu=silent(layers[count]))
+        elif fit.shape[1] >= _LANES and form.few != _GIVES_FEW:
+            form = form._replace(relu=count < len(layers) and type(layers[count]) is nn.ReLU and silent(layers[count]))
             count += form.relu
         rows, columns = turned[:2] if turned else (0, 0)
         forms.append(form._replace(rows=rows, columns=columns))
@@ -250,7 +257,7 @@ def _turned(layer: nn.Module, shape: tuple[int, ...]) -> _Turned | None:
     return None
 
 
-def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:
+def _fit(layer: nn.Module, shape: tuple[int, ...], in_float32: bool) -> _Fit | None:
     """What a layer comes to on inputs of a shape; None without code for it, or for an error that PyTorch words."""
     what = kind(type(layer))
     if what is None or not silent(layer):
@@ -258,7 +265,16 @@ def _fit(layer: nn.Module, shape: tuple[int, ...]) -> _Fit | None:
     weight, bias = (layer._parameters.get(name) for name in ("weight", "bias"))
     if weight is None or bias is None or not weight.dtype == bias.dtype == torch.float32 or not weight.is_cpu:
         return None
-    return _found(what, _geometry(layer), tuple(weight.shape), shape)  # type: ignore[arg-type]
+    return _found(what, _geometry(layer), tuple(weight.shape), shape, in_float32)  # type: ignore[arg-type]
+
+
+def exact(layers: Sequence[nn.Module], place: int) -> bool:
+    """Whether a layer runs in float32 always: a linear one that is the last, or takes few numbers, such as codes.
+
+    With the 8 bits of bf16, posterior means near 2 would be 1/64 apart; of few numbers bf16 saves nothing.
+    """
+    layer = layers[place]
+    return isinstance(layer, nn.Linear) and (place == len(layers) - 1 or layer.in_features <= _FEW)
 
 
 def silent(layer: nn.Module) -> bool:
@@ -281,14 +297,18 @@ def _geometry(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[Any, .
 
 @lru_cache(maxsize=1024)
 def _found(
-    kind: type[nn.Module], geometry: tuple[Any, ...], weight: tuple[int, ...], shape: tuple[int, ...]
+    kind: type[nn.Module], geometry: tuple[Any, ...], weight: tuple[int, ...], shape: tuple[int, ...], in_float32: bool
 ) -> _Fit | None:
     up, linear = kind is nn.ConvTranspose2d, kind is nn.Linear
     if len(shape) != (2 if linear else 4) or shape[1] != weight[0 if up else 1] or 0 in (*shape, *weight):
         return None
     if linear:
-        fits = weight[0] % _LANES == weight[1] % _LANES == shape[0] % math.prod(_SIDES) == 0
-        return _Fit(_Form(1, 1, 0, up), (shape[0], weight[0])) if fits else None
+        gives, takes = (in_float32 and number <= _FEW for number in weight)
+        many = [number for number, few in zip(weight, (gives, takes), strict=True) if not few]
+        fits = gives + takes == in_float32 and not any(number % _LANES for number in many)
+        fits = fits and not shape[0] % math.prod(_SIDES)
+        way = _GIVES_FEW if gives else _TAKES_FEW if takes else 0
+        return _Fit(_Form(1, 1, 0, up, way), (shape[0], weight[0])) if fits else None
     kernel, stride, padding, _ = form = _square(geometry[:4])
     *_, dilation, groups, padding_mode = geometry
     if form not in _FORMS or (up and form == (3, 2, 1, 0)) or (dilation, groups, padding_mode) != ((1, 1), 1, "zeros"):
@@ -332,7 +352,7 @@ class _Chain(torch.autograd.Function):
             again = _plain(features, plan, parameters)
             return _derived(again, gradient.to(again.dtype), ctx, [features, None, None, *parameters])
         found = passing.gradients(parameters, ctx.needs_input_grad[0])
-        passing.call("backward", _laid_out(gradient, _type(plan, plan.ends[-1][1])), found[0])
+        passing.call("backward", _laid_out(gradient, _given_type(plan)), found[0])
         return found[0], None, None, *found[1:]
 
 
@@ -384,7 +404,10 @@ def _plain(features: Tensor, plan: _Plan, parameters: Sequence[Tensor]) -> Tenso
             sizes = {"stride": form.stride, "padding": form.padding}
             weight, bias = own[:2]
             features = taken = features.reshape(shape)
-            if features.dim() == 2:
+            if form.few:
+                with torch.autocast("cpu", enabled=False):
+                    features = F.linear(features.float(), weight, bias)
+            elif features.dim() == 2:
                 features = F.linear(features, weight, bias)
             elif form.up:
                 output_padding = int((form.kernel, form.stride) == (3, 2))
@@ -431,7 +454,7 @@ class _Passing:
         self.plan, blank = plan, _layers(plan)
         self._layers = type(blank).from_buffer_copy(blank)
         laid_out = [_laid_out(parameter) for parameter in parameters]
-        self.tensors = [_laid_out(features, _type(plan, plan.ends[0][0])), *laid_out]
+        self.tensors = [_laid_out(features, _taken_type(plan)), *laid_out]
         """All that the layers point to, the last result last: to be kept as long as they are used."""
         setattr(self._layers[0], "in", self.tensors[0].data_ptr())
         moments_left = iter(moments)
@@ -446,11 +469,12 @@ class _Passing:
         """Have so many layers keep what they give, and those that take it in another order what they take."""
         forms, ends = self.plan.forms, self.plan.ends
         for i, (_, shape) in enumerate(ends[:count]):
-            given = self._layers[i].out = self._empty(shape)
+            dtype = self.plan.dtype if i + 1 < len(ends) else _given_type(self.plan)
+            given = self._layers[i].out = self._empty(shape, dtype)
             if forms[i].adds:
-                given = self._layers[i].sum = self._empty(shape)
+                given = self._layers[i].sum = self._empty(shape, dtype)
             if i + 1 < len(ends):
-                taken = self._empty(ends[i + 1][0]) if forms[i + 1].rows else given
+                taken = self._empty(ends[i + 1][0], dtype) if forms[i + 1].rows else given
                 setattr(self._layers[i + 1], "in", taken)
 
     def gradients(self, parameters: Sequence[Tensor], of_features: bool) -> list[Tensor | None]:
@@ -460,7 +484,7 @@ class _Passing:
             layer.weight_gradient, layer.bias_gradient = weight.data_ptr(), bias.data_ptr()
             if normal:
                 layer.scale_gradient, layer.shift_gradient = (tensor.data_ptr() for tensor in normal)
-        return [_empty(self.plan.ends[0][0], self.plan.dtype) if of_features else None, *found]
+        return [_empty(self.plan.ends[0][0], _taken_type(self.plan)) if of_features else None, *found]
 
     def call(self, name: str, *rest: Tensor | ctypes.c_float | None) -> None:
         """A function of the library, which takes more beside the layers."""
@@ -470,14 +494,21 @@ class _Passing:
         if getattr(library, name)(self._layers, len(self._layers), torch.get_num_threads(), *given):
             raise MemoryError("no memory left for a convolution")
 
-    def _empty(self, shape: tuple[int, ...]) -> int:
-        self.tensors.append(_empty(shape, _type(self.plan, shape)))
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        self.tensors.append(_empty(shape, dtype))
         return self.tensors[-1].data_ptr()
 
 
-def _type(plan: _Plan, shape: tuple[int, ...]) -> torch.dtype:
-    """Of images or rows of a shape: pixels are not rounded."""
-    return plan.dtype if shape[1] >= _LANES else torch.float32
+def _taken_type(plan: _Plan) -> torch.dtype:
+    """Of what the first layer takes: neither pixels nor few numbers are rounded."""
+    pixels = len(plan.ends[0][0]) == 4 and plan.ends[0][0][1] < _LANES
+    return torch.float32 if pixels or plan.forms[0].few == _TAKES_FEW else plan.dtype
+
+
+def _given_type(plan: _Plan) -> torch.dtype:
+    """Of what the last layer gives."""
+    pixels = len(plan.ends[-1][1]) == 4 and plan.ends[-1][1][1] < _LANES
+    return torch.float32 if pixels or plan.forms[-1].few == _GIVES_FEW else plan.dtype
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -492,8 +523,9 @@ def _layers(plan: _Plan) -> ctypes.Array[_Layer]:
     for layer, form, (taken, given) in zip(layers, plan.forms, plan.ends, strict=True):
         small, big = (taken, given) if form.up else (given, taken)
         big_sides, sides = big[2:] or _SIDES, small[2:] or _SIDES
-        layer.shape = _Shape(*big_sides, big[1], *sides, small[1], *form[:3], big[1] < _LANES)
-        layer.up, layer.relu, layer.rows, layer.columns = form.up, form.relu, form.rows, form.columns
+        layer.shape = _Shape(*big_sides, big[1], *sides, small[1], *form[:3], len(big) == 4 and big[1] < _LANES)
+        layer.up, layer.relu, layer.few = form.up, form.relu, form.few
+        layer.rows, layer.columns = form.rows, form.columns
         layer.batch, layer.epsilon = form.batch, form.epsilon
         layer.images = taken[0] if len(taken) == 4 else taken[0] // math.prod(_SIDES)
     return layers

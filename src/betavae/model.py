@@ -21,8 +21,6 @@ from betavae.checks import check_name
 from betavae.likelihood import bernoulli_error
 from betavae.rounding import rounded
 
-_FEW = 64
-"""Numbers that a linear layer at the start of a network takes in float32."""
 ImageShape = tuple[int, int, int]
 Likelihood = Literal["bernoulli", "gaussian"]
 
@@ -119,8 +117,7 @@ class VAE(nn.Module):
 def forward(module: nn.Module, features: Tensor, images: Tensor | None = None) -> Tensor:
     """What a module gives; layers of a sequence by compiled code, several at once, where that can be.
 
-    A linear layer at the end runs in float32: with the 8 bits of bf16, posterior means near 2 would be 1/64 apart. So
-    does one at the start that takes few numbers, such as codes; there bf16 saves nothing.
+    Those of `convolution.exact` run in float32.
 
     Args:
         module: a network or a part of one.
@@ -134,21 +131,17 @@ def forward(module: nn.Module, features: Tensor, images: Tensor | None = None) -
 
 
 def _run(layers: list[nn.Module], features: Tensor, images: Tensor | None = None) -> Tensor:
-    last = layers.pop() if layers and isinstance(layers[-1], nn.Linear) else None
-    if layers and isinstance(layers[0], nn.Linear) and layers[0].in_features <= _FEW:
-        features, layers = _in_float32(layers[0], features), layers[1:]
-    with rounded(layers, features):
+    exact = {layer for place, layer in enumerate(layers) if convolution.exact(layers, place)}
+    with rounded([layer for layer in layers if layer not in exact], features):
         while layers:
-            if images is not None and last is None:
+            if images is not None:
                 errors = convolution.bernoulli_error(layers, features, images)
                 if errors is not None:
                     return errors
             features, count = convolution.convolve(layers, features)
             if not count:
-                features = layers[0](features)
+                features = _in_float32(layers[0], features) if layers[0] in exact else layers[0](features)
             layers = layers[count or 1 :]
-    if last is not None:
-        features = _in_float32(last, features)
     return features if images is None else bernoulli_error(features.float(), images)
 
 

@@ -207,11 +207,11 @@ static void make_key(void) { pthread_key_create(&ending, give_back); }
 static inline void *memory_of(int which, size_t size) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     Arena *arena = arenas + which;
-    if (arena->size < size) {
+    if (!arena->start || arena->size < size) {
         pthread_once(&once, make_key);
         pthread_setspecific(ending, arenas);
         free(arena->start);
-        arena->start = aligned_alloc(64, lines(size));
+        arena->start = aligned_alloc(64, lines(size + 1));
         arena->size = arena->start ? size : 0;
     }
     return arena->start;
