@@ -509,6 +509,15 @@ def test_networks_that_are_no_sequence_of_layers_are_called():
 
 
 @needs_compiled
+@pytest.mark.parametrize(("taken", "given"), [(10, 96), (10, 20), (96, 20), (96, 128)])
+def test_what_a_last_linear_layer_gives_is_not_rounded(taken, given):
+    with torch.autocast("cpu", torch.bfloat16):
+        result = forward(nn.Sequential(nn.Linear(taken, given)), torch.randn(64, taken))
+    assert result.dtype == torch.float32
+    assert not torch.equal(result, result.bfloat16().float())
+
+
+@needs_compiled
 @pytest.mark.parametrize("images", [64, 20])
 @pytest.mark.parametrize("codes", [10, 16, 32, 64])
 def test_codes_leave_the_encoder_and_enter_the_decoder_in_float32(codes, images):

@@ -192,8 +192,8 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
         fit = _fit(layer, given, exact(layers, place))
         if fit is None or (norm is not None and (fit.shape != given or given[1] < _LANES)):
             break
-        if forms and fit.form.few == _TAKES_FEW:
-            break
+        if fit.form.few == _TAKES_FEW and (forms or place == len(layers) - 1):
+            break  # few numbers come first, and the last results are not rounded
         parameters += [layer._parameters["weight"], layer._parameters["bias"]]
         count = place + 1
         form = fit.form
