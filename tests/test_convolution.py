@@ -59,7 +59,7 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
         ("up", (32, 1), 32, (4, 2, 1)),
         ("up", (32, 3), 16, (4, 2, 1)),
         ("up", (32, 1), 16, (3, 2, 1)),
-        ("linear", (64, 96), 0, (0, 0, 0)),
+        ("linear", (96, 128), 0, (0, 0, 0)),
     ],
 )
 @pytest.mark.parametrize(("images", "threads"), [(1, 1), (7, 1), (1, 3), (7, 3)])
@@ -547,7 +547,10 @@ def test_linear_layers_of_few_numbers_are_float32s(way, few, images, threads, dt
     gradient = torch.randn(wanted.shape).to(dtype).float()
     expected = [wanted.detach(), *torch.autograd.grad(wanted, given, gradient)]
     with multiplying(dtype), using(threads):
-        found, count = convolve(layers, inputs)
+        found, count = convolve(layers, inputs if way != "to" else inputs.to(dtype))
+        if way != "to" and dtype != torch.float32:
+            assert count == 0  # what nothing compiled takes would be rounded
+            return
         assert count == 1 + ("ReLU" in way)
         found = layers[-1](found) if count < len(layers) else found
         assert found.dtype == (torch.float32 if way == "to" else dtype)

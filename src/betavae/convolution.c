@@ -27,7 +27,7 @@ typedef struct {
 typedef struct {
     Shape shape;
     int64_t up, relu; /* whether it goes from small to big; not through ReLU where the result is floats */
-    int64_t few;      /* whether it is linear and takes, or gives, few numbers, floats, the first and the last of layers */
+    int64_t few; /* 0, or that it is linear and takes few numbers (the first layer) or gives few (the last): these are floats */
     int64_t images;
     int64_t rows, columns; /* at a stage's start: its inputs are the results before, each (rows, columns) of them transposed */
     void *in, *out;
@@ -480,7 +480,7 @@ static int64_t sums_size(const Shape *s) {
 
 /* ---- linear layers that take or give few numbers, in fp32 ---------------------------------------------------------
 
-Of the rows of an image, or of all images of a group. Weights are (numbers given, numbers taken), as in memory. */
+`spread` and `condense` take the rows of an image, the two others those of a group of images. Weights are (numbers given, numbers taken), as in memory. */
 
 static void spread(const Layer *l, const float *in, value *out) {
     const int64_t few = l->shape.big, many = l->shape.small, rows = l->shape.height * l->shape.width;

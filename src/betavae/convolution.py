@@ -181,7 +181,7 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
     ends: list[_Ends] = []
     norms: list[nn.BatchNorm2d] = []
     parameters, count, shape = [], 0, tuple(features.shape)
-    while count < len(layers) and len(forms) < _MOST_LAYERS and not (forms and forms[-1].few == _GIVES_FEW):
+    while count < len(layers) and len(forms) < _MOST_LAYERS:
         if len(shape) == 4 and shape[1] < _LANES and (forms or features.requires_grad):
             break  # the gradient of pixels
         turned = _turned(layers[count], shape) if forms and not forms[-1].adds else None
@@ -194,6 +194,8 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
             break
         if fit.form.few == _TAKES_FEW and (forms or place == len(layers) - 1):
             break  # few numbers come first, and the last results are not rounded
+        if fit.form.few == _GIVES_FEW and not forms and features.dtype != dtype:
+            break  # nor is what is given
         parameters += [layer._parameters["weight"], layer._parameters["bias"]]
         count = place + 1
         form = fit.form
@@ -201,15 +203,15 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
             norms.append(norm)
             parameters += [norm.weight, norm.bias]
             form = form._replace(relu=True, adds=True, batch=norm.training, epsilon=norm.eps)
-        elif fit.shape[1] >= _LANES and form.few != _GIVES_FEW:
+        elif fit.shape[1] >= _LANES:
             form = form._replace(relu=count < len(layers) and type(layers[count]) is nn.ReLU and silent(layers[count]))
             count += form.relu
         rows, columns = turned[:2] if turned else (0, 0)
         forms.append(form._replace(rows=rows, columns=columns))
         ends.append((given, fit.shape))
         shape = fit.shape
-    if not forms:
-        return None
+    if not forms or (len(forms) == 1 and forms[0].few == _TAKES_FEW and dtype != torch.float32):
+        return None  # a result would be rounded that nothing here takes
     moments: list[Any] = [
         (norm.bias.new_empty(len(norm.bias)), norm.bias.new_empty(len(norm.bias)))
         if norm.training
@@ -305,7 +307,7 @@ def _found(
     if linear:
         gives, takes = (in_float32 and number <= _FEW for number in weight)
         many = [number for number, few in zip(weight, (gives, takes), strict=True) if not few]
-        fits = gives + takes == in_float32 and not any(number % _LANES for number in many)
+        fits = (gives != takes) == in_float32 and not any(number % _LANES for number in many)
         fits = fits and not shape[0] % math.prod(_SIDES)
         way = _GIVES_FEW if gives else _TAKES_FEW if takes else 0
         return _Fit(_Form(1, 1, 0, up, way), (shape[0], weight[0])) if fits else None

@@ -211,7 +211,7 @@ static inline void *memory_of(int which, size_t size) {
         pthread_once(&once, make_key);
         pthread_setspecific(ending, arenas);
         free(arena->start);
-        arena->start = aligned_alloc(64, lines(size + 1));
+        arena->start = aligned_alloc(64, lines(size + 1)); /* never 0 bytes */
         arena->size = arena->start ? size : 0;
     }
     return arena->start;
