@@ -182,7 +182,7 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
     norms: list[nn.BatchNorm2d] = []
     parameters, count, shape = [], 0, tuple(features.shape)
     while count < len(layers) and len(forms) < _MOST_LAYERS:
-        if len(shape) == 4 and shape[1] < _LANES and (forms or features.requires_grad):
+        if _thin(shape) and (forms or features.requires_grad):
             break  # the gradient of pixels
         turned = _turned(layers[count], shape) if forms and not forms[-1].adds else None
         place, given = (count, shape) if turned is None else (count + 1, turned.shape)
@@ -503,14 +503,19 @@ class _Passing:
 
 def _taken_type(plan: _Plan) -> torch.dtype:
     """Of what the first layer takes: neither pixels nor few numbers are rounded."""
-    pixels = len(plan.ends[0][0]) == 4 and plan.ends[0][0][1] < _LANES
-    return torch.float32 if pixels or plan.forms[0].few == _TAKES_FEW else plan.dtype
+    exact = _thin(plan.ends[0][0]) or plan.forms[0].few == _TAKES_FEW
+    return torch.float32 if exact else plan.dtype
 
 
 def _given_type(plan: _Plan) -> torch.dtype:
-    """Of what the last layer gives."""
-    pixels = len(plan.ends[-1][1]) == 4 and plan.ends[-1][1][1] < _LANES
-    return torch.float32 if pixels or plan.forms[-1].few == _GIVES_FEW else plan.dtype
+    """Of what the last layer gives, likewise."""
+    exact = _thin(plan.ends[-1][1]) or plan.forms[-1].few == _GIVES_FEW
+    return torch.float32 if exact else plan.dtype
+
+
+def _thin(shape: tuple[int, ...]) -> bool:
+    """Whether images of a shape are pixels, of few channels."""
+    return len(shape) == 4 and shape[1] < _LANES
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -525,7 +530,7 @@ def _layers(plan: _Plan) -> ctypes.Array[_Layer]:
     for layer, form, (taken, given) in zip(layers, plan.forms, plan.ends, strict=True):
         small, big = (taken, given) if form.up else (given, taken)
         big_sides, sides = big[2:] or _SIDES, small[2:] or _SIDES
-        layer.shape = _Shape(*big_sides, big[1], *sides, small[1], *form[:3], len(big) == 4 and big[1] < _LANES)
+        layer.shape = _Shape(*big_sides, big[1], *sides, small[1], *form[:3], _thin(big))
         layer.up, layer.relu, layer.few = form.up, form.relu, form.few
         layer.rows, layer.columns = form.rows, form.columns
         layer.batch, layer.epsilon = form.batch, form.epsilon

@@ -132,7 +132,7 @@ def forward(module: nn.Module, features: Tensor, images: Tensor | None = None) -
 
 def _run(layers: list[nn.Module], features: Tensor, images: Tensor | None = None) -> Tensor:
     exact = {layer for place, layer in enumerate(layers) if convolution.exact(layers, place)}
-    with rounded([layer for layer in layers if layer not in exact], features):
+    with rounded([layer for layer in layers if layer not in exact], features):  # one may be used twice
         while layers:
             if images is not None:
                 errors = convolution.bernoulli_error(layers, features, images)
@@ -140,7 +140,7 @@ def _run(layers: list[nn.Module], features: Tensor, images: Tensor | None = None
                     return errors
             features, count = convolution.convolve(layers, features)
             if not count:
-                features = _in_float32(layers[0], features) if layers[0] in exact else layers[0](features)
+                features = _in_float32(layers[0], features) if convolution.exact(layers, 0) else layers[0](features)
             layers = layers[count or 1 :]
     return features if images is None else bernoulli_error(features.float(), images)
 
