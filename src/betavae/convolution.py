@@ -124,8 +124,8 @@ class _Taken(NamedTuple):
         return [shape[0] * math.prod(shape[2:]) for form, (shape, _) in zip(*self.plan[1:], strict=True) if form.adds]
 
 
-def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int]:
-    """What the first of some layers give one after another, as many as can be taken at once.
+def convolve(layers: Sequence[nn.Module], features: Tensor, start: int = 0) -> tuple[Tensor, int]:
+    """What layers of a network give one after another, as many as can be taken at once.
 
     Args:
         layers: of any kind; `nn.Conv2d`, `nn.ConvTranspose2d` and `nn.Linear` are taken, each with or without an
@@ -133,20 +133,21 @@ def convolve(layers: Sequence[nn.Module], features: Tensor) -> tuple[Tensor, int
             sequences of a convolution, `nn.ReLU` and `nn.BatchNorm2d` that add what they give to what they take, whose
             class says so by its attribute `adds`.
         features: input, (B, C, H, W) or (B, C).
+        start: place of the layer that takes it.
 
     Returns:
         Values of the type that layers multiply in, images in channels-last layout, and pixels, of fewer than 32
         channels, float32; and the number of layers that gave them, ReLUs included. The features and 0 where there is no
-        code for the first.
+        code for the layer that takes them.
     """
-    if (taken := _taken(layers, features)) is None:
+    if (taken := _taken(layers, features, start)) is None:
         return features, 0
     result = _Chain.apply(features, taken.plan, taken.moments, *taken.parameters)  # type: ignore[no-untyped-call]
     taken.track()
     return result, taken.length
 
 
-def bernoulli_error(layers: Sequence[nn.Module], features: Tensor, images: Tensor) -> Tensor | None:
+def bernoulli_error(layers: Sequence[nn.Module], features: Tensor, images: Tensor, start: int = 0) -> Tensor | None:
     """Bernoulli errors of images given the logits that layers make of features, in nats, and their gradients at once.
 
     What an image's last layers give never leaves the cache then: the gradient is computed together with the error, as
@@ -156,12 +157,13 @@ def bernoulli_error(layers: Sequence[nn.Module], features: Tensor, images: Tenso
         layers: as for `convolve`.
         features: likewise.
         images: pixels, (B, C, H, W).
+        start: likewise.
 
     Returns:
-        (B,) float32. None where not all of the layers can be taken at once, or no gradient is wanted.
+        (B,) float32. None where not all of these layers can be taken at once, or no gradient is wanted.
     """
-    taken = _taken(layers, features) if torch.is_grad_enabled() else None
-    if not taken or taken.length < len(layers):
+    taken = _taken(layers, features, start) if torch.is_grad_enabled() else None
+    if not taken or taken.length < len(layers) - start:
         return None
     shape = taken.plan.ends[-1][1]
     pixels = images.shape == shape and images.is_contiguous(memory_format=torch.channels_last)
@@ -173,14 +175,14 @@ def bernoulli_error(layers: Sequence[nn.Module], features: Tensor, images: Tenso
     return errors
 
 
-def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
+def _taken(layers: Sequence[nn.Module], features: Tensor, start: int) -> _Taken | None:
     dtype = native.chosen(features)
     if not dtype:
         return None
     forms: list[_Form] = []
     ends: list[_Ends] = []
     norms: list[nn.BatchNorm2d] = []
-    parameters, count, shape = [], 0, tuple(features.shape)
+    parameters, count, shape = [], start, tuple(features.shape)
     while count < len(layers) and len(forms) < _MOST_LAYERS:
         if _thin(shape) and (forms or features.requires_grad):
             break  # the gradient of pixels
@@ -192,8 +194,8 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
         fit = _fit(layer, given, exact(layers, place))
         if fit is None or (norm is not None and (fit.shape != given or given[1] < _LANES)):
             break
-        if fit.form.few == _TAKES_FEW and (forms or place == len(layers) - 1):
-            break  # few numbers come first, and the last results are not rounded
+        if fit.form.few == _TAKES_FEW and place == len(layers) - 1:
+            break  # the last results are not rounded
         if fit.form.few == _GIVES_FEW and not forms and features.dtype != dtype:
             break  # nor is what is given
         parameters += [layer._parameters["weight"], layer._parameters["bias"]]
@@ -218,7 +220,7 @@ def _taken(layers: Sequence[nn.Module], features: Tensor) -> _Taken | None:
         else (norm.running_mean, norm.running_var)
         for norm in norms
     ]
-    return _Taken(_Plan(dtype, tuple(forms), tuple(ends)), parameters, norms, moments, count)
+    return _Taken(_Plan(dtype, tuple(forms), tuple(ends)), parameters, norms, moments, count - start)
 
 
 def _parts(layer: nn.Module) -> tuple[nn.Module, nn.BatchNorm2d | None]:
@@ -271,12 +273,12 @@ def _fit(layer: nn.Module, shape: tuple[int, ...], in_float32: bool) -> _Fit | N
 
 
 def exact(layers: Sequence[nn.Module], place: int) -> bool:
-    """Whether a layer runs in float32 always: a linear one that is the last, or takes few numbers, such as codes.
+    """Whether a layer of a network runs in float32 always: a linear one that is last, or first and takes few numbers.
 
-    With the 8 bits of bf16, posterior means near 2 would be 1/64 apart; of few numbers bf16 saves nothing.
+    With the 8 bits of bf16, posterior means near 2 would be 1/64 apart; of few numbers, as of codes, it saves nothing.
     """
     layer = layers[place]
-    return isinstance(layer, nn.Linear) and (place == len(layers) - 1 or layer.in_features <= _FEW)
+    return isinstance(layer, nn.Linear) and (place == len(layers) - 1 or (place == 0 and layer.in_features <= _FEW))
 
 
 def silent(layer: nn.Module) -> bool:

@@ -133,15 +133,17 @@ def forward(module: nn.Module, features: Tensor, images: Tensor | None = None) -
 def _run(layers: list[nn.Module], features: Tensor, images: Tensor | None = None) -> Tensor:
     exact = {layer for place, layer in enumerate(layers) if convolution.exact(layers, place)}
     with rounded([layer for layer in layers if layer not in exact], features):  # one may be used twice
-        while layers:
+        place = 0
+        while place < len(layers):
             if images is not None:
-                errors = convolution.bernoulli_error(layers, features, images)
+                errors = convolution.bernoulli_error(layers, features, images, place)
                 if errors is not None:
                     return errors
-            features, count = convolution.convolve(layers, features)
+            features, count = convolution.convolve(layers, features, place)
             if not count:
-                features = _in_float32(layers[0], features) if convolution.exact(layers, 0) else layers[0](features)
-            layers = layers[count or 1 :]
+                layer = layers[place]
+                features = _in_float32(layer, features) if convolution.exact(layers, place) else layer(features)
+            place += count or 1
     return features if images is None else bernoulli_error(features.float(), images)
 
 
