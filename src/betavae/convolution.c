@@ -478,9 +478,12 @@ static int64_t sums_size(const Shape *s) {
     return s->thin ? views_of(s) * s->small : s->small * s->kernel * s->kernel * s->big;
 }
 
+static int64_t biases_of(const Layer *l) { return l->up ? l->shape.big : l->shape.small; }
+
 /* ---- linear layers that take or give few numbers, in fp32 ---------------------------------------------------------
 
-`spread` and `condense` take the rows of an image, the two others those of a group of images. Weights are (numbers given, numbers taken), as in memory. */
+`spread` and `condense` take the rows of an image, the two others those of a group of images. Weights are (numbers given,
+numbers taken), as in memory. */
 
 static void spread(const Layer *l, const float *in, value *out) {
     const int64_t few = l->shape.big, many = l->shape.small, rows = l->shape.height * l->shape.width;
@@ -1037,7 +1040,7 @@ static void stage_back(const Learning *l, int64_t first, int64_t end, value *mem
 #pragma omp for schedule(static, 1)
     for (int64_t thread = 0; thread < shares; thread++) {
         for (int64_t i = first; i < end; i++)
-            memset(bias_sums(l, i, thread), 0, (size_t)(layers[i].up ? layers[i].shape.big : layers[i].shape.small) * 4);
+            memset(bias_sums(l, i, thread), 0, (size_t)biases_of(layers + i) * 4);
         if (first && layers[first - 1].sum) clear_moments(layers + first - 1, l->call.norms + first - 1, thread);
         int64_t from, to;
         share(images, shares, thread, &from, &to);
@@ -1050,7 +1053,7 @@ static void stage_back(const Learning *l, int64_t first, int64_t end, value *mem
 static void sum_parts(const Learning *l, int64_t i) {
     const Layer *layer = l->call.layers + i;
     const Shape *s = &layer->shape;
-    const int64_t values = s->kernel * s->kernel * s->big, biases = layer->up ? s->big : s->small;
+    const int64_t values = s->kernel * s->kernel * s->big, biases = biases_of(layer);
     const int64_t shares = shares_of(layer, l->call.threads);
 #pragma omp for schedule(static) nowait
     for (int64_t n = 0; n < s->small; n++)
@@ -1069,24 +1072,24 @@ static void sum_parts(const Learning *l, int64_t i) {
 /* The gradient of the last layer's results, or of what they miss of a target, to those of all weights and biases, and of
 the first layer's inputs. */
 static int learn(Learning *l, const Layer *layers, int64_t count, int64_t threads) {
-    const int64_t last = l->target ? stage_start(layers, count) : count;
+    const int64_t kept = l->target ? stage_start(layers, count) : count; /* from here on results stay in a thread's memory */
     int64_t handed = 0;
     for (int64_t i = 0; i < count; i++) {
         l->starts[i] = l->part;
-        l->part += (sums_size(&layers[i].shape) + (layers[i].up ? layers[i].shape.big : layers[i].shape.small) + 15) / 16 * 16;
+        l->part += (sums_size(&layers[i].shape) + biases_of(layers + i) + 15) / 16 * 16;
         l->handed[i] = handed;
         if (i && (layers[i].rows || layers[i - 1].sum)) handed += layers[i].images * in_size(layers + i);
     }
-    const size_t tiles = packed_bytes(layers, count), parts = (size_t)(threads * l->part * 4);
+    const size_t tiles = packed_bytes(layers, count), both = (l->target ? 2 : 1) * tiles, parts = (size_t)(threads * l->part * 4);
     const size_t between = lines((size_t)handed * sizeof(value));
-    char *shared = memory_of(SHARED, 2 * tiles + parts + between + give_norms(layers, count, threads, NULL, NULL));
+    char *shared = memory_of(SHARED, both + parts + between + give_norms(layers, count, threads, NULL, NULL));
     if (!shared) return 1;
     l->packed = plan(layers, count, 0, !l->input_gradient, shared);
     l->forwards = plan(layers, l->target ? count : 0, 1, 0, shared + tiles);
-    l->parts = (float *)(shared + 2 * tiles);
-    l->between = (value *)(shared + 2 * tiles + parts);
-    l->call = (Call){.layers = layers, .count = count, .threads = threads, .room = room_of(layers, count, 1, last)};
-    give_norms(layers, count, threads, shared + 2 * tiles + parts + between, l->call.norms);
+    l->parts = (float *)(shared + both);
+    l->between = (value *)(shared + both + parts);
+    l->call = (Call){.layers = layers, .count = count, .threads = threads, .room = room_of(layers, count, 1, kept)};
+    give_norms(layers, count, threads, shared + both + parts + between, l->call.norms);
     const int64_t pieces = l->packed.starts[count], forward_pieces = l->target ? l->forwards.starts[count] : 0;
     int failed = 0;
 #pragma omp parallel num_threads((int)threads) reduction(| : failed)
@@ -1098,7 +1101,7 @@ static int learn(Learning *l, const Layer *layers, int64_t count, int64_t thread
         for (int64_t piece = 0; piece < pieces + forward_pieces; piece++)
             if (piece < pieces) pack_piece(&l->packed, layers, piece);
             else pack_piece(&l->forwards, layers, piece - pieces);
-        forward_stages(&l->call, l->target ? last : 0, &l->forwards, memory);
+        forward_stages(&l->call, l->target ? kept : 0, &l->forwards, memory);
         for (int64_t end = count, first; end > 0; end = first) {
             first = stage_start(layers, end);
             stage_back(l, first, end, memory);
