@@ -47,7 +47,7 @@ def _needs(dtype, what):
 
 
 needs_compiled = _needs(torch.bfloat16, "AMX, nor AVX-512 bf16,")
-needs_compiled_fp32 = _needs(torch.float32, "AVX-512")
+needs_compiled_fp32 = _needs(torch.float32, "AVX-512, nor AVX2,")
 each_type = pytest.mark.parametrize(
     "dtype",
     [pytest.param(torch.bfloat16, marks=needs_compiled), pytest.param(torch.float32, marks=needs_compiled_fp32)],

@@ -18,7 +18,7 @@ from betavae import native
 from betavae.convolution import convolve
 from betavae.model import VAE
 from betavae.optimiser import Muon
-from tests.conftest import needs_compiled
+from tests.conftest import needs_compiled, needs_compiled_fp32
 
 ABLE = torch.cpu.get_capabilities()
 
@@ -35,7 +35,7 @@ def capable(monkeypatch):
     native.library.cache_clear()
 
 
-@needs_compiled
+@needs_compiled_fp32
 def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monkeypatch, tmp_path):
     def missing(*_: object, **__: object) -> None:
         raise FileNotFoundError("No such file or directory: 'cc'")
@@ -44,32 +44,29 @@ def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monk
     monkeypatch.setattr(subprocess, "run", missing)
     monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
     try:
-        with (
-            torch.autocast("cpu", torch.bfloat16),
-            pytest.warns(RuntimeWarning, match="install a C compiler such as gcc"),
-        ):
+        with pytest.warns(RuntimeWarning, match="install a C compiler such as gcc"):
             assert convolve([nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 32, 16, 16))[1] == 0
     finally:
         native.library.cache_clear()
 
 
-@needs_compiled
+@needs_compiled_fp32
 def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path):
     folders = [tmp_path / "file" / "below", tmp_path / "cache"]
     (tmp_path / "file").touch()
     monkeypatch.setattr(native, "_folders", lambda: folders)
-    found = Path(native._loaded(native._FORMS[torch.float32]["avx512_bw"])._name)
+    found = Path(native._loaded(native._FORMS[torch.float32]["fma3"])._name)
     assert found.parent == folders[1]
     assert [path.name for path in folders[1].iterdir()] == [found.name]
     monkeypatch.setenv("CC", "/does/not/exist")
-    assert native._loaded(native._FORMS[torch.float32]["avx512_bw"])._name == str(found)
+    assert native._loaded(native._FORMS[torch.float32]["fma3"])._name == str(found)
 
 
-@needs_compiled
+@needs_compiled_fp32
 def test_a_file_that_cannot_be_loaded_is_compiled_anew(monkeypatch, tmp_path):
     folders = [tmp_path / "one"]
     monkeypatch.setattr(native, "_folders", lambda: folders)
-    flags = native._FORMS[torch.float32]["avx512_bw"]
+    flags = native._FORMS[torch.float32]["fma3"]
     damaged = tmp_path / "other" / Path(native._loaded(flags)._name).name
     damaged.parent.mkdir()
     damaged.write_bytes(b"of another machine")
@@ -177,9 +174,40 @@ def test_without_leave_to_use_tiles_registers_multiply(capable):
 def tiles(monkeypatch, tmp_path):
     """Where the CPU has no AMX, an imitation in plain C stands for it."""
     if not ABLE.get("amx_bf16"):
-        imitated = ("-mavx512bf16", "-D__AMX_BF16__", "-include", str(Path(__file__).with_name("amx.h")))
+        imitated = (
+            *native._AVX512,
+            "-mavx512bf16",
+            "-D__AMX_BF16__",
+            "-include",
+            str(Path(__file__).with_name("amx.h")),
+        )
         monkeypatch.setitem(native._FORMS, torch.bfloat16, native._FORMS[torch.bfloat16] | {"amx_bf16": imitated})
         monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
+
+
+@pytest.mark.skipif(not ABLE.get("fma3"), reason="this CPU has no AVX2")
+@pytest.mark.parametrize(("name", "shape"), [("burgess", (1, 64, 64)), ("burgess", (3, 32, 32)), ("wide", (1, 64, 64))])
+def test_avx2_gives_what_pytorch_gives(capable, name, shape):
+    """Errors, gradients and steps of Muon in float32, on CPUs with AVX-512 too."""
+    found = {}
+    for able in ({"fma3": True}, {}):
+        capable(**able)
+        torch.manual_seed(0)
+        model, images, noise = VAE(name, shape, 10), torch.rand(6, *shape), torch.randn(6, 10)
+        model = model.to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
+        errors = model.bernoulli_error(model.encode(images).sample(noise), images)
+        errors.mean().backward()
+        kernels = [weight for weight in model.parameters() if weight.dim() > 1]
+        results = [errors.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+        before = [weight.detach().clone() for weight in kernels]
+        for weight in kernels:
+            weight.grad = torch.randn_like(weight)
+        Muon(kernels, lr=0.1).step()
+        results += [weight.detach() - was for weight, was in zip(kernels, before, strict=True)]
+        found[native.hardware(torch.float32)] = results
+    apart = [(a - b).norm() / b.norm() for a, b in zip(found["AVX2"], found[""], strict=True)]
+    assert max(apart) < 1e-4
 
 
 @pytest.mark.skipif(not ABLE.get("avx512_bf16"), reason="this CPU has no AVX-512 bf16")

@@ -50,7 +50,11 @@ const char *hardware(void) { /* that multiplies; none where it may not be used *
 #ifdef __AMX_BF16__
     return syscall(SYS_arch_prctl, 0x1023, 18) ? NULL : "AMX"; /* Linux grants tiles when asked: ARCH_REQ_XCOMP_PERM, XTILEDATA */
 #else
+#ifdef __AVX512F__
     return "AVX-512";
+#else
+    return "AVX2";
+#endif
 #endif
 }
 
@@ -118,11 +122,9 @@ static void pack(const Shape *s, int way, const float *weight, int64_t unit, val
 
 /* ---- images into the forms that tiles are loaded from -------------------------------------------------------------*/
 
-static __mmask16 positive(__m512 values) { return _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_GT_OQ); }
-
 static __m512i where_positive(__m512i shown, __m512i values) {
 #ifdef FP32
-    return (__m512i)_mm512_maskz_mov_ps(positive((__m512)shown), (__m512)values);
+    return _mm512_castps_si512(where_positive_ps(_mm512_castsi512_ps(shown), _mm512_castsi512_ps(values)));
 #else
     return _mm512_maskz_mov_epi16(_mm512_cmpgt_epi16_mask(shown, _mm512_setzero_si512()), values);
 #endif
@@ -188,9 +190,7 @@ static void pair(const value *image, int64_t height, int64_t width, int64_t chan
 
 static void every_other(const value *from, value *to) { /* of 32 */
 #ifdef FP32
-    static const uint32_t even[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-    const __m512i pick = _mm512_loadu_si512(even);
-    _mm512_storeu_ps(to, _mm512_permutex2var_ps(_mm512_loadu_ps(from), pick, _mm512_loadu_ps(from + 16)));
+    _mm512_storeu_ps(to, every_other_ps(from));
 #else
     _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(_mm512_loadu_si512(from)));
 #endif
@@ -487,8 +487,8 @@ numbers taken), as in memory. */
 
 static void spread(const Layer *l, const float *in, value *out) {
     const int64_t few = l->shape.big, many = l->shape.small, rows = l->shape.height * l->shape.width;
-    const __m512i first_16 = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i along = _mm512_mullo_epi32(_mm512_set1_epi32((int)few), first_16);
+    static const int32_t first_16[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const __m512i along = _mm512_mullo_epi32(_mm512_set1_epi32((int)few), _mm512_loadu_si512(first_16));
     for (int64_t c = 0; c < many; c += 16) {
         __m512 weights[MOST_FEW];
         for (int64_t i = 0; i < few; i++) weights[i] = _mm512_i32gather_ps(along, l->weight + c * few + i, 4);
@@ -528,7 +528,7 @@ static void spread_back(const Layer *l, int64_t rows, const float *in, const val
             __m512 total = _mm512_loadu_ps(bias_sums + c);
             for (int64_t r = 0; r < rows; r++) {
                 given[r] = floats_of(gradient + r * many + c);
-                if (l->relu) given[r] = _mm512_maskz_mov_ps(positive(floats_of(out + r * many + c)), given[r]);
+                if (l->relu) given[r] = where_positive_ps(floats_of(out + r * many + c), given[r]);
                 total = _mm512_add_ps(total, given[r]);
             }
             if (!i) _mm512_storeu_ps(bias_sums + c, total);

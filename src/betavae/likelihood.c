@@ -35,7 +35,7 @@ float bernoulli_image(const float *logits, const float *pixels, int64_t size, fl
         const __m512 error = _mm512_add_ps(distance, log_plus_one(small));
         sums = _mm512_mask_add_ps(sums, there, sums, error);
         if (!gradient) continue;
-        const __m512 upper = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(l, zero, _CMP_LT_OQ), one, small);
+        const __m512 upper = _mm512_mask_blend_ps(negative(l), one, small);
         const __m512 sigmoid = _mm512_div_ps(upper, _mm512_add_ps(one, small));
         _mm512_mask_storeu_ps(gradient + i, there, _mm512_mul_ps(_mm512_set1_ps(weight), _mm512_sub_ps(sigmoid, x)));
     }

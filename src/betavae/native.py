@@ -1,4 +1,4 @@
-"""What the package has in C, for CPUs with AVX-512: the .c files beside this one, compiled when first needed.
+"""What the package has in C, for CPUs with AVX2 or AVX-512: the .c files beside this one, compiled when first needed.
 
 There libraries leave most of the hardware idle on images as small as these. Everything that is computed here has a form
 in PyTorch, which runs where this cannot: on other hardware, without a C compiler.
@@ -22,10 +22,14 @@ from torch import Tensor, nn
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 _HEADERS = sorted(Path(__file__).parent.glob("*.h"))
-_FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp", "-mavx512f", "-mavx512bw", "-mavx512vl")
+_FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp")
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl")
 _FORMS: dict[torch.dtype, dict[str, tuple[str, ...]]] = {
-    torch.bfloat16: {"amx_bf16": ("-mavx512bf16", "-mamx-tile", "-mamx-bf16"), "avx512_bf16": ("-mavx512bf16",)},
-    torch.float32: {"avx512_bw": ("-DFP32",)},
+    torch.bfloat16: {
+        "amx_bf16": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+        "avx512_bf16": (*_AVX512, "-mavx512bf16"),
+    },
+    torch.float32: {"avx512_bw": (*_AVX512, "-DFP32"), "fma3": ("-mavx2", "-mfma", "-DFP32")},
 }
 """What a CPU must have to multiply values of a type, the best first, and what else compiles for it."""
 
@@ -82,7 +86,7 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def hardware(dtype: torch.dtype) -> str:
-    """What multiplies in compiled code: "AMX", "AVX-512", or "" where there is none."""
+    """What multiplies in compiled code: "AMX", "AVX-512", "AVX2", or "" where there is none."""
     found = library(dtype)
     return found.hardware().decode() if found else ""
 

@@ -15,6 +15,14 @@ where a CPU has no tiles, 16 registers of AVX-512 are the sums. With FP32 define
 
 #define INLINE static inline __attribute__((always_inline))
 
+#ifndef __AVX512F__
+#include "avx2.h"
+#define TRANSPOSE(rows, size, word, permute) avx2_transpose_16(rows);
+#define where_positive_ps avx2_where_positive
+#define every_other_ps avx2_every_other
+#define negative avx2_negative
+#else
+
 /* A square of `size` registers by `size` values of type `word`, transposed in place: swaps off-diagonal blocks of 1, 2,
 4 ... values. A macro, so that `permute` is an instruction and all loops unroll. */
 #define TRANSPOSE(rows, size, word, permute)                                                            \
@@ -32,6 +40,19 @@ where a CPU has no tiles, 16 registers of AVX-512 are the sums. With FP32 define
         }                                                                                               \
     }
 
+INLINE __m512 where_positive_ps(__m512 shown, __m512 values) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(shown, _mm512_setzero_ps(), _CMP_GT_OQ), values);
+}
+
+INLINE __mmask16 negative(__m512 values) { return _mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_LT_OQ); }
+
+INLINE __m512 every_other_ps(const float *from) { /* of 32 */
+    static const uint32_t even[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(from), _mm512_loadu_si512(even), _mm512_loadu_ps(from + 16));
+}
+
+#endif
+
 static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 16 ? (1 << count) - 1 : 0xffff); }
 
 /* ---- values: of images, and of weights as they are multiplied ------------------------------------------------------*/
@@ -41,7 +62,7 @@ static inline __mmask16 first_of_16(int64_t count) { return (__mmask16)(count < 
 typedef float value;
 enum { PAIR = 1 }; /* rows of a matrix in one row of a right tile */
 
-INLINE __m512i values_of(const float *from, __mmask32 valid) { return (__m512i)_mm512_maskz_loadu_ps((__mmask16)valid, from); }
+INLINE __m512i values_of(const float *from, __mmask32 valid) { return _mm512_castps_si512(_mm512_maskz_loadu_ps((__mmask16)valid, from)); }
 INLINE void put(value *to, __mmask16 there, __m512 floats) { _mm512_mask_storeu_ps(to, there, floats); }
 INLINE __m512 floats_of(const value *from) { return _mm512_loadu_ps(from); }
 
@@ -49,7 +70,7 @@ INLINE __m512 floats_of(const value *from) { return _mm512_loadu_ps(from); }
 INLINE __m512i load_first(const value *from, int64_t count) { return _mm512_maskz_loadu_epi32(first_of_16(count), from); }
 INLINE void store_first(value *to, int64_t count, __m512i values) { _mm512_mask_storeu_epi32(to, first_of_16(count), values); }
 
-INLINE __m512i paired(const float *row, int64_t line) { return (void)line, (__m512i)_mm512_loadu_ps(row); }
+INLINE __m512i paired(const float *row, int64_t line) { return (void)line, _mm512_loadu_si512(row); }
 
 INLINE void interleave(const value *row, int64_t line, value *tile, value *next) {
     (void)line;
@@ -147,12 +168,38 @@ static inline void release(void) { _tile_release(); }
 static inline void configure(int64_t rows, int64_t depth) { (void)rows, (void)depth; }
 static inline void release(void) {}
 
+#ifndef __AVX512F__
+
+/* Adds to four rows of sums, in 8 registers, the product of four left rows, `apart` bytes apart, and a right tile, `next`
+bytes from row to row. A function of its own, so that all addresses fit into registers. */
+__attribute__((noinline)) static void add_four(__m512 *sums, const char *left, int64_t apart, int64_t depth, const char *right,
+                                               int64_t next) {
+    const char *const second = left + apart, *const third = second + apart, *const fourth = third + apart;
+    __m256 a0 = sums[0].half[0], a1 = sums[1].half[0], a2 = sums[2].half[0], a3 = sums[3].half[0];
+    __m256 b0 = sums[0].half[1], b1 = sums[1].half[1], b2 = sums[2].half[1], b3 = sums[3].half[1];
+    for (int64_t k = 0; k < 4 * depth; k += 4, right += next) {
+        const __m256 a = _mm256_loadu_ps((const float *)right), b = _mm256_loadu_ps((const float *)right + 8);
+        const __m256 r0 = _mm256_broadcast_ss((const float *)(left + k)), r1 = _mm256_broadcast_ss((const float *)(second + k));
+        a0 = _mm256_fmadd_ps(a, r0, a0), b0 = _mm256_fmadd_ps(b, r0, b0);
+        a1 = _mm256_fmadd_ps(a, r1, a1), b1 = _mm256_fmadd_ps(b, r1, b1);
+        const __m256 r2 = _mm256_broadcast_ss((const float *)(third + k)), r3 = _mm256_broadcast_ss((const float *)(fourth + k));
+        a2 = _mm256_fmadd_ps(a, r2, a2), b2 = _mm256_fmadd_ps(b, r2, b2);
+        a3 = _mm256_fmadd_ps(a, r3, a3), b3 = _mm256_fmadd_ps(b, r3, b3);
+    }
+    sums[0] = (__m512){{a0, b0}}, sums[1] = (__m512){{a1, b1}}, sums[2] = (__m512){{a2, b2}}, sums[3] = (__m512){{a3, b3}};
+}
+
+#endif
+
 /* Adds to 16 rows of sums the product of a left tile and a right one, `next` bytes from row to row. The rows of the left
 tile are `down` bytes from one `width` of them to the next, in which they lie `apart`. */
 INLINE void add_product(__m512 *sums, int width, const void *left, int64_t apart, int64_t down, int64_t depth,
                         const void *right, int64_t next) {
     const char *four[4], *pairs = right;
     for (int i = 0; i < 4; i++) four[i] = (const char *)left + 4 * i / width * down + 4 * i % width * apart;
+#ifndef __AVX512F__
+    for (int i = 0; i < 4; i++) add_four(sums + 4 * i, four[i], apart, depth, pairs, next);
+#else
     const int64_t along[4] = {0, apart, 2 * apart, 3 * apart};
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < depth * (int64_t)sizeof(value); k += 4, pairs += next) {
         const __m512i pair = _mm512_loadu_si512(pairs);
@@ -167,6 +214,7 @@ INLINE void add_product(__m512 *sums, int width, const void *left, int64_t apart
 #endif
         }
     }
+#endif
 }
 
 INLINE void load_sums(__m512 *sums, const float *from, int64_t apart) {
