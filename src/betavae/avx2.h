@@ -1,7 +1,7 @@
 /* The AVX-512 that code for float32 uses, for CPUs that have only AVX2 and FMA: a vector of 16 floats is two of 8.
 
 Each function does what the instruction of its name does, for the values that occur here. `tiles.h` includes this file
-with AVX2 defined, and has a product of its own for 16 registers of 8 floats. */
+where the compiler is not asked for AVX-512, and has a product of its own for 16 registers of 8 floats. */
 
 #pragma once
 
