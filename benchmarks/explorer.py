@@ -19,7 +19,7 @@ from betavae.model import VAE, ImageShape
 from betavae.report import Report, render_report
 
 MODELS: dict[str, tuple[str, ImageShape]] = {
-    **{name: (name, (1, 64, 64)) for name in ("burgess", "locatello", "higgins", "residual", "wide")},
+    **{name: (name, (1, 64, 64)) for name in ("burgess", "affine", "locatello", "higgins", "residual", "wide")},
     "burgess, 128 pixels, 3 channels": ("burgess", (3, 128, 128)),
 }
 DECODE = """() => {

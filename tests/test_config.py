@@ -35,7 +35,7 @@ configs = st.builds(
     objective=objectives,
     data=st.text(min_size=1),
     train_images=st.one_of(st.integers(1, 10**7), st.floats(0.01, 1)),
-    model=st.sampled_from(["burgess", "locatello", "higgins", "residual", "wide"]),
+    model=st.sampled_from(["burgess", "affine", "locatello", "higgins", "residual", "wide"]),
     codes=st.integers(2, 100),
     steps=st.integers(1, 10**7),
     batch_size=st.integers(2, 2048).map(lambda half: 2 * half),

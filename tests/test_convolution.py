@@ -94,7 +94,7 @@ def test_compiled_layers_give_what_pytorchs_give(kind, channels, side, form, ima
 
 
 @each_type
-@pytest.mark.parametrize("name", ["burgess", "locatello", "residual", "wide"])
+@pytest.mark.parametrize("name", ["burgess", "affine", "locatello", "residual", "wide"])
 def test_networks_in_c_are_those_of_pytorch(name, dtype, monkeypatch):
     """Also one layer at a time, which is the same to the bit."""
     torch.manual_seed(0)

@@ -126,7 +126,7 @@ class Skip(nn.Sequential):
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        (nn.Sigmoid(), "the page cannot run a layer of type Sigmoid; it runs BatchNorm2d, Conv2d"),
+        (nn.Sigmoid(), "the page cannot run a layer of type Sigmoid; it runs AffinePicture, BatchNorm2d"),
         (Skip(nn.ReLU()), "the page cannot run a layer of type Skip; it runs"),
         (hooked(nn.ReLU()), "the page cannot run a layer of type ReLU"),
         (nn.Flatten(2), "cannot run Flatten.*, which flattens only a part"),
@@ -229,6 +229,8 @@ def largest_difference(page, function: str, inputs: torch.Tensor, expected: torc
 
 MODELS = {
     "burgess": ("burgess", (1, 64, 64), "bernoulli"),
+    "affine": ("affine", (1, 64, 64), "bernoulli"),
+    "affine in colour": ("affine", (3, 32, 32), "gaussian"),
     "locatello": ("locatello", (1, 64, 64), "bernoulli"),
     "higgins": ("higgins", (1, 64, 64), "bernoulli"),
     "residual": ("residual", (1, 64, 64), "bernoulli"),
@@ -477,7 +479,7 @@ def test_a_model_that_cannot_run_in_the_page_is_said(show):
     assert not page.locator("[data-explorer]").count()
 
 
-@pytest.mark.parametrize("name", ["burgess", "locatello", "residual", "wide", "128 pixels"])
+@pytest.mark.parametrize("name", ["burgess", "affine", "locatello", "residual", "wide", "128 pixels"])
 def test_a_page_has_decoder_and_encoder_and_is_small(name):
     page = render_report(PAGES[name]())
     assert "data-explorer>" in page

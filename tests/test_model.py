@@ -1,10 +1,13 @@
 """Networks: shapes, sizes that an architecture cannot take, and fast layers equal to the plain ones."""
 
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from betavae.model import ARCHITECTURES, VAE, Downsample, Posterior, Upsample
+from betavae.model import ARCHITECTURES, VAE, AffinePicture, Downsample, Posterior, Upsample
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -24,7 +27,7 @@ def test_every_architecture_at_every_size(name, channels, size):
     assert 0 <= means.min() <= means.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["burgess", "residual", "wide"])
+@pytest.mark.parametrize("name", ["burgess", "affine", "residual", "wide"])
 def test_other_sizes_are_refused(name):
     with pytest.raises(ValueError, match=f"model {name} takes square images of 32, 64 or 128 pixels, not 48x64"):
         VAE(name, (1, 64, 48), 3)
@@ -51,6 +54,43 @@ def test_burgess_has_the_layers_of_the_paper():
 def test_locatello_has_its_small_kernels():
     kernels = [layer.kernel_size for layer in VAE("locatello", (1, 64, 64), 10).encoder if isinstance(layer, nn.Conv2d)]
     assert kernels == [(4, 4), (4, 4), (2, 2), (2, 2)]
+
+
+def test_a_placed_picture_is_that_of_the_equation():
+    """b + P(A (p - t)) with linear interpolation between the centres of pixels, pixel by pixel."""
+    torch.manual_seed(0)
+    layer = AffinePicture(nn.Sequential(nn.Linear(5, 3 * 8 * 8), nn.Unflatten(1, (3, 8, 8))), 5, 8, (3, 16, 12))
+    nn.init.normal_(layer.background)
+    features = torch.randn(2, 5)
+    with torch.no_grad():
+        images, numbers = layer(features).numpy(), layer.map(features).numpy()
+        pictures = (layer.picture(features) + layer.blob).numpy()
+    expected = np.empty_like(images)
+    for n, c, row, column in np.ndindex(expected.shape):
+        point = np.array([(2 * column + 1) / 12 - 1, (2 * row + 1) / 16 - 1])
+        u, v = (2 * np.eye(2) + numbers[n, :4].reshape(2, 2)) @ (point - numbers[n, 4:])
+        across, down = ((u + 1) * 8 - 1) / 2, ((v + 1) * 8 - 1) / 2
+        tents = np.maximum(0, 1 - abs(down - np.arange(8)))[:, None] * np.maximum(0, 1 - abs(across - np.arange(8)))
+        expected[n, c, row, column] = layer.background[c].item() + (tents * pictures[n, c]).sum()
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+
+
+def test_an_untrained_affine_decoder_shows_a_blob_in_the_middle_that_its_map_can_move():
+    torch.manual_seed(0)
+    model, codes = VAE("affine", (1, 64, 64), 10), torch.randn(8, 10)
+    images = model.mean_images(codes)
+    assert (images[:, 0, 32, 32] > 0.5).all()
+    assert (images[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]] < 0.05).all()
+    model.bernoulli_error(codes, torch.roll(images.detach(), 5, 3)).sum().backward()
+    assert model.decoder[-1].map.weight.grad.abs().max() > 1
+
+
+def test_an_affine_decoder_runs_on_other_devices(monkeypatch):
+    """On a device that has no values."""
+    monkeypatch.setattr(torch, "autocast", lambda *given, **more: nullcontext())  # not known for such a device
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    model = VAE("affine", (3, 64, 64), 10).to("meta")
+    assert model.decode(torch.randn(4, 10, device="meta")).shape == (4, 3, 64, 64)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_posteriors_turn_as_their_codes_do():
     assert torch.equal(swapped.log_var, torch.tensor([[-2.0, -3.0, -1.0]]))
 
 
-@pytest.mark.parametrize("name", ["burgess", "higgins", "residual", "wide"])
+@pytest.mark.parametrize("name", ["burgess", "affine", "higgins", "residual", "wide"])
 def test_the_model_turns_as_its_posterior_does_and_keeps_its_images(name):
     torch.manual_seed(0)
     vae, images = VAE(name, (1, 64, 64), 3).eval(), torch.rand(20, 1, 64, 64)

@@ -48,7 +48,7 @@ def test_golden_curves(name, small):
 
 
 @each_type
-@pytest.mark.parametrize("model", ["burgess", "residual"])
+@pytest.mark.parametrize("model", ["burgess", "affine", "residual"])
 def test_compiled_networks_go_on_where_they_stopped(model, dtype, small, tmp_path):
     precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
     config = config_of(objective=Beta(4.0), model=model, precision=precision, batch_size=32)
@@ -156,7 +156,7 @@ def test_data_that_cannot_serve_are_refused(objective, settings, message, grid):
         StepRows(tiny_config(objective, **settings), data, np.arange(700))
 
 
-@pytest.mark.parametrize("model", ["burgess", "residual"])
+@pytest.mark.parametrize("model", ["burgess", "affine", "residual"])
 def test_training_is_deterministic(model, small):
     config = config_of(model=model, objective=TC(), steps=20)
     (one, first), (other, second) = trained(config, small), trained(config, small)

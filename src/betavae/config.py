@@ -25,7 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from betavae.checks import check_above, check_at_least, check_image_share, check_name, unknown
 from betavae.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSettings, needs_of, objective_name
 
-ModelName = Literal["burgess", "locatello", "higgins", "residual", "wide"]
+ModelName = Literal["burgess", "affine", "locatello", "higgins", "residual", "wide"]
 
 MODEL_NAMES: list[str] = list(get_args(ModelName))
 """Architectures by name; an own one is added here, and to `ARCHITECTURES`."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from betavae.model import VAE, Downsample, ImageShape, Residual
+from betavae.model import VAE, AffinePicture, Downsample, ImageShape, Residual
 
 BINS = 32
 """Bars of the histogram behind a slider."""
@@ -126,8 +126,9 @@ def pack_network(network: nn.Module, input_shape: ImageShape, single_weights: in
     """A network as JSON: its operations in order, and all their weights in one base64 string.
 
     Operations: `conv` (also transposed, also fully connected), `relu`, `tanh`, `affine` (batch normalisation as it
-    runs in evaluation mode) and `residual` (x + f(x)). The weights stand in the order in which the operations use them:
-    a convolution's kernel as (y, x, out, in), then its bias; an affine operation's scale, then its shift.
+    runs in evaluation mode), `residual` (x + f(x)) and `place` (`AffinePicture`). The weights stand in the order in
+    which the operations use them: a convolution's kernel as (y, x, out, in), then its bias; an affine operation's
+    scale, then its shift; of `place` the weights of both networks, then the blob and the background.
 
     Args:
         network: layers in evaluation mode.
@@ -147,8 +148,8 @@ def pack_network(network: nn.Module, input_shape: ImageShape, single_weights: in
         (['conv', 'tanh'], 'float16')
         >>> pack_network(nn.Sequential(nn.Sigmoid()), (2, 1, 1))
         Traceback (most recent call last):
-        ValueError: the page cannot run a layer of type Sigmoid; it runs BatchNorm2d, Conv2d, ConvTranspose2d, \
-Flatten, Linear, ReLU, Residual, Sequential, Tanh, Unflatten
+        ValueError: the page cannot run a layer of type Sigmoid; it runs AffinePicture, BatchNorm2d, Conv2d, \
+ConvTranspose2d, Flatten, Linear, ReLU, Residual, Sequential, Tanh, Unflatten
     """
     packer = _Packer(input_shape)
     with torch.no_grad():
@@ -174,8 +175,8 @@ def pack_encoder(model: VAE) -> dict[str, Any]:
 
 
 _LAYERS = (
-    *(nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Linear, nn.ReLU, Residual, nn.Sequential),
-    *(nn.Tanh, nn.Unflatten),
+    *(AffinePicture, nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Linear, nn.ReLU, Residual),
+    *(nn.Sequential, nn.Tanh, nn.Unflatten),
 )
 """What the page computes."""
 
@@ -208,6 +209,8 @@ class _Packer:
             case Residual():
                 self.linear = None
                 yield {"op": "residual", "layers": self.pack(layer)}
+            case AffinePicture():
+                yield self._placed(layer)
             case nn.Sequential():
                 yield from self.pack(layer)
             case nn.Flatten(start_dim=1, end_dim=-1):
@@ -281,6 +284,17 @@ class _Packer:
             "input": _height_width_channels(before),
             "output": _height_width_channels(shape),
         } | options
+
+    def _placed(self, layer: AffinePicture) -> dict[str, Any]:
+        self.linear, features = None, self.shape
+        drawn = self.pack([layer.picture])
+        channels, height, width = self.shape
+        self.linear, self.shape = None, features
+        mapped = self.pack([layer.map])
+        self.linear, self.shape = None, (channels, layer.height, layer.width)
+        self.weights += [layer.blob, layer.background]
+        picture, image = _height_width_channels((channels, height, width)), _height_width_channels(self.shape)
+        return {"op": "place", "picture": picture, "output": image, "draw": drawn, "map": mapped}
 
     def _normalisation(self, layer: nn.BatchNorm2d) -> None:
         if layer.running_mean is None or layer.running_var is None:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae import convolution
+from betavae.affine import place_pictures
 from betavae.checks import check_name
 from betavae.likelihood import bernoulli_error
 from betavae.rounding import rounded
@@ -232,6 +233,59 @@ def residual_block(resample: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(resample=resample, residual=residual))
 
 
+class AffinePicture(nn.Module):
+    """Draws a small picture from features and places it in an image by an affine map.
+
+    At a point p of the image, which spans [-1, 1]², the result is
+
+        b + P(A (p - t)),   A = 2 I + M,
+
+    where P is the picture, interpolated linearly between its pixels and 0 outside of [-1, 1]². The network `picture`
+    makes P from the features, one linear layer makes the 2x2 matrix M and the place t, and b is a learned number for
+    each channel. With M = 0 the picture covers the middle half of the image: pixel on pixel if it has half its side.
+
+    P is the sum of what the network draws and a fixed Gaussian blob. Without the blob the picture starts empty, and the
+    map has no gradient.
+
+    Source:
+        Spatial Transformer Networks (Jaderberg et al., 2015), equations 1, 4 and 5. https://arxiv.org/abs/1506.02025
+        The blob was found here.
+
+    Args:
+        picture: network from features (B, F) to a picture (B, C, h, w).
+        num_features: F.
+        picture_side: h and w.
+        image_shape: (C, H, W) of the image.
+    """
+
+    blob: Tensor
+
+    def __init__(self, picture: nn.Module, num_features: int, picture_side: int, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels, self.height, self.width = image_shape
+        self.picture = picture
+        self.map = nn.Linear(num_features, 6)
+        self.background = nn.Parameter(torch.full((channels,), -4.0))
+        squares = ((2 * torch.arange(picture_side) + 1) / picture_side - 1) ** 2
+        blob = 6 * torch.exp(-2 * (squares[:, None] + squares))  # standard deviation 0.5
+        self.register_buffer("blob", blob, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (or means) of the pixels, (B, C, H, W) float32."""
+        numbers = forward(self.map, features).float()
+        pictures = forward(self.picture, features).float() + self.blob
+        return place_pictures(pictures, self.pixel_maps(numbers), self.background, self.height, self.width)
+
+    def pixel_maps(self, numbers: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch 2 3"]:
+        """A (p - t) from (column, row, 1) to pixels of the picture, where the first pixel's centre is 0."""
+        side = len(self.blob)
+        matrix, place = 2 * torch.eye(2, device=numbers.device) + numbers[:, :4].view(-1, 2, 2), numbers[:, 4:, None]
+        per_pixel = numbers.new_tensor([2 / self.width, 2 / self.height])
+        first = per_pixel[:, None] / 2 - 1 - place  # p - t of the first pixel
+        slopes = matrix * per_pixel * (side / 2)
+        return torch.cat([slopes, (matrix * first.mT).sum(2, keepdim=True) * (side / 2) + (side - 1) / 2], 2)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Architectures
 # ---------------------------------------------------------------------------------------------------------------------
@@ -265,6 +319,37 @@ def burgess(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.
         nn.Unflatten(1, (32, 4, 4)),
         *_chain(*[(Upsample(32, 32), nn.ReLU()) for _ in range(halvings - 1)]),
         Upsample(32, channels),
+    )
+    return encoder, decoder
+
+
+def affine(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Burgess's encoder, and a decoder that draws a picture of half the image's side and places it by an affine map.
+
+    The decoder has two linear layers of 256 as Burgess's. From there his next layers draw the picture, and one linear
+    layer makes the map: see `AffinePicture`. So what an image shows is kept apart from where it is.
+    This builds planar motion into the decoder: do not compare its scores with those of networks that must learn it.
+
+    Source:
+        Encoder and layers: Burgess et al. 2018, as `burgess`. Map: Spatial Transformer Networks (Jaderberg et al.,
+        2015). https://arxiv.org/abs/1506.02025
+    """
+    channels, height, _ = image_shape
+    halvings = _halvings("affine", image_shape) - 1
+    encoder, _ = burgess(image_shape, num_codes)
+    picture = nn.Sequential(
+        nn.Linear(256, 512),
+        nn.ReLU(),
+        nn.Unflatten(1, (32, 4, 4)),
+        *_chain(*[(Upsample(32, 32), nn.ReLU()) for _ in range(halvings - 1)]),
+        Upsample(32, channels),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(num_codes, 256),
+        nn.ReLU(),
+        nn.Linear(256, 256),
+        nn.ReLU(),
+        AffinePicture(picture, 256, height // 2, image_shape),
     )
     return encoder, decoder
 
@@ -406,6 +491,7 @@ def wide(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Seq
 
 ARCHITECTURES: dict[str, Callable[[ImageShape, int], tuple[nn.Sequential, nn.Sequential]]] = {
     "burgess": burgess,
+    "affine": affine,
     "locatello": locatello,
     "higgins": higgins,
     "residual": residual,

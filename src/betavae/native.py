@@ -108,6 +108,8 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.likelihood.argtypes = [*found.forward.argtypes, ctypes.c_void_p, ctypes.c_float, *pointers]
     found.bernoulli.argtypes = [*pointers, *integers, *pointers]
     found.bernoulli.restype = None
+    found.place_pictures.argtypes = [*pointers[:1], *integers[:2], *pointers * 2]
+    found.place_pictures_backward.argtypes = [*pointers[:1], *integers[:2], *pointers * 3]
     found.adam.argtypes = [ctypes.c_void_p, *integers[:2], *[ctypes.c_double] * 5]
     found.adam.restype = None
     found.muon.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_float] * 3, *pointers[:1], *integers[:2]]

@@ -64,9 +64,38 @@ function readLayer(layer, take, read, machine) {
         return result;
       };
     }
+    case "place":
+      return placement(layer, chain(read(layer.draw)), chain(read(layer.map)), take);
     default:
       throw new Error(`unknown operation ${layer.op}`);
   }
+}
+
+// The image that an affine map makes of a picture, both drawn from the same values; see AffinePicture in model.py.
+function placement({ picture: [high, wide, channels], output: [height, width] }, draw, map, take) {
+  const blob = take(high * wide), background = take(channels);
+  const image = new Float32Array(height * width * channels), picture = new Float32Array(high * wide * channels);
+  return (values) => {
+    const [xx, xy, yx, yy, left, top] = map(values);
+    picture.set(draw(values));
+    for (let i = 0; i < picture.length; i++) picture[i] += blob[Math.floor(i / channels)];
+    for (let row = 0, at = 0; row < height; row++) {
+      for (let column = 0; column < width; column++, at += channels) {
+        const x = (2 * column + 1) / width - 1 - left, y = (2 * row + 1) / height - 1 - top;
+        const across = (((2 + xx) * x + xy * y + 1) * wide - 1) / 2, down = ((yx * x + (2 + yy) * y + 1) * high - 1) / 2;
+        const i = Math.floor(down), j = Math.floor(across);
+        for (let c = 0; c < channels; c++) image[at + c] = background[c];
+        for (const [y, x, share] of [
+          [i, j, (1 - down + i) * (1 - across + j)], [i, j + 1, (1 - down + i) * (across - j)],
+          [i + 1, j, (down - i) * (1 - across + j)], [i + 1, j + 1, (down - i) * (across - j)],
+        ]) {
+          if (y < 0 || y >= high || x < 0 || x >= wide) continue;
+          for (let c = 0; c < channels; c++) image[at + c] += share * picture[(y * wide + x) * channels + c];
+        }
+      }
+    }
+    return image;
+  };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
