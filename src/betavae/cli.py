@@ -46,6 +46,8 @@ HEADLINES = (
 class Demo:
     """Train, score and draw a β-TCVAE on dSprites in minutes, on a CPU; then open the report it names."""
 
+    model: Literal["affine", "burgess"] = "affine"
+    """Network: affine, whose decoder places a picture by an affine map, or burgess, a plain one."""
     out: Path = Path("runs/demo")
     """Run folder."""
     seed: int = 0
@@ -57,14 +59,17 @@ class Demo:
         if (self.out / "config.json").exists() and not self.overwrite:
             from betavae.run import open_run
 
-            if (found := open_run(self.out).config.seed) != self.seed:
+            found = open_run(self.out).config
+            if (found.seed, found.model) != (self.seed, self.model):
                 raise ValueError(
-                    f"{self.out} holds a run of seed {found}; name another folder with --out, or replace it with "
-                    "--overwrite"
+                    f"{self.out} holds a run of {found.model} with seed {found.seed}; name another folder with --out, "
+                    "or replace it with --overwrite"
                 )
-            run = _resume(self.out, console, f"betavae demo --seed {self.seed} --out {self.out} --overwrite")
+            again = f"betavae demo --model {self.model} --seed {self.seed} --out {self.out} --overwrite"
+            run = _resume(self.out, console, again)
         else:
-            config = dataclasses.replace(configuration.load(find_recipe("demo")), seed=self.seed)
+            recipe = "demo" if self.model == "affine" else f"demo-{self.model}"
+            config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
             run = _start(config, self.out, self.overwrite, console)
         _show(run, console, HEADLINES)
 
@@ -665,6 +670,8 @@ def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
     values = read_json(run, "scores.json")
     asked_for = [name for name in values.get("scores", {}) if name.split(".")[0] in run.config.scores]
     _print_scores(values, str(run.folder), console, names and [*names, *asked_for])
+    if note := configuration.prior_note([run.config.model]):
+        _say(console, note)
     beta, pixels = _rate_weight(run.config), read_json(run, "provenance.json").get("data", {}).get("pixels")
     if names and beta is not None and pixels:
         equal = configuration.equivalent_betas(beta, run.config.codes, pixels)

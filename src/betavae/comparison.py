@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from betavae.charts import plain
+from betavae.config import prior_note
 from betavae.metrics.meanings import meaning_of
 from betavae.report import figure_uri, flatten, png_uri, render_page
 from betavae.statistics import summarise
@@ -86,6 +87,7 @@ def render_comparison(members: Sequence[Member], data: str, factor_names: Sequen
         "comparison.html",
         members=members,
         data=data,
+        prior_note=prior_note(str(member.config.get("model")) for member in members),
         groups=[(label, [members[i].name for i in rows]) for label, rows in groups.items()],
         scores=[
             (name, [_summary(name, [members[i].scores.get(name) for i in rows]) for rows in groups.values()])

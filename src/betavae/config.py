@@ -15,7 +15,7 @@ import json
 import os
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,6 +26,9 @@ from betavae.checks import check_above, check_at_least, check_image_share, check
 from betavae.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSettings, needs_of, objective_name
 
 ModelName = Literal["burgess", "affine", "locatello", "higgins", "residual", "wide"]
+
+PRIOR_KNOWLEDGE = {"affine": "planar motion"}
+"""What is built into an architecture's decoder; reports say so, since other networks have to learn it."""
 
 MODEL_NAMES: list[str] = list(get_args(ModelName))
 """Architectures by name; an own one is added here, and to `ARCHITECTURES`."""
@@ -206,6 +209,21 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds no table of settings")
     return values
+
+
+def prior_note(models: Iterable[str]) -> str:
+    """A sentence for each architecture whose scores are not comparable with those of plain networks; "" without one.
+
+    Example:
+        >>> prior_note(["affine", "burgess"])
+        'The affine decoder has planar motion built in: do not compare its scores with those of plain networks.'
+    """
+    return " ".join(
+        f"The {name} decoder has {PRIOR_KNOWLEDGE[name]} built in: do not compare its scores with those of plain "
+        "networks."
+        for name in dict.fromkeys(models)
+        if name in PRIOR_KNOWLEDGE
+    )
 
 
 def equivalent_betas(beta: float, codes: int, pixels: int) -> dict[str, float]:

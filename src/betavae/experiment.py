@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from betavae import comparison, dsprites, metrics, report, scoring
 from betavae import run as folders
 from betavae.checks import check_name
-from betavae.config import Config, run_id, to_dict
+from betavae.config import Config, prior_note, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes
 from betavae.figures import draw_all
@@ -331,7 +331,7 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
     """Draw all figures of a trained run into its folder `figures`."""
     _same_data(run, data)
     codes, scores, model = _codes(run, data), folders.read_json(run, "scores.json"), folders.load_model(run)
-    rows = seed_rows(run.config, data)
+    rows = seed_rows(run.config, data, model)
     seed_codes, _ = encode(run.config, data, rows, model)
 
     def decode(codes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -421,7 +421,7 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
         )
     for run in runs:
         _same_data(run, data)
-    row = seed_rows(runs[0].config, data)[:1]
+    row = seed_rows(runs[0].config, data, folders.load_model(runs[0]))[:1]
     names = _distinct([run.folder.resolve() for run in runs])
     members = [_member(run, data, row, name) for run, name in zip(runs, names, strict=True)]
     return write_atomically(path, comparison.render_comparison(members, data.name, data.factor_names).encode())
@@ -432,8 +432,13 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def seed_rows(config: Config, data: FactorData) -> NDArray[np.int64]:
-    """Rows of the images to reconstruct and traverse: held out where any are, the first factor's values in turn."""
+def seed_rows(config: Config, data: FactorData, model: VAE) -> NDArray[np.int64]:
+    """Rows of the images to reconstruct and traverse: held out where any are, the first factor's values in turn.
+
+    The first image is the one that the model reconstructs best, among those with the last value of the first factor
+    (on dSprites a heart). Errors count relative to how far an image is from the mean image, so that large objects are
+    not at a disadvantage.
+    """
     split = _split(config, data)
     pool = split.validation if len(split.validation) else split.train
     pool = np.random.default_rng(config.seed).permutation(pool)[: 50 * SEED_IMAGES]
@@ -443,7 +448,19 @@ def seed_rows(config: Config, data: FactorData) -> NDArray[np.int64]:
         for value in np.unique(first):
             turn[first == value] = np.arange(np.count_nonzero(first == value))
         pool = pool[np.lexsort((-first, turn))]
-    return pool[:SEED_IMAGES]
+    alike = pool[data.factors[pool, :1].ravel() == data.factors[pool[0], :1]] if data.factors.shape[1] else pool
+    best = alike[_relative_errors(config, data, alike, model).argmin()]
+    return np.concatenate([[best], pool[pool != best]])[:SEED_IMAGES]
+
+
+def _relative_errors(config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE) -> NDArray[np.float32]:
+    """Sum of absolute errors of each reconstruction, divided by that of the mean image."""
+    images = data.images(rows) / np.float32(data.max_value)
+    latents, _ = encode(config, data, rows, model)
+    with torch.inference_mode():
+        rebuilt = model.mean_images(torch.from_numpy(latents)).numpy()
+    errors, spreads = (abs(images - other).sum((1, 2, 3)) for other in (rebuilt, images.mean(0)))
+    return np.asarray(errors / np.maximum(spreads, 1e-12), np.float32)
 
 
 def _same_data(run: Run, data: FactorData) -> None:
@@ -524,7 +541,7 @@ def _model_and_codes(run: Run) -> tuple[VAE | None, Codes | None, str]:
 
 
 def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, codes: Codes) -> Explorer:
-    rows = seed_rows(run.config, data)[:EXPLORED_IMAGES]
+    rows = seed_rows(run.config, data, model)[:EXPLORED_IMAGES]
     seed_codes, _ = encode(run.config, data, rows, model)
     sliders = describe_codes(codes.mean, codes.log_var, codes.kl, scoring.strengths(scores, run.config.codes))
     return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_codes)
@@ -597,8 +614,9 @@ def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
         trained = f", in {facts['train_seconds'] / 60:.1f} minutes on {facts['device']}"
     return (
         f"{objective_name(config.objective)} objective, {config.model} network with {config.codes} codes: "
-        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}."
-    )
+        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}. "
+        f"{prior_note([config.model])}"
+    ).strip()
 
 
 @contextmanager

@@ -75,6 +75,10 @@ class VAE(nn.Module):
             kinds = ", ".join(type(network).__name__ for network in given)
             raise ValueError(f"model {name} gives {kinds}; it must give an encoder and a decoder, two of nn.Module")
         self.encoder, self.decoder = given
+        if likelihood == "gaussian":
+            for layer in self.decoder.modules():
+                if isinstance(layer, AffinePicture):
+                    layer.start_with_means()
         self.code_values: nn.Parameter | None = None
         if values_per_code:
             self.code_values = nn.Parameter(torch.linspace(-0.5, 0.5, values_per_code).repeat(num_codes, 1))
@@ -238,18 +242,22 @@ class AffinePicture(nn.Module):
 
     At a point p of the image, which spans [-1, 1]², the result is
 
-        b + P(A (p - t)),   A = 2 I + M,
+        b + P(c + A (p - t)),   A = 2 I + M,
 
     where P is the picture, interpolated linearly between its pixels and 0 outside of [-1, 1]². The network `picture`
     makes P from the features, one linear layer makes the 2x2 matrix M and the place t, and b is a learned number for
-    each channel. With M = 0 the picture covers the middle half of the image: pixel on pixel if it has half its side.
+    each channel. With M = 0 the picture covers half the image's side: pixel on pixel if it has half its pixels.
+
+    c is the picture's centre of brightness, so t is where the object is, whatever its shape and size. If t were the
+    place of the picture's middle, an object beside the middle would move when it grows, and a latent for its position
+    would depend on its size.
 
     P is the sum of what the network draws and a fixed Gaussian blob. Without the blob the picture starts empty, and the
-    map has no gradient.
+    map has no gradient. At the start the background is black (b = -10) and the blob white in its middle.
 
     Source:
         Spatial Transformer Networks (Jaderberg et al., 2015), equations 1, 4 and 5. https://arxiv.org/abs/1506.02025
-        The blob was found here.
+        The blob and the centre were found here.
 
     Args:
         picture: network from features (B, F) to a picture (B, C, h, w).
@@ -265,25 +273,50 @@ class AffinePicture(nn.Module):
         channels, self.height, self.width = image_shape
         self.picture = picture
         self.map = nn.Linear(num_features, 6)
-        self.background = nn.Parameter(torch.full((channels,), -4.0))
+        self.background = nn.Parameter(torch.full((channels,), -10.0))
         squares = ((2 * torch.arange(picture_side) + 1) / picture_side - 1) ** 2
-        blob = 6 * torch.exp(-2 * (squares[:, None] + squares))  # standard deviation 0.5
+        blob = 16 * torch.exp(-2 * (squares[:, None] + squares))  # standard deviation 0.5
         self.register_buffer("blob", blob, persistent=False)
+        self.draws_means = False
+
+    @torch.no_grad()
+    def start_with_means(self) -> None:
+        """Makes the background 0 and the blob 1 in its middle: for means of pixels instead of logits."""
+        self.background.zero_()
+        self.blob.div_(16)
+        self.draws_means = True
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (or means) of the pixels, (B, C, H, W) float32."""
         numbers = forward(self.map, features).float()
         pictures = forward(self.picture, features).float() + self.blob
-        return place_pictures(pictures, self.pixel_maps(numbers), self.background, self.height, self.width)
+        maps = self.pixel_maps(numbers, self.centres(pictures))
+        return place_pictures(pictures, maps, self.background, self.height, self.width)
 
-    def pixel_maps(self, numbers: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch 2 3"]:
-        """A (p - t) from (column, row, 1) to pixels of the picture, where the first pixel's centre is 0."""
-        side = len(self.blob)
-        matrix, place = 2 * torch.eye(2, device=numbers.device) + numbers[:, :4].view(-1, 2, 2), numbers[:, 4:, None]
+    def pixel_maps(
+        self, numbers: Float[Tensor, "batch 6"], centres: Float[Tensor, "batch 2"]
+    ) -> Float[Tensor, "batch 2 3"]:
+        """Matrices from an image's (column, row, 1) to the pixel of the picture that is there.
+
+        Args:
+            numbers: entries of M, row by row, then t.
+            centres: c in pixels of the picture.
+        """
+        scale = len(self.blob) / 2  # pixels in a unit of length
+        matrix, place = 2 * torch.eye(2, device=numbers.device) + numbers[:, :4].view(-1, 2, 2), numbers[:, 4:]
         per_pixel = numbers.new_tensor([2 / self.width, 2 / self.height])
-        first = per_pixel[:, None] / 2 - 1 - place  # p - t of the first pixel
-        slopes = matrix * per_pixel * (side / 2)
-        return torch.cat([slopes, (matrix * first.mT).sum(2, keepdim=True) * (side / 2) + (side - 1) / 2], 2)
+        first = per_pixel / 2 - 1 - place  # p - t of the first pixel
+        offset = centres + scale * (matrix * first[:, None]).sum(2)
+        return torch.cat([scale * matrix * per_pixel, offset[:, :, None]], 2)
+
+    def centres(self, pictures: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch 2"]:
+        """Centres of brightness (column, row) in pixels, the first of which has its centre at 0."""
+        values = pictures + self.background[:, None, None]
+        brightness = (values.clamp(0, 1) if self.draws_means else values.sigmoid()).sum(1)
+        middle = (len(self.blob) - 1) / 2
+        distances = torch.arange(len(self.blob), device=values.device, dtype=values.dtype) - middle
+        moments = torch.stack([(brightness.sum(1) * distances).sum(1), (brightness.sum(2) * distances).sum(1)], 1)
+        return middle + moments / (brightness.sum((1, 2))[:, None] + 1e-3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

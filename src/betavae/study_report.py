@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from betavae.charts import BLUE, INK, VERMILLION, plain, style_axes
+from betavae.config import prior_note
 from betavae.files import write_atomically
 from betavae.grid import flat, varied, worded
 from betavae.metrics.meanings import meaning_of
@@ -98,6 +99,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         ],
         references=sorted({p.source for metric in drawn for p in _references(metric, on_dsprites)}),
         caveat=CAVEAT,
+        prior_note=prior_note(config.model for config in configs),
         comparisons=[(metric, *_comparison(scores[metric], groups, summaries[metric])) for metric in headlines]
         if len(groups) > 1
         else [],
