@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -20,9 +21,11 @@ from betavae.run import (
     append_record,
     create_run,
     cut_curve,
+    drop_half_written,
     load_checkpoint,
     load_codes,
     load_model,
+    locked,
     open_run,
     read_curve,
     read_json,
@@ -313,3 +316,39 @@ def test_a_failed_write_keeps_what_was_there_and_leaves_nothing(tmp_path, monkey
         write_atomically(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
     assert target.read_text() == "old"
+
+
+def test_a_folder_in_use_is_not_trained_in_twice(tmp_path):
+    """Told by which process; free again when that ends, also where it is killed."""
+    run = create_run(tmp_path / "run", Config())
+    script = (
+        "import sys, time; from betavae.run import locked, open_run\n"
+        "with locked(open_run(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(run.folder)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        sentence = (
+            f"{run.folder} is in use by process {other.pid} on {socket.gethostname()}, since 20.*: wait until that"
+        )
+        with pytest.raises(BlockingIOError, match=sentence), locked(run):
+            pass
+        with pytest.raises(BlockingIOError, match=sentence):
+            create_run(run.folder, Config(), overwrite=True)
+        assert open_run(run.folder).config == Config()
+        other.kill()
+    with locked(run):
+        pass
+    create_run(run.folder, Config(seed=1), overwrite=True)
+
+
+def test_only_what_a_dead_process_left_of_a_run_is_removed(tmp_path):
+    run = create_run(tmp_path / "run", Config())
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    half_written = [f".codes.npz.{ended.pid}", f".scores.json.{os.getpid()}", f"figures/.importance.png.{ended.pid}"]
+    kept = [".notes.2026", ".git/.x.1", f".own.txt.{ended.pid}", f".codes.npz.{os.getppid()}"]
+    for name in (*half_written, *kept):
+        run.path(name).parent.mkdir(exist_ok=True)
+        run.path(name).touch()
+    drop_half_written(run)
+    assert [name for name in (*half_written, *kept) if run.path(name).exists()] == kept

@@ -133,27 +133,29 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         FileNotFoundError: there is no run.
         ValueError: one of its files is damaged or of another version.
         RuntimeError: as for `experiment`.
+        BlockingIOError: another process trains in the folder.
         MemoryError: as for `experiment`.
         KeyboardInterrupt: as for `experiment`.
     """
     run = folders.open_run(folder)
     if run.done:
         return run
-    folders.drop_half_written(run)
-    data = data_of(run) if data is None else data
-    state = train_run(run, data, watch=watch)
-    encode_run(run, data, state)
-    try:
-        score_run(run, data)
-    except ValueError as error:
-        if run.config.scores:
-            raise
-        known = {"kl": folders.load_codes(run).kl.tolist(), "held_out": _held_out(run, data)}
-        folders.write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **known})
-    if run.config.figures:
-        draw_run(run, data)
-    report_run(run, data)
-    run.path("DONE").touch()
+    with folders.locked(run):
+        folders.drop_half_written(run)
+        data = data_of(run) if data is None else data
+        state = train_run(run, data, watch=watch)
+        encode_run(run, data, state)
+        try:
+            score_run(run, data)
+        except ValueError as error:
+            if run.config.scores:
+                raise
+            known = {"kl": folders.load_codes(run).kl.tolist(), "held_out": _held_out(run, data)}
+            folders.write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **known})
+        if run.config.figures:
+            draw_run(run, data)
+        report_run(run, data)
+        run.path("DONE").touch()
     return run
 
 

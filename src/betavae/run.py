@@ -10,6 +10,7 @@
     figures/                PNG and GIF
     report.html             all of it on one page
     DONE                    empty; written last
+    .lock, .holder.json     hold off a second process while one trains; say which one that is
 
 Every file but curve.jsonl is replaced whole. Nothing is a pickle.
 """
@@ -20,14 +21,18 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
@@ -47,12 +52,13 @@ LAYOUT = (
     *("scores.json", "figures", "report.html", "DONE"),
 )
 """The names in a run folder."""
+_LOCK, _HOLDER = ".lock", ".holder.json"
 _FIGURES = re.compile(
     r"(loss_curves|reconstructions|kl_per_code|factor_strips|importance|traversal_grid_\d+)\.(png|pdf|svg)"
     r"|traversals(\.gif|/seed\d+_z\d+_(fixed|fitted)\.gif)?"
 )
 """The names in its folder `figures`."""
-_HALF_WRITTEN = re.compile(r"(?P<folder>.*/)?\.(?P<name>[^/]+)\.\d+")
+_HALF_WRITTEN = re.compile(r"(?P<folder>.*/)?\.(?P<name>[^/]+)\.(?P<process>\d+)")
 """What `files.replacing` names a file while it is written."""
 
 
@@ -138,6 +144,8 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
             )
         if folder.is_symlink():
             raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it leads to")
+        with locked(Run(folder, config)):  # nobody trains in it
+            pass
         for path in (folder, *folder.rglob("*/")):
             if not os.access(path, os.W_OK | os.X_OK):
                 raise PermissionError(
@@ -150,11 +158,60 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
     return run
 
 
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Keep a run folder to this process: two that train in one folder would mix their records and checkpoints.
+
+    Where the file system has no locks, such as some network shares, nothing is held off.
+
+    Raises:
+        BlockingIOError: another process holds it; the message names the process.
+    """
+    lock, holder = FileLock(run.path(_LOCK)), run.path(_HOLDER)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(f"{run.folder} is in use{_told(holder)}: wait until that ends, or stop it") from None
+    except (NotImplementedError, PermissionError):
+        yield
+        return
+    try:
+        facts = {"host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}
+        with suppress(OSError):  # a full disk is told where it matters
+            write_atomically(holder, json.dumps(facts).encode())
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()  # the file stays: a process that has just opened it would lock a file that is no more
+
+
+def _told(holder: Path) -> str:
+    try:
+        facts = _read_object(holder)
+        return f" by process {facts['process']} on {facts['host']}, since {facts['since']}"
+    except (OSError, ValueError, KeyError):
+        return " by another process"
+
+
 def drop_half_written(run: Run) -> None:
-    """Remove what a process that was killed while it wrote has left."""
+    """Remove the temporary files of a run that a process left when it was killed while it wrote."""
     for path in run.folder.rglob(".*"):
-        if _HALF_WRITTEN.fullmatch(path.name):
+        found = _HALF_WRITTEN.fullmatch(path.relative_to(run.folder).as_posix())
+        if found and _of_a_run(_whole(found[0])) and not _alive(int(found["process"])):
             path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return process != os.getpid()  # an earlier one had this number
 
 
 def _whole(name: str) -> str:
@@ -166,7 +223,9 @@ def _whole(name: str) -> str:
 def _of_a_run(name: str) -> bool:
     if name.endswith((".DS_Store", "Thumbs.db")):  # of file managers
         return True
-    return name in LAYOUT or bool(_FIGURES.fullmatch(name.removeprefix("figures/")) and name.startswith("figures/"))
+    return name in (*LAYOUT, _LOCK, _HOLDER) or bool(
+        _FIGURES.fullmatch(name.removeprefix("figures/")) and name.startswith("figures/")
+    )
 
 
 def open_run(folder: str | Path) -> Run:
