@@ -502,3 +502,19 @@ def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_pa
     if content is not None:
         (tmp_path / name).write_text(content)
     assert message in refused(capsys, "--import", str(tmp_path / name), "train", "--help")
+
+
+def test_scores_of_a_factor_that_does_not_vary_are_written_and_shown(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    factors = rng.integers(4, size=(2000, 2))
+    factors[:, 0] = 0
+    np.save(tmp_path / "factors.npy", factors)
+    np.save(tmp_path / "codes.npy", factors + rng.normal(0, 0.1, factors.shape))
+    tables = ("--codes", str(tmp_path / "codes.npy"), "--factors", str(tmp_path / "factors.npy"))
+    main(
+        ["score", *tables, "--metrics", "mig", "modularity", "--evaluations", "1", "--out", str(tmp_path / "out.json")]
+    )
+    assert "factor 0: does not vary · factor 1: z1 (100 %)" in capsys.readouterr().out
+    values = json.loads((tmp_path / "out.json").read_text())
+    assert values["scores"]["mig"] > 0.9
+    assert values["scores"]["modularity"] is None

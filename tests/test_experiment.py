@@ -364,3 +364,21 @@ def test_the_first_seed_image_is_the_best_of_its_class_relative_to_its_size(smal
     sizes = small.images(hearts).sum((1, 2, 3))
     assert rows[0] in hearts
     assert small.images(rows[:1]).sum() >= np.quantile(sizes, 0.9)
+
+
+def test_a_factor_that_does_not_vary_among_the_scored_images_is_said_so(small, tmp_path):
+    """One image in 900 has the attribute, and is not among those that are scored."""
+    config = replace(CONFIG, steps=20, scored_images=600, scores=(), evaluations=1, figures=True)
+    scored = np.random.default_rng(0).choice(len(small), 600, replace=False)
+    rare = np.zeros((len(small), 1), np.int32)
+    rare[np.setdiff1d(np.arange(len(small)), scored)[0]] = 1
+    data = replace(
+        small,
+        factors=np.hstack([small.factors, rare]),
+        factor_names=(*small.factor_names, "hat"),
+        factor_sizes=(*small.factor_sizes, 2),
+    )
+    run = experiment(config, tmp_path / "run", data=data)
+    assert run.done
+    assert "hat: does not vary" in run.path("report.html").read_text(encoding="utf-8")
+    assert read_json(run, "scores.json")["carriers"][-1]["strength"] is None

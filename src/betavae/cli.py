@@ -168,9 +168,9 @@ class Score:
                 factor_names=column_names(Path(str(self.factors))) or None,
                 progress=progress,
             )
-        _print_scores(values, f"{self.codes}: {len(codes):,} samples, {self.preset} preset", console)
         if out is not None:
             write_atomically(out, json.dumps(values, indent=2).encode())
+        _print_scores(values, f"{self.codes}: {len(codes):,} samples, {self.preset} preset", console)
 
     def _score_run(self, folder: Path, console: "Console") -> None:
         from betavae.experiment import data_of, encode_run, score_run

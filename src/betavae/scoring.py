@@ -1,5 +1,6 @@
 """Scores of two tables as plain values, what scores.json keeps of them, and what that says of each code."""
 
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,18 @@ def named(note: str, names: Sequence[str]) -> str:
 
 def carrier_phrases(scores: dict[str, Any]) -> list[str]:
     """For each factor the codes that carry it, in words: "posX: z6 (60 %)", "shape: not found"."""
-    return [metrics.describe_carriers([metrics.Carrier(**carrier)]) for carrier in scores.get("carriers", [])]
+    carriers = [carrier | {"strength": undefined_as_nan(carrier["strength"])} for carrier in scores.get("carriers", [])]
+    return [metrics.describe_carriers([metrics.Carrier(**carrier)]) for carrier in carriers]
+
+
+def undefined_as_nan(value: float | None) -> float:
+    """A number as JSON has it: JSON has no ``nan``, so ``null`` stands for it.
+
+    Example:
+        >>> undefined_as_nan(None), undefined_as_nan(0.5)
+        (nan, 0.5)
+    """
+    return math.nan if value is None else value
 
 
 def strengths(scores: Mapping[str, Any], num_codes: int) -> list[list[tuple[str, float]]]:

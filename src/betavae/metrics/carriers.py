@@ -1,5 +1,6 @@
 """Which code carries which factor, by one rule, in words."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,14 +17,14 @@ class Carrier:
 
     Attributes:
         factor: name of the factor.
-        kind: ``"carried"`` by one code, ``"spread"`` over several, or ``"not found"``.
+        kind: ``"carried"`` by one code, ``"spread"`` over several, ``"not found"``, or ``"does not vary"``.
         codes: indices of the codes that carry it, the most informative first; empty where it is not found.
         strength: share of the factor's entropy that the most informative code tells, 0..1; ``nan`` for a constant
             factor.
     """
 
     factor: str
-    kind: Literal["carried", "spread", "not found"]
+    kind: Literal["carried", "spread", "not found", "does not vary"]
     codes: tuple[int, ...]
     strength: float
 
@@ -38,7 +39,7 @@ def find_carriers(
 
     The rule: a factor is *found* when some active code tells at least a tenth of its entropy. Then every active code
     that tells at least half as much as that best code carries it; one such code *carries* the factor alone, over
-    several it is *spread*.
+    several it is *spread*. A factor with one value only *does not vary*.
 
     Args:
         information: (D, K) mutual information in nats.
@@ -57,7 +58,10 @@ def find_carriers(
     considered = information if active is None else np.where(active[:, None], information, 0.0)
     found = []
     for name, column, total in zip(factor_names, considered.T, entropies, strict=True):
-        strength = float(column.max() / total) if total > 0 else float("nan")
+        if not total > 0:
+            found.append(Carrier(name, "does not vary", (), math.nan))
+            continue
+        strength = float(column.max() / total)
         if not strength >= FOUND:
             found.append(Carrier(name, "not found", (), strength))
             continue
@@ -75,16 +79,16 @@ def describe_carriers(carriers: Sequence[Carrier]) -> str:
     Example:
         >>> describe_carriers([Carrier("posX", "carried", (6,), 0.9), Carrier("shape", "not found", (), 0.02)])
         'posX: z6 (90 %) · shape: not found'
+        >>> describe_carriers([Carrier("hat", "does not vary", (), math.nan)])
+        'hat: does not vary'
     """
     return " · ".join(f"{carrier.factor}: {_where(carrier)}" for carrier in carriers)
 
 
 def _where(carrier: Carrier) -> str:
-    names, share = [f"z{code}" for code in carrier.codes], f"({carrier.strength:.0%})".replace("%", " %")
-    match carrier.kind:
-        case "carried":
-            return f"{names[0]} {share}"
-        case "spread":
-            return f"spread over {', '.join(names[:-1])} and {names[-1]} {share}"
-        case "not found":
-            return "not found"
+    if not carrier.codes:
+        return carrier.kind
+    names, share = [f"z{code}" for code in carrier.codes], f"({100 * carrier.strength:.0f} %)"
+    if carrier.kind == "carried":
+        return f"{names[0]} {share}"
+    return f"spread over {', '.join(names[:-1])} and {names[-1]} {share}"
