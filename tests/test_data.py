@@ -1,5 +1,7 @@
 """Data sets in memory and on disk: rows and factors, splits, files written and compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -315,3 +317,30 @@ def test_compare_refuses_other_data(tmp_path, members, missing):
     path = saved(tmp_path / "other.npz", {name: table for name, table in members.items() if name != missing})
     with pytest.raises(ValueError, match=r"other\.npz: it is not dSprites, so there is nothing to compare it with"):
         compare_npz(path)
+
+
+def test_a_part_of_dsprites_keeps_the_classes_of_the_whole(full, tmp_path):
+    """Without squares, and of every second orientation: indices begin at 0, classes stay, also in files."""
+    rows = np.flatnonzero((full.factors[:, 0] > 0) & (full.factors[:, 2] % 2 == 1) & (full.factors[:, 3] < 2))
+    rows = rows[full.factors[rows, 4] < 2]
+    part = replace(full, packed=full.packed[rows], factors=full.factors[rows])
+    export_npz(part, tmp_path / "part.npz")
+    read = load_data(tmp_path / "part.npz")
+    assert read.factor_sizes == (2, 6, 20, 2, 2)
+    np.testing.assert_array_equal(read.classes(), part.factors)
+    np.testing.assert_array_equal(dsprites.fold_orientation(read.classes()), dsprites.fold_orientation(part.factors))
+    assert read.is_dsprites
+    export_npz(read, tmp_path / "again.npz")
+    for name in ("latents_classes", "latents_values"):
+        with np.load(tmp_path / "part.npz") as one, np.load(tmp_path / "again.npz") as other:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_data_with_the_names_of_dsprites_but_other_classes_are_not_dsprites():
+    dots = np.zeros((2, 512), np.uint8)
+    factors = np.array([[0] * 5, [1] * 5], np.int32)
+    values = tuple(np.array([0, 9]) for _ in range(5))
+    data = FactorData("dots", dots, (1, 64, 64), 1, factors, dsprites.FACTOR_NAMES, (2,) * 5, values)
+    assert not data.is_dsprites
+    with pytest.raises(ValueError, match=r"factor_values has \[2, 2, 2, 2, 1\] values; factor_sizes says"):
+        replace(data, factor_values=(*values[:4], np.array([0])))

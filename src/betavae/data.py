@@ -54,6 +54,8 @@ class FactorData:
         factors: factor indices (N, K) int32, column k in [0, factor_sizes[k]).
         factor_names: K names.
         factor_sizes: the number of values of each factor.
+        factor_values: for each factor the class that each index stands for, as its source numbers the classes; where
+            this is left out, index i is class i. A part of a data set may lack classes, and indices have no gaps.
 
     Example:
         >>> dots = np.array([[0b1000_0000], [0b0100_0000]], np.uint8)
@@ -69,6 +71,7 @@ class FactorData:
     factors: npt.NDArray[np.int32]
     factor_names: tuple[str, ...]
     factor_sizes: tuple[int, ...]
+    factor_values: tuple[npt.NDArray[np.int64], ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -126,8 +129,36 @@ class FactorData:
                 f"{sizes[column] - 1}."
             )
 
+        if not self.factor_values:
+            object.__setattr__(self, "factor_values", tuple(np.arange(size) for size in self.factor_sizes))
+        if tuple(map(len, self.factor_values)) != tuple(self.factor_sizes):
+            raise ValueError(
+                f"factor_values has {[len(values) for values in self.factor_values]} values; factor_sizes says "
+                f"{list(self.factor_sizes)}."
+            )
+
     def __len__(self) -> int:
         return len(self.packed)
+
+    def classes(self) -> npt.NDArray[np.int64]:
+        """The factors (N, K) as the source numbers their classes.
+
+        Example:
+            >>> dots = np.zeros((2, 1), np.uint8)
+            >>> factors, values = np.array([[0], [1]], np.int32), (np.array([3, 7]),)
+            >>> FactorData("dots", dots, (1, 2, 2), 1, factors, ("at",), (2,), values).classes().tolist()
+            [[3], [7]]
+        """
+        columns = [values[column] for values, column in zip(self.factor_values, self.factors.T, strict=True)]
+        return np.stack(columns, 1).astype(np.int64) if columns else np.empty((len(self), 0), np.int64)
+
+    @property
+    def is_dsprites(self) -> bool:
+        """Whether factors and classes are those of dSprites, or a part of them in which every factor varies."""
+        return self.factor_names == dsprites.FACTOR_NAMES and all(
+            values.min() >= 0 and values.max() < size
+            for values, size in zip(self.factor_values, dsprites.FACTOR_SIZES, strict=True)
+        )
 
     def images(self, rows: npt.NDArray[Any] | list[int] | slice) -> npt.NDArray[np.uint8]:
         """Images (B, C, H, W) of the given rows (indices, a mask or a slice), pixels from 0 to ``max_value``."""
@@ -258,8 +289,8 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
     """Load a data set into memory.
 
     From a file, a factor that never changes is dropped (such as the original's colour), and the classes that occur are
-    numbered 0, 1, 2, ... in ascending order. A file without ``factor_names`` that is laid out like dSprites has the
-    names of dSprites; otherwise its factors are called by the number of their column.
+    numbered 0, 1, 2, ... in ascending order; `factor_values` keeps what they were. A file without ``factor_names`` that
+    is laid out like dSprites has the names of dSprites; otherwise its factors are called by the number of their column.
 
     Args:
         source: ``"dsprites"`` draws all 737,280 images (in a second or two); anything else is the path of a file.
@@ -301,6 +332,7 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
         factors=factors,
         factor_names=tuple(contents.names[k] for k in kept),
         factor_sizes=tuple(len(columns[k][0]) for k in kept),
+        factor_values=tuple(columns[k][0].astype(np.int64) for k in kept),
     )
 
 
@@ -415,12 +447,12 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
 
 def _tables(data: FactorData) -> dict[str, npt.NDArray[Any]]:
     """The members of a file beside the images."""
-    if data.factor_names == dsprites.FACTOR_NAMES and data.factor_sizes == dsprites.FACTOR_SIZES:
-        values, classes = dsprites.latent_values(data.factors), dsprites.latent_classes(data.factors)
-        return {"latents_values": values, "latents_classes": classes}
+    classes = data.classes()
+    if data.is_dsprites:
+        return {"latents_values": dsprites.latent_values(classes), "latents_classes": dsprites.latent_classes(classes)}
     return {
-        "latents_values": data.factors.astype(np.float64),
-        "latents_classes": data.factors.astype(np.int64),
+        "latents_values": classes.astype(np.float64),
+        "latents_classes": classes,
         "factor_names": np.array(data.factor_names, np.str_),
     }
 

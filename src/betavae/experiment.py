@@ -288,9 +288,9 @@ def score_run(
     if data.factors.shape[1]:
         factors, factor_names = data.factors, list(data.factor_names)
         if fold_orientation:
-            if data.factor_names != dsprites.FACTOR_NAMES:
+            if not data.is_dsprites:
                 raise ValueError(f"orientation can be folded in dSprites only, got the factors {data.factor_names}")
-            factors = dsprites.fold_orientation(data.factors)
+            factors = dsprites.fold_orientation(data.classes())
             factor_names[2] = "orientation (folded)"
         values = scoring.score_tables(
             draws if sampled else mean,
@@ -597,16 +597,19 @@ def rising(
 
 def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
     """What the indices of dSprites' factors stand for; unknown for other data."""
-    if data.factor_names != dsprites.FACTOR_NAMES or data.factor_sizes != dsprites.FACTOR_SIZES:
+    if not data.is_dsprites:
         return None
-    values = (
+    meanings: tuple[Sequence[float | str], ...] = (
         dsprites.SHAPES,
         dsprites.SCALES.tolist(),
         dsprites.ORIENTATIONS.tolist(),
         dsprites.POSITIONS.tolist(),
         dsprites.POSITIONS.tolist(),
     )
-    return dict(zip(dsprites.FACTOR_NAMES, values, strict=True))
+    return {
+        name: [values[index] for index in classes]
+        for name, values, classes in zip(dsprites.FACTOR_NAMES, meanings, data.factor_values, strict=True)
+    }
 
 
 def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
