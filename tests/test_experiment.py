@@ -382,3 +382,21 @@ def test_a_factor_that_does_not_vary_among_the_scored_images_is_said_so(small, t
     assert run.done
     assert "hat: does not vary" in run.path("report.html").read_text(encoding="utf-8")
     assert read_json(run, "scores.json")["carriers"][-1]["strength"] is None
+
+
+def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):
+    """No command repeats the run, none scores it, and settings that name other data are refused at the start."""
+    assert finished.config.data == "in memory"
+    page = finished.path("report.html").read_text(encoding="utf-8")
+    assert "This command repeats the run" not in page
+    assert read_json(finished, "provenance.json")["data"]["sha256"] == small.digest
+    with pytest.raises(ValueError, match=r"was trained on images given in Python \(.+, 900 images\), which cannot be"):
+        module.data_of(finished)
+    with pytest.raises(ValueError, match="the images were given in Python, so there is nothing to load them from"):
+        experiment(finished.config)
+    with pytest.raises(
+        ValueError, match=r"name the data mine.npz, and the images given were made in Python: let Config"
+    ):
+        experiment(replace(CONFIG, data="mine.npz"), data=small)
+    with pytest.raises(ValueError, match=r"name the data mine.npz, and the images given were read from dsprites"):
+        experiment(replace(CONFIG, data="mine.npz"), data=replace(small, source="dsprites"))

@@ -1,6 +1,7 @@
 """The table of a study: its rows, its types, its SQL."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -79,6 +80,55 @@ def test_sql(table):
         query(table.parent / "none.parquet", "SELECT 1")
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY results TO '{file}'",
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM '{file}'",
+        "ATTACH '{file}.db'",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+    ],
+)
+def test_sql_touches_no_file(table, tmp_path, sql):
+    pytest.importorskip("duckdb", reason="duckdb is not installed; the extra betavae[study] has it")
+    file = tmp_path / "study.json"
+    file.write_text("precious,1\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"the query cannot be answered: .*(disabled|locked|[Pp]ermission)"):
+        query(table, sql.format(file=file))
+    assert file.read_text() == "precious,1\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_interrupted_query_is_an_interruption(table, monkeypatch):
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed; the extra betavae[study] has it")
+
+    def interrupted(*given: object) -> None:
+        raise duckdb.InterruptException("Interrupted!")
+
+    connect = duckdb.connect
+
+    class Connection:
+        def __enter__(self):
+            self.real = connect()
+            return self
+
+        def __exit__(self, *given):
+            self.real.close()
+
+        def read_parquet(self, path):
+            return self.real.read_parquet(path)
+
+        def execute(self, sql):
+            return self.real.execute(sql) if sql.startswith("SET") else interrupted()
+
+    monkeypatch.setattr(duckdb, "connect", Connection)
+    with pytest.raises(KeyboardInterrupt):
+        query(table, "SELECT 1")
+
+
 def test_settings_that_some_runs_leave_out_are_numbers(tmp_path):
     recipe = {"grid": [{"codes": 4}, {"muon_after": [500, 1000], "muon_learning_rate": 1e-4}]}
     runs = {run: (config, tmp_path / run) for run, config in expand(recipe).items()}
@@ -98,6 +148,18 @@ def test_a_table_follows_the_folders(tmp_path):
     results.refresh(runs, path)
     assert len(set(results.read(path)["run"])) == 2
     (folders[0] / "DONE").touch()  # its scores are older than the table
+    results.refresh(runs, path)
+    assert len(set(results.read(path)["run"])) == 3
+    changed = json.loads((folders[0] / "scores.json").read_text())
+    changed["scores"] = dict.fromkeys(changed["scores"], 0.125)
+    (folders[0] / "scores.json").write_text(json.dumps(changed))
+    os.utime(folders[0] / "scores.json", (0, 0))  # a clock that was set back
+    results.refresh(runs, path)
+    assert 0.125 in results.read(path)["value"]
+    written = path.stat().st_mtime_ns
+    results.refresh(runs, path)
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(b"damaged")
     results.refresh(runs, path)
     assert len(set(results.read(path)["run"])) == 3
     shutil.rmtree(folders[1])

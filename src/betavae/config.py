@@ -27,6 +27,9 @@ from betavae.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSetting
 
 ModelName = Literal["burgess", "affine", "locatello", "higgins", "residual", "wide"]
 
+IN_MEMORY = "in memory"
+"""What `Config.data` says where images were handed over in Python: there is no name or file to load them from."""
+
 PRIOR_KNOWLEDGE = {"affine": "planar motion"}
 """What is built into an architecture's decoder; reports say so, since other networks have to learn it."""
 
@@ -41,7 +44,8 @@ class Config:
     objective: ObjectiveSettings = field(default_factory=Beta)
     """What is minimised."""
     data: str = "dsprites"
-    """`dsprites` (drawn, no download) or the path of an .npz file with `imgs` and `latents_classes`."""
+    """`dsprites` (drawn, no download) or the path of an .npz file with `imgs` and `latents_classes`. Images that are
+    handed over in Python are recorded as `in memory`."""
     train_images: int | float = 1.0
     """Images to train on: a number (150000) or, with a decimal point, a share (0.8). 1.0 is all that are left."""
     validation_images: int | float = 15_000

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae import dsprites, npz
+from betavae.config import IN_MEMORY
 from betavae.files import replacing
 from betavae.npz import Progress
 
@@ -54,6 +55,7 @@ class FactorData:
         factors: factor indices (N, K) int32, column k in [0, factor_sizes[k]).
         factor_names: K names.
         factor_sizes: the number of values of each factor.
+        source: what `load_data` read it from; "" for images made in Python.
         factor_values: for each factor the class that each index stands for, as its source numbers the classes; where
             this is left out, index i is class i. A part of a data set may lack classes, and indices have no gaps.
 
@@ -72,6 +74,7 @@ class FactorData:
     factor_names: tuple[str, ...]
     factor_sizes: tuple[int, ...]
     factor_values: tuple[npt.NDArray[np.int64], ...] = ()
+    source: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -298,7 +301,7 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, or its contents are not as `npz` describes.
+        ValueError: if the file is damaged, its contents are not as `npz` describes, or images were given in Python.
 
     Example:
         >>> data = load_data("dsprites")
@@ -314,6 +317,12 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
             factors=dsprites.factor_table(),
             factor_names=dsprites.FACTOR_NAMES,
             factor_sizes=dsprites.FACTOR_SIZES,
+            source="dsprites",
+        )
+    if source == IN_MEMORY:
+        raise ValueError(
+            "the images were given in Python, so there is nothing to load them from: pass them again as `data`, for "
+            "instance experiment(config, data=images), score_run(run, images) or draw_run(run, images)"
         )
     contents = npz.read(source, progress)
     columns = [np.unique(column, return_inverse=True) for column in contents.classes.T]
@@ -333,6 +342,7 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
         factor_names=tuple(contents.names[k] for k in kept),
         factor_sizes=tuple(len(columns[k][0]) for k in kept),
         factor_values=tuple(columns[k][0].astype(np.int64) for k in kept),
+        source=str(source),
     )
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from betavae import comparison, dsprites, metrics, report, scoring
 from betavae import run as folders
 from betavae.checks import check_name
-from betavae.config import Config, prior_note, run_id, to_dict
+from betavae.config import IN_MEMORY, Config, prior_note, run_id, to_dict
 from betavae.data import FactorData, Split, load_data, split_rows
 from betavae.explorer import Explorer, describe_codes
 from betavae.figures import draw_all
@@ -73,7 +73,8 @@ def experiment(
         config: settings.
         folder: run folder; `runs/<run id>` if none is given.
         overwrite: replace a run that is in the folder already.
-        data: images, where they are loaded already; must be those that `config.data` names.
+        data: images, where they are loaded or made already. The run records that they were in memory, unless
+            `load_data` read them from what `config.data` names.
         watch: called with each record of the curves, e.g. a progress bar.
 
     Returns:
@@ -86,7 +87,16 @@ def experiment(
         MemoryError: there is no room for such batches.
         KeyboardInterrupt: interrupted; what was trained is saved.
     """
-    data = load_data(config.data) if data is None else data
+    if data is None:
+        data = load_data(config.data)
+    elif not data.source and config.data in (IN_MEMORY, Config.data):
+        config = replace(config, data=IN_MEMORY)
+    elif data.source != config.data:
+        given = f"were read from {data.source}" if data.source else "were made in Python"
+        raise ValueError(
+            f"the settings name the data {config.data}, and the images given {given}: let Config(data=...) name the "
+            "same, or leave it out for images made in Python"
+        )
     check(config, data)
     run = folders.create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
     return resume(run.folder, data=data, watch=watch)
@@ -141,6 +151,8 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     if run.done:
         return run
     with folders.locked(run):
+        if run.done:  # meanwhile
+            return run
         folders.drop_half_written(run)
         data = data_of(run) if data is None else data
         state = train_run(run, data, watch=watch)
@@ -166,7 +178,14 @@ def data_of(run: Run) -> FactorData:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged.
     """
-    source, begun = run.config.data, _read_if_there(run, "provenance.json").get("data", {}).get("file", "")
+    source, facts = run.config.data, _read_if_there(run, "provenance.json").get("data", {})
+    if source == IN_MEMORY:
+        raise ValueError(
+            f"{run.folder} was trained on images given in Python ({facts.get('name', 'unnamed')}, "
+            f"{facts.get('images', 0):,} images), which cannot be loaded here: call betavae.experiment.score_run, "
+            "draw_run or report_run with the run and the images"
+        )
+    begun = facts.get("file", "")
     return load_data(begun if source != "dsprites" and Path(begun).is_file() else source)
 
 
@@ -402,7 +421,9 @@ def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -
 
 
 def _repeating(run: Run, facts: Mapping[str, Any]) -> str:
-    """The command that repeats a run, with the files of the user's own that it imports."""
+    """The command that repeats a run, with the files of the user's own that it imports; "" where none can."""
+    if run.config.data == IN_MEMORY:
+        return ""
     own = [word for file in facts.get("imported", []) for word in ("--import", str(file))]
     settings = f"{run.folder.as_posix()}/config.json"
     return shlex.join(["betavae", *own, "train", "--from", settings, "--out", "runs/again"])

@@ -15,6 +15,7 @@ Metrics are those of scores.json under their own names, and these:
     train_seconds, images_per_second   of training alone
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ from betavae.metrics.inputs import DEAD_NATS
 if TYPE_CHECKING:
     import pyarrow
 
+_DIGEST = "betavae.scores"
+"""Key of a table's metadata: `_digest` of the scores that it was made from."""
 UDR_MODELS = 10
 """Most seeds of a setting whose codes are compared with one another; more are groups as equal as can be."""
 
@@ -61,20 +64,43 @@ def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
         which = {"run": run, "setting": label(config, keys), **flat(config)}
         agreed = [{"metric": metric, "value": value} for metric, value in agreements.get(run, {}).items()]
         rows += [which | row for row in measurements(folder) + agreed]
+    table = _table(rows, [config for config, _ in runs.values()])
+    digest = _digest({run: folder for run, (_, folder) in finished.items()})
     with replacing(path) as temporary:
-        pyarrow.parquet.write_table(_table(rows, [config for config, _ in runs.values()]), temporary)
+        pyarrow.parquet.write_table(table.replace_schema_metadata({_DIGEST: digest}), temporary)
     return len(finished)
 
 
 def refresh(runs: Mapping[str, tuple[Config, Path]], path: Path) -> None:
-    """`collect`, if a run was finished or scored again since the file was written; without finished runs, no file."""
+    """`collect`, unless the file was made from the scores that the folders hold; without finished runs, no file."""
     finished = {run: folder for run, (_, folder) in runs.items() if (folder / "DONE").exists()}
-    written = path.stat().st_mtime if path.exists() else -1.0
-    times = [file.stat().st_mtime for folder in finished.values() for file in folder.glob("scores.json")]
     if not finished:
         path.unlink(missing_ok=True)
-    elif max(times, default=0.0) > written or set(finished) != set(read(path)["run"]):
+    elif _digest_in(path) != _digest(finished):
         collect(runs, path)
+
+
+def _digest(folders: Mapping[str, Path]) -> str:
+    """SHA-256 of the scores of runs: times of files may mislead, on a clock set back or after a copy."""
+    digest = hashlib.sha256()
+    for run, folder in sorted(folders.items()):
+        file = folder / "scores.json"
+        scores = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        digest.update(f"{run} {scores}\n".encode())
+    return digest.hexdigest()
+
+
+def _digest_in(path: Path) -> str:
+    """The digest that a table was written with; "" where there is none."""
+    import pyarrow.parquet
+
+    if not path.is_file():
+        return ""
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+    except (OSError, pyarrow.ArrowException):
+        return ""
+    return str(metadata.get(_DIGEST.encode(), b"").decode())
 
 
 def measurements(folder: Path) -> list[dict[str, Any]]:
@@ -132,6 +158,8 @@ def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, fl
 def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Answer a question in SQL about a study's table, which is called `results`.
 
+    The query sees a copy of the table in memory. It can neither read nor write files.
+
     Args:
         path: results.parquet.
         sql: a query in DuckDB's SQL; names with a dot are quoted: "objective.beta".
@@ -143,6 +171,7 @@ def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
         ModuleNotFoundError: duckdb is not installed; the message has the command.
         FileNotFoundError: there is no such file.
         ValueError: the query is wrong; the message is the database's.
+        KeyboardInterrupt: Ctrl-C.
     """
     require("duckdb")
     import duckdb
@@ -151,11 +180,15 @@ def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
         raise FileNotFoundError(f"{path} is missing: no run is finished yet; run the study first")
     with duckdb.connect() as connection:
         try:
-            connection.read_parquet(str(path)).create_view("results")
+            connection.read_parquet(str(path)).create("results")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
             answer = connection.execute(sql)
             if answer.description is None:
                 raise ValueError("the query asks for nothing; begin it with SELECT")
             return [column[0] for column in answer.description], answer.fetchall()
+        except duckdb.InterruptException:
+            raise KeyboardInterrupt from None
         except duckdb.Error as error:
             raise ValueError(f"the query cannot be answered: {' '.join(str(error).split())}") from None
 

@@ -182,7 +182,9 @@ def locked(run: Run) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        lock.release()  # the file stays: a process that has just opened it would lock a file that is no more
+        if run.done:  # until then it stays: a process that had just opened it would lock a file that is no more
+            run.path(_LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def _told(holder: Path) -> str:
