@@ -144,7 +144,8 @@ def test_the_command_that_repeats_a_run_is_one(finished, small, tmp_path, monkey
     (tmp_path / "mine.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "mine.py")]))
-    run = experiment(replace(CONFIG, steps=1, figures=False), tmp_path / "my run's", data=small)
+    data = replace(small, source="dsprites")
+    run = experiment(replace(CONFIG, steps=1, figures=False), tmp_path / "my run's", data=data)
     page = html.unescape(run.path("report.html").read_text())
     said = next(line for line in page.split("<code>") if line.startswith("betavae --import")).split("</code>")[0]
     words = ["betavae", "--import", str(tmp_path / "mine.py"), "train", "--from", str(run.path("config.json"))]

@@ -1,5 +1,6 @@
 """The compiled code: found, kept, done without."""
 
+import hashlib
 import os
 import resource
 import subprocess
@@ -10,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 from torch import nn
@@ -51,28 +53,76 @@ def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monk
 
 
 @needs_compiled_fp32
-def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path):
+def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path, small_source):
     folders = [tmp_path / "file" / "below", tmp_path / "cache"]
     (tmp_path / "file").touch()
     monkeypatch.setattr(native, "_folders", lambda: folders)
     found = Path(native._loaded(native._FORMS[torch.float32]["fma3"])._name)
     assert found.parent == folders[1]
-    assert [path.name for path in folders[1].iterdir()] == [found.name]
+    assert sorted(path.suffix for path in folders[1].iterdir()) == [".sha256", ".so"]
+    assert folders[1].stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("CC", "/does/not/exist")
     assert native._loaded(native._FORMS[torch.float32]["fma3"])._name == str(found)
 
 
+@pytest.fixture
+def small_source(monkeypatch, tmp_path):
+    """In place of the package's C code, some that takes no time to compile."""
+    (tmp_path / "small.c").write_text("int answer(void) { return 42; }\n")
+    monkeypatch.setattr(native, "_SOURCES", [tmp_path / "small.c"])
+
+
 @needs_compiled_fp32
-def test_a_file_that_cannot_be_loaded_is_compiled_anew(monkeypatch, tmp_path):
-    folders = [tmp_path / "one"]
-    monkeypatch.setattr(native, "_folders", lambda: folders)
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "without digest"])
+def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path, small_source, damage):
+    """Loading one whose bits changed can end the process with a bus error."""
+    monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
     flags = native._FORMS[torch.float32]["fma3"]
-    damaged = tmp_path / "other" / Path(native._loaded(flags)._name).name
-    damaged.parent.mkdir()
-    damaged.write_bytes(b"of another machine")
-    folders[:] = [damaged.parent]
-    assert native._loaded(flags)._name == str(damaged)
-    assert damaged.stat().st_size > 1000
+    library = Path(native._loaded(flags)._name)
+    whole = library.read_bytes()
+    library.unlink()  # the process has it open
+    if damage == "without digest":
+        library.with_suffix(".sha256").unlink()
+    flipped = bytes([whole[0] ^ 1]) + whole[1:]
+    library.write_bytes({"cut": whole[:500], "flipped": flipped, "emptied": b""}.get(damage, whole))
+    assert native._loaded(flags)._name == str(library)
+    assert library.stat().st_size == len(whole)
+    assert hashlib.sha256(library.read_bytes()).hexdigest() == library.with_suffix(".sha256").read_text()
+
+
+@needs_compiled_fp32
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.parametrize("open_to_others", ["file", "folder", "folder above", "link"])
+def test_what_others_may_write_is_never_loaded(monkeypatch, tmp_path, small_source, open_to_others):
+    """Not even read: it is compiled where nobody else may write, or for this process alone."""
+    above = tmp_path / "above"
+    folder = above / "cache"
+    monkeypatch.setattr(native, "_folders", lambda: [folder])
+    flags = native._FORMS[torch.float32]["fma3"]
+    library = Path(native._loaded(flags)._name)
+    if open_to_others == "link":
+        library.rename(tmp_path / "elsewhere.so")
+        library.symlink_to(tmp_path / "elsewhere.so")
+    else:
+        {"file": library, "folder": folder, "folder above": above}[open_to_others].chmod(0o777)
+    taken, compiled = [], native._compile
+    monkeypatch.setattr(native, "_compile", lambda *given: (taken.append(given), compiled(*given)))
+    found = Path(native._loaded(flags)._name)
+    assert len(taken) == 1
+    assert (found == library) == (open_to_others in ("file", "link"))
+    assert not found.is_symlink()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+def test_what_belongs_to_others_is_not_ours(tmp_path):
+    for path in (tmp_path / "file", tmp_path / "folder" / "file"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        assert native._ours(path)
+    os.chown(tmp_path / "file", 12345, 12345)
+    os.chown(tmp_path / "folder", 12345, 12345)
+    assert not native._ours(tmp_path / "file")
+    assert not native._ours(tmp_path / "folder" / "file")
 
 
 @needs_compiled
@@ -89,8 +139,10 @@ def test_where_the_best_form_does_not_compile_the_next_is_taken(monkeypatch, tmp
 
 
 def test_without_a_home_code_is_kept_beside_the_sources(monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is for users without an entry
+    def homeless(*given: object, **more: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", homeless)
     assert native._folders() == [Path(native.__file__).parent / "__pycache__"]
 
 

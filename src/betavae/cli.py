@@ -46,8 +46,8 @@ HEADLINES = (
 class Demo:
     """Train, score and draw a β-TCVAE on dSprites in minutes, on a CPU; then open the report it names."""
 
-    model: Literal["affine", "burgess"] = "affine"
-    """Network: affine, whose decoder places a picture by an affine map, or burgess, a plain one."""
+    model: Literal["burgess", "affine"] = "burgess"
+    """Network: burgess, a plain one, or affine, whose decoder places a small picture by an affine map."""
     out: Path = Path("runs/demo")
     """Run folder."""
     seed: int = 0
@@ -68,7 +68,7 @@ class Demo:
             again = f"betavae demo --model {self.model} --seed {self.seed} --out {self.out} --overwrite"
             run = _resume(self.out, console, again)
         else:
-            recipe = "demo" if self.model == "affine" else f"demo-{self.model}"
+            recipe = "demo" if self.model == "burgess" else f"demo-{self.model}"
             config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
             run = _start(config, self.out, self.overwrite, console)
         _show(run, console, HEADLINES)

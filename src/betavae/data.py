@@ -56,8 +56,8 @@ class FactorData:
         factor_names: K names.
         factor_sizes: the number of values of each factor.
         source: what `load_data` read it from; "" for images made in Python.
-        factor_values: for each factor the class that each index stands for, as its source numbers the classes; where
-            this is left out, index i is class i. A part of a data set may lack classes, and indices have no gaps.
+        factor_values: for each factor the class that each index stands for, as its source numbers the classes; empty
+            where index i is class i. A part of a data set may lack classes, and indices have no gaps.
 
     Example:
         >>> dots = np.array([[0b1000_0000], [0b0100_0000]], np.uint8)
@@ -132,9 +132,7 @@ class FactorData:
                 f"{sizes[column] - 1}."
             )
 
-        if not self.factor_values:
-            object.__setattr__(self, "factor_values", tuple(np.arange(size) for size in self.factor_sizes))
-        if tuple(map(len, self.factor_values)) != tuple(self.factor_sizes):
+        if self.factor_values and tuple(map(len, self.factor_values)) != tuple(self.factor_sizes):
             raise ValueError(
                 f"factor_values has {[len(values) for values in self.factor_values]} values; factor_sizes says "
                 f"{list(self.factor_sizes)}."
@@ -152,16 +150,20 @@ class FactorData:
             >>> FactorData("dots", dots, (1, 2, 2), 1, factors, ("at",), (2,), values).classes().tolist()
             [[3], [7]]
         """
+        if not self.factor_values:
+            return self.factors.astype(np.int64)
         columns = [values[column] for values, column in zip(self.factor_values, self.factors.T, strict=True)]
-        return np.stack(columns, 1).astype(np.int64) if columns else np.empty((len(self), 0), np.int64)
+        return np.stack(columns, 1).astype(np.int64)
 
     @property
     def is_dsprites(self) -> bool:
         """Whether factors and classes are those of dSprites, or a part of them in which every factor varies."""
-        return self.factor_names == dsprites.FACTOR_NAMES and all(
-            values.min() >= 0 and values.max() < size
-            for values, size in zip(self.factor_values, dsprites.FACTOR_SIZES, strict=True)
-        )
+        if self.factor_names != dsprites.FACTOR_NAMES:
+            return False
+        if not self.factor_values:
+            return self.factor_sizes == dsprites.FACTOR_SIZES
+        kinds = zip(self.factor_values, dsprites.FACTOR_SIZES, strict=True)
+        return all(values.min() >= 0 and values.max() < size for values, size in kinds)
 
     def images(self, rows: npt.NDArray[Any] | list[int] | slice) -> npt.NDArray[np.uint8]:
         """Images (B, C, H, W) of the given rows (indices, a mask or a slice), pixels from 0 to ``max_value``."""

@@ -473,7 +473,8 @@ def seed_rows(config: Config, data: FactorData, model: VAE) -> NDArray[np.int64]
         pool = pool[np.lexsort((-first, turn))]
     alike = pool[data.factors[pool, :1].ravel() == data.factors[pool[0], :1]] if data.factors.shape[1] else pool
     best = alike[_relative_errors(config, data, alike, model).argmin()]
-    return np.concatenate([[best], pool[pool != best]])[:SEED_IMAGES]
+    pool[pool == best], pool[0] = pool[0], best
+    return pool[:SEED_IMAGES]
 
 
 def _relative_errors(config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE) -> NDArray[np.float32]:
@@ -620,6 +621,7 @@ def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
     """What the indices of dSprites' factors stand for; unknown for other data."""
     if not data.is_dsprites:
         return None
+    occurring = data.factor_values or [range(size) for size in data.factor_sizes]
     meanings: tuple[Sequence[float | str], ...] = (
         dsprites.SHAPES,
         dsprites.SCALES.tolist(),
@@ -629,7 +631,7 @@ def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
     )
     return {
         name: [values[index] for index in classes]
-        for name, values, classes in zip(dsprites.FACTOR_NAMES, meanings, data.factor_values, strict=True)
+        for name, values, classes in zip(dsprites.FACTOR_NAMES, meanings, occurring, strict=True)
     }
 
 

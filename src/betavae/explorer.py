@@ -294,8 +294,7 @@ class _Packer:
         self.linear, self.shape = None, (channels, layer.height, layer.width)
         self.weights += [layer.blob, layer.background]
         picture, image = _height_width_channels((channels, height, width)), _height_width_channels(self.shape)
-        means = {"means": layer.draws_means}
-        return {"op": "place", "picture": picture, "output": image, "draw": drawn, "map": mapped} | means
+        return {"op": "place", "picture": picture, "output": image, "draw": drawn, "map": mapped}
 
     def _normalisation(self, layer: nn.BatchNorm2d) -> None:
         if layer.running_mean is None or layer.running_var is None:

@@ -242,22 +242,18 @@ class AffinePicture(nn.Module):
 
     At a point p of the image, which spans [-1, 1]², the result is
 
-        b + P(c + A (p - t)),   A = 2 I + M,
+        b + P(A (p - t)),   A = 2 I + M,
 
     where P is the picture, interpolated linearly between its pixels and 0 outside of [-1, 1]². The network `picture`
     makes P from the features, one linear layer makes the 2x2 matrix M and the place t, and b is a learned number for
     each channel. With M = 0 the picture covers half the image's side: pixel on pixel if it has half its pixels.
-
-    c is the picture's centre of brightness, so t is where the object is, whatever its shape and size. If t were the
-    place of the picture's middle, an object beside the middle would move when it grows, and a latent for its position
-    would depend on its size.
 
     P is the sum of what the network draws and a fixed Gaussian blob. Without the blob the picture starts empty, and the
     map has no gradient. At the start the background is black (b = -10) and the blob white in its middle.
 
     Source:
         Spatial Transformer Networks (Jaderberg et al., 2015), equations 1, 4 and 5. https://arxiv.org/abs/1506.02025
-        The blob and the centre were found here.
+        The blob was found here.
 
     Args:
         picture: network from features (B, F) to a picture (B, C, h, w).
@@ -277,46 +273,32 @@ class AffinePicture(nn.Module):
         squares = ((2 * torch.arange(picture_side) + 1) / picture_side - 1) ** 2
         blob = 16 * torch.exp(-2 * (squares[:, None] + squares))  # standard deviation 0.5
         self.register_buffer("blob", blob, persistent=False)
-        self.draws_means = False
 
     @torch.no_grad()
     def start_with_means(self) -> None:
         """Makes the background 0 and the blob 1 in its middle: for means of pixels instead of logits."""
         self.background.zero_()
         self.blob.div_(16)
-        self.draws_means = True
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (or means) of the pixels, (B, C, H, W) float32."""
         numbers = forward(self.map, features).float()
         pictures = forward(self.picture, features).float() + self.blob
-        maps = self.pixel_maps(numbers, self.centres(pictures))
+        maps = self.pixel_maps(numbers)
         return place_pictures(pictures, maps, self.background, self.height, self.width)
 
-    def pixel_maps(
-        self, numbers: Float[Tensor, "batch 6"], centres: Float[Tensor, "batch 2"]
-    ) -> Float[Tensor, "batch 2 3"]:
+    def pixel_maps(self, numbers: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch 2 3"]:
         """Matrices from an image's (column, row, 1) to the pixel of the picture that is there.
 
         Args:
             numbers: entries of M, row by row, then t.
-            centres: c in pixels of the picture.
         """
         scale = len(self.blob) / 2  # pixels in a unit of length
         matrix, place = 2 * torch.eye(2, device=numbers.device) + numbers[:, :4].view(-1, 2, 2), numbers[:, 4:]
         per_pixel = numbers.new_tensor([2 / self.width, 2 / self.height])
         first = per_pixel / 2 - 1 - place  # p - t of the first pixel
-        offset = centres + scale * (matrix * first[:, None]).sum(2)
+        offset = scale * (matrix * first[:, None]).sum(2) + scale - 0.5
         return torch.cat([scale * matrix * per_pixel, offset[:, :, None]], 2)
-
-    def centres(self, pictures: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch 2"]:
-        """Centres of brightness (column, row) in pixels, the first of which has its centre at 0."""
-        values = pictures + self.background[:, None, None]
-        brightness = (values.clamp(0, 1) if self.draws_means else values.sigmoid()).sum(1)
-        middle = (len(self.blob) - 1) / 2
-        distances = torch.arange(len(self.blob), device=values.device, dtype=values.dtype) - middle
-        moments = torch.stack([(brightness.sum(1) * distances).sum(1), (brightness.sum(2) * distances).sum(1)], 1)
-        return middle + moments / (brightness.sum((1, 2))[:, None] + 1e-3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

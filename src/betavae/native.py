@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import os
 import shlex
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,11 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+import platformdirs
 import torch
 from torch import Tensor, nn
+
+from betavae.files import replacing, write_atomically
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 _HEADERS = sorted(Path(__file__).parent.glob("*.h"))
@@ -92,10 +96,12 @@ def hardware(dtype: torch.dtype) -> str:
 
 
 def _warn(error: Exception) -> None:
-    reason = getattr(error, "stderr", None) or str(error)
+    reason = (getattr(error, "stderr", None) or str(error)).strip()
+    cure = "free some space, or let TMPDIR name a folder that can be written to"
+    if isinstance(error, FileNotFoundError | subprocess.SubprocessError):
+        cure = "install a C compiler such as gcc 12"
     warnings.warn(
-        f"training is several times slower than it could be: C code cannot be compiled ({reason.strip()}); "
-        "install a C compiler such as gcc 12",
+        f"training is several times slower than it could be: C code cannot be compiled ({reason}); {cure}",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -117,30 +123,82 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _folders() -> list[Path]:
-    """Where compiled code may be kept: beside the sources, or the user's cache where there is a home."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [Path(__file__).parent / "__pycache__", *([Path(home) / "betavae"] if os.path.isabs(home) else [])]
+    """Where compiled code may be kept: beside the sources, or in the user's cache where there is a home."""
+    folders = [Path(__file__).parent / "__pycache__"]
+    with suppress(RuntimeError):  # a user without a home
+        folders.append(platformdirs.user_cache_path("betavae", appauthor=False))
+    return folders
 
 
 def _loaded(flags: Sequence[str]) -> ctypes.CDLL:
-    """The library of the sources, compiled unless an earlier process has done so and left one that can be loaded."""
+    """The library of the sources, compiled unless an earlier process has left it whole where nobody else could write.
+
+    Where no folder is safe to keep it in, it is compiled for this process alone.
+    """
     texts = [path.read_bytes() for path in (*_SOURCES, *_HEADERS)]
     flags = [*_FLAGS, *flags]
     digest = hashlib.sha256(b"".join([*texts, repr(flags).encode()])).hexdigest()
     name = f"native-{digest[:16]}.so"
+    for folder in filter(_ours, _folders()):
+        if _whole(folder / name):
+            with suppress(OSError):  # of a machine with other libraries
+                return ctypes.CDLL(str(folder / name))
     for folder in _folders():
-        with suppress(OSError):  # none there, or of a machine with other libraries
-            return ctypes.CDLL(str(folder / name))
-    for folder in _folders():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            scratch = tempfile.TemporaryDirectory(dir=folder)
-        except OSError:
-            continue
-        with scratch:
-            compiled = Path(scratch.name) / name
-            command = [*shlex.split(os.environ.get("CC") or "cc"), *flags, *map(str, _SOURCES)]
-            command += ["-lm", "-o", str(compiled)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            return ctypes.CDLL(str(compiled.replace(folder / name)))
-    raise PermissionError(f"none of {', '.join(map(str, _folders()))} can be written")
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _ours(folder):
+                scratch = tempfile.TemporaryDirectory(dir=folder)
+                break
+    else:
+        with tempfile.TemporaryDirectory(prefix="betavae-") as place:
+            _compile(flags, Path(place) / name)
+            return ctypes.CDLL(str(Path(place) / name))
+    with scratch:
+        compiled = Path(scratch.name) / name
+        _compile(flags, compiled)
+        write_atomically(_digest_of(folder / name), hashlib.sha256(compiled.read_bytes()).hexdigest().encode())
+        with replacing(folder / name) as temporary:
+            compiled.replace(temporary)
+        return ctypes.CDLL(str(folder / name))
+
+
+def _compile(flags: Sequence[str], target: Path) -> None:
+    print("betavae: compiling C code for this CPU, which is done once and takes some seconds", file=sys.stderr)
+    command = [*shlex.split(os.environ.get("CC") or "cc"), *flags, *map(str, _SOURCES), "-lm", "-o", str(target)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _digest_of(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _whole(library: Path) -> bool:
+    """Whether a file is there as it was compiled, and ours; loading damaged code would end the process."""
+    try:
+        expected = _digest_of(library).read_text()
+        return (
+            all(map(_ours, (library, _digest_of(library))))
+            and hashlib.sha256(library.read_bytes()).hexdigest() == expected
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _ours(path: Path) -> bool:
+    """Whether nobody but this user and root can write to a file or folder, or put another in its place.
+
+    A folder above it may be open to all if it is sticky, as /tmp is.
+    """
+    if os.name != "posix":
+        return path.exists()
+    trusted, path = (0, os.geteuid()), path.absolute()
+    try:
+        own, above = path.lstat(), [folder.stat() for folder in path.parents]
+    except OSError:
+        return False
+    if own.st_uid not in trusted or own.st_mode & 0o022 or stat.S_ISLNK(own.st_mode):
+        return False
+    return all(
+        found.st_uid in trusted and (not found.st_mode & stat.S_IWOTH or found.st_mode & stat.S_ISVTX)
+        for found in above
+    )

@@ -72,25 +72,17 @@ function readLayer(layer, take, read, machine) {
 }
 
 // The image that an affine map makes of a picture, both drawn from the same values; see AffinePicture in model.py.
-function placement({ picture: [high, wide, channels], output: [height, width], means }, draw, map, take) {
+function placement({ picture: [high, wide, channels], output: [height, width] }, draw, map, take) {
   const blob = take(high * wide), background = take(channels);
   const image = new Float32Array(height * width * channels), picture = new Float32Array(high * wide * channels);
   return (values) => {
     const [xx, xy, yx, yy, left, top] = map(values);
     picture.set(draw(values));
-    let brightness = 1e-3, centreX = 0, centreY = 0;
-    for (let i = 0; i < picture.length; i++) {
-      const pixel = Math.floor(i / channels), value = (picture[i] += blob[pixel]) + background[i % channels];
-      const bright = means ? Math.min(Math.max(value, 0), 1) : 1 / (1 + Math.exp(-value));
-      brightness += bright;
-      centreX += bright * ((pixel % wide) - (wide - 1) / 2);
-      centreY += bright * (Math.floor(pixel / wide) - (high - 1) / 2);
-    }
-    const middleX = centreX / brightness + (wide - 1) / 2, middleY = centreY / brightness + (high - 1) / 2;
+    for (let i = 0; i < picture.length; i++) picture[i] += blob[Math.floor(i / channels)];
     for (let row = 0, at = 0; row < height; row++) {
       for (let column = 0; column < width; column++, at += channels) {
         const x = (2 * column + 1) / width - 1 - left, y = (2 * row + 1) / height - 1 - top;
-        const across = middleX + (((2 + xx) * x + xy * y) * wide) / 2, down = middleY + ((yx * x + (2 + yy) * y) * high) / 2;
+        const across = (((2 + xx) * x + xy * y + 1) * wide - 1) / 2, down = ((yx * x + (2 + yy) * y + 1) * high - 1) / 2;
         const i = Math.floor(down), j = Math.floor(across);
         for (let c = 0; c < channels; c++) image[at + c] = background[c];
         for (const [y, x, share] of [
