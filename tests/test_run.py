@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from betavae import run as module
@@ -213,6 +214,54 @@ def test_damaged_files(run, small):
     run.path("scores.json").write_text('{"scores": ')
     with pytest.raises(ValueError, match=r"scores\.json is damaged"):
         read_json(run, "scores.json")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "checkpoint.safetensors"])
+def test_flipped_bits_of_weights_are_noticed(run, small, name):
+    """Wherever they are: 24 places of a file, of which most belong to tensors."""
+    state = new_state(CONFIG, small)
+    if name.startswith("model"):
+        save_model(run, state.model)
+    else:
+        save_checkpoint(run, state)
+    whole, rng = run.path(name).read_bytes(), np.random.default_rng(0)
+    for place in rng.choice(len(whole), 24, replace=False):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        run.path(name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=name):
+            load_model(run) if name.startswith("model") else load_checkpoint(run, new_state(CONFIG, small))
+    run.path(name).write_bytes(whole)
+    load_model(run) if name.startswith("model") else load_checkpoint(run, state)
+
+
+def test_a_checkpoint_whose_step_was_edited_is_refused(run, small):
+    state = new_state(CONFIG, small)
+    save_checkpoint(run, state)
+    with safe_open(run.path("checkpoint.safetensors"), "pt") as file:
+        header = json.loads(file.metadata()["betavae"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for edited in (header | {"step": 50}, {key: value for key, value in header.items() if key != "sha256"}):
+        save_file(tensors, run.path("checkpoint.safetensors"), {"betavae": json.dumps(edited)})
+        with pytest.raises(ValueError, match=r"checkpoint.safetensors is damaged \(its digest does not fit"):
+            load_checkpoint(run, state)
+
+
+@pytest.mark.parametrize("lost", ["steps", "seed", "learning_rate"])
+def test_settings_that_lost_a_key_are_not_trained_on(tmp_path, small, lost):
+    """Without its steps a run of 40 would go on to 300,000."""
+    config = replace(CONFIG, steps=40, seed=5, learning_rate=3e-3)
+    run = create_run(tmp_path / "run", config)
+    save_checkpoint(run, new_state(config, small))
+    values = json.loads(run.path("config.json").read_text())
+    run.path("config.json").write_text(json.dumps(values | {"device": "auto"}))
+    load_checkpoint(open_run(run.folder), new_state(config, small))  # another machine's device is no other run
+    del values[lost]
+    run.path("config.json").write_text(json.dumps(values))
+    with pytest.raises(
+        ValueError, match=r"config.json does not hold the settings that checkpoint.safetensors was written"
+    ):
+        load_checkpoint(open_run(run.folder), new_state(config, small))
 
 
 def test_weights_that_do_not_fit(run, small, tmp_path):

@@ -621,7 +621,8 @@ def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
     """What the indices of dSprites' factors stand for; unknown for other data."""
     if not data.is_dsprites:
         return None
-    occurring = data.factor_values or [range(size) for size in data.factor_sizes]
+    occurring: Sequence[Sequence[int]] = [values.tolist() for values in data.factor_values]
+    occurring = occurring or [range(size) for size in data.factor_sizes]
     meanings: tuple[Sequence[float | str], ...] = (
         dsprites.SHAPES,
         dsprites.SCALES.tolist(),

@@ -16,6 +16,7 @@ Every file but curve.jsonl is replaced whole. Nothing is a pickle.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -34,7 +35,6 @@ import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import nn
 
 from betavae import config as configuration
@@ -347,8 +347,7 @@ def save_checkpoint(run: Run, state: State) -> None:
     if state.network and state.network_optimiser:
         tensors |= _moments("network_optimiser", state.network, state.network_optimiser)
     tensors |= {f"memory.{name}": value.contiguous() for name, value in state.memory.items()}
-    header = {"format": FORMAT, "step": state.step, "wall_seconds": state.wall_seconds}
-    _save(tensors, run.path("checkpoint.safetensors"), header)
+    _save(tensors, run, "checkpoint.safetensors", {"step": state.step, "wall_seconds": state.wall_seconds})
 
 
 def load_checkpoint(run: Run, state: State) -> None:
@@ -375,13 +374,13 @@ def load_checkpoint(run: Run, state: State) -> None:
         state.step, state.wall_seconds = int(header["step"]), float(header["wall_seconds"])
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path} is damaged (no step); repeat the run with --overwrite") from None
+    _same_settings(run, header, path)
 
 
 def save_model(run: Run, model: VAE) -> None:
     """Save the trained weights with what rebuilds their network."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    header = {"format": FORMAT, "image_shape": model.image_shape}
-    _save(tensors, run.path("model.safetensors"), header)
+    _save(tensors, run, "model.safetensors", {"image_shape": model.image_shape})
 
 
 def load_model(run: Run | str | Path) -> VAE:
@@ -398,6 +397,7 @@ def load_model(run: Run | str | Path) -> VAE:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # nobody else's random numbers change
         model = VAE(config.model, tuple(header["image_shape"]), config.codes, config.likelihood, needs.values_per_code)
     _restore(model, tensors, path)
+    _same_settings(run, header, path)
     return model.eval()
 
 
@@ -436,21 +436,49 @@ def _kl(mean: NDArray[np.float32], log_var: NDArray[np.float32]) -> float:
     return float(0.5 * (mean**2 + np.exp(log_var) - log_var - 1).mean())
 
 
-def _save(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, Any]) -> None:
+def _save(tensors: dict[str, torch.Tensor], run: Run, name: str, facts: dict[str, Any]) -> None:
     """Write tensors and a header; one JSON text, so that the same state gives the same bytes."""
-    write_atomically(path, safetensors.torch.save(tensors, {"betavae": json.dumps(header)}))
+    header = {"format": FORMAT, **facts, "settings": _settings_digest(run.config)}
+    header["sha256"] = _digest(tensors, header)
+    write_atomically(run.path(name), safetensors.torch.save(tensors, {"betavae": json.dumps(header)}))
+
+
+def _digest(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> str:
+    """SHA-256 of a header and of the names, types, shapes and values of tensors."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _settings_digest(config: Config) -> str:
+    """SHA-256 of the settings that are not at their defaults, but for the device, which may change."""
+    settings = {key: value for key, value in configuration.changed(config).items() if key != "device"}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _same_settings(run: Run, header: dict[str, Any], path: Path) -> None:
+    if header["settings"] != _settings_digest(run.config):
+        raise ValueError(
+            f"{run.path('config.json')} does not hold the settings that {path.name} was written with: it was edited or "
+            "damaged; bring it back, or repeat the run with --overwrite"
+        )
 
 
 def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("betavae", "{}"))
-        tensors = load_file(path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}); repeat the run with --overwrite") from None
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT:
         raise ValueError(f"{path} is of format {found}, and this version reads format {FORMAT}")
+    expected = header.pop("sha256", "")
+    if expected != _digest(tensors, header) or "settings" not in header:
+        raise ValueError(f"{path} is damaged (its digest does not fit its content); repeat the run with --overwrite")
     return tensors, header
 
 
