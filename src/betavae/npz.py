@@ -12,13 +12,10 @@ packed into bits a megabyte at a time, so the original's 3 GB never are in memor
 from __future__ import annotations
 
 import difflib
-import math
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Any, NamedTuple
 from unicodedata import category
 
@@ -26,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae import dsprites
+from betavae.arrays import PickledObjects, open_member
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of images in all."""
@@ -126,25 +124,13 @@ def looks_like_dsprites(classes: npt.NDArray[Any], image_shape: tuple[int, int, 
 def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any], bool]]:
     """Open an array in the archive: the stream of its elements, its shape, its type, and whether in Fortran order."""
     types, num_axes, wanted = _MEMBERS[name]
-    with archive.open(f"{name}.npy") as stream:
-        try:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote; they read well.
-                shape, fortran, dtype = read(stream)
-        except (ValueError, TokenError) as error:
-            raise ValueError(f"{name} does not begin like a NumPy array; write the file with numpy.savez.") from error
-        if dtype.hasobject:
-            raise ValueError(f"{name} holds pickled Python objects, which are never read; it must be {wanted}.")
-        sides = len(shape) in num_axes and all(type(side) is int and side >= 0 for side in shape)
-        if not sides or not any(np.issubdtype(dtype, kind) for kind in types):
-            raise ValueError(f"{name} is {dtype} of shape {shape}; it must be {wanted}.")
-        expected = math.prod(shape) * dtype.itemsize
-        size = archive.getinfo(f"{name}.npy").file_size - stream.tell()
-        if size != expected:
-            raise EOFError(f"{name} has {size:,} bytes where its shape {shape} needs {expected:,}")
-        yield stream, shape, dtype, fortran
+    try:
+        with open_member(archive, name) as (stream, (shape, dtype, fortran)):
+            if len(shape) not in num_axes or not any(np.issubdtype(dtype, kind) for kind in types):
+                raise ValueError(f"{name} is {dtype} of shape {shape}; it must be {wanted}.")
+            yield stream, shape, dtype, fortran
+    except PickledObjects as error:
+        raise ValueError(f"{error}; it must be {wanted}.") from None
 
 
 def _read_table(archive: zipfile.ZipFile, name: str, num_images: int | None = None) -> npt.NDArray[Any] | None:

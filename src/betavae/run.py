@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from betavae import config as configuration
+from betavae.arrays import read_npz
 from betavae.config import Config
 from betavae.files import replacing, write_atomically
 from betavae.metrics.information import entropy
@@ -418,8 +419,7 @@ def load_codes(run: Run | str | Path) -> Codes:
     path = _there(run, "codes.npz")
     again = f"delete it and encode again with `betavae score {shlex.quote(str(run.folder))}`"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            codes = Codes(archive["rows"], archive["mean"], archive["log_var"])
+        codes = Codes(**read_npz(path, "rows", "mean", "log_var"))
     except Exception as error:  # a damaged archive raises any of zipfile's, zlib's and numpy's errors
         raise ValueError(f"{path} is damaged ({error}); {again}") from None
     if codes.mean.shape != (len(codes.rows), run.config.codes) or codes.log_var.shape != codes.mean.shape:

@@ -4,11 +4,15 @@ import csv
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 
+from betavae.arrays import names_in, read_npy, read_npz
+
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+_MOST_BYTES, _MOST_EXPANSION = 1 << 30, 200
+"""Memory that a Parquet table may take in any case, and how many times the size of its file otherwise."""
 
 
 def read_table(path: str | Path, member: str | None = None) -> np.ndarray:
@@ -90,18 +94,25 @@ def _cells(line: str) -> list[str]:
 
 def _read_numpy(path: Path, member: str | None) -> np.ndarray:
     try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, EOFError, OSError, BadZipFile) as error:
+        if not is_zipfile(path):
+            return read_npy(path)
+        with ZipFile(path) as archive:
+            names = names_in(archive)
+        if member is None and len(names) != 1:
+            example = f"{path}:{next(iter(names), 'codes')}"
+            raise _Unclear(f"{path} holds {len(names)} arrays ({', '.join(names)}): say which one, as in {example}")
+        if member is not None and member not in names:
+            raise _Unclear(f"{path} holds {len(names)} arrays ({', '.join(names)}): there is no array {member!r}")
+        name = member or names[0]
+        return read_npz(path, name)[name]
+    except _Unclear:
+        raise
+    except Exception as error:  # a damaged archive raises any of the errors of zipfile, zlib and NumPy
         raise ValueError(f"{path} is not a readable file of plain numbers ({error}); save it with np.save") from error
-    if member is None and len(arrays) == 1:
-        return next(iter(arrays.values()))
-    if member is None or member not in arrays:
-        example = f"{path}:{next(iter(arrays), 'codes')}"
-        wanted = f"say which one, as in {example}" if member is None else f"there is no array {member!r}"
-        raise ValueError(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}): {wanted}")
-    return arrays[member]
+
+
+class _Unclear(ValueError):
+    """A file is well, and which of its arrays is meant is not said."""
 
 
 def _read_csv(path: Path) -> np.ndarray:
@@ -141,12 +152,17 @@ def _is_number(cell: str) -> bool:
 def _read_parquet(path: Path) -> np.ndarray:
     try:
         from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
         from pyarrow.parquet import read_table as read_parquet
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"reading {path} needs pyarrow, which is not installed: pip install pyarrow"
         ) from error
     try:
+        facts = ParquetFile(path).metadata
+        most = max(_MOST_BYTES, _MOST_EXPANSION * path.stat().st_size)
+        if (size := 8 * facts.num_rows * facts.num_columns) > most:
+            raise ValueError(f"its {facts.num_rows:,} rows would take {size / 1e9:.1f} GB of memory")
         columns = read_parquet(path)
         if index := [name for name in columns.column_names if name.startswith("__index_level_")]:
             raise ValueError(f"the column {index[0]} numbers the rows; save the table without it (index=False)")
