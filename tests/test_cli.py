@@ -518,3 +518,32 @@ def test_scores_of_a_factor_that_does_not_vary_are_written_and_shown(capsys, tmp
     values = json.loads((tmp_path / "out.json").read_text())
     assert values["scores"]["mig"] > 0.9
     assert values["scores"]["modularity"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("train", "--steps", "9" * 400), "steps has 400 digits; it must be below 2 to the power of 63"),
+        (("train", "--rotate-at", "9" * 400), "rotate_at has 400 digits; it must be below 2 to the power of 63"),
+        (("demo", "--seed", "9" * 400), "seed has 400 digits; it must be below 2 to the power of 63"),
+        (("train", "--data", "fifo"), "fifo is no regular file; data are 'dsprites', which needs no file, or"),
+        (("train", "--data", "."), ". is a folder; data are 'dsprites', which needs no file, or"),
+        (("score", "--codes", "fifo", "--factors", "fifo"), "fifo is no regular file; give a file with a table"),
+        (("score", "--codes", ".", "--factors", "."), ". is a folder; give a file with a table"),
+    ],
+)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_numbers_that_nothing_can_hold_and_files_that_never_end(capsys, tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    assert sentence in refused(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("r.toml", "steps = {}"), ("r.json", '{{"objective": {{"name": "beta", "warmup_steps": {}}}}}')]
+)
+def test_recipes_with_numbers_that_nothing_can_hold(capsys, tmp_path, name, text):
+    (tmp_path / name).write_text(text.format("9" * 400))
+    assert "has 400 digits; it must be below 2 to the power of 63" in refused(
+        capsys, "train", "--from", str(tmp_path / name)
+    )

@@ -23,10 +23,23 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{given}'{hint} Known: {', '.join(known)}" + own * (kind in _EXTENDED)
 
 
+def check_size(name: str, value: object) -> None:
+    """Refuse a whole number that no array can count and no float can hold.
+
+    Example:
+        >>> check_size("steps", 10**400)
+        Traceback (most recent call last):
+        ValueError: steps has 401 digits; it must be below 2 to the power of 63
+    """
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError(f"{name} has {len(str(abs(value)))} digits; it must be below 2 to the power of 63")
+
+
 def check_at_least(settings: object, least: float, *names: str) -> None:
     """Refuse settings below a number; one that is not given, None, passes."""
     for name in names:
         value = getattr(settings, name)
+        check_size(name, value)
         if value is not None and not (math.isfinite(value) and value >= least):
             raise ValueError(f"{name} is {value}; it must be a number of at least {least}")
 
@@ -35,6 +48,7 @@ def check_above(settings: object, bound: float, *names: str) -> None:
     """Refuse settings that are not above a number; one that is not given, None, passes."""
     for name in names:
         value = getattr(settings, name)
+        check_size(name, value)
         if value is not None and not (math.isfinite(value) and value > bound):
             raise ValueError(f"{name} is {value}; it must be a number above {bound}")
 

@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from betavae.checks import check_above, check_at_least, check_image_share, check_name, unknown
+from betavae.checks import check_above, check_at_least, check_image_share, check_name, check_size, unknown
 from betavae.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSettings, needs_of, objective_name
 
 ModelName = Literal["burgess", "affine", "locatello", "higgins", "residual", "wide"]
@@ -331,6 +331,8 @@ def _plain_values(settings: Any) -> dict[str, Any]:
     values = {}
     for name, kind, plain_types in _kinds(settings.__class__):
         value: Any = getattr(settings, name)
+        for number in value if isinstance(value, tuple | list) else (value,):
+            check_size(name, number)
         if type(value) in plain_types:
             continue
         if name != "objective":

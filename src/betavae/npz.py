@@ -66,6 +66,9 @@ def read(source: str | Path, progress: Progress | None) -> Contents:
             are raised below and get the name of the file here.
     """
     path = Path(source)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{path} is {what}; data are 'dsprites', which needs no file, or the path of an .npz file.")
     try:
         file = path.open("rb")
     except FileNotFoundError as error:

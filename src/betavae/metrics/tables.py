@@ -28,7 +28,8 @@ def read_table(path: str | Path, member: str | None = None) -> np.ndarray:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Unknown suffix, broken file, no numbers, an array of the wrong rank, or an unclear ``member``.
+        ValueError: Unknown suffix, no regular file, broken file, no numbers, an array of the wrong rank, or an unclear
+            ``member``.
         ModuleNotFoundError: A .parquet file is to be read without pyarrow.
 
     Example:
@@ -41,6 +42,8 @@ def read_table(path: str | Path, member: str | None = None) -> np.ndarray:
                [2, 3]])
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give a file with a table")
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         near = get_close_matches(path.name, siblings, n=1)
