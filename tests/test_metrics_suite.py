@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import t
 
 from betavae import metrics
+from betavae.scoring import score_tables
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:codes \[3\] are left out")  # the dead one of `tables`
 
@@ -212,7 +213,7 @@ def test_what_a_table_cannot_serve_is_left_out_with_one_warning(tables):
 def test_too_few_rows_for_anything_is_an_error(tables):
     codes, factors = tables
     with pytest.raises(ValueError, match=r"10,000 \+ 5,000 different rows are needed, got 720"):
-        metrics.evaluate(codes, factors)
+        metrics.evaluate(codes, factors, num_train=10_000, num_test=5_000)
 
 
 def test_an_undefined_score_is_nan_in_the_interval_and_warns_once(tables):
@@ -281,3 +282,18 @@ def test_metrics_of_ones_own(own_entries):
         metrics.METRICS["mine"] = wrong
         with pytest.raises(ValueError, match=rf"metric mine failed \({reason}\); it is called with codes \(N, D\)"):
             metrics.evaluate(codes, factors, names=["mine"])
+
+
+def test_tables_of_fewer_rows_are_scored_alike_from_python_and_as_a_command():
+    factors = np.random.default_rng(0).integers(4, size=(3000, 2))
+    codes = factors + np.random.default_rng(1).normal(0, 0.1, factors.shape)
+    found = metrics.evaluate(codes, factors, names=["mig", "dci"], repeats=1, chance=False)
+    values = score_tables(codes, factors, ["mig", "dci"], repeats=1)
+    assert found.scores == values["scores"]
+    assert (values["protocol"]["num_train"], values["protocol"]["num_test"]) == (2000, 1000)
+    assert values["notes"][0] == "2,000 rows to fit and 1,000 to judge: there are no more"
+    chosen = score_tables(codes, factors, ["mig"], repeats=1, num_train=500, num_test=100)
+    assert (chosen["protocol"]["num_train"], chosen["protocol"]["num_test"]) == (500, 100)
+    assert chosen["notes"] == []
+    with pytest.raises(ValueError, match="num_train is 0; it must be a whole number"):
+        score_tables(codes, factors, ["mig"], num_train=0)

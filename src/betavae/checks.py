@@ -61,6 +61,7 @@ def check_name(kind: str, given: Any, known: Iterable[str]) -> None:
 
 def check_image_share(name: str, value: int | float, required: bool) -> None:
     """Refuse what is neither a number of images nor a share of them; 0 where at least one is required."""
+    check_size(name, value)
     allowed = "a number of images (150000) or, with a decimal point, a share between 0 and 1 (0.8)"
     if not math.isfinite(value) or value < 0 or (isinstance(value, float) and value > 1) or (required and value == 0):
         raise ValueError(f"{name} is {value}; it must be {allowed}")

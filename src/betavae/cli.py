@@ -123,6 +123,10 @@ class Score:
     """Seed of the evaluation; the run's, or 0."""
     evaluations: int = 5
     """Evaluations with different seeds, for the intervals."""
+    num_train: int | None = None
+    """Rows to fit metrics to: 10,000, or two thirds of a table of fewer than 15,000 rows, if not given."""
+    num_test: int | None = None
+    """Rows to judge on: 5,000, or one third of such a table, if not given."""
     sampled_codes: str | None = None
     """Table of codes drawn from the posteriors, beside --codes, for MIG of Chen et al."""
     sampled: bool = False
@@ -164,6 +168,8 @@ class Score:
                 preset=self.preset,
                 seed=self.seed or 0,
                 repeats=self.evaluations,
+                num_train=self.num_train,
+                num_test=self.num_test,
                 sampled=sampled,
                 factor_names=column_names(Path(str(self.factors))) or None,
                 progress=progress,
@@ -178,6 +184,8 @@ class Score:
 
         if self.sampled_codes is not None:
             raise ValueError("--sampled-codes is for tables; those of a run are drawn from its posteriors")
+        if self.num_train is not None or self.num_test is not None:
+            raise ValueError("--num-train and --num-test are for two tables; a run is scored as its settings say")
         if self.out is not None:
             raise ValueError("--out is for two tables; the scores of a run stay in its scores.json")
         run = open_run(folder)

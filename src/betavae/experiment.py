@@ -118,8 +118,8 @@ def check(config: Config, data: FactorData) -> None:
     if (count := _count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
     if BY_CLASS & set(config.scores):
-        sizes = scoring.sizes(count)
-        rows = np.random.default_rng(0).choice(len(data), sizes["num_train"], replace=False)
+        num_train, _ = metrics.sample_sizes(count)
+        rows = np.random.default_rng(0).choice(len(data), num_train, replace=False)
         try:
             check_classes(data.factors[rows])
         except ValueError as error:

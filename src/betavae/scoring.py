@@ -21,12 +21,11 @@ def score_tables(
     preset: str = "default",
     seed: int = 0,
     repeats: int = 5,
+    num_train: int | None = None,
+    num_test: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Score codes of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
-
-    Takes 10,000 rows to fit and 5,000 to judge. Where there are fewer, `default` takes two thirds and one third, and
-    says so; `dlib` draws as many with replacement.
 
     Args:
         codes: (N, D) codes.
@@ -35,13 +34,19 @@ def score_tables(
         preset: protocol.
         seed: of the evaluation.
         repeats: evaluations, with different seeds.
+        num_train: rows to fit; by default as `metrics.sample_sizes` says, with a note where that is fewer than usual.
+        num_test: rows to judge, likewise.
         **options: more arguments of `metrics.evaluate`.
 
     Raises:
         TypeError: a table holds no numbers.
         ValueError: a table is malformed or holds too few rows; an unknown metric or preset.
     """
-    rows = sizes(len(codes) if preset != "dlib" else None)
+    usual = metrics.sample_sizes(len(codes), preset)
+    given = {"num_train": num_train, "num_test": num_test}
+    rows: dict[str, Any] = {
+        name: least if size is None else size for (name, size), least in zip(given.items(), usual, strict=True)
+    }
     factor_names = options.get("factor_names") or []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -60,22 +65,10 @@ def score_tables(
     } | rows
     values = scores.to_json()
     notes = [named(str(warning.message), factor_names) for warning in caught]
-    if rows != sizes():
+    if len(codes) < 15_000 and (rows["num_train"], rows["num_test"]) == usual and preset != "dlib":
         notes.insert(0, "{num_train:,} rows to fit and {num_test:,} to judge: there are no more".format(**rows))
     values |= {"protocol": protocol, "notes": notes}
     return values
-
-
-def sizes(num_rows: int | None = None) -> dict[str, Any]:
-    """Rows to fit and rows to judge; two thirds and one third where there are fewer than usual.
-
-    Example:
-        >>> sizes(900)
-        {'num_train': 600, 'num_test': 300}
-    """
-    if num_rows is None or num_rows >= 15_000:
-        return {"num_train": 10_000, "num_test": 5_000}
-    return {"num_train": 2 * num_rows // 3, "num_test": num_rows // 3}
 
 
 def named(note: str, names: Sequence[str]) -> str:

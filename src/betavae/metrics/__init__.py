@@ -16,7 +16,7 @@ from betavae.metrics.meanings import MEANINGS, Meaning, meaning_of
 from betavae.metrics.mig import dcimig, jemmig, mig, mig_chen, mig_sup
 from betavae.metrics.modularity import explicitness, modularity
 from betavae.metrics.sap import sap
-from betavae.metrics.suite import METRICS, PRESETS, Scores, evaluate
+from betavae.metrics.suite import METRICS, PRESETS, Scores, evaluate, sample_sizes
 from betavae.metrics.tables import read_table
 from betavae.metrics.udr import udr
 from betavae.metrics.unsupervised import unsupervised
@@ -55,6 +55,7 @@ __all__ = [
     "mig_sup",
     "modularity",
     "read_table",
+    "sample_sizes",
     "sap",
     "score_ceilings",
     "udr",

@@ -242,6 +242,20 @@ def _call(name: str, draw: _Draw) -> dict[str, float]:
     return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {}))
 
 
+def sample_sizes(num_rows: int, preset: str = "default") -> tuple[int, int]:
+    """Rows to fit and rows to judge: 10,000 and 5,000; two thirds and one third of a table that has fewer in all.
+
+    ``dlib`` draws with replacement, and so always takes 10,000 and 5,000.
+
+    Example:
+        >>> sample_sizes(900), sample_sizes(900, "dlib")
+        ((600, 300), (10000, 5000))
+    """
+    if preset == "dlib" or num_rows >= 15_000:
+        return 10_000, 5_000
+    return 2 * num_rows // 3, num_rows // 3
+
+
 def evaluate(
     codes: np.ndarray,
     factors: np.ndarray,
@@ -253,8 +267,8 @@ def evaluate(
     kl: np.ndarray | None = None,
     sampled: np.ndarray | None = None,
     images: np.ndarray | None = None,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
+    num_train: int | None = None,
+    num_test: int | None = None,
     repeats: int = 5,
     chance: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
@@ -282,8 +296,8 @@ def evaluate(
         sampled: (N, D) codes drawn from the posteriors, which `mig_chen` takes instead of ``codes``.
         images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
             `betavae.metrics.ceilings`).
-        num_train: rows (or points) that metrics are fitted to.
-        num_test: rows (or points) that they are judged on.
+        num_train: rows (or points) that metrics are fitted to; by default as `sample_sizes` says.
+        num_test: rows (or points) that they are judged on; likewise.
         repeats: evaluations, with the seeds ``seed``, ``seed + 1``, ...; two or more give intervals.
         chance: also score codes whose rows are shuffled.
         progress: called with what is being done, how many parts are done, and how many there are; from several threads,
@@ -313,6 +327,8 @@ def evaluate(
     check_name("preset", preset, PRESETS)
     options = PRESETS[preset]
     seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
+    usual = sample_sizes(len(codes), preset)
+    num_train, num_test = (usual[i] if size is None else size for i, size in enumerate((num_train, num_test)))
     num_train, num_test = check_whole("num_train", num_train, 1), check_whole("num_test", num_test, 1)
     if sampled is None:
         sampled = codes
