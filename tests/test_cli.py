@@ -205,7 +205,7 @@ def test_scores_that_cannot_be(done, tables, capsys):
     assert "did you mean" in refused(capsys, "score", "--codes", str(tables / "code.npy"), *factors)
     assert "is a folder; name a file in it" in refused(capsys, "score", *codes, *factors, "--out", str(tables))
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
-    assert "factors must be whole numbers" in refused(capsys, "score", *codes, "--factors", str(tables / "codes.npy"))
+    assert "is continuous" in refused(capsys, "score", *codes, "--factors", str(tables / "codes.npy"))
 
 
 def test_a_run_is_repeated_from_its_settings(done, tmp_path, monkeypatch):

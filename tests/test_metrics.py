@@ -311,8 +311,67 @@ def test_continuous_factors_have_the_regression_form_of_sap_only():
     assert np.isnan(found["classification"])
     assert found["regression"] > 0.97
     for name in set(SMALL) - {"sap"}:
-        with pytest.raises(ValueError, match="factors must be whole numbers to serve as classes"):
+        with pytest.raises(
+            ValueError, match=r"factor 0 is continuous: [\d,]+ values in [\d,]+ rows, such as .* sap takes it"
+        ):
             score(name, angles, angles)
+
+
+def as_frame(table):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed; the extra betavae[dev] has it")
+    words = np.array(["square", "ellipse", "heart", "star", "cross", "dot", "ring", "bar"])
+    frame = pandas.DataFrame({"shape": words[table[:, 0]], "scale": table[:, 1] * 0.1, "hat": table[:, 2] > 0})
+    frame["shape"] = pandas.Categorical(frame["shape"], words)
+    frame["hat"] = frame["hat"].astype("boolean")
+    return frame
+
+
+LABELS = {
+    "floats": lambda table: table * 0.1,
+    "strings": lambda table: np.char.add("v", table.astype(str)),
+    "objects": lambda table: table.astype(object),
+    "lists": lambda table: [[f"v{value}" for value in row] for row in table],
+    "booleans and words": lambda table: [[f"v{row[0]}", int(row[1]), bool(row[2])] for row in table],
+    "DataFrame": as_frame,
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_any_kind_give_the_scores_of_their_numbers(kind):
+    rng = np.random.default_rng(0)
+    table = np.stack([rng.integers(size, size=1_500) for size in (4, 5, 2)], 1)
+    codes = table + rng.normal(0, 0.3, table.shape)
+    for name in ("mig", "dci", "modularity"):
+        expected = getattr(metrics, name)(codes, table, seed=0, **SMALL[name])
+        assert getattr(metrics, name)(codes, LABELS[kind](table), seed=0, **SMALL[name]) == pytest.approx(expected)
+
+
+def test_one_factor_may_be_a_vector_and_columns_of_a_frame_give_names():
+    rng = np.random.default_rng(0)
+    table = np.stack([rng.integers(size, size=1_500) for size in (4, 5, 2)], 1)
+    codes = table + rng.normal(0, 0.3, table.shape)
+    assert metrics.mig(codes, table[:, 0], seed=0, num_train=500) == metrics.mig(
+        codes, table[:, :1], seed=0, num_train=500
+    )
+    found = metrics.evaluate(codes, as_frame(table), names=["mig"], repeats=1, chance=False)
+    assert [carrier.factor for carrier in found.carriers] == ["shape", "scale", "hat"]
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ([["a"], [None], ["b"]], "factor 0 has missing values; leave their rows out of both tables"),
+        (np.array([["a"], ["b"]]), "got 3 rows of codes and 2 rows of factors"),
+    ],
+)
+def test_labels_that_cannot_serve(factors, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.mig(np.ones((3, 2)), factors, seed=0)
+
+
+def test_a_transposed_table_is_told_so():
+    with pytest.raises(ValueError, match=r"codes seem to be transposed: pass codes.T"):
+        metrics.mig(np.ones((2, 50)), np.ones((50, 1), int), seed=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -463,7 +522,7 @@ def test_rows_of_a_training_set():
         check_classes(np.array([[0, 0], [0, 1], [1, 2], [1, 2]]))
     with pytest.raises(ValueError, match="every set of rows needs at least one row"):
         draw_rows(5, (3, 0), np.random.default_rng(0))
-    with pytest.raises(ValueError, match=r"got 0\.5 in row 1, factor 0; number the values"):
+    with pytest.raises(ValueError, match="factor 0 is continuous: 2 values in 2 rows, such as 1. Metrics by class"):
         check_tables(np.ones((2, 1)), np.array([[1.0], [0.5]]))
     assert check_tables(np.ones((2, 1), bool), np.array([[1.0], [0.5]]), integer_factors=False)[1].dtype == np.float64
     with pytest.raises(ValueError, match="num_bins must be at least 2, got 1"):
@@ -503,10 +562,10 @@ def test_udr_refuses_what_cannot_be_compared():
 def test_carriers_by_the_rule():
     information = np.array([[0.9, 0.3, 0.05, 0.0], [0.2, 0.2, 0.05, 0.0]])
     found = metrics.find_carriers(information, np.array([1, 1, 1, 0.0]), ["posX", "scale", "shape", "colour"])
-    assert [carrier.kind for carrier in found] == ["carried", "spread", "not found", "not found"]
+    assert [carrier.kind for carrier in found] == ["carried", "spread", "not found", "does not vary"]
     assert [carrier.codes for carrier in found] == [(0,), (0, 1), (), ()]
     assert metrics.describe_carriers(found) == (
-        "posX: z0 (90 %) · scale: spread over z0 and z1 (30 %) · shape: not found · colour: not found"
+        "posX: z0 (90 %) · scale: spread over z0 and z1 (30 %) · shape: not found · colour: does not vary"
     )
     only_second = metrics.find_carriers(information, np.ones(4), list("abcd"), active=np.array([False, True]))
     assert only_second[0].codes == (1,)

@@ -25,7 +25,8 @@ def check_tables(
 
     Args:
         codes: (N, D) finite numbers.
-        factors: (N, K) whole numbers; any finite numbers where ``integer_factors`` is false.
+        factors: (N, K), or (N,) for one factor: labels of any kind, see `as_classes`; any finite numbers where
+            ``integer_factors`` is false.
         integer_factors: whether factors serve as classes.
 
     Returns:
@@ -35,7 +36,7 @@ def check_tables(
     Raises:
         TypeError: A table holds no numbers.
         ValueError: A table has a wrong shape, is empty, or holds NaN, masked, infinite or huge values; the two differ
-            in rows; a factor is not made of whole numbers.
+            in rows; a factor has missing or too many values.
 
     Example:
         >>> codes, factors = check_tables(np.array([[0, 1]]), np.array([[2.0]]))
@@ -45,7 +46,7 @@ def check_tables(
     for name, given in (("codes", codes), ("factors", factors)):
         if np.ma.is_masked(given):
             raise ValueError(f"{name} has masked entries; leave their rows out of both tables")
-    codes, factors = as_array(codes), as_array(factors)
+    codes, factors = as_array(codes), as_numbers(factors)
     for name, table, columns in (("codes", codes, "codes"), ("factors", factors, "factors")):
         if table.dtype.kind not in "fiub":
             raise TypeError(f"{name} must hold numbers, got an array of {table.dtype}; convert it with astype(float)")
@@ -58,9 +59,18 @@ def check_tables(
             raise ValueError(f"{name} is empty: its shape is {table.shape}")
         _check_finite(name, table)
     if len(codes) != len(factors):
+        turned = next(
+            (
+                name
+                for name, one, other in (("codes", codes, factors), ("factors", factors, codes))
+                if one.shape[1] == len(other)
+            ),
+            "",
+        )
         raise ValueError(
             f"codes and factors must have one row for each sample, got {len(codes):,} rows of codes "
             f"and {len(factors):,} rows of factors"
+            + (f"; {turned} seem to be transposed: pass {turned}.T" if turned else "")
         )
     if codes.dtype not in (np.float32, np.float64):
         codes = codes.astype(np.float64)
@@ -71,12 +81,65 @@ def check_tables(
         return codes, factors.astype(np.float64, copy=False)
     whole = factors.astype(np.int64, copy=False)
     if factors.dtype.kind == "f" and not np.array_equal(whole, factors):
-        row, factor = np.argwhere(whole != factors)[0]
-        raise ValueError(
-            f"factors must be whole numbers to serve as classes, got {factors[row, factor]} in row {row}, "
-            f"factor {factor}; number the values of a continuous factor first, for instance with np.digitize"
-        )
+        whole = np.stack([_numbered(column, k) for k, column in enumerate(factors.T)], axis=1)
     return codes, whole
+
+
+def _numbered(column: np.ndarray, factor: int) -> np.ndarray:
+    """Values of a factor by their rank, where there are few; whole numbers stay."""
+    if np.array_equal(column, whole := column.astype(np.int64)):
+        return whole
+    values, ranks = np.unique(column, return_inverse=True)
+    if len(values) > max(len(column) // 2, 1):
+        raise ValueError(
+            f"factor {factor} is continuous: {len(values):,} values in {len(column):,} rows, such as {column[0]:g}. "
+            "Metrics by class need several rows each: merge some, for instance with np.digitize. sap takes it as it is"
+        )
+    return ranks.astype(np.int64)
+
+
+def as_numbers(factors: Any) -> np.ndarray:
+    """Factors as a table of numbers, one column each: labels that are no numbers by their rank.
+
+    Takes what `as_array` takes, lists of strings, and DataFrames of any columns; categories keep their order.
+
+    Raises:
+        ValueError: a label is missing.
+
+    Example:
+        >>> as_numbers([["heart", True], ["square", False], ["heart", False]]).tolist()
+        [[0, 1], [1, 0], [0, 0]]
+        >>> as_numbers(np.array([0.5, 0.25])).tolist()
+        [[0.5], [0.25]]
+    """
+    if hasattr(factors, "columns") and hasattr(factors, "iloc"):  # a DataFrame
+        columns = [_column(factors.iloc[:, k], name) for k, name in enumerate(factors.columns)]
+        return np.stack(columns, axis=1) if columns else np.empty((len(factors), 0))
+    table = as_array(factors)
+    table = table[:, None] if table.ndim == 1 else table
+    if table.dtype.kind in "fiub" or table.ndim != 2:
+        return table
+    if table.dtype.kind in "US" and not isinstance(factors, np.ndarray):  # numpy has made strings of mixed rows
+        table = np.array([list(row) if isinstance(row, list | tuple) else [row] for row in factors], object)
+    return np.stack([_column(column, k) for k, column in enumerate(table.T)], axis=1)
+
+
+def _column(column: Any, name: Any) -> np.ndarray:
+    """A column of a DataFrame or of objects as numbers."""
+    if hasattr(column, "cat"):
+        ranks = np.asarray(column.cat.codes, np.int64)
+        if (ranks < 0).any():
+            raise ValueError(f"factor {name} has missing values; leave their rows out of both tables")
+        return ranks
+    if bool(getattr(column, "isna", lambda: np.zeros(1, bool))().any()):
+        raise ValueError(f"factor {name} has missing values; leave their rows out of both tables")
+    values = np.array(column.tolist())
+    if values.dtype.kind in "fiub":
+        return values
+    labels = [str(value) for value in column.tolist() if value is not None]
+    if len(labels) < len(values):
+        raise ValueError(f"factor {name} has missing values; leave their rows out of both tables")
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def as_array(table: Any) -> np.ndarray:

@@ -286,12 +286,12 @@ def evaluate(
 
     Args:
         codes: (N, D) codes, all of them: rows are drawn here.
-        factors: (N, K) integer factors; continuous ones for `sap` alone.
+        factors: (N, K) labels of any kind, also a DataFrame, or (N,) for one factor; continuous ones for `sap` alone.
         names: metrics to run, keys of `METRICS`. By default all, `mig_chen` only where ``sampled`` is given; one that
             the table cannot serve is then left out with a warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib to the letter, or ``"default"``, corrected.
         seed: seed of everything random.
-        factor_names: K names; ``factor 0``, ... by default.
+        factor_names: K names; by default those of a DataFrame's columns, or ``factor 0``, ...
         kl: (D,) mean KL divergence of each code in nats; helps to tell dead codes.
         sampled: (N, D) codes drawn from the posteriors, which `mig_chen` takes instead of ``codes``.
         images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
@@ -323,6 +323,8 @@ def evaluate(
         check_name("metric", name, METRICS)
     if names is None and sampled is None:
         wanted.remove("mig_chen")
+    if factor_names is None and hasattr(factors, "columns"):
+        factor_names = [str(name) for name in factors.columns]
     codes, factors = check_tables(codes, factors, integer_factors=set(wanted) != {"sap"})
     check_name("preset", preset, PRESETS)
     options = PRESETS[preset]
