@@ -522,7 +522,7 @@ def test_rows_of_a_training_set():
         check_classes(np.array([[0, 0], [0, 1], [1, 2], [1, 2]]))
     with pytest.raises(ValueError, match="every set of rows needs at least one row"):
         draw_rows(5, (3, 0), np.random.default_rng(0))
-    with pytest.raises(ValueError, match="factor 0 is continuous: 2 values in 2 rows, such as 1. Metrics by class"):
+    with pytest.raises(ValueError, match=r"factor 0 is continuous: 2 values in 2 rows, such as 1\. Metrics by class"):
         check_tables(np.ones((2, 1)), np.array([[1.0], [0.5]]))
     assert check_tables(np.ones((2, 1), bool), np.array([[1.0], [0.5]]), integer_factors=False)[1].dtype == np.float64
     with pytest.raises(ValueError, match="num_bins must be at least 2, got 1"):
