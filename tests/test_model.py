@@ -57,7 +57,7 @@ def test_locatello_has_its_small_kernels():
 
 
 def test_a_placed_picture_is_that_of_the_equation():
-    """b + P(A (p - t)) with linear interpolation between the centres of pixels, pixel by pixel."""
+    """b + P(A p + t) with linear interpolation between the centres of pixels, pixel by pixel."""
     torch.manual_seed(0)
     layer = AffinePicture(nn.Sequential(nn.Linear(5, 3 * 8 * 8), nn.Unflatten(1, (3, 8, 8))), 5, 8, (3, 16, 12))
     nn.init.normal_(layer.background)
@@ -68,7 +68,7 @@ def test_a_placed_picture_is_that_of_the_equation():
     expected = np.empty_like(images)
     for n, c, row, column in np.ndindex(expected.shape):
         point = np.array([(2 * column + 1) / 12 - 1, (2 * row + 1) / 16 - 1])
-        u, v = (2 * np.eye(2) + numbers[n, :4].reshape(2, 2)) @ (point - numbers[n, 4:])
+        u, v = (2 * np.eye(2) + numbers[n, :4].reshape(2, 2)) @ point + numbers[n, 4:]
         across, down = ((u + 1) * 8 - 1) / 2, ((v + 1) * 8 - 1) / 2
         tents = np.maximum(0, 1 - abs(down - np.arange(8)))[:, None] * np.maximum(0, 1 - abs(across - np.arange(8)))
         expected[n, c, row, column] = layer.background[c].item() + (tents * pictures[n, c]).sum()

@@ -242,10 +242,10 @@ class AffinePicture(nn.Module):
 
     At a point p of the image, which spans [-1, 1]², the result is
 
-        b + P(A (p - t)),   A = 2 I + M,
+        b + P(A p + t),   A = 2 I + M,
 
     where P is the picture, interpolated linearly between its pixels and 0 outside of [-1, 1]². The network `picture`
-    makes P from the features, one linear layer makes the 2x2 matrix M and the place t, and b is a learned number for
+    makes P from the features, one linear layer makes the 2x2 matrix M and the shift t, and b is a learned number for
     each channel. With M = 0 the picture covers half the image's side: pixel on pixel if it has half its pixels.
 
     P is the sum of what the network draws and a fixed Gaussian blob. Without the blob the picture starts empty, and the
@@ -294,10 +294,10 @@ class AffinePicture(nn.Module):
             numbers: entries of M, row by row, then t.
         """
         scale = len(self.blob) / 2  # pixels in a unit of length
-        matrix, place = 2 * torch.eye(2, device=numbers.device) + numbers[:, :4].view(-1, 2, 2), numbers[:, 4:]
+        matrix, shift = 2 * torch.eye(2, device=numbers.device) + numbers[:, :4].view(-1, 2, 2), numbers[:, 4:]
         per_pixel = numbers.new_tensor([2 / self.width, 2 / self.height])
-        first = per_pixel / 2 - 1 - place  # p - t of the first pixel
-        offset = scale * (matrix * first[:, None]).sum(2) + scale - 0.5
+        first = per_pixel / 2 - 1  # p of the first pixel
+        offset = scale * ((matrix * first).sum(2) + shift + 1) - 0.5
         return torch.cat([scale * matrix * per_pixel, offset[:, :, None]], 2)
 
 

@@ -76,13 +76,14 @@ function placement({ picture: [high, wide, channels], output: [height, width] },
   const blob = take(high * wide), background = take(channels);
   const image = new Float32Array(height * width * channels), picture = new Float32Array(high * wide * channels);
   return (values) => {
-    const [xx, xy, yx, yy, left, top] = map(values);
+    const [xx, xy, yx, yy, shiftX, shiftY] = map(values);
     picture.set(draw(values));
     for (let i = 0; i < picture.length; i++) picture[i] += blob[Math.floor(i / channels)];
     for (let row = 0, at = 0; row < height; row++) {
       for (let column = 0; column < width; column++, at += channels) {
-        const x = (2 * column + 1) / width - 1 - left, y = (2 * row + 1) / height - 1 - top;
-        const across = (((2 + xx) * x + xy * y + 1) * wide - 1) / 2, down = ((yx * x + (2 + yy) * y + 1) * high - 1) / 2;
+        const x = (2 * column + 1) / width - 1, y = (2 * row + 1) / height - 1;
+        const across = (((2 + xx) * x + xy * y + shiftX + 1) * wide - 1) / 2;
+        const down = ((yx * x + (2 + yy) * y + shiftY + 1) * high - 1) / 2;
         const i = Math.floor(down), j = Math.floor(across);
         for (let c = 0; c < channels; c++) image[at + c] = background[c];
         for (const [y, x, share] of [
