@@ -160,5 +160,7 @@ def test_a_missing_source_is_named_and_the_nearest_suggested(tmp_path):
         FileNotFoundError, match=r"no file '.*gone\.npz'; data are 'dsprites', .* an \.npz file, seen from the current"
     ):
         load_data(tmp_path / "gone.npz")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(
+        ValueError, match="is a folder; data are 'dsprites', which needs no file, or the path of an .npz"
+    ):
         load_data(tmp_path)

@@ -291,10 +291,9 @@ class Explore:
 class Study:
     """Run many settings with many seeds, a run a core; the same command continues it, and nothing is done twice.
 
-    Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation,
-    locatello-dsprites), or the
-    settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what all its
-    runs share.
+    Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation, locatello-dsprites),
+    or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what
+    all its runs share.
     """
 
     settings: OmitArgPrefixes[flags.Varied]
