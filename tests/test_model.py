@@ -1,5 +1,6 @@
 """Networks: shapes, sizes that an architecture cannot take, and fast layers equal to the plain ones."""
 
+import inspect
 from contextlib import nullcontext
 
 import numpy as np
@@ -31,6 +32,40 @@ def test_every_architecture_at_every_size(name, channels, size):
 def test_other_sizes_are_refused(name):
     with pytest.raises(ValueError, match=f"model {name} takes square images of 32, 64 or 128 pixels, not 48x64"):
         VAE(name, (1, 64, 48), 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "error", "message"),
+    [
+        (
+            "encode",
+            np.zeros((2, 1, 64, 64), np.float32),
+            TypeError,
+            "images must be a tensor, got ndarray: pass torch.from",
+        ),
+        (
+            "encode",
+            torch.zeros(2, 1, 64, 64, dtype=torch.uint8),
+            TypeError,
+            "got torch.uint8: divide pixels by their larg",
+        ),
+        ("encode", torch.zeros(64, 64), ValueError, r"shape \(batch, 1, 64, 64\), got \(64, 64\)"),
+        ("encode", torch.zeros(2, 64, 64, 1), ValueError, r"shape \(batch, 1, 64, 64\), got \(2, 64, 64, 1\)"),
+        ("decode", np.zeros((2, 10)), TypeError, "codes must be a tensor, got ndarray"),
+        ("decode", torch.zeros(10), ValueError, r"codes must have the shape \(batch, 10\), got \(10,\)"),
+        (
+            "decode",
+            torch.zeros(2, 10, dtype=torch.int64),
+            TypeError,
+            r"got torch.int64: convert them with .float\(\)",
+        ),
+    ],
+)
+def test_what_a_model_cannot_take_is_said_in_a_sentence(call, given, error, message):
+    model = VAE("burgess", (1, 64, 64), 10)
+    method = inspect.unwrap(getattr(VAE, call))  # tests check shapes before it, users do not
+    with pytest.raises(error, match=message):
+        method(model, given)
 
 
 def test_unknown_architecture():

@@ -161,6 +161,6 @@ def test_a_missing_source_is_named_and_the_nearest_suggested(tmp_path):
     ):
         load_data(tmp_path / "gone.npz")
     with pytest.raises(
-        ValueError, match="is a folder; data are 'dsprites', which needs no file, or the path of an .npz"
+        ValueError, match=r"is a folder; data are 'dsprites', which needs no file, or the path of an \.npz"
     ):
         load_data(tmp_path)

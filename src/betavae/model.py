@@ -84,12 +84,24 @@ class VAE(nn.Module):
             self.code_values = nn.Parameter(torch.linspace(-0.5, 0.5, values_per_code).repeat(num_codes, 1))
 
     def encode(self, images: Float[Tensor, "batch channel height width"]) -> Posterior:
-        """Posterior of each image; pixels in [0, 1]."""
+        """Posterior of each image; pixels in [0, 1].
+
+        Raises:
+            TypeError: no tensor of floating-point numbers.
+            ValueError: another shape.
+        """
+        _check_tensor("images", images, self.image_shape)
         mean, log_var = forward(self.encoder, images).float().chunk(2, dim=1)
         return Posterior(mean, log_var)
 
     def decode(self, codes: Float[Tensor, "batch codes"]) -> Float[Tensor, "batch channel height width"]:
-        """What the likelihood is parameterised by: logits (Bernoulli) or means (Gaussian) of the pixels."""
+        """What the likelihood is parameterised by: logits (Bernoulli) or means (Gaussian) of the pixels.
+
+        Raises:
+            TypeError: no tensor of floating-point numbers.
+            ValueError: another shape.
+        """
+        _check_tensor("codes", codes, (self.num_codes,))
         logits: Tensor = forward(self.decoder, codes).float()
         return logits
 
@@ -112,6 +124,17 @@ class VAE(nn.Module):
         """Expected pixels given codes, in [0, 1]."""
         output = self.decode(codes)
         return torch.sigmoid(output) if self.likelihood == "bernoulli" else output.clamp(0, 1)
+
+
+def _check_tensor(name: str, given: Any, shape: tuple[int, ...]) -> None:
+    """Refuse what a network cannot take, in a sentence."""
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(given).__name__}: pass torch.from_numpy(...) of an array")
+    if tuple(given.shape[1:]) != shape:
+        raise ValueError(f"{name} must have the shape (batch, {', '.join(map(str, shape))}), got {tuple(given.shape)}")
+    if not given.is_floating_point():
+        cure = "divide pixels by their largest value, such as 255" if name == "images" else "convert them with .float()"
+        raise TypeError(f"{name} must be floating-point numbers, got {given.dtype}: {cure}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
