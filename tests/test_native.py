@@ -57,12 +57,12 @@ def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path
     folders = [tmp_path / "file" / "below", tmp_path / "cache"]
     (tmp_path / "file").touch()
     monkeypatch.setattr(native, "_folders", lambda: folders)
-    found = Path(native._loaded(native._FORMS[torch.float32]["fma3"])._name)
+    found = Path(native._loaded(native._FORMS[torch.float32]["avx2"])._name)
     assert found.parent == folders[1]
     assert sorted(path.suffix for path in folders[1].iterdir()) == [".sha256", ".so"]
     assert folders[1].stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("CC", "/does/not/exist")
-    assert native._loaded(native._FORMS[torch.float32]["fma3"])._name == str(found)
+    assert native._loaded(native._FORMS[torch.float32]["avx2"])._name == str(found)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def small_source(monkeypatch, tmp_path):
 def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path, small_source, damage):
     """Loading one whose bits changed can end the process with a bus error."""
     monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
-    flags = native._FORMS[torch.float32]["fma3"]
+    flags = native._FORMS[torch.float32]["avx2"]
     library = Path(native._loaded(flags)._name)
     whole = library.read_bytes()
     library.unlink()  # the process has it open
@@ -98,7 +98,7 @@ def test_what_others_may_write_is_never_loaded(monkeypatch, tmp_path, small_sour
     above = tmp_path / "above"
     folder = above / "cache"
     monkeypatch.setattr(native, "_folders", lambda: [folder])
-    flags = native._FORMS[torch.float32]["fma3"]
+    flags = native._FORMS[torch.float32]["avx2"]
     library = Path(native._loaded(flags)._name)
     if open_to_others == "link":
         library.rename(tmp_path / "elsewhere.so")
@@ -237,12 +237,12 @@ def tiles(monkeypatch, tmp_path):
         monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
 
 
-@pytest.mark.skipif(not ABLE.get("fma3"), reason="this CPU has no AVX2")
+@pytest.mark.skipif(not ABLE.get("avx2"), reason="this CPU has no AVX2")
 @pytest.mark.parametrize(("name", "shape"), [("burgess", (1, 64, 64)), ("burgess", (3, 32, 32)), ("wide", (1, 64, 64))])
 def test_avx2_gives_what_pytorch_gives(capable, name, shape):
     """Errors, gradients and steps of Muon in float32, on CPUs with AVX-512 too."""
     found = {}
-    for able in ({"fma3": True}, {}):
+    for able in ({"avx2": True}, {}):
         capable(**able)
         torch.manual_seed(0)
         model, images, noise = VAE(name, shape, 10), torch.rand(6, *shape), torch.randn(6, 10)

@@ -33,7 +33,7 @@ _FORMS: dict[torch.dtype, dict[str, tuple[str, ...]]] = {
         "amx_bf16": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
         "avx512_bf16": (*_AVX512, "-mavx512bf16"),
     },
-    torch.float32: {"avx512_bw": (*_AVX512, "-DFP32"), "fma3": ("-mavx2", "-mfma", "-DFP32")},
+    torch.float32: {"avx512_bw": (*_AVX512, "-DFP32"), "avx2": ("-mavx2", "-mfma", "-DFP32")},
 }
 """What a CPU must have to multiply values of a type, the best first, and what else compiles for it."""
 
