@@ -19,11 +19,10 @@ def place_pictures(
     height: int,
     width: int,
 ) -> Float[Tensor, "batch channel {height} {width}"]:
-    """Samples each picture at the points that its map makes of an image's pixels, and adds a background.
+    """Sample each picture at the points to which its map takes an image's pixels, and add a background.
 
     The pixel in a row and a column has the value b + P(m (column, row, 1)), where P is the picture, interpolated
-    linearly between its pixels and 0 outside. The map gives first how many pixels of the picture lie to the left, then
-    how many above.
+    linearly between its pixels and 0 outside. The map gives the column of the picture, then the row, counted from 0.
 
     The gradients are the same each time on every device. That of `torch.nn.functional.grid_sample` is a sum in random
     order on a GPU, so there the weights of all pixels of a picture are written out and multiplied.
@@ -33,7 +32,7 @@ def place_pictures(
 
     Args:
         pictures: values of any range.
-        maps: 2x3 matrices, float32 as all that is given.
+        maps: 2x3 matrices, in pixels.
         background: b of each channel.
         height: of the images, in pixels.
         width: likewise.

@@ -25,7 +25,7 @@ def check_tables(
 
     Args:
         codes: (N, D) finite numbers.
-        factors: (N, K), or (N,) for one factor: labels of any kind, see `as_classes`; any finite numbers where
+        factors: (N, K), or (N,) for one factor: labels of any kind, see `as_numbers`; any finite numbers where
             ``integer_factors`` is false.
         integer_factors: whether factors serve as classes.
 
@@ -59,7 +59,7 @@ def check_tables(
             raise ValueError(f"{name} is empty: its shape is {table.shape}")
         _check_finite(name, table)
     if len(codes) != len(factors):
-        turned = next(
+        transposed = next(
             (
                 name
                 for name, one, other in (("codes", codes, factors), ("factors", factors, codes))
@@ -70,7 +70,7 @@ def check_tables(
         raise ValueError(
             f"codes and factors must have one row for each sample, got {len(codes):,} rows of codes "
             f"and {len(factors):,} rows of factors"
-            + (f"; {turned} seem to be transposed: pass {turned}.T" if turned else "")
+            + (f"; {transposed} seem to be transposed: pass {transposed}.T" if transposed else "")
         )
     if codes.dtype not in (np.float32, np.float64):
         codes = codes.astype(np.float64)
