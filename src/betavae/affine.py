@@ -108,11 +108,8 @@ class _Placed(torch.autograd.Function):
     def backward(ctx: Any, towards: Tensor) -> tuple[Tensor | None, ...]:
         pictures, maps, background = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradients will be differentiated
-            wanted = ctx.needs_input_grad[:3]
             images = _plain(pictures, maps, background, ctx.sizes.height, ctx.sizes.width, _by_matrices)
-            inputs = [tensor for tensor, needed in zip((pictures, maps, background), wanted, strict=True) if needed]
-            found = iter(torch.autograd.grad(images, inputs, towards, create_graph=True))
-            return *(next(found) if needed else None for needed in wanted), None, None, None
+            return native.derived(images, towards, ctx, [pictures, maps, background, None, None, None])
         towards = towards.contiguous(memory_format=torch.channels_last)
         gradients = torch.empty_like(pictures), torch.empty_like(maps), background.new_empty(len(maps), len(background))
         _call("place_pictures_backward", ctx, pictures, maps, towards, *gradients)

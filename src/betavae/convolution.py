@@ -354,7 +354,7 @@ class _Chain(torch.autograd.Function):
         features, *parameters = ctx.saved_tensors[: len(ctx.needs_input_grad) - 2]
         if torch.is_grad_enabled():  # the gradients will be differentiated
             again = _plain(features, plan, parameters)
-            return _derived(again, gradient.to(again.dtype), ctx, [features, None, None, *parameters])
+            return native.derived(again, gradient.to(again.dtype), ctx, [features, None, None, *parameters])
         found = passing.gradients(parameters, ctx.needs_input_grad[0])
         passing.call("backward", _laid_out(gradient, _given_type(plan)), found[0])
         return found[0], None, None, *found[1:]
@@ -385,20 +385,12 @@ class _Likelihood(torch.autograd.Function):
             with torch.enable_grad():
                 logits = _Chain.apply(features, ctx.plan, ctx.moments, *parameters)  # type: ignore[no-untyped-call]
                 again = likelihood.bernoulli_error(logits, images)
-            return _derived(again, towards, ctx, [features, None, None, None, *parameters])
+            return native.derived(again, towards, ctx, [features, None, None, None, *parameters])
         if (scale := towards[0].item() / ctx.weight.value) != 1:
             for gradient in found:
                 if gradient is not None:
                     gradient.mul_(scale)
         return found[0], None, None, None, *found[1:]
-
-
-def _derived(result: Tensor, towards: Tensor, ctx: Any, given: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """Gradients of a result by autograd, with gradients of their own where these are wanted."""
-    asked = ctx.needs_input_grad
-    wanted = [tensor for tensor, needed in zip(given, asked, strict=True) if needed]
-    found = iter(torch.autograd.grad(result, wanted, towards, create_graph=torch.is_grad_enabled()))  # type: ignore[arg-type]
-    return tuple(next(found) if needed else None for needed in asked)
 
 
 def _plain(features: Tensor, plan: _Plan, parameters: Sequence[Tensor]) -> Tensor:

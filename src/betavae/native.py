@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import torch
@@ -67,6 +68,14 @@ def alike(*tensors: Tensor) -> bool:
 def address(tensor: Tensor | None) -> int | None:
     """Of the first value; of none where there is no tensor."""
     return None if tensor is None else tensor.data_ptr()
+
+
+def derived(result: Tensor, towards: Tensor, ctx: Any, given: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Gradients of a result by autograd, with gradients of their own where these are wanted."""
+    asked = ctx.needs_input_grad
+    wanted = [tensor for tensor, needed in zip(given, asked, strict=True) if needed]
+    found = iter(torch.autograd.grad(result, wanted, towards, create_graph=torch.is_grad_enabled()))  # type: ignore[arg-type]
+    return tuple(next(found) if needed else None for needed in asked)
 
 
 @lru_cache(maxsize=len(_FORMS))
