@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from betavae import metrics
 from betavae.metrics import METRICS
-from betavae.metrics.inputs import active_codes, check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import CONTINUOUS, active_codes, check_classes, check_tables, draw_rows
 from betavae.metrics.interventions import Groups
 
 LOG2 = np.log(2)
@@ -31,10 +31,12 @@ SMALL: dict[str, dict[str, object]] = {
     **{name: {"num_train": 300, "num_test": 200, "batch_size": 16} for name in ("beta_vae", "factor_vae")},
     **{name: {"num_train": 300, "num_test": 200, "batch_size": 32} for name in ("z_min_variance", "z_max_variance")},
     "mig_chen": {},
+    **{name: {"num_train": 800, "num_test": 400} for name in ("r2", "edi", "unibound")},
+    "mcc": {"num_train": 1_200},
     "downstream": {"num_labels": (10, 100), "num_test": 400},
     "fairness": {"num_train": 300, "num_per_value": 50},
 }
-TREES = ("dci", "downstream", "fairness")
+TREES = ("dci", "downstream", "fairness", "edi", "unibound")
 
 
 def score(name: str, codes: np.ndarray, factors: np.ndarray, seed: int = 0, **options: object) -> dict[str, float]:
@@ -198,8 +200,9 @@ def test_dead_codes():
     alive = ["mig", "dcimig", "jemmig", "irs", "factor_vae.accuracy", "z_min_variance", "z_max_variance"]
     for name in alive:
         assert found[name] == pytest.approx(1), name
-    for name in ("mig_sup", "modularity"):  # means over codes, in which a dead one counts 0
-        assert found[name] == pytest.approx(3 / 4), name
+    for name in ("mig_sup", "modularity"):  # means over codes, in which an inactive one counts 0 where it is kept
+        assert found[name] == pytest.approx(1), name
+        assert score(name, codes, FACTORS, preset="dlib", num_train=1_200)[name] == pytest.approx(3 / 4, abs=0.1), name
     assert found["infomec.infom"] > 0.97
     assert found["factor_vae.num_active"] == found["unsupervised.active_codes"] == 3
     assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)
@@ -252,6 +255,7 @@ TWO_FACTORS = {
     "modularity": ("modularity", "it needs two factors that vary, got 1"),
     "infomec": ("infom", "they need two factors that vary and two codes in use, got 1 and 3"),
     "fairness": ("unfairness", "it needs two factors that vary"),
+    "edi": ("modularity", "it needs two factors that vary and two codes, got 1 and 3"),
 }
 
 
@@ -298,23 +302,38 @@ def test_fewer_codes_than_factors():
         assert score("dci", codes, FACTORS)["disentanglement"] == pytest.approx(0, abs=1e-9)
     with pytest.warns(UserWarning, match="dependence between codes is undefined"):
         assert np.isnan(score("unsupervised", codes, FACTORS)["mutual_information"])
-    with pytest.warns(UserWarning, match="infoc and infoc_prune8 is undefined") as caught:
+    with pytest.warns(UserWarning, match="infoc is undefined") as caught:
         score("infomec", codes, FACTORS)
     assert len(caught) == 1
 
 
-def test_continuous_factors_have_the_regression_form_of_sap_only():
+def test_continuous_factors():
     rng = np.random.default_rng(0)
     angles = rng.uniform(0, 2 * np.pi, size=(1_200, 2))
     with pytest.warns(UserWarning, match="SAP's classification form is undefined .* a factor is continuous"):
         found = score("sap", angles, angles)
     assert np.isnan(found["classification"])
     assert found["regression"] > 0.97
-    for name in set(SMALL) - {"sap"}:
+    for name in set(SMALL) - set(CONTINUOUS):
         with pytest.raises(
-            ValueError, match=r"factor 0 is continuous: [\d,]+ values in [\d,]+ rows, such as .* sap takes it"
+            ValueError, match=r"factor 0 is continuous: [\d,]+ values in [\d,]+ rows, such as .* dci, infomec, mcc"
         ):
             score(name, angles, angles)
+    assert score("mcc", angles, angles[:, ::-1]) == pytest.approx({"pearson": 1, "spearman": 1})
+    assert score("r2", angles, angles)["linear"] == pytest.approx(1)
+    assert score("r2", angles, angles)["trees"] > 0.99
+    dci = score("dci", angles, angles)
+    assert dci["disentanglement"] > 0.99
+    assert dci["informativeness"] == pytest.approx(score("r2", angles, angles)["trees"], abs=1e-3)
+    for name in ("infomec", "edi"):
+        assert all(value > 0.9 for value in score(name, angles, angles).values()), name
+    turned = angles @ np.array([[1, 1], [1, -1]])
+    assert score("dci", turned, angles)["disentanglement"] < 0.2
+    assert score("infomec", turned, angles)["infom"] < 0.2
+    assert score("r2", turned, angles)["linear"] == pytest.approx(1)
+    with pytest.warns(UserWarning, match=r"factor 0, factor 1 are continuous: metrics by class are left out \(mig"):
+        found = metrics.evaluate(angles, angles, repeats=1, chance=False)
+    assert {name.split(".")[0] for name in found.scores} == set(CONTINUOUS)
 
 
 def as_frame(table):
@@ -492,8 +511,8 @@ def test_too_few_rows_says_how_many_are_needed(name):
         with pytest.raises(ValueError, match="needs 2 rows of each value, but 5 of 5 values have fewer"):
             score(name, single, np.column_stack([single, single]))
         return
-    with pytest.raises(ValueError, match=r"10,000 (\+ 5,000 )?different rows are needed, got 9"):
-        METRICS[name](np.ones((9, 1)), np.ones((9, 1)), seed=0)
+    with pytest.raises(ValueError, match=r"10,000 (\+ 3 )?different rows are needed, got 9"):
+        METRICS[name](np.ones((9, 1)), np.ones((9, 1)), seed=0, num_train=10_000)
 
 
 def test_fine_bins_need_rows():
@@ -508,7 +527,9 @@ def test_interventions_need_rows():
     assert score("z_max_variance", np.tile(factors, (2, 1)), np.tile(factors, (2, 1)))["z_max_variance"] == 1
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - {"mig_chen", "beta_vae", "factor_vae", "unsupervised"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(SMALL) - {"mig_chen", "beta_vae", "factor_vae", "unsupervised", "mcc", "r2"})
+)
 def test_factors_of_row_numbers_are_refused(name):
     rows = np.arange(len(FACTORS))
     message = r"classes in .* training rows; at least two|compares rows that agree|needs at least two rows a class"
@@ -629,13 +650,15 @@ def test_numbers_of_factor_values_do_not_count():
 
 def test_a_constant_code_tells_nothing_of_others():
     codes = FACTORS[:, [0, 0]] * 1.0
-    both = score("unsupervised", codes, FACTORS)["mutual_information"]
-    with_one = score("unsupervised", np.column_stack([codes, np.full(1_200, 7e11)]), FACTORS)["mutual_information"]
-    assert with_one == pytest.approx(both / 3)  # two of six pairs
+    both = score("unsupervised", codes, FACTORS)
+    with_one = np.column_stack([codes, np.full(1_200, 7e11)])
+    assert score("unsupervised", with_one, FACTORS) == both
+    kept = score("unsupervised", with_one, FACTORS, preset=metrics.Protocol(drop_inactive=False))
+    assert kept["mutual_information"] == pytest.approx(both["mutual_information"] / 3)  # two of six pairs
 
 
 def test_neighbours_of_a_code_with_few_values_and_an_outlier():
-    from betavae.metrics.infomec import nearest_neighbour_information
+    from betavae.metrics.neighbours import nearest_neighbour_information
 
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=4_000)

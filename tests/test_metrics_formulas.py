@@ -4,22 +4,29 @@ import itertools
 
 import numpy as np
 import pytest
-from sklearn.feature_selection import mutual_info_classif
-from sklearn.linear_model import LogisticRegression
+from scipy.stats import pearsonr, spearmanr
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss, mutual_info_score
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
 
 from betavae import metrics
+from betavae.metrics.boosting import boost_values
 from betavae.metrics.dci import TreeFits, summarise
 from betavae.metrics.dci_es import CAPACITIES
-from betavae.metrics.fairness import unfairness
-from betavae.metrics.infomec import nearest_neighbour_information
+from betavae.metrics.edi import exclusivity
+from betavae.metrics.fairness import draw_probes, unfairness
+from betavae.metrics.infomec import RULES, _active
 from betavae.metrics.information import Information, count_information, discretise, entropy
 from betavae.metrics.inputs import draw_rows
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.mig import dcimig_of, jemmig_of, mig_of, mig_sup_of
 from betavae.metrics.modularity import modularity_of, roc_areas
+from betavae.metrics.neighbours import continuous_information, nearest_neighbour_information
+from betavae.metrics.r2 import explained_share
 from betavae.metrics.sap import fit_svm
-from betavae.metrics.suite import PRESETS
 from betavae.metrics.udr import _strength
 from tests import references_metrics as reference
 
@@ -324,7 +331,7 @@ def test_nothing_is_zero_there_and_undefined_here():
 
 
 def dlib(name: str, codes: np.ndarray, factors: np.ndarray, **options: object) -> dict[str, float]:
-    return metrics.METRICS[name](codes, factors, seed=0, **PRESETS["dlib"].get(name, {}) | options)
+    return metrics.METRICS[name](codes, factors, seed=0, preset="dlib", **options)
 
 
 TEN = np.random.default_rng(0).integers(10, size=(6_000, 10))
@@ -369,7 +376,7 @@ def test_correlated_gaussian_codes_by_kl_and_by_the_square_root_of_a_matrix():
     from scipy.linalg import sqrtm
 
     z = np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], 10_000)
-    found = metrics.unsupervised(z, np.zeros((10_000, 1), int), seed=0)
+    found = metrics.unsupervised(z, np.zeros((10_000, 1), int), seed=0, num_train=10_000)
     c = np.cov(z.T)
     alone = np.diag(np.diag(c))
     kl = 0.5 * (np.trace(np.linalg.inv(alone) @ c) - 2 + np.log(np.linalg.det(alone) / np.linalg.det(c)))
@@ -386,17 +393,17 @@ def test_plug_in_information_of_noise():
     """A code of pure noise seems to tell (.0015, .0047, .0366, .0301, .0303) nats of dSprites' factors."""
     rng = np.random.default_rng(0)
     factors, codes = rng.integers(DSPRITES, size=(10_000, 5)), rng.normal(size=(10_000, 8))
-    plain = metrics.measure_information(codes, factors, seed=0, bias_correction=False)
+    plain = metrics.measure_information(codes, factors, seed=0, num_train=10_000, bias_correction=False)
     one_code = [0.0015, 0.0047, 0.0366, 0.0301, 0.0303]
     np.testing.assert_allclose(plain.shared.mean(axis=0), one_code, rtol=0.3)
-    corrected = metrics.measure_information(codes, factors, seed=0)
+    corrected = metrics.measure_information(codes, factors, seed=0, num_train=10_000)
     assert corrected.shared.mean(axis=0).max() < 0.01  # measured 0.007: rare bins are still too few
     assert modularity_of(plain)["modularity"] == pytest.approx(0.65, abs=0.03)
     assert modularity_of(corrected)["modularity"] == 0
     few = rng.integers((3, 32, 100), size=(200, 3))
     perfect = metrics.measure_information(few * 1.0, few, seed=0, num_train=200)
     assert modularity_of(perfect)["modularity"] > 0.9  # in cells with less than a row each
-    half = metrics.measure_information(np.column_stack([factors, codes[:, :5]]), factors, seed=0)
+    half = metrics.measure_information(np.column_stack([factors, codes[:, :5]]), factors, seed=0, num_train=10_000)
     assert modularity_of(half)["modularity"] == pytest.approx(0.5, abs=0.01)
     assert mig_of(plain)["mig"] < 0.002  # the gap cancels the bias
 
@@ -419,3 +426,189 @@ def test_a_constant_colour_inflates_disentanglement_where_it_counts():
     assert reference.disentanglement(np.hstack([np.zeros((10, 1)), uniform])) == pytest.approx(0.10, abs=0.005)
     with_constant = TreeFits(np.hstack([np.full((10, 1), np.nan), uniform]), np.zeros((1, 6), int), np.ones(6))
     assert summarise(with_constant, np.zeros((1, 6), int)).scores()["disentanglement"] == pytest.approx(0, abs=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Continuous factors and discrete codes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smooth() -> tuple[np.ndarray, np.ndarray]:
+    """Three codes and three continuous factors: one alone, two mixed."""
+    rng = np.random.default_rng(1)
+    factors = rng.normal(size=(2_000, 3))
+    codes = np.stack([factors[:, 0], factors[:, 1] + factors[:, 2], factors[:, 1] - 0.5 * factors[:, 2]], axis=1)
+    return codes + rng.normal(0, 0.1, codes.shape), factors
+
+
+def test_regression_trees_are_those_of_scikit_learn(smooth):
+    codes, factors = smooth
+    codes = codes.astype(np.float32)
+    found = boost_values(codes[:1_500], factors[:1_500], codes[1_500:], seed=0)
+    for k in range(3):
+        model = GradientBoostingRegressor(random_state=0).fit(codes[:1_500], factors[:1_500, k])
+        np.testing.assert_allclose(found.train[:, k], model.predict(codes[:1_500]), atol=1e-9)
+        np.testing.assert_allclose(found.gain[:, k] / found.gain[:, k].sum(), model.feature_importances_, atol=2e-3)
+        # Nodes of few rows have equal splits on several codes, so further rows may differ.
+        ours, theirs = (
+            explained_share(factors[1_500:, k], p) for p in (found.test[:, k], model.predict(codes[1_500:]))
+        )
+        assert ours == pytest.approx(theirs, abs=3e-3)
+
+
+def test_dci_of_continuous_factors(smooth):
+    codes, factors = smooth
+    sizes = {"num_train": 1_500, "num_test": 500}
+    ours = metrics.fit_dci(codes, factors, seed=0, **sizes)
+    theirs = metrics.fit_dci(codes, factors, seed=0, estimator="sklearn", **sizes)
+    np.testing.assert_allclose(ours.importance, theirs.importance, atol=3e-3)
+    np.testing.assert_allclose(ours.accuracy, theirs.accuracy, atol=3e-3)
+    share = ours.importance / ours.importance.sum(axis=1, keepdims=True)
+    per_code = 1 + (share * np.log(share)).sum(axis=1) / np.log(3)
+    weight = ours.importance.sum(axis=1) / ours.importance.sum()
+    assert ours.scores()["disentanglement"] == pytest.approx(per_code @ weight)
+
+
+def test_a_mixed_table_has_both_kinds_of_trees(smooth):
+    codes, factors = smooth
+    labels = np.digitize(factors[:, 0], [-0.5, 0.5])
+    mixed = metrics.fit_dci(codes, np.column_stack([labels, factors[:, 1]]), seed=0, num_train=1_500, num_test=500)
+    alone = metrics.fit_dci(codes, np.column_stack([labels, labels]), seed=0, num_train=1_500, num_test=500)
+    smooth_only = metrics.fit_dci(codes, factors, seed=0, num_train=1_500, num_test=500)
+    assert mixed.accuracy[0] == alone.accuracy[0]
+    assert mixed.accuracy[1] == pytest.approx(smooth_only.accuracy[1], abs=1e-12)
+
+
+def test_information_of_continuous_variables(smooth):
+    codes, factors = smooth
+    for k in range(3):
+        theirs = mutual_info_regression(codes, factors[:, k], n_neighbors=10, random_state=0)
+        ours = [continuous_information(code, factors[:, k]) for code in codes.T]
+        np.testing.assert_allclose(ours, theirs, atol=0.02)
+    x, y = np.random.default_rng(0).normal(size=(2, 4_000))
+    assert continuous_information(x, 0.8 * x + 0.6 * y) == pytest.approx(-np.log(1 - 0.64) / 2, abs=0.05)
+
+
+def test_infomec_of_continuous_factors(smooth):
+    codes, factors = smooth
+    found = metrics.infomec(codes, factors, seed=0, num_train=1_990, num_test=10)
+    z = (codes - codes.mean(0)) / codes.std(0)
+    own = [continuous_information(y, y) for y in factors.T]
+    share = np.array([[continuous_information(code, factors[:, k]) / own[k] for k in range(3)] for code in z.T])
+    infom = ((share.max(1) / share.sum(1)).mean() - 1 / 3) / (1 - 1 / 3)
+    assert found["infom"] == pytest.approx(infom, abs=0.01)
+    linear = [LinearRegression().fit(codes, y).score(codes, y) for y in factors.T]
+    assert found["infoe_train"] == pytest.approx(np.mean(linear), abs=0.005)
+
+
+@pytest.fixture(scope="module")
+def quantised(codes) -> np.ndarray:
+    """The codes of `codes`, each rounded to at most 8 values between -1 and 1; the last one nearly always 0."""
+    scaled = codes / np.abs(codes).max(axis=0)
+    table = np.round(scaled * 4) / 4
+    table[:, 4] = np.where(np.arange(len(codes)) % 50, 0, 0.25)
+    return table
+
+
+def test_infomec_of_discrete_codes(quantised):
+    """The discrete mode of the authors: plug-in information of labels, one-hot codes in an unpenalised regression."""
+    rows = len(GRID) - 1
+    found = metrics.infomec(quantised, GRID, seed=0, discrete=True, num_train=rows, num_test=1, preset="dlib")
+    train, _ = draw_rows(len(GRID), (rows, 1), np.random.default_rng(0))
+    z, y = quantised[train], GRID[train]
+    labels_of = [np.unique(code, return_inverse=True)[1] for code in z.T]
+    share = np.array([[mutual_info_score(a, b) / mutual_info_score(b, b) for b in y.T] for a in labels_of])
+    assert found["infom"] == pytest.approx(((share.max(1) / share.sum(1)).mean() - 1 / 4) / (1 - 1 / 4))
+    assert found["infoc"] == pytest.approx(((share.max(0) / share.sum(0)).mean() - 1 / 5) / (1 - 1 / 5))
+    hot = OneHotEncoder().fit_transform(z)
+    explained = []
+    for labels in y.T:
+        model = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=1_000).fit(hot, labels)
+        explained.append(1 - log_loss(labels, model.predict_proba(hot)) / np.log(len(np.unique(labels))))
+    assert found["infoe_train"] == pytest.approx(np.mean(explained), abs=0.03)
+    as_continuous = metrics.infomec(quantised, GRID, seed=0, num_train=rows, num_test=1, preset="dlib")
+    assert abs(as_continuous["infom"] - found["infom"]) > 0.01
+    with pytest.raises(ValueError, match="so it is not discrete; score it as continuous"):
+        metrics.infomec(np.random.default_rng(0).normal(size=(240, 2)), GRID[:240], seed=0, discrete=True)
+
+
+def test_rules_of_infomec(codes, quantised):
+    """Ranges 1, 1/10 and 1/30; the third code has its range from a single outlier."""
+    rng = np.random.default_rng(0)
+    table = np.stack([rng.uniform(size=1_000), rng.uniform(size=1_000) / 10, rng.uniform(size=1_000) / 30], axis=1)
+    table[0, 2] = 1
+    expected = {"range20": [True, True, True], "range8": [True, False, True], "iqr10": [True, True, False]}
+    for name, kept in expected.items():
+        assert _active(table * [1, 1.05, 1], RULES[name], discrete=False).tolist() == kept, name
+    discrete = {"range20": [True] * 5, "range8": [True] * 5, "iqr10": [True] * 4 + [False]}
+    for name, kept in discrete.items():
+        assert _active(quantised, RULES[name], discrete=True).tolist() == kept, name
+    values = {name: metrics.infomec(codes, GRID, seed=0, rule=name) for name in RULES}
+    three = metrics.infomec(codes, GRID, seed=0, num_neighbours=3)
+    assert values["range8"]["infoc"] == pytest.approx(three["infoc"]) != values["range20"]["infoc"]
+    with pytest.raises(ValueError, match="unknown rule 'range'"):
+        metrics.infomec(codes, GRID, seed=0, rule="range")
+
+
+def test_mcc_is_the_best_assignment(smooth):
+    codes, factors = smooth
+    found = metrics.mcc(codes, factors, seed=0, num_train=2_000)
+    for name, correlate in (("pearson", pearsonr), ("spearman", spearmanr)):
+        table = np.array([[abs(correlate(z, y)[0]) for y in factors.T] for z in codes.T])
+        best = max(np.mean([table[d, k] for k, d in enumerate(order)]) for order in itertools.permutations(range(3)))
+        assert found[name] == pytest.approx(best)
+    assert metrics.mcc(codes[:, :1], factors, seed=0)["pearson"] < 1 / 3 + 0.01  # two factors have no code
+
+
+def test_r2_is_that_of_a_regression(smooth):
+    codes, factors = smooth
+    found = metrics.r2(codes, factors, seed=0, num_train=1_500, num_test=500)
+    train, test = draw_rows(2_000, (1_500, 500), np.random.default_rng(0))
+    linear = [LinearRegression().fit(codes[train], y[train]).score(codes[test], y[test]) for y in factors.T]
+    assert found["linear"] == pytest.approx(np.mean(linear))
+
+
+def test_exclusivity_by_hand():
+    """A row's largest entry less the root of the mean square of the others."""
+    np.testing.assert_allclose(exclusivity(np.array([[0.9, 0.3, 0.4]])), [0.9 - np.sqrt((0.09 + 0.16) / 2)])
+    rng = np.random.default_rng(0)
+    factors = rng.integers(4, size=(3_000, 2))
+    twice = np.repeat(factors, 2, axis=1) + rng.normal(0, 0.02, (3_000, 4))  # two codes a factor
+    found = metrics.edi(twice, factors, seed=0)
+    assert found["modularity"] > 0.95
+    assert found["compactness"] == pytest.approx(1 - np.sqrt(1 / 3), abs=0.05)  # 1, 1, 0, 0 over four codes
+    assert found["explicitness"] > 0.95
+    mixed = metrics.edi(factors @ np.array([[1.0, 1.0], [1.0, -1.0]]), factors, seed=0)
+    assert mixed["modularity"] < 0.2
+
+
+def test_fairness_of_the_same_rows():
+    """Codes that are factors predict the same for the same rows, whatever another factor is set to."""
+    codes = GRID * 1.0
+    paired = metrics.fairness(codes, GRID, seed=0, paired=True)
+    assert paired == pytest.approx({"unfairness": 0, "unfairness_worst": 0}, abs=1e-12)
+    assert metrics.fairness(codes, GRID, seed=0)["unfairness"] > 0.05
+    assert metrics.fairness(codes, GRID, seed=0, preset="dlib")["unfairness"] < 0.01
+    mixed = np.column_stack([codes[:, 0] + (codes[:, 1] > 1), codes[:, 2:]])  # the first two cannot be told apart
+    assert metrics.fairness(mixed, GRID, seed=0, paired=True)["unfairness"] > 0.02
+    with pytest.warns(UserWarning, match="fairness draws other rows for each value of factor 0, factor 1"):
+        metrics.fairness(codes[:-7], GRID[:-7], seed=0, paired=True)
+
+
+def test_probes_of_the_same_rows_differ_in_one_factor():
+    doubled = np.tile(GRID, (2, 1))
+    for k, probe in enumerate(draw_probes(doubled, 0, paired=True)):
+        rows = doubled[probe]  # (values, 100, factors)
+        assert (rows[:, :, k] == np.arange(len(probe))[:, None]).all()
+        others = np.delete(rows, k, axis=2)
+        assert (others == others[0]).all()
+
+
+def test_unibound_sees_a_rotated_copy():
+    factors = TEN[:3_000, :2] % 3
+    turned = factors @ np.array([[1.0, 1.0], [1.0, -1.0]])
+    assert metrics.unibound(factors * 1.0, factors, seed=0)["unibound"] == pytest.approx(1, abs=0.02)
+    both = np.hstack([factors, turned])
+    assert metrics.unibound(both, factors, seed=0)["unibound"] < 0.02
+    assert metrics.mig(both, factors, seed=0)["mig"] > 0.3

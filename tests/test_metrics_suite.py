@@ -1,5 +1,6 @@
 """What `evaluate` adds to the metrics: shared work, intervals, chance levels, presets, errors, JSON."""
 
+import inspect
 import json
 import re
 import warnings
@@ -36,7 +37,7 @@ def everything(tables) -> metrics.Scores:
 
 def test_by_default_every_metric_has_a_score_an_interval_and_a_chance_level(everything):
     ran = {name.split(".")[0] for name in everything.scores}
-    assert ran == set(metrics.METRICS) - {"mig_chen"}  # which needs sampled codes
+    assert ran == set(metrics.METRICS) - {"mig_chen", "unibound"}  # which needs sampled codes, and which takes long
     assert set(everything.intervals) == set(everything.scores)
     described = {name for name in everything.scores if not name.startswith("downstream.")}
     assert described <= set(metrics.MEANINGS)
@@ -122,13 +123,45 @@ def test_default_leaves_dead_codes_out_and_dlib_keeps_them(tables):
     np.testing.assert_array_equal(by_kl.arrays["active"], [True, True, False, False])
 
 
+@pytest.mark.parametrize("preset", sorted(metrics.PRESETS))
+@pytest.mark.filterwarnings("ignore:mig_chen is that of the codes given", "ignore:fairness draws other rows")
+def test_a_function_gives_what_an_evaluation_gives(tables, preset):
+    """Under the same preset, and also of a table with an inactive code, which `tables` has."""
+    codes, factors = tables
+    names = [*metrics.METRICS]
+    found = metrics.evaluate(codes, factors, names=names, preset=preset, repeats=1, chance=False, num_test=100)
+    for name in names:
+        accepted = inspect.signature(metrics.METRICS[name]).parameters
+        sizes = {"num_test": 100} if "num_test" in accepted and not name.startswith("z_") else {}
+        alone = metrics.METRICS[name](codes, factors, seed=0, preset=preset, **sizes)
+        together = {key: found.scores[key if key == name else f"{name}.{key}"] for key in alone}
+        assert alone == pytest.approx(together, abs=1e-9, nan_ok=True), name  # matrix products on one thread or more
+    importance = metrics.fit_dci(codes, factors, seed=0, preset=preset, num_test=100).importance
+    np.testing.assert_array_equal(importance, found.arrays["dci.importance"])
+
+
+def test_signatures_are_written_out():
+    for name, metric in metrics.METRICS.items():
+        kinds = {parameter.kind for parameter in inspect.signature(metric).parameters.values()}
+        assert inspect.Parameter.VAR_KEYWORD not in kinds, name
+        assert inspect.signature(metric).parameters["preset"].default == "default", name
+
+
 def test_dlib_is_the_protocol_with_its_options(tables):
     codes, factors = tables
+    own = metrics.Protocol(drop_inactive=False)
     found = metrics.evaluate(codes, factors, preset="dlib", names=["mig", "sap", "irs"], repeats=1, **SMALL)
-    mig = metrics.mig(codes, factors, seed=0, num_train=300, with_replacement=True, bias_correction=False)
-    sap = metrics.sap(codes, factors, seed=0, with_replacement=True, **SMALL)
+    mig = metrics.mig(codes, factors, seed=0, preset=own, num_train=300, with_replacement=True, bias_correction=False)
+    sap = metrics.sap(codes, factors, seed=0, preset=own, with_replacement=True, **SMALL)
     irs = metrics.irs(
-        codes, factors, seed=0, num_train=300, with_replacement=True, reference_quantile=1.0, num_factor_bins=20
+        codes,
+        factors,
+        seed=0,
+        preset=own,
+        num_train=300,
+        with_replacement=True,
+        reference_quantile=1.0,
+        num_factor_bins=20,
     )
     assert found.scores == mig | irs | {f"sap.{key}": value for key, value in sap.items()}
 

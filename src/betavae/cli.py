@@ -127,6 +127,8 @@ class Score:
     """Rows to fit metrics to: 10,000, or two thirds of a table of fewer than 15,000 rows, if not given."""
     num_test: int | None = None
     """Rows to judge on: 5,000, or one third of such a table, if not given."""
+    discrete: bool = False
+    """The codes of the table are discrete, as those of a quantised latent space are; InfoMEC then counts values."""
     sampled_codes: str | None = None
     """Table of codes drawn from the posteriors, beside --codes, for MIG of Chen et al."""
     sampled: bool = False
@@ -170,6 +172,7 @@ class Score:
                 repeats=self.evaluations,
                 num_train=self.num_train,
                 num_test=self.num_test,
+                discrete=self.discrete,
                 sampled=sampled,
                 factor_names=column_names(Path(str(self.factors))) or None,
                 progress=progress,
@@ -184,8 +187,10 @@ class Score:
 
         if self.sampled_codes is not None:
             raise ValueError("--sampled-codes is for tables; those of a run are drawn from its posteriors")
-        if self.num_train is not None or self.num_test is not None:
-            raise ValueError("--num-train and --num-test are for two tables; a run is scored as its settings say")
+        if self.num_train is not None or self.num_test is not None or self.discrete:
+            raise ValueError(
+                "--num-train, --num-test and --discrete are for two tables; a run is scored as its settings say"
+            )
         if self.out is not None:
             raise ValueError("--out is for two tables; the scores of a run stay in its scores.json")
         run = open_run(folder)

@@ -31,7 +31,7 @@ from betavae.metrics.suite import BY_CLASS
 from betavae.model import VAE
 from betavae.provenance import peak_memory, provenance
 from betavae.run import Codes, Run
-from betavae.settings import needs_of, objective_name
+from betavae.settings import Qlae, needs_of, objective_name
 from betavae.train import (
     Diverged,
     Record,
@@ -319,6 +319,7 @@ def score_run(
             seed=seed,
             repeats=run.config.evaluations if evaluations is None else evaluations,
             kl=kl,
+            discrete=isinstance(run.config.objective, Qlae),
             sampled=draws,
             factor_names=factor_names,
             progress=progress,

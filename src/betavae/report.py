@@ -250,7 +250,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
 
 def _is_detail(name: str) -> bool:
     """Whether a score only explains another one; such scores are folded away."""
-    return name.endswith(("_train", ".train", "_prune8", "_codes", "num_active", ".size")) or ".efficiency_" in name
+    return name.endswith(("_train", ".train", "_codes", "num_active", ".size")) or ".efficiency_" in name
 
 
 def _score_row(name: str, report: Report) -> dict[str, Any]:

@@ -6,19 +6,24 @@ from betavae.metrics.ceilings import accuracy_ceiling, information_ceiling, scor
 from betavae.metrics.dci import DCI, dci, fit_dci
 from betavae.metrics.dci_es import dci_es
 from betavae.metrics.downstream import downstream
+from betavae.metrics.edi import edi
 from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_variance
 from betavae.metrics.fairness import fairness
-from betavae.metrics.infomec import infomec
+from betavae.metrics.infomec import RULES, infomec
 from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import active_codes
 from betavae.metrics.irs import irs
+from betavae.metrics.mcc import mcc
 from betavae.metrics.meanings import MEANINGS, Meaning, meaning_of
 from betavae.metrics.mig import dcimig, jemmig, mig, mig_chen, mig_sup
 from betavae.metrics.modularity import explicitness, modularity
+from betavae.metrics.protocol import PRESETS, Protocol, sample_sizes
+from betavae.metrics.r2 import r2
 from betavae.metrics.sap import sap
-from betavae.metrics.suite import METRICS, PRESETS, Scores, evaluate, sample_sizes
+from betavae.metrics.suite import METRICS, Scores, evaluate
 from betavae.metrics.tables import read_table
 from betavae.metrics.udr import udr
+from betavae.metrics.unibound import unibound
 from betavae.metrics.unsupervised import unsupervised
 
 __all__ = [
@@ -26,9 +31,11 @@ __all__ = [
     "MEANINGS",
     "METRICS",
     "PRESETS",
+    "RULES",
     "Carrier",
     "Information",
     "Meaning",
+    "Protocol",
     "Scores",
     "accuracy_ceiling",
     "active_codes",
@@ -38,6 +45,7 @@ __all__ = [
     "dcimig",
     "describe_carriers",
     "downstream",
+    "edi",
     "evaluate",
     "explicitness",
     "factor_vae",
@@ -48,17 +56,20 @@ __all__ = [
     "information_ceiling",
     "irs",
     "jemmig",
+    "mcc",
     "meaning_of",
     "measure_information",
     "mig",
     "mig_chen",
     "mig_sup",
     "modularity",
+    "r2",
     "read_table",
     "sample_sizes",
     "sap",
     "score_ceilings",
     "udr",
+    "unibound",
     "unsupervised",
     "z_max_variance",
     "z_min_variance",

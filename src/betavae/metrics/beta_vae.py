@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_tables, varying_factors
+from betavae.metrics.inputs import varying_factors
 from betavae.metrics.interventions import Groups
 from betavae.metrics.logistic import Logistic
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -13,8 +14,9 @@ def beta_vae(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
     batch_size: int = 64,
 ) -> dict[str, float]:
     """Accuracy of a linear classifier that tells which factor was held, from differences between codes.
@@ -32,8 +34,9 @@ def beta_vae(
         codes: (N, D) codes.
         factors: (N, K) integer factors; every value of a factor needs two rows.
         seed: seed of the factors and rows drawn.
-        num_train: points that the classifier is fitted to.
-        num_test: points that it is judged on.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`.
+        num_train: points that the classifier is fitted to; see `sample_sizes`.
+        num_test: points that it is tested on; see `sample_sizes`.
         batch_size: pairs averaged into one point.
 
     Returns:
@@ -49,7 +52,9 @@ def beta_vae(
         >>> beta_vae(factors.astype(float), factors, seed=0, num_train=300, num_test=100)["accuracy"]
         1.0
     """
-    codes, factors = check_tables(codes, factors)
+    protocol = choose(preset)
+    codes, factors = prepare(codes, factors, protocol)
+    num_train, num_test = sample_sizes(len(codes), protocol, num_train, num_test)
     varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2:
         warn_undefined("BetaVAE score", f"it needs two factors that vary, got {len(varying)}")

@@ -1,12 +1,14 @@
 """Disentanglement, completeness and informativeness, from the importances of boosted trees."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_name, check_tables, draw_rows, num_threads
+from betavae.metrics.inputs import active_codes, as_array, by_kind, check_classes, check_name, draw_rows, num_threads
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.r2 import explained_share
 from betavae.metrics.undefined import warn_undefined
 
 ESTIMATORS = ("fast", "sklearn")
@@ -22,8 +24,8 @@ class DCI:
         per_code: (D,) disentanglement of each code; ``nan`` for a code that no classifier uses.
         code_weight: (D,) weight of each code in the disentanglement score; sums to 1.
         per_factor: (K,) completeness of each factor.
-        accuracy: (K,) held-out accuracy of each factor's classifier.
-        accuracy_train: (K,) its accuracy on the rows it was fitted to.
+        accuracy: (K,) held-out accuracy of each factor's classifier; of a continuous factor, R2 of its regression.
+        accuracy_train: (K,) the same on the rows of the fit.
     """
 
     importance: np.ndarray
@@ -32,6 +34,18 @@ class DCI:
     per_factor: np.ndarray
     accuracy: np.ndarray
     accuracy_train: np.ndarray
+
+    def widen(self, kept: np.ndarray) -> "DCI":
+        """Put back codes that were left out, with importance and weight 0.
+
+        Args:
+            kept: (D,) mask of the codes that were fitted.
+        """
+        importance, weight = np.zeros((len(kept), self.importance.shape[1])), np.zeros(len(kept))
+        per_code = np.full(len(kept), np.nan)
+        importance[:, np.isnan(self.importance).any(axis=0)] = np.nan
+        importance[kept], weight[kept], per_code[kept] = self.importance, self.code_weight, self.per_code
+        return replace(self, importance=importance, per_code=per_code, code_weight=weight)
 
     def scores(self) -> dict[str, float]:
         """Sum up: ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``.
@@ -63,19 +77,21 @@ def dci(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
     estimator: str = "fast",
-    with_replacement: bool = False,
+    with_replacement: bool | None = None,
 ) -> dict[str, float]:
     """Disentanglement, completeness and informativeness, from gradient boosted trees.
 
     R[d, k] is the share of code d in the error that the trees for factor k remove. With p the rows of R scaled to sum
     1 and K factors, a code's disentanglement is 1 - H(p) / log K; the score weights the codes by their share of R.
     Completeness is the same for columns, with log D. Informativeness is the accuracy on held-out rows (larger is
-    better; some papers report 1 - accuracy under this name).
+    better; some papers report 1 - accuracy under this name). Trees for a continuous factor are regression trees, and R2
+    takes the place of accuracy.
 
-    Dead codes count in D: leave them out, or completeness grows with their number.
+    Inactive codes, where the preset keeps them, count in D: completeness grows with their number.
 
     Source:
         A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood & Williams, 2018), section
@@ -83,16 +99,18 @@ def dci(
 
     Args:
         codes: (N, D) codes.
-        factors: (N, K) integer factors.
+        factors: (N, K) labels, or continuous factors.
         seed: seed of the rows drawn, and of scikit-learn.
-        num_train: rows the classifiers are fitted to.
-        num_test: rows they are judged on.
-        estimator: ``"fast"`` (compiled here) or ``"sklearn"`` (``GradientBoostingClassifier``; minutes).
-        with_replacement: draw rows as disentanglement_lib does; training and test rows may then coincide.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows the classifiers are fitted to; see `sample_sizes`.
+        num_test: rows they are tested on; see `sample_sizes`.
+        estimator: ``"fast"`` (compiled here) or ``"sklearn"`` (its gradient boosting; minutes).
+        with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
-        ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``, each in 0..1, larger is
-        better. Factors that do not vary are left out; ``nan`` with a warning where nothing is left.
+        ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``, each in 0..1 (but R2,
+        which may be below 0), larger is better. Factors that do not vary are left out; ``nan`` with a warning where
+        nothing is left.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -108,6 +126,7 @@ def dci(
         codes,
         factors,
         seed=seed,
+        preset=preset,
         num_train=num_train,
         num_test=num_test,
         estimator=estimator,
@@ -120,12 +139,15 @@ def fit_dci(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
     estimator: str = "fast",
-    with_replacement: bool = False,
+    with_replacement: bool | None = None,
 ) -> DCI:
     """Fit the classifiers of `dci` (same arguments) and keep the matrix and the values of each code and factor.
+
+    Codes that the preset leaves out have importance and weight 0, and no disentanglement (``nan``).
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
@@ -133,12 +155,17 @@ def fit_dci(
         array([[0., 1.],
                [1., 0.]])
     """
-    codes, factors = check_tables(codes, factors)
+    protocol = choose(preset, with_replacement=with_replacement)
+    kept, factors = prepare(codes, factors, protocol, integer_factors=False)
+    factors, continuous = by_kind(factors)
+    sizes = sample_sizes(len(kept), protocol, num_train, num_test)
     rng = np.random.default_rng(seed)
-    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
-    check_classes(factors[train])
-    fits = fit_trees(codes[train], factors[train], codes[test], seed=seed, estimator=estimator)
-    return summarise(fits, factors[test])
+    train, test = draw_rows(len(kept), sizes, rng, with_replacement=protocol.with_replacement)
+    check_classes(factors[train][:, ~continuous])
+    fits = fit_trees(kept[train], factors[train], kept[test], seed=seed, estimator=estimator, continuous=continuous)
+    found = summarise(fits, factors[test], continuous)
+    num_codes = as_array(codes).shape[1]
+    return found if kept.shape[1] == num_codes else found.widen(active_codes(codes))
 
 
 class TreeFits(NamedTuple):
@@ -147,12 +174,15 @@ class TreeFits(NamedTuple):
     Attributes:
         importance: (D, K) share of each code; a column sums to 1, or is ``nan`` for a factor that does not vary.
         predicted: (M, K) predicted values of the test rows.
-        accuracy_train: (K,) accuracy on the training rows.
+        accuracy_train: (K,) accuracy on the training rows; R2 of a continuous factor.
+        log_probability: for each factor (M, values) log probabilities of its values, and the (values,) values; `None`
+            for one that is continuous or does not vary.
     """
 
     importance: np.ndarray
     predicted: np.ndarray
     accuracy_train: np.ndarray
+    log_probability: tuple[tuple[np.ndarray, np.ndarray] | None, ...] = ()
 
 
 def fit_trees(
@@ -162,6 +192,7 @@ def fit_trees(
     *,
     seed: int,
     estimator: str = "fast",
+    continuous: np.ndarray | None = None,
 ) -> TreeFits:
     """Fit gradient boosted trees to each factor, on all cores, and predict further rows.
 
@@ -170,10 +201,11 @@ def fit_trees(
 
     Args:
         train_codes: (N, D) codes.
-        train_factors: (N, K) integer factors.
+        train_factors: (N, K) factors.
         test_codes: (M, D) codes.
         seed: seed of the estimator.
         estimator: ``"fast"`` or ``"sklearn"``.
+        continuous: (K,) which factors are continuous; none by default.
 
     Returns:
         Importances and predictions; a factor that does not vary is predicted as the value it has.
@@ -190,42 +222,96 @@ def fit_trees(
     spread = train_codes.std(axis=0, dtype=np.float64).max()
     magnitude = round(np.log2(spread)) if 0 < spread < np.inf else 0
     train_codes, test_codes = np.ldexp(train_codes, -magnitude), np.ldexp(test_codes, -magnitude)
-    fit = _fit_fast if estimator == "fast" else _fit_sklearn
+    continuous = np.zeros(train_factors.shape[1], bool) if continuous is None else continuous
 
-    def fit_factor(k: int) -> tuple[np.ndarray, np.ndarray, float]:
-        labels = train_factors[:, k]
-        if (labels == labels[0]).all():
-            return np.full(train_codes.shape[1], np.nan), np.full(len(test_codes), labels[0]), np.nan
-        gain, train_class, test_class = fit(train_codes, labels, test_codes, seed)
-        return gain / max(gain.sum(), np.finfo(float).tiny), test_class, float((train_class == labels).mean())
+    def fit_factor(k: int) -> tuple[np.ndarray, np.ndarray, float, tuple[np.ndarray, np.ndarray] | None]:
+        values = train_factors[:, k]
+        if (values == values[0]).all():
+            return np.full(train_codes.shape[1], np.nan), np.full(len(test_codes), values[0]), np.nan, None
+        if continuous[k]:
+            fit_values = _values_fast if estimator == "fast" else _values_sklearn
+            gain, train_values, test_values = fit_values(train_codes, values, test_codes, seed)
+            return (
+                gain / max(gain.sum(), np.finfo(float).tiny),
+                test_values,
+                explained_share(values, train_values),
+                None,
+            )
+        fit = _fit_fast if estimator == "fast" else _fit_sklearn
+        gain, train_class, test_class, *probability = fit(train_codes, values, test_codes, seed)
+        accuracy = float((train_class == values).mean())
+        return gain / max(gain.sum(), np.finfo(float).tiny), test_class, accuracy, tuple(probability)  # type: ignore[return-value]
 
-    num_classes = [len(np.unique(column)) for column in train_factors.T]
+    num_classes = [1 if continuous[k] else len(np.unique(column)) for k, column in enumerate(train_factors.T)]
     order = np.argsort(num_classes)[::-1]  # the longest first, so that the cores finish together
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
         fits = dict(zip(order.tolist(), pool.map(fit_factor, order.tolist()), strict=True))
-    columns, predicted, accuracy_train = zip(*(fits[k] for k in range(len(num_classes))), strict=True)
-    return TreeFits(np.stack(columns, axis=1), np.stack(predicted, axis=1), np.array(accuracy_train))
+    columns, predicted, accuracy_train, log_probability = zip(*(fits[k] for k in range(len(num_classes))), strict=True)
+    return TreeFits(np.stack(columns, axis=1), np.stack(predicted, axis=1), np.array(accuracy_train), log_probability)
 
 
 def _fit_fast(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    from scipy.special import log_softmax
+
     from betavae.metrics.boosting import boost
 
-    return boost(train, labels, test, seed=seed)
+    found = boost(train, labels, test, seed=seed)
+    return found.gain, found.train_class, found.test_class, log_softmax(found.test_logits, axis=1), found.classes
+
+
+def _values_fast(train: np.ndarray, values: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    from betavae.metrics.boosting import boost_values
+
+    found = boost_values(train, values[:, None], test, seed=seed)
+    return found.gain[:, 0], found.train[:, 0], found.test[:, 0]
+
+
+def _values_sklearn(train: np.ndarray, values: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    model = GradientBoostingRegressor(random_state=seed).fit(train, values)
+    return model.feature_importances_, model.predict(train), model.predict(test)
 
 
 def _fit_sklearn(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
     from sklearn.ensemble import GradientBoostingClassifier
 
     model = GradientBoostingClassifier(random_state=seed).fit(train, labels)
-    return model.feature_importances_, model.predict(train), model.predict(test)
+    probability = model.predict_log_proba(test)
+    return model.feature_importances_, model.predict(train), model.predict(test), probability, model.classes_
 
 
-def summarise(fits: TreeFits, test_factors: np.ndarray) -> DCI:
+def tree_information(fits: TreeFits, test_factors: np.ndarray, factor: int) -> float:
+    """What trees know about a factor, in nats: cross-entropy of the frequencies less that of their predictions.
+
+    Example:
+        >>> sure = np.log(np.array([[0.9, 0.1], [0.1, 0.9]]))
+        >>> fits = TreeFits(np.ones((1, 1)), np.array([[0], [1]]), np.ones(1), ((sure, np.array([0, 1])),))
+        >>> round(tree_information(fits, np.array([[0], [1]]), 0), 3)  # log 2 + log 0.9
+        0.588
+    """
+    labels = test_factors[:, factor]
+    found = fits.log_probability[factor]
+    if found is None:
+        error = ((labels - fits.predicted[: len(labels), factor]) ** 2).mean()
+        return max(0.0, float(np.log(labels.var() / max(error, 1e-12 * labels.var())) / 2)) if labels.var() else 0.0
+    log_probability, classes = found
+    known = np.isin(labels, classes)
+    column = np.searchsorted(classes, labels[known])
+    if not len(column):
+        return 0.0
+    frequency = np.bincount(column, minlength=len(classes)) / len(column)
+    entropy = -float(np.log(frequency[column]).mean())
+    return max(0.0, entropy + float(log_probability[: len(labels)][known][np.arange(len(column)), column].mean()))
+
+
+def summarise(fits: TreeFits, test_factors: np.ndarray, continuous: np.ndarray | None = None) -> DCI:
     """Turn importances and predictions into a `DCI`.
 
     Args:
         fits: trees fitted to each factor.
         test_factors: (M, K) true factors of the rows that ``fits`` predicts.
+        continuous: (K,) which factors are continuous; none by default.
 
     Returns:
         Disentanglement of each code, completeness and accuracy of each factor.
@@ -240,6 +326,8 @@ def summarise(fits: TreeFits, test_factors: np.ndarray) -> DCI:
     per_factor = np.full(len(varying), np.nan)
     per_factor[varying] = _concentration(known.T)
     accuracy = (fits.predicted == test_factors).mean(axis=0)
+    for k in np.flatnonzero(varying & (False if continuous is None else continuous)):
+        accuracy[k] = explained_share(test_factors[:, k], fits.predicted[:, k])
     return DCI(
         importance=fits.importance,
         per_code=_concentration(known),

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.inputs import check_classes, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 CAPACITIES = (16, 32, 64, 128, 256, 512)
@@ -13,9 +14,10 @@ def dci_es(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
-    with_replacement: bool = False,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
+    with_replacement: bool | None = None,
 ) -> dict[str, float]:
     """Explicitness from loss-capacity curves, and size.
 
@@ -38,9 +40,10 @@ def dci_es(
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn and of the random features.
-        num_train: rows that the probes are fitted to.
-        num_test: rows that the loss is taken on.
-        with_replacement: draw rows with replacement.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows that the probes are fitted to; see `sample_sizes`.
+        num_test: rows that the loss is taken on; see `sample_sizes`.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
         ``explicitness``, at most 1, larger is better; ``size``, 1 where codes and factors are as many, less where codes
@@ -55,9 +58,11 @@ def dci_es(
         >>> dci_es(factors.astype(float), factors, seed=0, num_train=800, num_test=200)["explicitness"] > 0.9
         True
     """
-    codes, factors = check_tables(codes, factors)
+    protocol = choose(preset, with_replacement=with_replacement)
+    codes, factors = prepare(codes, factors, protocol)
     rng = np.random.default_rng(seed)
-    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
+    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
+    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
     check_classes(factors[train])
     varying = np.flatnonzero(varying_factors(factors[train]))
     if not len(varying):

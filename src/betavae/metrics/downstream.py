@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
+from betavae.metrics.inputs import check_classes, draw_rows, varying_factors
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 NUM_LABELS = (10, 100, 1_000, 10_000)
@@ -16,9 +17,11 @@ def downstream(
     factors: np.ndarray,
     *,
     seed: int,
-    num_labels: Sequence[int] = NUM_LABELS,
-    num_test: int = 5_000,
-    with_replacement: bool = False,
+    preset: str | Protocol = "default",
+    num_labels: Sequence[int] | None = None,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    with_replacement: bool | None = None,
 ) -> dict[str, float]:
     """Held-out accuracy of boosted trees that saw 10, 100, 1,000 and 10,000 labelled rows, and statistical efficiency.
 
@@ -33,9 +36,12 @@ def downstream(
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        num_labels: sizes of the training sets, ascending; each is the beginning of the next.
-        num_test: rows that accuracies are taken on.
-        with_replacement: draw rows with replacement, as disentanglement_lib does.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_labels: sizes of the training sets, ascending; each is the beginning of the next. If unset, 10, 100 and so
+            on below ``num_train``, and ``num_train``.
+        num_train: size of the largest training set, where ``num_labels`` is unset; see `sample_sizes`.
+        num_test: rows that accuracies are taken on; see `sample_sizes`.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
         ``accuracy_N``, mean over the factors that vary, and ``efficiency_N`` for all but the largest N; larger is
@@ -51,12 +57,26 @@ def downstream(
         >>> downstream(factors.astype(float), factors, seed=0, num_labels=(10, 100), num_test=100)
         {'accuracy_10': 1.0, 'accuracy_100': 1.0, 'efficiency_10': 1.0}
     """
-    codes, factors = check_tables(codes, factors)
+    protocol = choose(preset, with_replacement=with_replacement)
+    codes, factors = prepare(codes, factors, protocol)
     rng = np.random.default_rng(seed)
-    train, test = draw_rows(len(codes), (max(num_labels), num_test), rng, with_replacement=with_replacement)
+    num_train, num_test = sample_sizes(len(codes), protocol, num_train, num_test)
+    num_labels = label_counts(num_train) if num_labels is None else num_labels
+    sizes = max(num_labels), num_test
+    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
     check_classes(factors[train])
     accuracies = [tree_accuracy(codes, factors, train[:number], test, seed) for number in num_labels]
     return efficiencies(num_labels, accuracies)
+
+
+def label_counts(num_train: int) -> list[int]:
+    """Sizes of the training sets: powers of ten below ``num_train``, and ``num_train`` itself.
+
+    Example:
+        >>> label_counts(300), label_counts(10_000)
+        ([10, 100, 300], [10, 100, 1000, 10000])
+    """
+    return [number for number in NUM_LABELS if number < num_train] + [num_train]
 
 
 def tree_accuracy(codes: np.ndarray, factors: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import active_codes, as_array, check_tables, standard_deviation, varying_factors
+from betavae.metrics.inputs import active_codes, standard_deviation, varying_factors
 from betavae.metrics.interventions import Groups
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -12,8 +13,9 @@ def factor_vae(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
     batch_size: int = 64,
     num_variance: int = 10_000,
     min_std: float | None = None,
@@ -34,11 +36,12 @@ def factor_vae(
         codes: (N, D) codes.
         factors: (N, K) integer factors; every value of a factor needs two rows.
         seed: seed of the factors and rows drawn.
-        num_train: points that vote.
-        num_test: points that the votes are judged on.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: points that vote; see `sample_sizes`.
+        num_test: points that the votes are tested on; see `sample_sizes`.
         batch_size: rows of one point.
         num_variance: rows, drawn with replacement, that a code's overall variance is taken from.
-        min_std: keep the codes whose standard deviation reaches this; by default those that are active.
+        min_std: keep the codes whose standard deviation reaches this; if unset, as the preset says.
 
     Returns:
         ``accuracy``, ``accuracy_train`` in 0..1, larger is better, chance 1 / (factors that vary); ``num_active``. With
@@ -54,14 +57,16 @@ def factor_vae(
         >>> factor_vae(factors.astype(float), factors, seed=0, num_train=300, num_test=100)["accuracy"]
         1.0
     """
-    codes, factors = check_tables(codes, factors)
+    protocol = choose(preset, min_std=min_std)
+    codes, factors = prepare(codes, factors, protocol)
+    num_train, num_test = sample_sizes(len(codes), protocol, num_train, num_test)
     varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2:
         warn_undefined("FactorVAE score", f"it needs two factors that vary, got {len(varying)}")
         return {"accuracy": float("nan"), "accuracy_train": float("nan"), "num_active": float("nan")}
     rng = np.random.default_rng(seed)
     variance = codes[rng.integers(len(codes), size=num_variance)].var(axis=0, ddof=1, dtype=np.float64)
-    active = active_codes(codes) if min_std is None else np.sqrt(variance) >= min_std
+    active = active_codes(codes) if protocol.min_std is None else np.sqrt(variance) >= protocol.min_std
     active &= variance > 0
     if not active.any():
         return {"accuracy": 0.0, "accuracy_train": 0.0, "num_active": 0.0}
@@ -77,6 +82,7 @@ def z_min_variance(
     factors: np.ndarray,
     *,
     seed: int,
+    preset: str | Protocol = "default",
     num_train: int = 800,
     num_test: int = 800,
     batch_size: int = 200,
@@ -91,10 +97,11 @@ def z_min_variance(
         codes: (N, D) codes.
         factors: (N, K) integer factors; every value of a factor needs two rows.
         seed: seed of the factors and rows drawn.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: points that vote.
         num_test: points that the votes are judged on.
         batch_size: rows of one point.
-        min_std: keep the codes whose standard deviation reaches this; by default those that are active.
+        min_std: keep the codes whose standard deviation reaches this; if unset, as the preset says.
 
     Returns:
         ``z_min_variance``: (accuracy - 1/K) / (1 - 1/K) with K factors that vary; 1 at best, about 0 by chance.
@@ -108,8 +115,10 @@ def z_min_variance(
         >>> z_min_variance(factors.astype(float), factors, seed=0)
         {'z_min_variance': 1.0}
     """
+    protocol = choose(preset, min_std=min_std)
+    codes, factors = prepare(codes, factors, protocol)
     scores = factor_vae(
-        codes, factors, seed=seed, num_train=num_train, num_test=num_test, batch_size=batch_size, min_std=min_std
+        codes, factors, seed=seed, preset=protocol, num_train=num_train, num_test=num_test, batch_size=batch_size
     )
     return {"z_min_variance": _rescale(scores["accuracy"], factors)}
 
@@ -119,6 +128,7 @@ def z_max_variance(
     factors: np.ndarray,
     *,
     seed: int,
+    preset: str | Protocol = "default",
     num_train: int = 800,
     num_test: int = 800,
     batch_size: int = 200,
@@ -136,6 +146,7 @@ def z_max_variance(
         codes: (N, D) codes.
         factors: (N, K) integer factors; at least two rows for each combination of all factors but one.
         seed: seed of the factors and rows drawn.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: points that vote.
         num_test: points that the votes are judged on.
         batch_size: rows of one point, drawn with replacement.
@@ -153,7 +164,7 @@ def z_max_variance(
         >>> z_max_variance(factors.astype(float), factors, seed=0)
         {'z_max_variance': 1.0}
     """
-    codes, factors = check_tables(codes, factors)
+    codes, factors = prepare(codes, factors, choose(preset))
     varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2:
         warn_undefined("Z-max variance", f"it needs two factors that vary, got {len(varying)}")
@@ -205,5 +216,5 @@ def _vote(factor: np.ndarray, code: np.ndarray, num_train: int) -> tuple[float, 
 
 
 def _rescale(accuracy: float, factors: np.ndarray) -> float:
-    chance = 1 / max(int(varying_factors(as_array(factors)).sum()), 1)
+    chance = 1 / max(int(varying_factors(factors).sum()), 1)
     return (accuracy - chance) / (1 - chance) if chance < 1 else float("nan")

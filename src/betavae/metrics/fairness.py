@@ -1,10 +1,13 @@
 """Fairness: does a prediction of one factor depend on the value of another?"""
 
+import warnings
+
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import check_classes, draw_rows
 from betavae.metrics.interventions import Groups
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -13,9 +16,12 @@ def fairness(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
     num_per_value: int = 100,
-    with_replacement: bool = False,
+    with_replacement: bool | None = None,
+    paired: bool | None = None,
 ) -> dict[str, float]:
     """Unfairness: how far predictions of a factor shift when another one is set to a value.
 
@@ -24,7 +30,10 @@ def fairness(
     0 where the sensitive factor does not matter, at most 1 where it decides everything. disentanglement_lib calls the
     same quantity fairness; smaller is fairer.
 
-    Two samples of 100 rows differ by chance: expect about 0.2 for a target with 40 values even from perfect codes.
+    Two samples of 100 rows differ by chance: expect about 0.2 for a target with 40 values even from perfect codes. The
+    preset ``dlib`` avoids that as disentanglement_lib does: it sets the sensitive factor of the *same* 100 rows to each
+    value, which takes a table that holds all of these rows, such as a full grid. If one is missing, other rows are
+    drawn for each value, with a warning.
 
     Source:
         On the Fairness of Disentangled Representations (Locatello et al., 2019), section 3.
@@ -34,9 +43,12 @@ def fairness(
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        num_train: rows that the trees are fitted to.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows that the trees are fitted to; see `sample_sizes`.
+        num_test: rows that are set aside, as by `dci`, which shares the trees in `evaluate`; see `sample_sizes`.
         num_per_value: rows drawn, with replacement, for each value of a sensitive factor.
-        with_replacement: draw the training rows with replacement, as disentanglement_lib does.
+        with_replacement: draw the training rows with replacement; if unset, as the preset says.
+        paired: set the sensitive factor of the same rows to each value; if unset, as the preset says.
 
     Returns:
         ``unfairness``, the mean over values and over pairs of different factors, and ``unfairness_worst``, the largest
@@ -52,16 +64,25 @@ def fairness(
         >>> fairness(factors.astype(float), factors, seed=0, num_train=500)["unfairness"] < 0.1
         True
     """
-    codes, factors = check_tables(codes, factors)
-    (train,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
+    protocol = choose(preset, with_replacement=with_replacement, paired_fairness=paired)
+    codes, factors = prepare(codes, factors, protocol)
+    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
+    train, _ = draw_rows(len(codes), sizes, np.random.default_rng(seed), with_replacement=protocol.with_replacement)
     check_classes(factors[train])
-    probes = draw_probes(factors, seed, num_per_value)
+    probes = draw_probes(factors, seed, num_per_value, paired=protocol.paired_fairness)
     rows = np.concatenate([probe.ravel() for probe in probes])
     return unfairness(fit_trees(codes[train], factors[train], codes[rows], seed=seed).predicted, probes)
 
 
-def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100) -> list[np.ndarray]:
+def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100, *, paired: bool = False) -> list[np.ndarray]:
     """Draw rows with each value of each factor.
+
+    Args:
+        factors: (N, K) integer factors.
+        seed: seed of the rows drawn.
+        num_per_value: rows for each value.
+        paired: draw ``num_per_value`` rows, and for each value those that differ from them in this factor only; if the
+            table lacks one, draw other rows for each value, and warn.
 
     Returns:
         For each factor (values, ``num_per_value``) row numbers; (0, ``num_per_value``) for one that does not vary.
@@ -71,12 +92,40 @@ def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100) -> lis
         [(2, 100), (0, 100)]
     """
     rng = np.random.default_rng([seed, 1])
-    probes = []
+    probes: list[np.ndarray] = []
+    missing: list[int] = []
     for k in range(factors.shape[1]):
         groups = Groups.by_value(factors, [k], "fairness", num_needed=1)
         num_values = len(groups.sizes) if len(groups.sizes) > 1 else 0
-        probes.append(groups.draw(np.arange(num_values), rng, num_per_value))
+        probe = (
+            _matching_rows(factors, k, groups, rng.integers(len(factors), size=num_per_value), rng) if paired else None
+        )
+        if paired and probe is None:
+            missing.append(k)
+        probes.append(groups.draw(np.arange(num_values), rng, num_per_value) if probe is None else probe[:num_values])
+    if missing:
+        warnings.warn(
+            "fairness draws other rows for each value of "
+            + ", ".join(f"factor {k}" for k in missing)
+            + ": the table does not hold the same rows with every value",
+            stacklevel=2,
+        )
     return probes
+
+
+def _matching_rows(
+    factors: np.ndarray, k: int, groups: Groups, base: np.ndarray, rng: np.random.Generator
+) -> np.ndarray | None:
+    """For each value of factor k, a row that agrees with each base row in all others; `None` where one is missing."""
+    others = [other for other in range(factors.shape[1]) if other != k]
+    rest = Groups.by_value(factors, others, "fairness", num_needed=1).label if others else np.zeros_like(groups.label)
+    num_values = len(groups.sizes)
+    key = rest * num_values + groups.label
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    wanted = rest[base] * num_values + np.arange(num_values)[:, None]
+    first, last = (np.searchsorted(ordered, wanted, side=side) for side in ("left", "right"))
+    return None if (first == last).any() else order[first + rng.integers(last - first)]
 
 
 def unfairness(predicted: np.ndarray, probes: list[np.ndarray]) -> dict[str, float]:

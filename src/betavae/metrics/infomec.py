@@ -1,11 +1,42 @@
 """InfoMEC: modularity, explicitness and compactness from normalised mutual information."""
 
+from typing import Final, NamedTuple
+
 import numpy as np
 
-from betavae.metrics.information import entropy
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation
+from betavae.metrics.information import count_information
+from betavae.metrics.inputs import by_kind, check_classes, check_name, draw_rows, standard_deviation, varying_factors
 from betavae.metrics.logistic import Logistic
+from betavae.metrics.neighbours import neighbour_information, tell_apart
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.r2 import r_squared
 from betavae.metrics.undefined import warn_undefined
+
+
+class Rule(NamedTuple):
+    """Which codes count as active, and how information is estimated, in one version of the authors' code.
+
+    Attributes:
+        quantiles: the spread of a code is the distance between these two quantiles of it.
+        share: continuous codes count whose spread is above this share of the largest.
+        discrete_share: the same for discrete codes.
+        discrete_spread: spread that a discrete code must exceed.
+        num_neighbours: neighbours of the information estimate, for continuous codes.
+    """
+
+    quantiles: tuple[float, float]
+    share: float
+    discrete_share: float
+    discrete_spread: float
+    num_neighbours: int
+
+
+RULES: Final[dict[str, Rule]] = {
+    "range20": Rule((0, 1), 1 / 20, 0, 0, 10),
+    "range8": Rule((0, 1), 1 / 8, 1 / 8, 0, 3),
+    "iqr10": Rule((0.25, 0.75), 1 / 10, 0, 0.1, 10),
+}
+"""``range20``: the code of the paper. ``range8``: its earlier form. ``iqr10``: that of Tripod (2024)."""
 
 
 def infomec(
@@ -13,12 +44,15 @@ def infomec(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
-    num_neighbours: int = 10,
+    preset: str | Protocol = "default",
+    rule: str | None = None,
+    discrete: bool = False,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    num_neighbours: int | None = None,
     with_replacement: bool = False,
 ) -> dict[str, float]:
-    """InfoM, InfoE and InfoC of continuous codes.
+    """InfoM, InfoE and InfoC, of continuous or discrete codes.
 
     With n[d, k] = I(z_d; y_k) / H(y_k), S factors and A codes kept:
 
@@ -27,36 +61,48 @@ def infomec(
     - InfoE, explicitness: mean over factors of 1 - CE / CE_0, the cross-entropy of an unpenalised logistic regression
       on all codes (classes balanced) over that of one that sees no code
 
-    Information is estimated from distances to the 10th neighbour, after noise of 1e-7 standard deviations, which tells
-    equal codes apart (the authors' estimator does the same; without it, codes of few values would seem to tell
-    nothing). Two rules are in use to drop dead codes: those whose
-    range is below 1/20 of the largest one (``infom``, ``infoc``; the authors' later code) or below 1/8
-    (``infom_prune8``, ``infoc_prune8``; their earlier code). The authors score InfoE on the very rows of the fit; that
-    is ``infoe_train``, while ``infoe`` uses held-out rows.
+    Information of a continuous code is estimated from distances to the 10th neighbour, after noise of 1e-7 standard
+    deviations, which tells equal codes apart (the authors' estimator does the same; without it, codes of few values
+    would seem to tell nothing). Information of a discrete code, as quantised latents are, is the plug-in estimate, and
+    the regression sees one-hot codes.
+
+    The authors have published three rules for which codes are kept:
+
+    - ``range20`` (the code of the paper, 2023): the range is above 1/20 of the largest; of discrete codes, above 0
+    - ``range8`` (its earlier form, 2023): above 1/8 of the largest, also of discrete codes; 3 neighbours
+    - ``iqr10`` (Tripod, 2024): the interquartile range is above 1/10 of the largest; of discrete codes, above 0.1
+
+    The authors score InfoE on the rows of the fit; that is ``infoe_train``, while ``infoe`` uses held-out rows.
 
     Source:
         Disentanglement via Latent Quantization (Hsu, Dorrell, Whittington, Wu & Finn, 2023), section 4.
         https://arxiv.org/abs/2305.18378
+        Tripod: Three Complementary Inductive Biases for Disentangled Representation Learning (Hsu, Hamid, Burns, Finn &
+        Wu, 2024). https://arxiv.org/abs/2404.10282
         Mutual Information between Discrete and Continuous Data Sets (Ross, 2014), equation 2.
         https://doi.org/10.1371/journal.pone.0087357
 
     Args:
         codes: (N, D) codes.
-        factors: (N, K) integer factors.
+        factors: (N, K) factors: labels, or continuous ones, of which information is estimated as of Kraskov et al., and
+            the regression is linear, with 1 - squared error / variance in place of 1 - CE / CE_0.
         seed: seed of the rows drawn.
-        num_train: rows that information and classifiers are fitted to.
-        num_test: rows that ``infoe`` is taken on.
-        num_neighbours: neighbours of the information estimate.
-        with_replacement: draw rows with replacement.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`.
+        rule: ``"range20"``, ``"range8"`` or ``"iqr10"``; if unset, as the preset says: the first.
+        discrete: whether codes are discrete, as those of a quantised latent space.
+        num_train: rows that information and classifiers are fitted to; see `sample_sizes`.
+        num_test: rows that ``infoe`` is taken on; see `sample_sizes`.
+        num_neighbours: neighbours of the information estimate; if unset, as the rule says.
+        with_replacement: draw rows with replacement, whatever the preset says.
 
     Returns:
-        ``infom``, ``infoc``, ``infoe``, ``infoe_train``, ``infom_prune8``, ``infoc_prune8``; 1 at best, 0 by chance;
-        ``nan`` with one warning where fewer than two factors vary or fewer than two codes are kept. ``infoe`` falls
-        below 0 where the classifier is worse on new rows than knowing nothing.
+        ``infom``, ``infoc``, ``infoe``, ``infoe_train``; 1 at best, 0 by chance; ``nan`` with one warning where fewer
+        than two factors vary or fewer than two codes are kept. ``infoe`` falls below 0 where the classifier is worse on
+        new rows than knowing nothing.
 
     Raises:
         TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        ValueError: A table is malformed, or holds too few rows; unknown rule.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -65,35 +111,82 @@ def infomec(
         >>> scores["infom"] > 0.9, scores["infoc"] > 0.9
         (True, True)
     """
-    codes, factors = check_tables(codes, factors)
+    protocol = choose(preset, with_replacement=with_replacement, infomec_rule=rule)
+    check_name("rule", protocol.infomec_rule, RULES)
+    chosen = RULES[protocol.infomec_rule]
+    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
     rng = np.random.default_rng(seed)
-    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
-    check_classes(factors[train])
-    factors = factors[:, (factors[train] != factors[train[0]]).any(axis=0)]
-    mean, std = codes[train].mean(axis=0, dtype=np.float64), standard_deviation(codes[train])
-    z, z_test = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
-    distinct = z + 1e-7 * rng.normal(size=z.shape)
-    span = np.ptp(codes[train].astype(np.float64), axis=0)
-    share = np.empty((z.shape[1], factors.shape[1]))
-    for k, labels in enumerate(factors[train].T):
-        total = entropy(np.unique(labels, return_counts=True)[1])
-        share[:, k] = [nearest_neighbour_information(code, labels, num_neighbours) / total for code in distinct.T]
-    scores: dict[str, float] = {}
-    num_kept: list[int] = []
-    for suffix, fraction in (("", 20), ("_prune8", 8)):
-        kept = share[(span > 0) & (span >= span.max() / fraction)]
-        num_kept.append(len(kept))
-        scores[f"infom{suffix}"] = _concentration(kept)
-        scores[f"infoc{suffix}"] = _concentration(kept.T)
-    missing = [name for name, value in scores.items() if np.isnan(value)]
-    if missing:
+    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
+    train, test = draw_rows(len(codes), sizes, rng, with_replacement=with_replacement)
+    factors, continuous = by_kind(factors)
+    check_classes(factors[train][:, ~continuous])
+    varying = varying_factors(factors[train])
+    factors, continuous = factors[:, varying], continuous[varying]
+    neighbours = chosen.num_neighbours if num_neighbours is None else num_neighbours
+    share = _shares(codes[train], factors[train], continuous, None if discrete else neighbours, rng)
+    kept = share[_active(codes[train].astype(np.float64), chosen, discrete)]
+    scores = {"infom": _concentration(kept), "infoc": _concentration(kept.T)}
+    if missing := [name for name, value in scores.items() if np.isnan(value)]:
         warn_undefined(
             " and ".join(missing),
-            f"they need two factors that vary and two codes in use, got {factors.shape[1]} and {min(num_kept)}",
+            f"they need two factors that vary and two codes in use, got {factors.shape[1]} and {len(kept)}",
         )
-    explained = [_explained(z, factors[train, k], z_test, factors[test, k]) for k in range(factors.shape[1])]
+    z, z_test = (_one_hot if discrete else _standardised)(codes[train], codes[test])
+    explained = [
+        (_explained_variance if continuous[k] else _explained)(z, factors[train, k], z_test, factors[test, k])
+        for k in range(factors.shape[1])
+    ]
     held_out, fitted = np.mean(explained, axis=0) if explained else (np.nan, np.nan)
     return scores | {"infoe": float(held_out), "infoe_train": float(fitted)}
+
+
+def _active(codes: np.ndarray, rule: Rule, discrete: bool) -> np.ndarray:
+    low, high = np.quantile(codes, rule.quantiles, axis=0)
+    spread = high - low
+    share = rule.discrete_share if discrete else rule.share
+    return np.asarray((spread > (rule.discrete_spread if discrete else 0)) & (spread >= share * spread.max()))
+
+
+def _shares(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    continuous: np.ndarray,
+    num_neighbours: int | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(D, K) information over the entropy of the factor; of discrete codes where no number of neighbours is given."""
+    share = np.empty((codes.shape[1], factors.shape[1]))
+    if num_neighbours is None:
+        table = np.stack([np.unique(code, return_inverse=True)[1] for code in codes.T], axis=1)
+        most = int(table.max()) + 1
+        if most > max(len(table) // 2, 1):
+            raise ValueError(
+                f"a code has {most:,} values in {len(table):,} rows, so it is not discrete; score it as continuous"
+            )
+        for k, column in enumerate(factors.T):
+            labels = (
+                column if not continuous[k] else np.digitize(column, np.quantile(column, np.linspace(0, 1, 21)[1:-1]))
+            )
+            found = count_information(table, labels[:, None].astype(np.int64), most)
+            share[:, k] = found.shared[:, 0] / found.factor_entropy[0]
+        return share
+    shared, own = neighbour_information(
+        tell_apart(_standardised(codes, codes)[0], rng), factors, continuous, num_neighbours
+    )
+    return np.asarray(shared / own)
+
+
+def _standardised(codes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = codes.mean(axis=0, dtype=np.float64), standard_deviation(codes)
+    return (codes - mean) / np.where(std > 0, std, 1), (others - mean) / np.where(std > 0, std, 1)
+
+
+def _one_hot(codes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values = [np.unique(code) for code in codes.T]
+    return tuple(  # type: ignore[return-value]
+        np.concatenate([table[:, d, None] == values[d] for d in range(table.shape[1])], axis=1).astype(np.float64)
+        for table in (codes, others)
+    )
 
 
 def _concentration(share: np.ndarray) -> float:
@@ -116,58 +209,7 @@ def _explained(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_lab
     return float(1 - losses[0] / nothing), float(1 - losses[1] / nothing)
 
 
-def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neighbours: int = 10) -> float:
-    """Mutual information of a continuous code and a discrete factor from nearest neighbours, in nats.
-
-    For row i, r is the distance to its k-th neighbour among the N_y rows of the same label (k at most N_y - 1), and m
-    the number of rows of any label closer than r, i included. I = psi(N) + mean psi(k) - mean psi(N_y) - mean psi(m);
-    rows whose label is unique are left out.
-
-    Source:
-        Mutual Information between Discrete and Continuous Data Sets (Ross, 2014), equation 2.
-        https://doi.org/10.1371/journal.pone.0087357
-
-    Args:
-        code: (N,) numbers.
-        labels: (N,) integers.
-        num_neighbours: k.
-
-    Returns:
-        Nats, 0 or more.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> labels = rng.integers(2, size=2000)
-        >>> round(nearest_neighbour_information(labels + rng.normal(0, 0.01, 2000), labels), 2)  # log 2
-        0.69
-    """
-    from scipy.special import digamma
-
-    radius = np.zeros(len(code))
-    used = np.zeros(len(code), np.int64)
-    sizes = np.zeros(len(code), np.int64)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        if len(rows) < 2:
-            continue
-        k = min(num_neighbours, len(rows) - 1)
-        rows = rows[np.argsort(code[rows], kind="stable")]
-        ordered = np.concatenate([np.full(k, -np.inf), code[rows], np.full(k, np.inf)])
-        n = len(rows)
-        # The k nearest lie in a window of k + 1 neighbours in order that contains the row.
-        windows = [
-            np.maximum(
-                ordered[k : k + n] - ordered[k - j : k - j + n], ordered[2 * k - j : 2 * k - j + n] - ordered[k : k + n]
-            )
-            for j in range(k + 1)
-        ]
-        radius[rows], used[rows], sizes[rows] = np.min(windows, axis=0), k, n
-    kept = used > 0
-    if not kept.any():
-        return 0.0
-    z = code[kept]
-    r = np.maximum(radius[kept] - 2 * np.spacing(np.abs(z).max()), 0)  # the k-th neighbour itself is not counted
-    everything = np.sort(z)
-    closer = np.searchsorted(everything, z + r, side="right") - np.searchsorted(everything, z - r, side="left")
-    nats = digamma(len(z)) + np.mean(digamma(used[kept]) - digamma(sizes[kept]) - digamma(np.maximum(closer, 1)))
-    return max(0.0, float(nats))
+def _explained_variance(
+    train: np.ndarray, values: np.ndarray, test: np.ndarray, test_values: np.ndarray
+) -> tuple[float, float]:
+    return r_squared(train, values, test, test_values), r_squared(train, values, train, values)

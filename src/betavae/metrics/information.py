@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ def measure_information(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
     num_bins: int = 20,
-    with_replacement: bool = False,
-    bias_correction: bool = True,
+    with_replacement: bool | None = None,
+    bias_correction: bool | None = None,
 ) -> Information:
-    """Cut the codes into equal-width bins and count.
+    """Cut the codes into equal-width bins and count; every code has its row, inactive ones as well.
 
     The plug-in estimate of an entropy, - sum p log p with the observed frequencies, is too small by about
     (occupied cells - 1) / (2 N) nats; the Miller-Madow correction adds that. Without it the mutual information of
@@ -58,10 +60,11 @@ def measure_information(
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        num_train: rows drawn.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
         num_bins: equal-width bins of each code, from its smallest to its largest value among those rows.
-        with_replacement: draw rows with replacement, as disentanglement_lib does.
-        bias_correction: apply the Miller-Madow correction.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
+        bias_correction: apply the Miller-Madow correction; if unset, as the preset says.
 
     Returns:
         Everything in nats; a constant code or factor has entropy 0.
@@ -79,9 +82,25 @@ def measure_information(
     codes, factors = check_tables(codes, factors)
     if num_bins < 2:
         raise ValueError(f"num_bins must be at least 2, got {num_bins}")
-    (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
+    protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
+    size, _ = sample_sizes(len(codes), protocol, num_train)
+    (rows,) = draw_rows(len(codes), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
     check_classes(factors[rows])
-    return count_information(discretise(codes[rows], num_bins), factors[rows], num_bins, bias_correction)
+    return count_information(discretise(codes[rows], num_bins), factors[rows], num_bins, protocol.bias_correction)
+
+
+def information_of_kept(
+    codes: np.ndarray, factors: np.ndarray, *, seed: int, preset: Protocol, num_train: int | None, num_bins: int
+) -> Information:
+    """Measure the `Information` of the codes that a preset keeps; see `measure_information`.
+
+    Example:
+        >>> codes, factors = np.array([[0.0, 7], [1, 7]] * 50), np.array([[0], [1]] * 50)
+        >>> information_of_kept(codes, factors, seed=0, preset=Protocol(), num_train=None, num_bins=20).shared.shape
+        (1, 1)
+    """
+    codes, factors = prepare(codes, factors, preset)
+    return measure_information(codes, factors, seed=seed, preset=preset, num_train=num_train, num_bins=num_bins)
 
 
 def count_information(

@@ -11,6 +11,8 @@ import numpy as np
 DEAD_NATS = 0.05
 """A code whose KL is below this carries next to nothing: it counts as dead, and is drawn in grey."""
 MIN_RELATIVE_SPREAD = 0.05
+CONTINUOUS = ("dci", "infomec", "mcc", "r2", "edi", "sap", "unsupervised")
+"""Metrics that take continuous factors as well."""
 _ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
 _LARGEST = {  # of floats
     "codes": 1e12,  # products of more leave the range in which fits converge and float32 ends
@@ -90,10 +92,11 @@ def _numbered(column: np.ndarray, factor: int) -> np.ndarray:
     if np.array_equal(column, whole := column.astype(np.int64)):
         return whole
     values, ranks = np.unique(column, return_inverse=True)
-    if len(values) > max(len(column) // 2, 1):
+    if _is_continuous(column):
         raise ValueError(
             f"factor {factor} is continuous: {len(values):,} values in {len(column):,} rows, such as {column[0]:g}. "
-            "Metrics by class need several rows each: merge some, for instance with np.digitize. sap takes it as it is"
+            "Metrics by class need several rows each: merge some, for instance with np.digitize. "
+            f"{', '.join(CONTINUOUS)} take it as it is"
         )
     return ranks.astype(np.int64)
 
@@ -327,3 +330,31 @@ def num_threads() -> int:
         True
     """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def by_kind(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tell continuous factors from labels, and number the labels.
+
+    A factor is continuous when its values are not all whole, and are more than half as many as the rows.
+
+    Args:
+        factors: (N, K) numbers.
+
+    Returns:
+        The table with labels that are not whole replaced by their ranks, int64 if no factor is continuous; and the (K,)
+        mask of continuous factors.
+
+    Example:
+        >>> by_kind(np.array([[0.5, 0.11], [0.5, 0.12], [1.5, 0.13], [1.5, 0.14]]))[1]
+        array([False,  True])
+    """
+    continuous = np.array([_is_continuous(column) for column in factors.T])
+    table = factors.copy()
+    for k in np.flatnonzero(~continuous).tolist():
+        table[:, k] = _numbered(factors[:, k], k)
+    return table if continuous.any() else table.astype(np.int64), continuous
+
+
+def _is_continuous(column: np.ndarray) -> bool:
+    whole = column.dtype.kind in "iub" or bool((column == np.floor(column)).all())
+    return not whole and len(np.unique(column)) > max(len(column) // 2, 1)

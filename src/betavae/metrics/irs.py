@@ -3,7 +3,8 @@
 import numpy as np
 
 from betavae.metrics.information import discretise
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.inputs import check_classes, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -12,11 +13,12 @@ def irs(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
     quantile: float = 0.99,
     reference_quantile: float | None = None,
     num_factor_bins: int | None = None,
-    with_replacement: bool = False,
+    with_replacement: bool | None = None,
 ) -> dict[str, float]:
     """Interventional robustness score.
 
@@ -35,11 +37,12 @@ def irs(
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        num_train: rows drawn.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
         quantile: quantile of the deviations D.
-        reference_quantile: quantile of the deviations R; the same by default.
-        num_factor_bins: bin factors into so many equal-width bins; not by default.
-        with_replacement: draw rows with replacement, as disentanglement_lib does.
+        reference_quantile: quantile of the deviations R; if unset, as the preset says.
+        num_factor_bins: bin factors into so many equal-width bins; if unset, as the preset says.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
         ``irs``, 1 at best and about 0 for codes that know nothing; ``nan`` with a warning when no code or no
@@ -54,19 +57,24 @@ def irs(
         >>> irs(factors.astype(float), factors, seed=0, num_train=1000)
         {'irs': 1.0}
     """
-    codes, factors = check_tables(codes, factors)
-    (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
+    protocol = choose(
+        preset, with_replacement=with_replacement, irs_reference=reference_quantile, irs_bins=num_factor_bins
+    )
+    codes, factors = prepare(codes, factors, protocol)
+    size, _ = sample_sizes(len(codes), protocol, num_train)
+    (rows,) = draw_rows(len(codes), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
     z, y = codes[rows].astype(np.float64), factors[rows]
     check_classes(y)
-    if num_factor_bins is not None:
-        y = discretise(np.stack([np.unique(column, return_inverse=True)[1] for column in y.T], axis=1), num_factor_bins)
+    if protocol.irs_bins is not None:
+        y = discretise(
+            np.stack([np.unique(column, return_inverse=True)[1] for column in y.T], axis=1), protocol.irs_bins
+        )
     z, y = z[:, standard_deviation(z) > 0], y[:, varying_factors(y)]
     if not z.shape[1] or not y.shape[1]:
         warn_undefined("IRS", "no code varies" if y.shape[1] else "no factor varies")
         return {"irs": float("nan")}
-    reach = np.quantile(
-        np.abs(z - z.mean(axis=0)), quantile if reference_quantile is None else reference_quantile, axis=0
-    )
+    reference = quantile if protocol.irs_reference is None else protocol.irs_reference
+    reach = np.quantile(np.abs(z - z.mean(axis=0)), reference, axis=0)
     z, reach = z[:, reach > 0], reach[reach > 0]
     if not len(reach):
         warn_undefined("IRS", "codes stay at one value but for the rarest rows")

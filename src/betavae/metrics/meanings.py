@@ -57,8 +57,6 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "infomec.infoc": Meaning(0, 1, True, "is each factor told by one code only?"),
     "infomec.infoe": Meaning(-math.inf, 1, True, "how many bits of the factors does a linear classifier find?"),
     "infomec.infoe_train": Meaning(-math.inf, 1, True, "InfoE on the rows it was fitted to"),
-    "infomec.infom_prune8": Meaning(0, 1, True, "InfoM with the authors' earlier rule for dead codes"),
-    "infomec.infoc_prune8": Meaning(0, 1, True, "InfoC with the authors' earlier rule for dead codes"),
     "dci_es.explicitness": Meaning(-math.inf, 1, True, "do small probes read the codes as well as large ones?"),
     "dci_es.size": Meaning(0, math.inf, None, "how many factors are there for each code?"),
     "downstream.accuracy_10": Meaning(0, 1, True, "accuracy of boosted trees with 10 labels"),
@@ -70,6 +68,14 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "downstream.efficiency_1000": Meaning(0, math.inf, True, "share of the full accuracy that 1,000 labels reach"),
     "fairness.unfairness": Meaning(0, 1, False, "how far do predictions shift with other factors, on average?"),
     "fairness.unfairness_worst": Meaning(0, 1, False, "how far do they shift for the worst value?"),
+    "mcc.pearson": Meaning(0, 1, True, "does one code each follow the factors in straight lines?"),
+    "mcc.spearman": Meaning(0, 1, True, "does one code each rise or fall with the factors?"),
+    "r2.linear": Meaning(-math.inf, 1, True, "how much of the factors' variance does a linear map explain?"),
+    "r2.trees": Meaning(-math.inf, 1, True, "how much of it do boosted regression trees explain?"),
+    "edi.modularity": Meaning(0, 1, True, "does each code tell about one factor alone?"),
+    "edi.compactness": Meaning(0, 1, True, "is each factor told by one code alone?"),
+    "edi.explicitness": Meaning(0, 1, True, "how much of each factor do all codes together tell?"),
+    "unibound": Meaning(0, 1, True, "does one code tell what all others together do not?"),
     "unsupervised.gaussian_total_correlation": Meaning(
         0, math.inf, False, "how dependent are the codes, as Gaussians?"
     ),

@@ -1,15 +1,24 @@
 """Scores that read the mutual information matrix: gaps between codes, and gaps between factors."""
 
-from typing import Any
-
 import numpy as np
 
-from betavae.metrics.information import Information, count_information, discretise, measure_information
+from betavae.metrics.information import Information, count_information, discretise, information_of_kept
 from betavae.metrics.inputs import check_tables
+from betavae.metrics.protocol import Protocol, choose
 from betavae.metrics.undefined import warn_undefined
 
 
-def mig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) -> dict[str, float]:
+def mig(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_bins: int = 20,
+    with_replacement: bool | None = None,
+    bias_correction: bool | None = None,
+) -> dict[str, float]:
     """Mutual information gap of binned codes: is each factor told by one code alone?
 
     MIG = mean over factors k of (I(z_1; y_k) - I(z_2; y_k)) / H(y_k), z_1 and z_2 the two codes that tell most about
@@ -26,7 +35,11 @@ def mig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) ->
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        options: ``num_train``, ``num_bins``, ``with_replacement``, ``bias_correction``; see `measure_information`.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
+        num_bins: equal-width bins of each code.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
+        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
     Returns:
         ``mig`` in 0..1, larger is better; ``nan`` with a warning when no factor varies. Constant factors are left out.
@@ -40,7 +53,15 @@ def mig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) ->
         >>> mig(factors.astype(float), factors, seed=0, num_train=1000)["mig"] > 0.95
         True
     """
-    return mig_of(measure_information(codes, factors, seed=seed, **options))
+    information = information_of_kept(
+        codes,
+        factors,
+        seed=seed,
+        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
+        num_train=num_train,
+        num_bins=num_bins,
+    )
+    return mig_of(information)
 
 
 def mig_of(information: Information) -> dict[str, float]:
@@ -60,13 +81,20 @@ def mig_of(information: Information) -> dict[str, float]:
 
 
 def mig_chen(
-    codes: np.ndarray, factors: np.ndarray, *, seed: int, num_bins: int = 256, bias_correction: bool = True
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    preset: str | Protocol = "default",
+    num_bins: int = 256,
+    bias_correction: bool | None = None,
 ) -> dict[str, float]:
     """Mutual information gap as Chen et al. mean it, from one sampled code of every image.
 
     The paper integrates I(z; y_k) over the aggregated posterior. Here the integral is a fine histogram of all N sampled
     codes, with the Miller-Madow correction; nothing is drawn. Give sampled codes (mean + std * noise), one row for each
     image of a full grid, and leave the shape out of the factors, as the paper's code does, to compare with its numbers.
+    Every code takes part: a sampled code that is inactive has the spread of the prior, and tells nothing.
 
     Source:
         Isolating Sources of Disentanglement in VAEs (Chen, Li, Grosse & Duvenaud, 2018), equations 5 and 6.
@@ -76,8 +104,9 @@ def mig_chen(
         codes: (N, D) sampled codes.
         factors: (N, K) integer factors.
         seed: not used: every row counts. Present because every metric takes one.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_bins: equal-width bins of each code; their width should be below the posterior's standard deviation.
-        bias_correction: correct entropies by Miller and Madow.
+        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
     Returns:
         ``mig_chen`` in 0..1, larger is better; ``nan`` with a warning when no factor varies.
@@ -99,16 +128,27 @@ def mig_chen(
             f"the MIG of Chen et al. is estimated from {num_bins} bins by up to {most} values of a factor and needs at "
             f"least half as many rows, got {len(codes):,}; give more rows, or fewer bins (num_bins)"
         )
-    information = count_information(discretise(codes, num_bins), factors, num_bins, bias_correction)
+    correct = choose(preset, bias_correction=bias_correction).bias_correction
+    information = count_information(discretise(codes, num_bins), factors, num_bins, correct)
     return {"mig_chen": mig_of(information)["mig"]}
 
 
-def mig_sup(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) -> dict[str, float]:
+def mig_sup(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_bins: int = 20,
+    with_replacement: bool | None = None,
+    bias_correction: bool | None = None,
+) -> dict[str, float]:
     """MIG-sup, the gap the other way round: does each code tell about one factor alone?
 
     MIG-sup = mean over codes d of (I_1 - I_2), I_1 and I_2 the two largest of I(z_d; y_k) / H(y_k) over factors.
 
-    The mean runs over all codes, so dead ones (which tell nothing, gap 0) pull it down: leave them out.
+    The mean runs over all codes that the preset keeps; an inactive one tells nothing and counts 0.
 
     Source:
         Progressive Learning and Disentanglement of Hierarchical Representations (Li, Murkute, Gyawali & Wang, 2020).
@@ -118,7 +158,11 @@ def mig_sup(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        options: ``num_train``, ``num_bins``, ``with_replacement``, ``bias_correction``; see `measure_information`.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
+        num_bins: equal-width bins of each code.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
+        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
     Returns:
         ``mig_sup`` in 0..1, larger is better; ``nan`` with a warning when fewer than two factors vary.
@@ -132,7 +176,15 @@ def mig_sup(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any
         >>> mig_sup(factors.astype(float), factors, seed=0, num_train=1000)["mig_sup"] > 0.95
         True
     """
-    return mig_sup_of(measure_information(codes, factors, seed=seed, **options))
+    information = information_of_kept(
+        codes,
+        factors,
+        seed=seed,
+        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
+        num_train=num_train,
+        num_bins=num_bins,
+    )
+    return mig_sup_of(information)
 
 
 def mig_sup_of(information: Information) -> dict[str, float]:
@@ -150,7 +202,17 @@ def mig_sup_of(information: Information) -> dict[str, float]:
     return {"mig_sup": float((first - second).mean())}
 
 
-def dcimig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) -> dict[str, float]:
+def dcimig(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_bins: int = 20,
+    with_replacement: bool | None = None,
+    bias_correction: bool | None = None,
+) -> dict[str, float]:
     """DCIMIG: gaps of codes, credited to the factors they tell best.
 
     A code's gap is I(z_d; y_1) - I(z_d; y_2), its two most informative factors; it counts for y_1. With m_k the largest
@@ -164,7 +226,11 @@ def dcimig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any)
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        options: ``num_train``, ``num_bins``, ``with_replacement``, ``bias_correction``; see `measure_information`.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
+        num_bins: equal-width bins of each code.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
+        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
     Returns:
         ``dcimig`` in 0..1, larger is better; ``nan`` with a warning when fewer than two factors vary.
@@ -178,7 +244,15 @@ def dcimig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any)
         >>> dcimig(factors.astype(float), factors, seed=0, num_train=1000)["dcimig"] > 0.95
         True
     """
-    return dcimig_of(measure_information(codes, factors, seed=seed, **options))
+    information = information_of_kept(
+        codes,
+        factors,
+        seed=seed,
+        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
+        num_train=num_train,
+        num_bins=num_bins,
+    )
+    return dcimig_of(information)
 
 
 def dcimig_of(information: Information) -> dict[str, float]:
@@ -200,7 +274,17 @@ def dcimig_of(information: Information) -> dict[str, float]:
     return {"dcimig": float(credit.sum() / information.factor_entropy[kept].sum())}
 
 
-def jemmig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) -> dict[str, float]:
+def jemmig(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_bins: int = 20,
+    with_replacement: bool | None = None,
+    bias_correction: bool | None = None,
+) -> dict[str, float]:
     """JEMMIG, normalised: like MIG, and the best code should carry nothing else either.
 
     JEMMIG_k = H(z_1, y_k) - I(z_1; y_k) + I(z_2; y_k), which is 0 at best and H(y_k) + log(bins) at worst. Reported is
@@ -216,7 +300,11 @@ def jemmig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any)
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        options: ``num_train``, ``num_bins``, ``with_replacement``, ``bias_correction``; see `measure_information`.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
+        num_bins: equal-width bins of each code.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
+        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
     Returns:
         ``jemmig`` in 0..1, larger is better; ``nan`` with a warning when no factor varies.
@@ -230,7 +318,15 @@ def jemmig(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any)
         >>> jemmig(factors.astype(float), factors, seed=0, num_train=1000)["jemmig"] > 0.95
         True
     """
-    return jemmig_of(measure_information(codes, factors, seed=seed, **options))
+    information = information_of_kept(
+        codes,
+        factors,
+        seed=seed,
+        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
+        num_train=num_train,
+        num_bins=num_bins,
+    )
+    return jemmig_of(information)
 
 
 def jemmig_of(information: Information) -> dict[str, float]:

@@ -1,16 +1,25 @@
 """Modularity and explicitness: one factor a code, and every factor linearly there."""
 
-from typing import Any
-
 import numpy as np
 
-from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.information import Information, information_of_kept
+from betavae.metrics.inputs import check_classes, draw_rows, standard_deviation, varying_factors
 from betavae.metrics.logistic import Logistic
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 
-def modularity(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: Any) -> dict[str, float]:
+def modularity(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_bins: int = 20,
+    with_replacement: bool | None = None,
+    bias_correction: bool | None = None,
+) -> dict[str, float]:
     """Does each code tell about one factor only, whichever?
 
     For a code with information m_k about factor k and the largest of them m, modularity is
@@ -30,7 +39,11 @@ def modularity(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: 
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        options: ``num_train``, ``num_bins``, ``with_replacement``, ``bias_correction``; see `measure_information`.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
+        num_bins: equal-width bins of each code.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
+        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
     Returns:
         ``modularity`` in 0..1, larger is better; ``nan`` with a warning when fewer than two factors vary.
@@ -44,7 +57,15 @@ def modularity(codes: np.ndarray, factors: np.ndarray, *, seed: int, **options: 
         >>> round(modularity(factors.astype(float), factors, seed=0, num_train=1000)["modularity"], 2)
         1.0
     """
-    return modularity_of(measure_information(codes, factors, seed=seed, **options))
+    information = information_of_kept(
+        codes,
+        factors,
+        seed=seed,
+        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
+        num_train=num_train,
+        num_bins=num_bins,
+    )
+    return modularity_of(information)
 
 
 def modularity_of(information: Information) -> dict[str, float]:
@@ -70,9 +91,10 @@ def explicitness(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
-    with_replacement: bool = False,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
+    with_replacement: bool | None = None,
 ) -> dict[str, float]:
     """How well does a linear classifier on all codes rank each value of each factor above the others?
 
@@ -87,9 +109,10 @@ def explicitness(
         codes: (N, D) codes.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
-        num_train: rows that the classifiers are fitted to.
-        num_test: rows that they are judged on.
-        with_replacement: draw rows with replacement, as disentanglement_lib does.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows that the classifiers are fitted to; see `sample_sizes`.
+        num_test: rows that they are tested on; see `sample_sizes`.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
         ``explicitness`` and, on the training rows, ``train``; 0.5 by chance and 1 at best; ``nan`` with a warning when
@@ -104,9 +127,11 @@ def explicitness(
         >>> explicitness(factors.astype(float), factors, seed=0, num_train=800, num_test=200)["explicitness"]
         1.0
     """
-    codes, factors = check_tables(codes, factors)
+    protocol = choose(preset, with_replacement=with_replacement)
+    codes, factors = prepare(codes, factors, protocol)
     rng = np.random.default_rng(seed)
-    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
+    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
+    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
     check_classes(factors[train])
     varying = np.flatnonzero(varying_factors(factors[train]) & varying_factors(factors[test]))
     if not len(varying):

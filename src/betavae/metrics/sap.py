@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, check_tables, draw_rows, varying_factors
+from betavae.metrics.inputs import check_classes, draw_rows, varying_factors
 from betavae.metrics.mig import top_two
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 _MAX_STEPS = 100
@@ -14,10 +15,11 @@ def sap(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
-    num_test: int = 5_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
     cost: float = 0.01,
-    with_replacement: bool = False,
+    with_replacement: bool | None = None,
 ) -> dict[str, float]:
     """Mean gap between the two codes that predict a factor best, each alone; in both published forms.
 
@@ -34,10 +36,11 @@ def sap(
         codes: (N, D) codes.
         factors: (N, K) factors; continuous ones (any that are not whole numbers) have the regression form only.
         seed: seed of the rows drawn.
-        num_train: rows that the machines, and the correlations, are fitted to.
-        num_test: rows that accuracies are taken on.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows that the machines, and the correlations, are fitted to; see `sample_sizes`.
+        num_test: rows that accuracies are taken on; see `sample_sizes`.
         cost: cost of the support vector machines.
-        with_replacement: draw rows with replacement, as disentanglement_lib does.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
         ``classification`` and ``regression`` in 0..1, larger is better; ``nan`` with a warning when no factor varies,
@@ -53,9 +56,11 @@ def sap(
         >>> scores["regression"] > 0.95
         True
     """
-    codes, all_factors = check_tables(codes, factors, integer_factors=False)
+    protocol = choose(preset, with_replacement=with_replacement)
+    codes, all_factors = prepare(codes, factors, protocol, integer_factors=False)
     rng = np.random.default_rng(seed)
-    train, test = draw_rows(len(codes), (num_train, num_test), rng, with_replacement=with_replacement)
+    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
+    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
     varying = np.flatnonzero(varying_factors(all_factors[train]))
     if not len(varying):
         warn_undefined("SAP", "no factor varies")

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -18,13 +18,16 @@ from betavae.metrics.carriers import Carrier, find_carriers
 from betavae.metrics.ceilings import score_ceilings
 from betavae.metrics.dci import DCI, TreeFits, dci, fit_trees, summarise
 from betavae.metrics.dci_es import dci_es
-from betavae.metrics.downstream import NUM_LABELS, downstream, efficiencies, tree_accuracy
+from betavae.metrics.downstream import downstream, efficiencies, label_counts, tree_accuracy
+from betavae.metrics.edi import edi, exclusivity_scores
 from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_variance
 from betavae.metrics.fairness import draw_probes, fairness, unfairness
 from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import (
+    CONTINUOUS,
     active_codes,
+    by_kind,
     check_classes,
     check_name,
     check_tables,
@@ -34,10 +37,14 @@ from betavae.metrics.inputs import (
     standard_deviation,
 )
 from betavae.metrics.irs import irs
+from betavae.metrics.mcc import mcc
 from betavae.metrics.meanings import meaning_of
 from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
 from betavae.metrics.modularity import explicitness, modularity, modularity_of
+from betavae.metrics.protocol import Protocol, choose, sample_sizes
+from betavae.metrics.r2 import r2
 from betavae.metrics.sap import sap
+from betavae.metrics.unibound import unibound
 from betavae.metrics.unsupervised import unsupervised
 
 METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
@@ -59,39 +66,20 @@ METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
     "dci_es": dci_es,
     "downstream": downstream,
     "fairness": fairness,
+    "mcc": mcc,
+    "r2": r2,
+    "edi": edi,
+    "unibound": unibound,
     "unsupervised": unsupervised,
 }
 """Metrics by name; an own one is added here, and what its scores mean to `MEANINGS`."""
 _SHIPPED: Final = frozenset(METRICS)
+_ON_REQUEST: Final = ("unibound",)
+"""Metrics that take long: part of an evaluation only where they are named."""
 
-_DLIB_INFORMATION: Final = {"with_replacement": True, "bias_correction": False}
-PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
-    # What every metric does by itself: disjoint rows, corrected information. Dead codes are left out.
-    "default": {},
-    # What disentanglement_lib does: rows drawn with replacement, its thresholds, every code.
-    "dlib": {
-        "dci": {"with_replacement": True},
-        "mig": _DLIB_INFORMATION,
-        "mig_chen": {"bias_correction": False},
-        "mig_sup": _DLIB_INFORMATION,
-        "dcimig": _DLIB_INFORMATION,
-        "jemmig": _DLIB_INFORMATION,
-        "sap": {"with_replacement": True},
-        "factor_vae": {"min_std": 0.05},
-        "z_min_variance": {"min_std": 0.05},
-        "modularity": _DLIB_INFORMATION,
-        "explicitness": {"with_replacement": True},
-        "irs": {"with_replacement": True, "reference_quantile": 1.0, "num_factor_bins": 20},
-        "dci_es": {"with_replacement": True},
-        "downstream": {"with_replacement": True},
-        "fairness": {"with_replacement": True},
-        "unsupervised": {"with_replacement": True},
-    },
-}
-_MASKING: Final = ("default",)
 BY_CLASS: Final = frozenset(
     ("dci", "mig", "mig_chen", "mig_sup", "dcimig", "jemmig", "sap", "modularity", "explicitness", "irs", "infomec")
-) | {"dci_es", "downstream", "fairness"}
+) | {"dci_es", "downstream", "fairness", "edi", "unibound"}
 """Metrics that take factors for classes, several rows each."""
 _BLIND: Final = ("unsupervised.", "factor_vae.num_active", "dci_es.size")  # scores that shuffled rows cannot change
 
@@ -157,38 +145,50 @@ class _Draw:
     codes: np.ndarray
     sampled: Callable[[], np.ndarray]
     factors: np.ndarray
+    labels: np.ndarray
+    continuous: np.ndarray
     seed: int
-    num_train: int
-    num_test: int
-    options: dict[str, dict[str, Any]]
+    given: Mapping[str, int | None]
+    protocol: Protocol
+    discrete: bool
+
+    @cached_property
+    def sizes(self) -> tuple[int, int]:
+        return sample_sizes(len(self.codes), self.protocol, **self.given)
 
     @cached_property
     def information(self) -> Information:
-        options = self.options.get("mig", {})
-        return measure_information(self.codes, self.factors, seed=self.seed, num_train=self.num_train, **options)
+        return measure_information(
+            self.codes, self.factors, seed=self.seed, num_train=self.sizes[0], preset=self.protocol
+        )
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(self.seed)
-        train, test = draw_rows(len(self.codes), (self.num_train, self.num_test), rng, **self.options.get("dci", {}))
-        check_classes(self.factors[train])
+        train, test = draw_rows(len(self.codes), self.sizes, rng, with_replacement=self.protocol.with_replacement)
+        check_classes(self.labels[train][:, ~self.continuous])
         return train, test
 
     @cached_property
     def probes(self) -> list[np.ndarray]:
-        return draw_probes(self.factors, self.seed) if "fairness" in self.names else []
+        if "fairness" not in self.names or self.continuous.any():
+            return []
+        return draw_probes(self.labels, self.seed, paired=self.protocol.paired_fairness)
 
     @cached_property
     def trees(self) -> TreeFits:
         """Trees on the training rows, and what they predict for the test rows and then for the fairness probes."""
         train, test = self.rows
         others = np.concatenate([test, *(probe.ravel() for probe in self.probes)])
-        return fit_trees(self.codes[train], self.factors[train], self.codes[others], seed=self.seed)
+        return fit_trees(
+            self.codes[train], self.labels[train], self.codes[others], seed=self.seed, continuous=self.continuous
+        )
 
     @cached_property
     def dci(self) -> DCI:
         test = self.rows[1]
-        return summarise(self.trees._replace(predicted=self.trees.predicted[: len(test)]), self.factors[test])
+        fits = self.trees._replace(predicted=self.trees.predicted[: len(test)])
+        return summarise(fits, self.labels[test], self.continuous)
 
 
 _Measured = tuple[dict[str, float], dict[str, np.ndarray]]
@@ -212,11 +212,17 @@ def _measure(name: str, draw: _Draw) -> _Measured:
             return modularity_of(draw.information), {}
         case "downstream":
             train, test = draw.rows
-            sizes = [number for number in NUM_LABELS if number < draw.num_train] + [draw.num_train]
-            few = [tree_accuracy(draw.codes, draw.factors, train[:number], test, draw.seed) for number in sizes[:-1]]
+            sizes = label_counts(draw.sizes[0])
+            few = [tree_accuracy(draw.codes, draw.labels, train[:number], test, draw.seed) for number in sizes[:-1]]
             return efficiencies(sizes, [*few, draw.dci.scores()["informativeness"]]), {}
         case "fairness":
             return unfairness(draw.trees.predicted[len(draw.rows[1]) :], draw.probes), {}
+        case "edi":
+            train, test = draw.rows
+            labels = draw.labels
+            return exclusivity_scores(
+                draw.codes[train], labels[train], draw.continuous, draw.trees, labels[test], draw.seed
+            ), {}
     if name not in _SHIPPED:
         return _by_another(name, draw), {}
     return _call(name, draw), {}
@@ -235,25 +241,13 @@ def _by_another(name: str, draw: _Draw) -> dict[str, float]:
 
 def _call(name: str, draw: _Draw) -> dict[str, float]:
     metric = METRICS[name]
-    own_sizes = ("z_min_variance", "z_max_variance")  # those of their papers
-    given = {"num_train": draw.num_train, "num_test": draw.num_test} if name not in own_sizes else {}
-    accepted = {key: value for key, value in given.items() if key in inspect.signature(metric).parameters}
+    accepted = inspect.signature(metric).parameters
+    given: dict[str, Any] = {"preset": draw.protocol, "discrete": draw.discrete}
+    if name not in ("z_min_variance", "z_max_variance"):  # they have the sizes of their papers
+        given |= draw.given
     codes = draw.sampled() if name == "mig_chen" else draw.codes
-    return metric(codes, draw.factors, seed=draw.seed, **accepted, **draw.options.get(name, {}))
-
-
-def sample_sizes(num_rows: int, preset: str = "default") -> tuple[int, int]:
-    """Rows to fit and rows to judge: 10,000 and 5,000; two thirds and one third of a table that has fewer in all.
-
-    ``dlib`` draws with replacement, and so always takes 10,000 and 5,000.
-
-    Example:
-        >>> sample_sizes(900), sample_sizes(900, "dlib")
-        ((600, 300), (10000, 5000))
-    """
-    if preset == "dlib" or num_rows >= 15_000:
-        return 10_000, 5_000
-    return 2 * num_rows // 3, num_rows // 3
+    options = {key: value for key, value in given.items() if key in accepted}
+    return metric(codes, draw.factors, seed=draw.seed, **options)
 
 
 def evaluate(
@@ -261,7 +255,8 @@ def evaluate(
     factors: np.ndarray,
     *,
     names: Sequence[str] | None = None,
-    preset: str = "default",
+    preset: str | Protocol = "default",
+    discrete: bool = False,
     seed: int = 0,
     factor_names: Sequence[str] | None = None,
     kl: np.ndarray | None = None,
@@ -286,10 +281,12 @@ def evaluate(
 
     Args:
         codes: (N, D) codes, all of them: rows are drawn here.
-        factors: (N, K) labels of any kind, also a DataFrame, or (N,) for one factor; continuous ones for `sap` alone.
-        names: metrics to run, keys of `METRICS`. By default all, `mig_chen` only where ``sampled`` is given; one that
-            the table cannot serve is then left out with a warning.
-        preset: ``"dlib"``, the protocol of disentanglement_lib to the letter, or ``"default"``, corrected.
+        factors: (N, K) labels of any kind, also a DataFrame, or (N,) for one factor. Where one is continuous, the
+            metrics in `betavae.metrics.inputs.CONTINUOUS` remain.
+        names: metrics to run, keys of `METRICS`. By default all but `unibound`, which takes long, and `mig_chen` only
+            where ``sampled`` is given; one that the table cannot serve is then left out with a warning.
+        preset: ``"dlib"``, the protocol of disentanglement_lib; ``"default"``, corrected; or a `Protocol` of your own.
+        discrete: whether codes are discrete, as those of a quantised latent space; see `infomec`.
         seed: seed of everything random.
         factor_names: K names; by default those of a DataFrame's columns, or ``factor 0``, ...
         kl: (D,) mean KL divergence of each code in nats; helps to tell dead codes.
@@ -297,7 +294,7 @@ def evaluate(
         images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
             `betavae.metrics.ceilings`).
         num_train: rows (or points) that metrics are fitted to; by default as `sample_sizes` says.
-        num_test: rows (or points) that they are judged on; likewise.
+        num_test: rows (or points) that they are tested on; likewise.
         repeats: evaluations, with the seeds ``seed``, ``seed + 1``, ...; two or more give intervals.
         chance: also score codes whose rows are shuffled.
         progress: called with what is being done, how many parts are done, and how many there are; from several threads,
@@ -321,17 +318,25 @@ def evaluate(
     wanted = list(METRICS if names is None else names)
     for name in wanted:
         check_name("metric", name, METRICS)
-    if names is None and sampled is None:
-        wanted.remove("mig_chen")
+    if names is None:
+        left = (*_ON_REQUEST, *(("mig_chen",) if sampled is None else ()))
+        wanted = [name for name in wanted if name not in left]
     if factor_names is None and hasattr(factors, "columns"):
         factor_names = [str(name) for name in factors.columns]
-    codes, factors = check_tables(codes, factors, integer_factors=set(wanted) != {"sap"})
-    check_name("preset", preset, PRESETS)
-    options = PRESETS[preset]
+    codes, factors = check_tables(codes, factors, integer_factors=False)
+    labels, continuous = by_kind(factors)
+    if continuous.any() and names is None:
+        left_out = [name for name in wanted if name in _SHIPPED and name not in CONTINUOUS]
+        wanted = [name for name in wanted if name not in left_out]
+        which = ", ".join(f"factor {k}" for k in np.flatnonzero(continuous))
+        warnings.warn(
+            f"{which} {'is' if continuous.sum() == 1 else 'are'} continuous: metrics by class are left out "
+            f"({', '.join(left_out)}); merge values, for instance with np.digitize, to have them",
+            stacklevel=2,
+        )
+    protocol = choose(preset)
     seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
-    usual = sample_sizes(len(codes), preset)
-    num_train, num_test = (usual[i] if size is None else size for i, size in enumerate((num_train, num_test)))
-    num_train, num_test = check_whole("num_train", num_train, 1), check_whole("num_test", num_test, 1)
+    sample_sizes(len(codes), protocol, num_train, num_test)  # refuse wrong sizes before any work
     if sampled is None:
         sampled = codes
         if "mig_chen" in wanted:
@@ -339,14 +344,14 @@ def evaluate(
     elif np.shape(sampled) != codes.shape:
         raise ValueError(f"sampled must have the shape of codes, {codes.shape}, got {np.shape(sampled)}")
     else:
-        sampled, _ = check_tables(sampled, factors)
+        sampled, _ = check_tables(sampled, factors, integer_factors=False)
     if factor_names is None:
         factor_names = [f"factor {k}" for k in range(factors.shape[1])]
     if len(factor_names) != factors.shape[1]:
         raise ValueError(f"factor_names must name {factors.shape[1]} factors, got {len(factor_names)}: {factor_names}")
     active = active_codes(codes, kl)
-    kept = active if preset in _MASKING and active.any() else np.ones_like(active)
-    if preset in _MASKING and not active.any():
+    kept = active if protocol.drop_inactive and active.any() else np.ones_like(active)
+    if protocol.drop_inactive and not active.any():
         warnings.warn("no code is in use, by KL or spread: all are scored", stacklevel=2)
     if kl is None and (narrow := np.flatnonzero(~kept & (standard_deviation(codes) > 0))).size:
         warnings.warn(
@@ -357,11 +362,22 @@ def evaluate(
     if not kept.all():
         codes = codes[:, kept]
 
-    def draw(label: str, number: int, rows: np.ndarray | slice) -> _Draw:
-        def as_sampled() -> np.ndarray:
-            return sampled[rows][:, kept]  # a table of all images is large, and few metrics want this one
+    chosen = replace(protocol, drop_inactive=False)  # they are left out already
 
-        return _Draw(label, wanted, codes[rows], as_sampled, factors, seed + number, num_train, num_test, options)
+    def draw(label: str, number: int, rows: np.ndarray | slice) -> _Draw:
+        return _Draw(
+            label=label,
+            names=wanted,
+            codes=codes[rows],
+            sampled=lambda: sampled[rows],  # a table of all images is large, and few metrics want this one
+            factors=factors,
+            labels=labels,
+            continuous=continuous,
+            seed=seed + number,
+            given={"num_train": num_train, "num_test": num_test},
+            protocol=chosen,
+            discrete=discrete,
+        )
 
     everything = slice(None)
     draws = [draw(f"evaluation {i + 1} of {repeats}", i, everything) for i in range(repeats)]
@@ -378,7 +394,7 @@ def evaluate(
         ceilings=_ceilings(factors, images, scores),
         arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
         carriers=_carriers(draws[0], kept, factor_names, active),
-        preset=preset,
+        preset=preset if isinstance(preset, str) else "custom",
         seed=seed,
         num_rows=len(codes),
     )

@@ -3,7 +3,8 @@
 import numpy as np
 
 from betavae.metrics.information import count_information, discretise
-from betavae.metrics.inputs import active_codes, check_tables, draw_rows, standard_deviation
+from betavae.metrics.inputs import active_codes, draw_rows, standard_deviation
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -12,9 +13,10 @@ def unsupervised(
     factors: np.ndarray,
     *,
     seed: int,
-    num_train: int = 10_000,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
     num_bins: int = 20,
-    with_replacement: bool = False,
+    with_replacement: bool | None = None,
 ) -> dict[str, float]:
     """Dependence between codes, from their covariance C and from pairs of binned codes.
 
@@ -35,11 +37,12 @@ def unsupervised(
 
     Args:
         codes: (N, D) codes.
-        factors: (N, K) any integers; not used. Present because every metric takes them.
+        factors: (N, K) any numbers; not used. Present because every metric takes them.
         seed: seed of the rows drawn.
-        num_train: rows drawn.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows drawn; see `sample_sizes`.
         num_bins: equal-width bins of each code.
-        with_replacement: draw rows with replacement, as disentanglement_lib does.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
         The scores above, 0 or more; smaller is more independent. ``nan`` with one warning when fewer than two codes
@@ -57,8 +60,10 @@ def unsupervised(
         >>> round(scores["gaussian_total_correlation"], 1), scores["active_codes"]
         (0.2, 2.0)
     """
-    codes, factors = check_tables(codes, factors)
-    (rows,) = draw_rows(len(codes), (num_train,), np.random.default_rng(seed), with_replacement=with_replacement)
+    protocol = choose(preset, with_replacement=with_replacement)
+    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
+    size, _ = sample_sizes(len(codes), protocol, num_train)
+    (rows,) = draw_rows(len(codes), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
     z = codes[rows].astype(np.float64)
     num_active = float(active_codes(codes).sum())
     binned = discretise(z, num_bins)

@@ -1,0 +1,96 @@
+"""R2: how much of a factor's variance do regressions on all codes explain?"""
+
+import numpy as np
+
+from betavae.metrics.inputs import draw_rows, varying_factors
+from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.undefined import warn_undefined
+
+
+def r2(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    seed: int,
+    preset: str | Protocol = "default",
+    num_train: int | None = None,
+    num_test: int | None = None,
+    with_replacement: bool | None = None,
+) -> dict[str, float]:
+    """Explained variance of regressions from all codes to each factor, on held-out rows; mean over factors.
+
+    R2 = 1 - sum (y - prediction)^2 / sum (y - mean y)^2. ``linear`` is a least-squares fit with an intercept, which
+    reaches 1 where codes and factors are linear maps of each other. ``trees`` are boosted regression trees, which reach
+    1 where codes determine the factors in any smooth way. A label counts as the number that it is, so the order of its
+    values matters.
+
+    Source:
+        Greedy Function Approximation: A Gradient Boosting Machine (Friedman, 2001), algorithm 2.
+        https://doi.org/10.1214/aos/1013203451
+        Self-Supervised Learning with Data Augmentations Provably Isolates Content from Style (von Kuegelgen et al.,
+        2021), section 5, for the use as a score. https://arxiv.org/abs/2106.04619
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) numbers, continuous or labels.
+        seed: seed of the rows drawn.
+        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
+        num_train: rows that the regressions are fitted to; see `sample_sizes`.
+        num_test: rows that they are tested on; see `sample_sizes`.
+        with_replacement: draw rows with replacement; if unset, as the preset says.
+
+    Returns:
+        ``linear`` and ``trees``: 1 at best, about 0 for codes that know nothing, below 0 for predictions that are worse
+        than the mean; ``nan`` with a warning when no factor varies.
+
+    Raises:
+        TypeError: A table holds no numbers.
+        ValueError: A table is malformed, or holds too few rows.
+
+    Example:
+        >>> codes = np.random.default_rng(0).normal(size=(900, 2))
+        >>> scores = r2(codes, codes @ [[1.0, 2.0], [0.5, -1.0]], seed=0)
+        >>> round(scores["linear"], 3), scores["trees"] > 0.9
+        (1.0, True)
+    """
+    from betavae.metrics.boosting import boost_values
+
+    protocol = choose(preset, with_replacement=with_replacement)
+    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
+    rng = np.random.default_rng(seed)
+    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
+    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
+    varying = varying_factors(factors[train]) & varying_factors(factors[test])
+    if not varying.any():
+        warn_undefined("R2", "no factor varies")
+        return {"linear": float("nan"), "trees": float("nan")}
+    factors = factors[:, varying]
+    linear = [r_squared(codes[train], y[train], codes[test], y[test]) for y in factors.T]
+    predicted = boost_values(codes[train], factors[train], codes[test], seed=seed).test
+    trees = [explained_share(y, f) for y, f in zip(factors[test].T, predicted.T, strict=True)]
+    return {"linear": float(np.mean(linear)), "trees": float(np.mean(trees))}
+
+
+def r_squared(train: np.ndarray, values: np.ndarray, test: np.ndarray, test_values: np.ndarray) -> float:
+    """Share of the variance of ``test_values`` that a linear fit to the training rows explains.
+
+    Example:
+        >>> x = np.arange(10.0)[:, None]
+        >>> round(r_squared(x, 3 * x[:, 0] + 1, x, 3 * x[:, 0] + 1), 6)
+        1.0
+    """
+    centre = train.mean(axis=0, dtype=np.float64)
+    table = np.column_stack([train - centre, np.ones(len(train))])
+    weights = np.linalg.lstsq(table, values.astype(np.float64), rcond=None)[0]
+    return explained_share(test_values, (test - centre) @ weights[:-1] + weights[-1])
+
+
+def explained_share(values: np.ndarray, predicted: np.ndarray) -> float:
+    """1 - squared error / variance; ``nan`` where nothing varies.
+
+    Example:
+        >>> explained_share(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
+        0.5
+    """
+    total = ((values - values.mean()) ** 2).sum()
+    return float(1 - ((values - predicted) ** 2).sum() / total) if total > 0 else float("nan")
