@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from betavae import cli, convolution
+from betavae import cli, native
 from betavae.config import Config
 from betavae.data import FactorData, load_data
 from betavae.model import VAE, Downsample, Upsample
@@ -56,12 +56,12 @@ def plain_network(model: str, data: FactorData, seed: int = 0) -> VAE:
 @contextmanager
 def by_pytorch() -> Iterator[None]:
     """Networks run without betavae's compiled code."""
-    convolve = convolution.convolve
-    convolution.convolve = lambda _, features: (features, 0)
+    library = native.library
+    native.library = lambda dtype: None
     try:
         yield
     finally:
-        convolution.convolve = convolve
+        native.library = library
 
 
 def plain_loop(model: str, batch_size: int, data: FactorData, device: str = "cpu") -> Advance:

@@ -1,8 +1,8 @@
 """The compiled code: found, kept, done without."""
 
 import hashlib
+import mmap
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -148,7 +148,7 @@ def test_without_a_home_code_is_kept_beside_the_sources(monkeypatch):
 
 def _resident() -> float:
     """Memory of this process, MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 1e6
 
 
 def _alone(function):

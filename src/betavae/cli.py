@@ -503,6 +503,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     141 where what reads its output, such as `head`, has had enough.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows knows no β
+        sys.stdout.reconfigure(errors="replace")
     if words == ["--version"]:
         print(f"betavae {metadata.version('betavae')}")
         return

@@ -115,8 +115,6 @@ def _task(
     config: Config, run: str, place: str, remote: bool, perform: Perform, version: str, own: Sequence[str] = ()
 ) -> str:
     """One run, on some worker; its error in words, or nothing."""
-    import os
-
     found = metadata.version("betavae")
     if found != version:
         return f"{_OTHER_VERSION} {found} and the driver {version}; install the same version everywhere"
@@ -129,7 +127,7 @@ def _task(
     except KeyboardInterrupt:
         return _STOPPED
     except Exception as error:
-        return f"{type(error).__name__}: {error} (on {os.uname().nodename})"
+        return f"{type(error).__name__}: {error} (on {socket.gethostname()})"
     return ""
 
 

@@ -174,7 +174,7 @@ def _loaded(flags: Sequence[str]) -> ctypes.CDLL:
 def _compile(flags: Sequence[str], target: Path) -> None:
     print("betavae: compiling C code for this CPU, which is done once and takes some seconds", file=sys.stderr)
     command = [*shlex.split(os.environ.get("CC") or "cc"), *flags, *map(str, _SOURCES), "-lm", "-o", str(target)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace")
 
 
 def _digest_of(library: Path) -> Path:
@@ -184,7 +184,7 @@ def _digest_of(library: Path) -> Path:
 def _whole(library: Path) -> bool:
     """Whether a file is there as it was compiled, and ours; loading damaged code would end the process."""
     try:
-        expected = _digest_of(library).read_text()
+        expected = _digest_of(library).read_text(encoding="ascii")
         return (
             all(map(_ours, (library, _digest_of(library))))
             and hashlib.sha256(library.read_bytes()).hexdigest() == expected

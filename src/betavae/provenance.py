@@ -3,9 +3,9 @@
 import math
 import platform
 import re
-import resource
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -50,11 +50,18 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
     }
 
 
-def peak_memory() -> int:
-    """Bytes that this process had at most. Linux's ru_maxrss can be those of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
-        return 1024 * int(found[1])
+def peak_memory() -> int | None:
+    """Bytes that this process had at most; None where the system does not tell, as Windows.
+
+    Linux's ru_maxrss can be those of the process that started it.
+    """
+    with suppress(OSError):
+        if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8")):
+            return 1024 * int(found[1])
+    try:
+        import resource
+    except ImportError:
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -66,7 +73,7 @@ def _commit() -> dict[str, Any]:
             done = subprocess.run(
                 ["git", "-C", str(Path(__file__).parent), *words],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 check=True,
                 timeout=10,
             )

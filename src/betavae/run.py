@@ -184,7 +184,8 @@ def locked(run: Run) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         if run.done:  # until then it stays: a process that had just opened it would lock a file that is no more
-            run.path(_LOCK).unlink(missing_ok=True)
+            with suppress(PermissionError):  # of Windows, which removes no file that is open
+                run.path(_LOCK).unlink(missing_ok=True)
         lock.release()
 
 

@@ -3,7 +3,7 @@
     study.json          recipe, version that began it and its defaults, number and digest of runs
     runs/<run id>/      run folders, each as `betavae train` leaves it
     failed/<run id>.json   last error of a run that failed
-    lock, locks/        who runs the study, and each run, at this moment
+    lock, holder, locks/   who runs the study, and each run, at this moment
     results.parquet     one row a run and metric
     report.html         settings, statistics, figures
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Version of the layout above."""
-_PASSING = re.compile(r"lock|locks|\.study\.json\.\d+")
+_PASSING = re.compile(r"lock|holder|locks|\.study\.json\.\d+")
 """What a folder may hold before it is a study."""
 
 State = Literal["done", "failed", "begun", "waiting"]
@@ -303,8 +303,9 @@ def failures(study: Study) -> dict[str, str]:
     found = {}
     for run, state in states(study).items():
         if state == "failed":
+            note = study.folder / "failed" / f"{run}.json"
             try:
-                found[run] = str(json.loads((study.folder / "failed" / f"{run}.json").read_text())["error"])
+                found[run] = str(json.loads(note.read_text(encoding="utf-8"))["error"])
             except (ValueError, KeyError):
                 found[run] = "unknown: the note about it is damaged"
     return found
@@ -354,11 +355,11 @@ def run_study(
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keep other drivers off a study."""
-    path = folder / "lock"
-    holder = path.read_text() if path.is_file() else ""
-    busy = f"{folder} is being run by {holder or 'somebody else'}; wait until that ends, or stop it and try again"
-    with held(path, busy):
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    holder = folder / "holder"  # not in the lock itself, which Windows lets nobody read
+    told = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else ""
+    busy = f"{folder} is being run by {told or 'somebody else'}; wait until that ends, or stop it and try again"
+    with held(folder / "lock", busy):
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
 
 

@@ -3,7 +3,6 @@
 On a CPU that is the fastest way to train many small models: a process a core shares nothing and waits for nobody.
 """
 
-import fcntl
 import multiprocessing
 import os
 import shutil
@@ -16,6 +15,8 @@ from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock, Timeout
 
 from betavae import config as configuration
 from betavae import own_code
@@ -94,7 +95,7 @@ def held(path: Path, busy: str = "") -> Iterator[None]:
     """Hold the lock of a file; it ends with the block, or with the process however that ends.
 
     Args:
-        path: file, made if need be; its content is who holds it.
+        path: file, made if need be. Windows lets nobody read it meanwhile.
         busy: what to say where somebody holds it; if empty, wait.
 
     Raises:
@@ -109,12 +110,15 @@ def held(path: Path, busy: str = "") -> Iterator[None]:
         RuntimeError: taken
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            raise RuntimeError(busy) from None
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0 if busy else -1)
+    except Timeout:
+        raise RuntimeError(busy) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def work(jobs: Mapping[str, tuple[Config, Path]], workers: int, perform: Perform = perform) -> Iterator[Event]:
@@ -204,7 +208,8 @@ class _Worker:
 
 def _serve(connection: Connection, perform: Perform) -> None:
     """The life of a worker: runs come in, news go out, until the other side is gone."""
-    os.setpgid(0, 0)  # so that Ctrl-C reaches the driver alone, which then stops its workers one by one
+    if hasattr(os, "setpgid"):  # so that Ctrl-C reaches the driver alone, which then stops its workers one by one
+        os.setpgid(0, 0)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
     broken = ""
