@@ -375,6 +375,20 @@ def test_a_folder_that_cannot_be_written(file, capsys, tmp_path):
     assert str(tmp_path / "file") in sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("key.toml", '"st\\u001b[31meps" = 3', r"unknown key 'st\x1b[31meps'"),
+        ("value.toml", 'model = "\\u009b31m\\u202ered"', r"unknown model '\x9b31m\u202ered'"),
+        ("lines.toml", 'model = "a\\nb"', "unknown model 'a b'"),
+        ("\x1b]0;name.toml", "steps = -1", r"\x1b]0;name.toml"),
+    ],
+)
+def test_terminals_do_not_obey_what_files_say(capsys, tmp_path, name, text, shown):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert shown in refused(capsys, "train", "--from", str(tmp_path / name))
+
+
 def test_a_pickled_file_is_refused(capsys, tmp_path):
     np.savez(tmp_path / "evil.npz", imgs=np.array([object()]), latents_classes=np.zeros((1, 1)))
     assert "evil.npz" in refused(capsys, "train", "--data", str(tmp_path / "evil.npz"), "--out", str(tmp_path / "x"))

@@ -16,6 +16,7 @@ from importlib import metadata, resources
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union
+from unicodedata import category
 
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitArgPrefixes, OmitSubcommandPrefixes, Positional
@@ -792,5 +793,8 @@ def _terminations() -> Iterator[None]:
 
 
 def _complain(sentence: str) -> int:
-    print(f"betavae: {sentence}", file=sys.stderr)
+    """Print a sentence; what controls a terminal is shown instead, for files, keys and names may be anybody's."""
+    line = " ".join(sentence.splitlines())
+    shown = (repr(letter)[1:-1] if category(letter).startswith("C") else letter for letter in line)
+    print(f"betavae: {''.join(shown)}", file=sys.stderr)
     return 2
