@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -387,6 +388,40 @@ def test_a_folder_that_cannot_be_written(file, capsys, tmp_path):
 def test_terminals_do_not_obey_what_files_say(capsys, tmp_path, name, text, shown):
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert shown in refused(capsys, "train", "--from", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["images.h5", "images.npy", "images"])
+def test_files_of_other_kinds_are_not_damaged_data(capsys, tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
+    said = refused(capsys, "train", "--data", str(tmp_path / name), "--out", str(tmp_path / "run"))
+    assert f"{name}: files of this kind are not read as data; write an .npz with numpy.savez(FILE, imgs=images," in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_members_of_data_that_are_not_read_are_named(file, capsys, tmp_path):
+    bare = [*TINY[: TINY.index("--scores")], "--no-figures"]
+    main(["train", "--data", file, *bare, "--out", str(tmp_path / "whole")])
+    assert "note:" not in capsys.readouterr().err
+    with np.load(file) as arrays:
+        np.savez(tmp_path / "more.npz", labels=np.zeros(3), **arrays)
+    main(["train", "--data", str(tmp_path / "more.npz"), *bare, "--out", str(tmp_path / "more")])
+    assert capsys.readouterr().err == (
+        f"betavae: note: {tmp_path / 'more.npz'}: not read are 'labels'; what is read: imgs, latents_classes, "
+        "latents_values, factor_names\n"
+    )
+
+
+def test_warnings_of_others_are_shown_as_usual(capsys, monkeypatch):
+    from betavae import experiment
+
+    def warned(*_: object, **__: object) -> None:
+        warnings.warn_explicit("far away", UserWarning, "/elsewhere/module.py", 7)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(experiment, "experiment", warned)
+    with pytest.warns(UserWarning, match="far away") as said:
+        assert refused(capsys, "train") == "betavae: enough"
+    assert said[0].filename == "/elsewhere/module.py"
 
 
 def test_a_pickled_file_is_refused(capsys, tmp_path):

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -507,7 +508,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         words = _import_own(words)
         chosen = _parse(words)
-        chosen(Console())
+        with _notes():
+            chosen(Console())
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -790,6 +792,22 @@ def _terminations() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """What the package itself warns of is said in a sentence; what others warn of, in Python's way."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, kind: type[Warning], source: str, *rest: Any) -> None:
+            if Path(__file__).parent in Path(source).parents:
+                _complain(f"note: {message}")
+            else:
+                usual(message, kind, source, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]  # Python calls it by position
+        yield
 
 
 def _complain(sentence: str) -> int:
