@@ -135,6 +135,30 @@ def test_codes_of_any_model_are_scored(tables, capsys):
     assert "factor 0: z0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_one_file_with_codes_and_factors(tables, capsys, separator):
+    codes, factors = np.load(tables / "codes.npy"), np.load(tables / "both.npz")["factors"]
+    rows = [["", "z0", "z1", "shape", "scale"]] + [
+        [str(k), f"{code[0]:.6f}", f"{code[1]:.6f}", ("heart", "ellipse")[factor[0]], str(factor[1])]
+        for k, (code, factor) in enumerate(zip(codes, factors, strict=True))
+    ]
+    file = tables / "all.csv"
+    file.write_text("".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8-sig")
+    out = ["--metrics", "mig", "--evaluations", "1", "--out", str(tables / "scores.json")]
+    main(["score", "--codes", f"{file}:z*", "--factors", f"{file}:shape,scale", *out])
+    assert "shape: z0 (100 %) · scale: z1 (100 %)" in capsys.readouterr().out
+    values = json.loads((tables / "scores.json").read_text())
+    both = str(tables / "both.npz")
+    main(["score", "--codes", f"{both}:mean", "--factors", f"{both}:factors", *out])
+    assert values["scores"]["mig"] == pytest.approx(json.loads((tables / "scores.json").read_text())["scores"]["mig"])
+    assert "column 'shape' holds text, such as 'ellipse', which only factors may" in refused(
+        capsys, "score", "--codes", str(file), "--factors", str(file)
+    )
+    assert "has no column 'scal'; did you mean 'scale'?; its columns are z0, z1, shape, scale" in refused(
+        capsys, "score", "--codes", f"{file}:z*", "--factors", f"{file}:scal"
+    )
+
+
 def test_notes_say_what_is_left_out(tables, capsys):
     np.save(tables / "one.npy", np.load(tables / "both.npz")["factors"][:, :1])
     words = ["--metrics", "mig", "modularity", "--evaluations", "1"]
@@ -204,6 +228,8 @@ def test_scores_that_cannot_be(done, tables, capsys):
         capsys, "score", *codes, "--factors", str(tables / "both.npz")
     )
     assert "did you mean" in refused(capsys, "score", "--codes", str(tables / "code.npy"), *factors)
+    said = refused(capsys, "score", "--codes", str(done / "codes.npz"), *factors)
+    assert said.endswith(f"say which one, as in {done / 'codes.npz'}:mean")
     assert "is a folder; name a file in it" in refused(capsys, "score", *codes, *factors, "--out", str(tables))
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
     assert "is continuous" in refused(capsys, "score", *codes, "--factors", str(tables / "codes.npy"))

@@ -108,15 +108,20 @@ class Score:
 
     A run: betavae score runs/x
 
-    Two tables whose rows are samples: betavae score --codes codes.npy --factors factors.npy; also .npz, .csv, .parquet
+    Two tables whose rows are samples: betavae score --codes codes.npy --factors factors.npy; also .npz, .safetensors,
+    .csv, .tsv, .txt, .parquet
+
+    One file with both, by names of columns: betavae score --codes 'all.csv:z*' --factors all.csv:shape,scale
     """
 
     run: Positional[Path | None] = None
     """Run folder."""
     codes: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of codes, without a run. Of an .npz with several arrays: FILE.npz:NAME."""
+    """Table of codes, without a run. Of an .npz or .safetensors with several arrays: FILE:NAME. Of a .csv, .tsv, .txt
+    or .parquet some columns, by names and wildcards: FILE:z*,u (in quotes)."""
     factors: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of the factors of the same samples, in whole numbers; names of columns are taken for theirs."""
+    """Table of the factors of the same samples, likewise: numbers, or text for classes; names of columns are taken for
+    theirs."""
     metrics: tuple[str, ...] = ()
     """Metrics to compute; all by default. Of a run they join what its scores.json has by the same protocol."""
     preset: Literal["default", "dlib"] = "default"
@@ -152,7 +157,7 @@ class Score:
         import json
 
         from betavae.files import write_atomically
-        from betavae.metrics.tables import column_names
+        from betavae.metrics.tables import load_table
         from betavae.scoring import score_tables
 
         if self.sampled or self.fold_orientation:
@@ -160,8 +165,8 @@ class Score:
         if self.sampled_codes is not None and self.metrics and "mig_chen" not in self.metrics:
             raise ValueError("--sampled-codes is for mig_chen, which is not among --metrics; leave one of the two out")
         out = None if self.out is None else _writable(self.out)
-        codes, factors = _read_table(str(self.codes)), _read_table(str(self.factors))
-        sampled = None if self.sampled_codes is None else _read_table(self.sampled_codes)
+        codes, (factors, factor_names) = load_table(str(self.codes)).values, load_table(str(self.factors), labels=True)
+        sampled = None if self.sampled_codes is None else load_table(self.sampled_codes).values
         with _naming(console) as progress:
             values = score_tables(
                 codes,
@@ -173,7 +178,7 @@ class Score:
                 num_train=self.num_train,
                 num_test=self.num_test,
                 sampled=sampled,
-                factor_names=column_names(Path(str(self.factors))) or None,
+                factor_names=factor_names or None,
                 progress=progress,
             )
         if out is not None:
@@ -745,14 +750,6 @@ def _say(console: "Console", text: str) -> None:
 
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
-
-
-def _read_table(file: str) -> Any:
-    """The table in a file; of an .npz with several arrays, FILE.npz:NAME."""
-    from betavae.metrics import read_table
-
-    path, _, member = file.rpartition(":")
-    return read_table(path, member) if path.endswith(".npz") else read_table(file)
 
 
 def _writable(file: Path) -> Path:
