@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -134,6 +135,30 @@ def test_codes_of_any_model_are_scored(tables, capsys):
     assert "factor 0: z0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_one_file_with_codes_and_factors(tables, capsys, separator):
+    codes, factors = np.load(tables / "codes.npy"), np.load(tables / "both.npz")["factors"]
+    rows = [["", "z0", "z1", "shape", "scale"]] + [
+        [str(k), f"{code[0]:.6f}", f"{code[1]:.6f}", ("heart", "ellipse")[factor[0]], str(factor[1])]
+        for k, (code, factor) in enumerate(zip(codes, factors, strict=True))
+    ]
+    file = tables / "all.csv"
+    file.write_text("".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8-sig")
+    out = ["--metrics", "mig", "--evaluations", "1", "--out", str(tables / "scores.json")]
+    main(["score", "--codes", f"{file}:z*", "--factors", f"{file}:shape,scale", *out])
+    assert "shape: z0 (100 %) · scale: z1 (100 %)" in capsys.readouterr().out
+    values = json.loads((tables / "scores.json").read_text())
+    both = str(tables / "both.npz")
+    main(["score", "--codes", f"{both}:mean", "--factors", f"{both}:factors", *out])
+    assert values["scores"]["mig"] == pytest.approx(json.loads((tables / "scores.json").read_text())["scores"]["mig"])
+    assert "column 'shape' holds text, such as 'ellipse', which only factors may" in refused(
+        capsys, "score", "--codes", str(file), "--factors", str(file)
+    )
+    assert "has no column 'scal'; did you mean 'scale'?; its columns are z0, z1, shape, scale" in refused(
+        capsys, "score", "--codes", f"{file}:z*", "--factors", f"{file}:scal"
+    )
+
+
 def test_notes_say_what_is_left_out(tables, capsys):
     np.save(tables / "one.npy", np.load(tables / "both.npz")["factors"][:, :1])
     words = ["--metrics", "mig", "modularity", "--evaluations", "1"]
@@ -203,6 +228,8 @@ def test_scores_that_cannot_be(done, tables, capsys):
         capsys, "score", *codes, "--factors", str(tables / "both.npz")
     )
     assert "did you mean" in refused(capsys, "score", "--codes", str(tables / "code.npy"), *factors)
+    said = refused(capsys, "score", "--codes", str(done / "codes.npz"), *factors)
+    assert said.endswith(f"say which one, as in {done / 'codes.npz'}:mean")
     assert "is a folder; name a file in it" in refused(capsys, "score", *codes, *factors, "--out", str(tables))
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
     assert "is continuous" in refused(capsys, "score", *codes, "--factors", str(tables / "codes.npy"))
@@ -373,6 +400,54 @@ def test_a_folder_that_cannot_be_written(file, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     sentence = refused(capsys, "train", "--data", file, *TINY, "--out", str(tmp_path / "file" / "run"))
     assert str(tmp_path / "file") in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("key.toml", '"st\\u001b[31meps" = 3', r"unknown key 'st\x1b[31meps'"),
+        ("value.toml", 'model = "\\u009b31m\\u202ered"', r"unknown model '\x9b31m\u202ered'"),
+        ("lines.toml", 'model = "a\\nb"', "unknown model 'a b'"),
+        ("\x1b]0;name.toml", "steps = -1", r"\x1b]0;name.toml"),
+    ],
+)
+def test_terminals_do_not_obey_what_files_say(capsys, tmp_path, name, text, shown):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert shown in refused(capsys, "train", "--from", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["images.h5", "images.npy", "images"])
+def test_files_of_other_kinds_are_not_damaged_data(capsys, tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
+    said = refused(capsys, "train", "--data", str(tmp_path / name), "--out", str(tmp_path / "run"))
+    assert f"{name}: files of this kind are not read as data; write an .npz with numpy.savez(FILE, imgs=images," in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_members_of_data_that_are_not_read_are_named(file, capsys, tmp_path):
+    bare = [*TINY[: TINY.index("--scores")], "--no-figures"]
+    main(["train", "--data", file, *bare, "--out", str(tmp_path / "whole")])
+    assert "note:" not in capsys.readouterr().err
+    with np.load(file) as arrays:
+        np.savez(tmp_path / "more.npz", labels=np.zeros(3), **arrays)
+    main(["train", "--data", str(tmp_path / "more.npz"), *bare, "--out", str(tmp_path / "more")])
+    assert capsys.readouterr().err == (
+        f"betavae: note: {tmp_path / 'more.npz'}: not read are 'labels'; what is read: imgs, latents_classes, "
+        "latents_values, factor_names\n"
+    )
+
+
+def test_warnings_of_others_are_shown_as_usual(capsys, monkeypatch):
+    from betavae import experiment
+
+    def warned(*_: object, **__: object) -> None:
+        warnings.warn_explicit("far away", UserWarning, "/elsewhere/module.py", 7)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(experiment, "experiment", warned)
+    with pytest.warns(UserWarning, match="far away") as said:
+        assert refused(capsys, "train") == "betavae: enough"
+    assert said[0].filename == "/elsewhere/module.py"
 
 
 def test_a_pickled_file_is_refused(capsys, tmp_path):

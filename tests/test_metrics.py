@@ -480,7 +480,9 @@ def test_another_seed_draws_other_rows(name):
 # ---------------------------------------------------------------------------------------------------------------------
 
 BAD_TABLES = [
-    (np.array([["a"]]), np.ones((1, 1)), TypeError, "codes must hold numbers, got an array of <U1"),
+    (np.array([["a"]]), np.ones((1, 1)), TypeError, "codes must hold numbers, got an array of <U1; leave out what is"),
+    (np.array([["a", 1.0]], object), np.ones((1, 1)), TypeError, "got an array of object; leave out what is text, or"),
+    (np.array([[1.0]], object), np.ones((1, 1)), TypeError, r"got an array of object; convert it with astype\(float\)"),
     (np.ones(3), np.ones((3, 1)), ValueError, r"codes must have the shape \(samples, codes\), got \(3,\)"),
     (np.ones((3, 2)), np.ones((3, 1, 1)), ValueError, r"factors must have the shape \(samples, factors\)"),
     (np.ones((0, 2)), np.ones((0, 1)), ValueError, r"codes is empty: its shape is \(0, 2\)"),

@@ -5,6 +5,7 @@ import mmap
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -38,18 +39,52 @@ def capable(monkeypatch):
 
 
 @needs_compiled_fp32
-def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monkeypatch, tmp_path):
-    def missing(*_: object, **__: object) -> None:
-        raise FileNotFoundError("No such file or directory: 'cc'")
-
+def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monkeypatch, tmp_path, capfd):
     native.library.cache_clear()
-    monkeypatch.setattr(subprocess, "run", missing)
+    monkeypatch.setenv("CC", "/does/not/exist")
     monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
     try:
-        with pytest.warns(RuntimeWarning, match="install a C compiler such as gcc"):
+        with pytest.warns(RuntimeWarning, match=r"\(there is no /does/not/exist\); install a C compiler such as gcc"):
             assert convolve([nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 32, 16, 16))[1] == 0
     finally:
         native.library.cache_clear()
+    assert capfd.readouterr().err == ""  # nothing is compiled
+
+
+@needs_compiled_fp32
+@pytest.mark.parametrize(
+    ("hindrance", "sentence"),
+    [
+        ("no folder", "No usable temporary directory found .*; free some space, or let TMPDIR name a folder that can"),
+        ("failure", r"\(No space left on device\); see whether the disk is full; if it is not, install a C compiler"),
+    ],
+)
+def test_what_hinders_a_compiler_is_told_apart_from_its_absence(monkeypatch, tmp_path, hindrance, sentence):
+    native.library.cache_clear()
+    (tmp_path / "file").touch()
+    if hindrance == "no folder":
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+        monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "file" / "below"])
+    else:
+        (tmp_path / "cc").write_text("#!/bin/sh\necho No space left on device >&2; exit 1\n")
+        (tmp_path / "cc").chmod(0o755)
+        monkeypatch.setenv("CC", str(tmp_path / "cc"))
+        monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
+    try:
+        with pytest.warns(RuntimeWarning, match=sentence):
+            assert native.library(torch.float32) is None
+    finally:
+        native.library.cache_clear()
+
+
+@needs_compiled_fp32
+def test_a_line_says_that_code_is_compiled_and_none_where_it_is_kept(monkeypatch, tmp_path, small_source, capfd):
+    monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
+    monkeypatch.setenv("TMPDIR", "/does/not/exist")  # the compiler writes beside what it makes
+    for said in ("betavae: compiling C code for this CPU, which is done once and takes some seconds\n", ""):
+        native._loaded(native._FORMS[torch.float32]["avx2"])
+        assert capfd.readouterr().err == said
 
 
 @needs_compiled_fp32

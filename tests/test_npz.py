@@ -124,6 +124,7 @@ def test_every_truncation_is_refused(tmp_path, members):
 
 
 @pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.filterwarnings("ignore:.* not read are")
 def test_damaged_bytes_are_refused_or_harmless(tmp_path, members, compress):
     (np.savez_compressed if compress else np.savez)(tmp_path / "whole.npz", **members)
     whole, expected, path = (
@@ -149,6 +150,26 @@ def test_members_that_are_no_arrays_are_refused(tmp_path):
         ValueError, match=r"text\.npz: imgs does not begin like a NumPy array; write the file with numpy"
     ):
         load_data(tmp_path / "text.npz")
+
+
+def test_members_that_are_not_read_are_named_in_a_warning(tmp_path, members):
+    more = {f"m{k}": np.zeros(1) for k in range(12)} | {"\x1b": np.zeros(1), "metadata": np.array([None])}
+    with pytest.warns(
+        UserWarning, match=r"more\.npz: not read are 'm0', .*'m9' and 3 more; what is read: imgs"
+    ) as said:
+        same(load_data(saved(tmp_path / "more.npz", members | more)), load_data(saved(tmp_path / "whole.npz", members)))
+    assert len(said) == 1
+    assert "metadata" not in str(said[0].message)
+
+
+def test_files_of_other_kinds_are_not_called_damaged(tmp_path, members):
+    np.save(tmp_path / "images.npy", members["imgs"])
+    with pytest.raises(ValueError, match=r"images\.npy: files of this kind are not read as data; write an \.npz with"):
+        load_data(tmp_path / "images.npy")
+    same(
+        load_data(saved(tmp_path / "a.npz", members).rename(tmp_path / "a.data")),
+        load_data(saved(tmp_path / "b.npz", members)),
+    )
 
 
 def test_a_missing_source_is_named_and_the_nearest_suggested(tmp_path):

@@ -20,6 +20,10 @@ class PickledObjects(ValueError):
     """An array of Python objects, which only a pickle could give back."""
 
 
+class NotAnArray(ValueError):
+    """What does not begin as NumPy's files do."""
+
+
 class Header(NamedTuple):
     """What an array is, as its file says; its size is that of the bytes that follow."""
 
@@ -84,7 +88,7 @@ def _header(stream: IO[bytes], name: str, size: int) -> Header:
             warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote; they read well
             shape, fortran, dtype = read(stream)
     except (ValueError, TokenError) as error:
-        raise ValueError(f"{name} does not begin like a NumPy array; write the file with numpy.savez") from error
+        raise NotAnArray(f"{name} does not begin like a NumPy array") from error
     if dtype.hasobject:
         raise PickledObjects(f"{name} holds pickled Python objects, which are never read")
     if not all(type(side) is int and side >= 0 for side in shape):

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from importlib import metadata, resources
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union
+from unicodedata import category
 
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitArgPrefixes, OmitSubcommandPrefixes, Positional
@@ -106,15 +108,20 @@ class Score:
 
     A run: betavae score runs/x
 
-    Two tables whose rows are samples: betavae score --codes codes.npy --factors factors.npy; also .npz, .csv, .parquet
+    Two tables whose rows are samples: betavae score --codes codes.npy --factors factors.npy; also .npz, .safetensors,
+    .csv, .tsv, .txt, .parquet
+
+    One file with both, by names of columns: betavae score --codes 'all.csv:z*' --factors all.csv:shape,scale
     """
 
     run: Positional[Path | None] = None
     """Run folder."""
     codes: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of codes, without a run. Of an .npz with several arrays: FILE.npz:NAME."""
+    """Table of codes, without a run. Of an .npz or .safetensors with several arrays: FILE:NAME. Of a .csv, .tsv, .txt
+    or .parquet some columns, by names and wildcards: FILE:z*,u (in quotes)."""
     factors: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of the factors of the same samples, in whole numbers; names of columns are taken for theirs."""
+    """Table of the factors of the same samples, likewise: numbers, or text for classes; names of columns are taken for
+    theirs."""
     metrics: tuple[str, ...] = ()
     """Metrics to compute; all by default. Of a run they join what its scores.json has by the same protocol."""
     preset: Literal["default", "dlib"] = "default"
@@ -152,7 +159,7 @@ class Score:
         import json
 
         from betavae.files import write_atomically
-        from betavae.metrics.tables import column_names
+        from betavae.metrics.tables import load_table
         from betavae.scoring import score_tables
 
         if self.sampled or self.fold_orientation:
@@ -160,8 +167,8 @@ class Score:
         if self.sampled_codes is not None and self.metrics and "mig_chen" not in self.metrics:
             raise ValueError("--sampled-codes is for mig_chen, which is not among --metrics; leave one of the two out")
         out = None if self.out is None else _writable(self.out)
-        codes, factors = _read_table(str(self.codes)), _read_table(str(self.factors))
-        sampled = None if self.sampled_codes is None else _read_table(self.sampled_codes)
+        codes, (factors, factor_names) = load_table(str(self.codes)).values, load_table(str(self.factors), labels=True)
+        sampled = None if self.sampled_codes is None else load_table(self.sampled_codes).values
         with _naming(console) as progress:
             values = score_tables(
                 codes,
@@ -174,7 +181,7 @@ class Score:
                 num_test=self.num_test,
                 discrete=self.discrete,
                 sampled=sampled,
-                factor_names=column_names(Path(str(self.factors))) or None,
+                factor_names=factor_names or None,
                 progress=progress,
             )
         if out is not None:
@@ -513,7 +520,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         words = _import_own(words)
         chosen = _parse(words)
-        chosen(Console())
+        with _notes():
+            chosen(Console())
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -751,14 +759,6 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _read_table(file: str) -> Any:
-    """The table in a file; of an .npz with several arrays, FILE.npz:NAME."""
-    from betavae.metrics import read_table
-
-    path, _, member = file.rpartition(":")
-    return read_table(path, member) if path.endswith(".npz") else read_table(file)
-
-
 def _writable(file: Path) -> Path:
     """A file that is to be written after long work; its folder is made before.
 
@@ -798,6 +798,25 @@ def _terminations() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _notes() -> Iterator[None]:
+    """What the package itself warns of is said in a sentence; what others warn of, in Python's way."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, kind: type[Warning], source: str, *rest: Any) -> None:
+            if Path(__file__).parent in Path(source).parents:
+                _complain(f"note: {message}")
+            else:
+                usual(message, kind, source, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]  # Python calls it by position
+        yield
+
+
 def _complain(sentence: str) -> int:
-    print(f"betavae: {sentence}", file=sys.stderr)
+    """Print a sentence; what controls a terminal is shown instead, for files, keys and names may be anybody's."""
+    line = " ".join(sentence.splitlines())
+    shown = (repr(letter)[1:-1] if category(letter).startswith("C") else letter for letter in line)
+    print(f"betavae: {''.join(shown)}", file=sys.stderr)
     return 2

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -107,7 +108,9 @@ def hardware(dtype: torch.dtype) -> str:
 def _warn(error: Exception) -> None:
     reason = (getattr(error, "stderr", None) or str(error)).strip()
     cure = "free some space, or let TMPDIR name a folder that can be written to"
-    if isinstance(error, FileNotFoundError | subprocess.SubprocessError):
+    if isinstance(error, subprocess.CalledProcessError):
+        cure = "see whether the disk is full; if it is not, install a C compiler such as gcc 12"
+    elif isinstance(error, subprocess.SubprocessError):
         cure = "install a C compiler such as gcc 12"
     warnings.warn(
         f"training is several times slower than it could be: C code cannot be compiled ({reason}); {cure}",
@@ -172,9 +175,18 @@ def _loaded(flags: Sequence[str]) -> ctypes.CDLL:
 
 
 def _compile(flags: Sequence[str], target: Path) -> None:
+    """Compile the sources; what the compiler writes on the way lies beside the target, where there is room.
+
+    Raises:
+        subprocess.SubprocessError: there is no compiler, or it fails.
+    """
+    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    if shutil.which(compiler[0]) is None:
+        raise subprocess.SubprocessError(f"there is no {compiler[0]}")
     print("betavae: compiling C code for this CPU, which is done once and takes some seconds", file=sys.stderr)
-    command = [*shlex.split(os.environ.get("CC") or "cc"), *flags, *map(str, _SOURCES), "-lm", "-o", str(target)]
-    subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace")
+    command = [*compiler, *flags, *map(str, _SOURCES), "-lm", "-o", str(target)]
+    place = os.environ | {"TMPDIR": str(target.parent)}
+    subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace", env=place)
 
 
 def _digest_of(library: Path) -> Path:

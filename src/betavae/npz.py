@@ -5,13 +5,14 @@
 - ``latents_values``: finite numbers (N, K), the value of each factor (optional, checked but not used)
 - ``factor_names``: K strings (optional)
 
-Other members, such as the original's pickled ``metadata``, are never opened. Images are unpacked from the file and
-packed into bits a megabyte at a time, so the original's 3 GB never are in memory at once.
+Other members are never opened; a warning names them, but for the original's pickled ``metadata``. Images are unpacked
+from the file and packed into bits a megabyte at a time, so the original's 3 GB never are in memory at once.
 """
 
 from __future__ import annotations
 
 import difflib
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae import dsprites
-from betavae.arrays import PickledObjects, open_member
+from betavae.arrays import NotAnArray, PickledObjects, names_in, open_member
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number of images in all."""
@@ -78,8 +79,14 @@ def read(source: str | Path, progress: Progress | None) -> Contents:
             "seen from the current folder" + (f" (did you mean {near[0]!r}?)." if near else ".")
         ) from error
     with file:
+        if path.suffix.lower() != ".npz" and not zipfile.is_zipfile(file):
+            raise ValueError(
+                f"{path}: files of this kind are not read as data; write an .npz with numpy.savez(FILE, imgs=images, "
+                "latents_classes=factors, factor_names=names): uint8 images and whole numbers, a row for each image."
+            )
         try:
-            return _read_archive(zipfile.ZipFile(file), progress)
+            archive = zipfile.ZipFile(file)
+            contents = _read_archive(archive, progress)
         except MemoryError:
             raise
         except ValueError as error:
@@ -89,6 +96,10 @@ def read(source: str | Path, progress: Progress | None) -> Contents:
                 f"{path}: it is damaged or not an .npz file ({str(error) or 'it ends too early'}); copy or download it "
                 "again, or write dSprites with `betavae data export FILE.npz`."
             ) from error
+        if unread := [name for name in names_in(archive) if name not in (*_MEMBERS, "metadata")]:
+            named = ", ".join(map(ascii, unread[:10])) + (f" and {len(unread) - 10:,} more" if unread[10:] else "")
+            warnings.warn(f"{path}: not read are {named}; what is read: {', '.join(_MEMBERS)}", stacklevel=3)
+    return contents
 
 
 def _read_archive(archive: zipfile.ZipFile, progress: Progress | None) -> Contents:
@@ -134,6 +145,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], tu
             yield stream, shape, dtype, fortran
     except PickledObjects as error:
         raise ValueError(f"{error}; it must be {wanted}.") from None
+    except NotAnArray as error:
+        raise ValueError(f"{error}; write the file with numpy.savez") from error
 
 
 def _read_table(archive: zipfile.ZipFile, name: str, num_images: int | None = None) -> npt.NDArray[Any] | None:

@@ -51,7 +51,9 @@ def check_tables(
     codes, factors = as_array(codes), as_numbers(factors)
     for name, table, columns in (("codes", codes, "codes"), ("factors", factors, "factors")):
         if table.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must hold numbers, got an array of {table.dtype}; convert it with astype(float)")
+            text = table.dtype.kind in "US" or any(isinstance(value, str) for value in table.flat)
+            cure = "leave out what is text, or give each text a number" if text else "convert it with astype(float)"
+            raise TypeError(f"{name} must hold numbers, got an array of {table.dtype}; {cure}")
         if table.ndim != 2:
             raise ValueError(
                 f"{name} must have the shape (samples, {columns}), got {table.shape}; "
