@@ -232,7 +232,12 @@ def test_scores_that_cannot_be(done, tables, capsys):
     assert said.endswith(f"say which one, as in {done / 'codes.npz'}:mean")
     assert "is a folder; name a file in it" in refused(capsys, "score", *codes, *factors, "--out", str(tables))
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
-    assert "is continuous" in refused(capsys, "score", *codes, "--factors", str(tables / "codes.npy"))
+    assert "is continuous" in refused(
+        capsys, "score", *codes, "--factors", str(tables / "codes.npy"), "--metrics", "mig"
+    )
+    assert "--num-train, --num-test and --discrete are for two tables" in refused(
+        capsys, "score", str(done), "--discrete"
+    )
 
 
 def test_a_run_is_repeated_from_its_settings(done, tmp_path, monkeypatch):
