@@ -26,7 +26,8 @@ def quick(config, folder, share):
         "held_out": {"loss": 30.0 + made_up[2], "reconstruction": 20.0, "rate": 10.0 + made_up[2]},
     }
     (folder / "scores.json").write_text(json.dumps(scores))
-    facts = {"train_seconds": 2.0, "versions": {"betavae": "0.1.0"}}
+    data = {"name": "made up", "images": 900, "sha256": "0" * 64}
+    facts = {"format": 1, "data": data, "train_seconds": 2.0, "versions": {"betavae": "0.1.0"}}
     (folder / "provenance.json").write_text(json.dumps(facts))
     (folder / "DONE").touch()
 

@@ -567,12 +567,13 @@ def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(
         ("broken_file.py", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
         ("json.py", "", "there is another module 'json'"),
         ("my.own.py", "", "my.own.py cannot be a module's name; give the file one without further dots"),
-        ("leaves_early.py", "import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
+        ("leaves_early.py", "import sys\nsys.exit(0)", "cannot be imported: SystemExit: 0 (line 2 of leaves_early.py)"),
         (
-            "my_own_beta.py",
-            "import betavae.settings as s; s.OBJECTIVE_SETTINGS['beta'] = s.Vae",
-            "my_own_beta.py defines objective 'beta', which is there already; give it another name",
+            "says_two_lines.py",
+            "raise BaseException('a\\nb')",
+            "cannot be imported: BaseException: a b (line 1 of ",
         ),
+        ("no_python.py", "def f(:", "cannot be imported: SyntaxError: invalid syntax (no_python.py, line 1)"),
     ],
 )
 def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_path, monkeypatch):
@@ -582,6 +583,156 @@ def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_pa
     if content is not None:
         (tmp_path / name).write_text(content)
     assert message in refused(capsys, "--import", str(tmp_path / name), "train", "--help")
+
+
+NONSENSE = """
+from dataclasses import dataclass
+from betavae import metrics
+from betavae.config import MODEL_NAMES
+from betavae.model import ARCHITECTURES
+from betavae.objective import vae
+from betavae.objectives import NETWORKS, OBJECTIVES
+from betavae.settings import OBJECTIVE_SETTINGS, Beta, Vae
+
+@dataclass(frozen=True)
+class Mine:
+    dial: float = 1.0
+
+@dataclass(frozen=True)
+class Steps:
+    steps: int = 1
+
+@dataclass(frozen=True)
+class Unknown:
+    dial: "nowhere" = 1.0
+
+@dataclass(frozen=True)
+class Needy:
+    needs: str = "pairs"
+
+def good(settings, model, batch):
+    return vae(Vae(), model, batch)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("OBJECTIVE_SETTINGS['beta'] = Vae", "objective 'beta', which is there already; give it another name"),
+        ("OBJECTIVES[Beta] = good", "objective Beta, which is there already; give it another name"),
+        ("ARCHITECTURES['burgess'] = good", "model 'burgess', which is there already; give it another name"),
+        ("metrics.METRICS['mig'] = good", "metric 'mig', which is there already; give it another name"),
+        ("OBJECTIVE_SETTINGS['mine'] = Mine", "objective 'mine' without a function: add it to betavae.objectives."),
+        ("OBJECTIVE_SETTINGS['mine'] = 5", "objective 'mine' as 5; its settings must be a dataclass"),
+        ("OBJECTIVES['mine'] = good", "objective 'mine': the key must be the class of its settings"),
+        ("OBJECTIVES[Mine] = 'good'", "objective Mine as 'good'; it must be a function of (settings, model, batch)"),
+        (
+            "OBJECTIVES[Mine] = lambda one: 1",
+            "objective Mine, a function that cannot be called with (settings, mo",
+        ),
+        ("NETWORKS[Mine] = 3", "network Mine as 3; it must be a function of (settings, num_codes)"),
+        ("OBJECTIVE_SETTINGS['my own'] = Mine", "objective 'my own': a name must be a letter, then letters, digits, -"),
+        ("OBJECTIVE_SETTINGS[3] = Mine", "objective 3: a name must be a letter, then letters, digits, - or _"),
+        ("OBJECTIVE_SETTINGS['s'] = Steps", "objective 's', whose setting steps is one of every run; give it another"),
+        (
+            "OBJECTIVE_SETTINGS['u'] = Unknown; OBJECTIVES[Unknown] = good",
+            "objective 'u', whose settings have a type that is not known (name 'nowhere' is not defined)",
+        ),
+        (
+            "OBJECTIVE_SETTINGS['n'] = Needy; OBJECTIVES[Needy] = good",
+            "objective 'n', whose needs are 'pairs'; they must be betavae.settings.Needs",
+        ),
+        (
+            "ARCHITECTURES['mine'] = good",
+            "model 'mine', a function that cannot be called with (image_shape, ",
+        ),
+        ("ARCHITECTURES['mine'] = lambda s, n: 1", "model 'mine' without its name in betavae.config.MODEL_NAMES"),
+        ("MODEL_NAMES.append('mine')", "name of a model 'mine' without an architecture: add it to betavae.model.ARCH"),
+        (
+            "metrics.METRICS['mine'] = 'mig'",
+            "metric 'mine' as 'mig'; it must be a function of (codes, factors, ",
+        ),
+        (
+            "metrics.METRICS['mine'] = lambda codes: {}",
+            "metric 'mine', a function that cannot be called with (codes,",
+        ),
+        ("metrics.MEANINGS['mine'] = 'good'", "meaning 'mine' as 'good'; it must be a betavae.metrics.Meaning"),
+    ],
+)
+def test_own_code_that_defines_nonsense(content, message, own_entries, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("BETAVAE_IMPORT", "[]")
+    monkeypatch.delitem(sys.modules, "own_nonsense", raising=False)
+    (tmp_path / "own_nonsense.py").write_text(NONSENSE + content)
+    said = refused(capsys, "--import", str(tmp_path / "own_nonsense.py"), "train", "--help")
+    assert said.startswith(f"betavae: {tmp_path / 'own_nonsense.py'} defines {message}")
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("None", "objective mine returned None; it must return a betavae.objective.Loss"),
+        (
+            "Loss(3.0, {})",
+            "objective mine returned a loss of 3.0 with terms ; it must be a tensor without axes, ",
+        ),
+        ("{}['x']", "objective mine failed: KeyError: 'x' (line 8 of own_objective_that_fails.py)"),
+    ],
+)
+def test_an_own_objective_that_fails_is_named(returned, message, file, own_entries, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("BETAVAE_IMPORT", "[]")
+    monkeypatch.delitem(sys.modules, "own_objective_that_fails", raising=False)
+    text = f"""from dataclasses import dataclass
+from betavae.objective import Loss
+from betavae.objectives import OBJECTIVES
+from betavae.settings import OBJECTIVE_SETTINGS
+@dataclass(frozen=True)
+class Mine:
+    dial: float = 1.0
+OBJECTIVE_SETTINGS["mine"], OBJECTIVES[Mine] = Mine, lambda settings, model, batch: {returned}
+"""
+    (tmp_path / "own_objective_that_fails.py").write_text(text)
+    words = ["--import", str(tmp_path / "own_objective_that_fails.py"), "train", "mine", "--data", file, *TINY]
+    assert message in refused(capsys, *words, "--out", str(tmp_path / "run"))
+
+
+def test_an_environment_that_names_no_files_to_import(capsys, monkeypatch, tmp_path):
+    (tmp_path / "empty_file.py").touch()
+    for text in ("[3]", "own.py"):
+        monkeypatch.setenv("BETAVAE_IMPORT", text)
+        said = refused(capsys, "--import", str(tmp_path / "empty_file.py"), "train", "--help")
+        assert "the environment's BETAVAE_IMPORT is no list of files" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--batch-size", "100000000"],
+            "batch_size is 100000000, and there are 600 images to train on: give that",
+        ),
+        (["--codes", "1000000000"], "the codes of 900 images take 7,200.0 GB, and this machine has "),
+        (["--codes", "4097"], "codes is 4097, and an image has 4,096 pixels: give at most that many codes"),
+        (["--evaluations", "1000000000"], "evaluations is 1000000000; give at most 1,000, and ten make an interval"),
+        (
+            ["--scored-images", "1e9"],
+            "scored_images is 1000000000.0; it must be a number of images (150000) or, ",
+        ),
+    ],
+)
+def test_settings_that_would_take_forever_or_all_memory(words, sentence, file, capsys, tmp_path):
+    given = ["train", "beta", "--data", file, *TINY, *words, "--out", str(tmp_path / "run")]
+    assert sentence in refused(capsys, *given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_no_memory_holds(file, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("betavae.train.memory_of", lambda device: 10**6)
+    sentence = "batch_size is 50; such a batch takes 0.0 GB and more, and cpu has 0.0 GB: ask for fewer images"
+    words = ["--data", file, *TINY, "--batch-size", "50", "--out", str(tmp_path / "run")]
+    assert sentence in refused(capsys, "train", "beta", *words)
 
 
 def test_scores_of_a_factor_that_does_not_vary_are_written_and_shown(capsys, tmp_path):

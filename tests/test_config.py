@@ -90,9 +90,9 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"objective": {"name": "beta", "beta": -1.0}}, "beta is -1.0; it must be a number of at least 0"),
         ({"objective": {"name": "annealed", "capacity_steps": 0}}, "capacity_steps is 0; it must be .* at least 1"),
         ({"model": "burges"}, "unknown model 'burges'; did you mean 'burgess'"),
-        ({"steps": "many"}, "steps is 'many'; it must be of type int"),
-        ({"steps": 1.5}, "steps is 1.5; it must be of type int"),
-        ({"steps": True}, "steps is True; it must be a number"),
+        ({"steps": "many"}, "steps is 'many'; it must be a whole number"),
+        ({"steps": 1.5}, "steps is 1.5; it must be a whole number"),
+        ({"steps": True}, "steps is True; it must be a whole number"),
         ({"steps": 0}, "steps is 0; it must be a number of at least 1"),
         ({"codes": 0}, "codes is 0"),
         ({"codes": 1, "objective": {"name": "tc"}}, "codes is 1; objective tc parts codes .*: give at least 2"),
@@ -173,10 +173,10 @@ def test_bad_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"broken\.toml: not valid TOML"):
         load(tmp_path / "broken.toml")
     (tmp_path / "cut.json").write_text('{"steps": 3')
-    with pytest.raises(ValueError, match=r"cut\.json: not valid JSON"):
+    with pytest.raises(ValueError, match=r"cut\.json is damaged \(.*\); bring it back, or give another recipe"):
         load(tmp_path / "cut.json")
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"list\.json: holds no table"):
+    with pytest.raises(ValueError, match=r"list\.json is damaged \(it holds \[1\] where a table should be\)"):
         load(tmp_path / "list.json")
 
 
@@ -212,10 +212,10 @@ def test_numbers_of_numpy_and_paths_become_plain():
     [
         ({"objective": "tc"}, r"objective is 'tc'; it must be settings of one, such as Beta\(beta=4.0\)"),
         ({"objective": TC}, "objective is <class .*TC'>; it must be settings of one"),
-        ({"steps": 20.0}, "steps is 20.0; it must be of type int"),
-        ({"scores": "mig"}, "scores is 'mig'; it must be a list of str"),
-        ({"figures": "no"}, "figures is 'no'; it must be of type bool"),
-        ({"seed": True}, "seed is True; it must be a number"),
+        ({"steps": 20.0}, "steps is 20.0; it must be a whole number"),
+        ({"scores": "mig"}, "scores is 'mig'; it must be a list"),
+        ({"figures": "no"}, "figures is 'no'; it must be true or false"),
+        ({"seed": True}, "seed is True; it must be a whole number"),
     ],
 )
 def test_wrong_types_are_refused_where_they_are_given(settings, message):
@@ -243,12 +243,9 @@ def test_settings_of_ones_own_stay_and_are_read_back(own_entries):
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     assert "dial" not in str(changed(Config(objective=Own([1]))))
     for wrong, message in (
-        (
-            {"weights": [1], "ends": [1, 2, 3]},
-            r"ends is \[1, 2, 3\]; it must be a list of float, float or of type NoneType",
-        ),
-        ({"weights": ["a"]}, r"weights is \['a'\]; it must be a list of float"),
-        ({"weights": [], "all_of_them": 3}, "all_of_them is 3; it must be a list of values"),
+        ({"weights": [1], "ends": [1, 2, 3]}, r"ends is \[1, 2, 3\]; it must be a list of 2 values or null"),
+        ({"weights": ["a"]}, r"weights\[0\] is 'a'; it must be a number"),
+        ({"weights": [], "all_of_them": 3}, "all_of_them is 3; it must be a list"),
     ):
         with pytest.raises(ValueError, match=message):
             from_dict({"objective": {"name": "own", **wrong}})

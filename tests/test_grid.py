@@ -86,6 +86,16 @@ def test_an_objective_of_the_shared_name_keeps_the_shared_settings_another_does_
         ({"seeds": [-1]}, r"seeds is \[-1\]; it must .* from 0 on"),
         ({"seeds": "ten"}, r"seeds is 'ten'; it must be a number of seeds"),
         ({"seeds": True}, r"seeds is True; it must be"),
+        ({"seeds": 10**9}, r"r.toml: that is 1,000,000,000 runs; give fewer seeds or alternatives, for 20,000 at most"),
+        ({"seeds": 10**400}, r"r.toml: that is a million million and more runs; give fewer"),
+        (
+            {"seeds": 5, "grid": [{"codes": 3}, {"codes": [*range(1, 4001)], "objective": [{"beta": [1, 2]}, {}]}]},
+            r"r.toml: that is 60,005 runs; give fewer",
+        ),
+        (
+            {"grid": {key: [*range(1, 1000)] for key in ("codes", "steps", "batch_size", "evaluations")}},
+            r"r.toml: that is 996,005,996,001 runs; give fewer",
+        ),
         ({"seed": 4}, r"r.toml: a study has many seeds; write seeds = 10"),
         ({"grid": {"seed": [4]}}, r"r.toml: grid 1: a study has many seeds"),
     ],

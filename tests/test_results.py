@@ -42,7 +42,7 @@ def test_a_row_a_run_and_metric(table):
 
 def test_what_is_derived(tmp_path):
     stubs.quick(Config(codes=7), tmp_path, lambda share: None)
-    values = {row["metric"]: row["value"] for row in measurements(tmp_path)}
+    values = {row["metric"]: row["value"] for row in measurements(tmp_path, 7)}
     assert values["active_codes"] == 6
     assert values["held_out.elbo"] == -20 - values["held_out.rate"]
     assert values["train_seconds"] == 2
@@ -53,7 +53,7 @@ def test_intervals_and_ceilings(tmp_path):
     values = json.loads((tmp_path / "scores.json").read_text())
     values |= {"intervals": {"mig": [0.1, 0.2]}, "ceilings": {"mig": 0.9}}
     (tmp_path / "scores.json").write_text(json.dumps(values))
-    row = next(row for row in measurements(tmp_path) if row["metric"] == "mig")
+    row = next(row for row in measurements(tmp_path, 10) if row["metric"] == "mig")
     assert (row["low"], row["high"], row["ceiling"]) == (0.1, 0.2, 0.9)
 
 
@@ -167,7 +167,7 @@ def test_a_table_follows_the_folders(tmp_path):
     assert len(set(results.read(path)["run"])) == 2
     (folders[2] / "scores.json").unlink()
     (folders[0] / "DONE").unlink()
-    with pytest.raises(ValueError, match=r"scores.json of a finished run cannot be read"):
+    with pytest.raises(FileNotFoundError, match=r"scores.json is missing; score the run again: betavae score"):
         results.refresh(runs, path)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -203,8 +203,29 @@ def test_eleven_seeds_are_two_groups_and_all_have_udr(tmp_path):
 def test_damaged_scores_are_named(tmp_path):
     stubs.quick(Config(), tmp_path, lambda share: None)
     (tmp_path / "scores.json").write_text("{")
-    with pytest.raises(ValueError, match=r"scores.json of a finished run cannot be read .*; delete its folder"):
-        measurements(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"scores.json is damaged \(Expecting .*\); score the run again: betavae score"
+    ):
+        measurements(tmp_path, 10)
+
+
+def test_a_table_without_its_columns_is_damaged_and_made_again(tmp_path):
+    pytest.importorskip("duckdb", reason="duckdb is not installed; the extra betavae[study] has it")
+    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 1}).items()}
+    for config, folder in runs.values():
+        stubs.quick(config, folder, lambda share: None)
+    path = tmp_path / "results.parquet"
+    collect(runs, path)
+    whole = pyarrow.parquet.read_table(path)
+    pyarrow.parquet.write_table(whole.drop(["run"]), path)  # its digest stays
+    with pytest.raises(ValueError, match=r"results.parquet is damaged \(column run is missing or .*\); delete it"):
+        read(path)
+    results.refresh(runs, path)
+    assert read(path)["run"] == whole["run"].to_pylist()
+    path.write_bytes(path.read_bytes()[:-20])
+    for ask in (read, lambda path: query(path, "SELECT 1")):
+        with pytest.raises(ValueError, match=r"results.parquet is damaged \(.*\); delete it: `betavae report STUDY`"):
+            ask(path)
 
 
 def test_a_missing_library_is_named_with_the_command(monkeypatch):

@@ -142,7 +142,7 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
     for steps in ((-1,), (5, 5), (9, 7)):
         with pytest.raises(ValueError, match=r"rotate_at is \[.*\]; it must be rising steps, such as 700 1400"):
             Config(rotate_at=steps)
-    with pytest.raises(ValueError, match=r"rotate_at is \[True\]; it must be a list of int"):
+    with pytest.raises(ValueError, match=r"rotate_at\[0\] is True; it must be a whole number"):
         from_dict({"rotate_at": [True]})
 
     def bare(image_shape, num_codes):

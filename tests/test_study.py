@@ -207,6 +207,30 @@ def test_folders_that_are_no_study(tmp_path):
         open_study(tmp_path)
 
 
+def test_a_study_whose_file_is_damaged_is_written_again_and_keeps_its_runs(tmp_path):
+    study = create_study(tmp_path, RECIPE)
+    run_study(study, local(stubs.quick))
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(ValueError, match=r"study.json is damaged \(.*\); move it away: `betavae study` with the same"):
+        create_study(tmp_path, RECIPE)
+    (tmp_path / "study.json").rename(tmp_path / "study.json.before")
+    again = create_study(tmp_path, RECIPE)
+    assert set(states(again).values()) == {"done"}
+    (tmp_path / "study.json").unlink()
+    (tmp_path / "lock").unlink()  # such as a folder in which single runs were trained
+    with pytest.raises(FileExistsError, match="exists and is not a study"):
+        create_study(tmp_path, RECIPE)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"error": 3}', "[" * 2000, "\xff"])
+def test_a_damaged_note_about_a_failure(tmp_path, text):
+    study = create_study(tmp_path, {"seeds": 1})
+    (run,) = study.runs
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed" / f"{run}.json").write_bytes(text.encode("latin-1"))
+    assert failures(study)[run].startswith(f"unknown: {tmp_path}/failed/{run}.json is damaged (")
+
+
 def test_no_workers(tmp_path):
     with pytest.raises(ValueError, match="workers is 0; it must be at least 1"):
         run_study(create_study(tmp_path, RECIPE), local(stubs.quick, workers=0))

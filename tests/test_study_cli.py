@@ -134,6 +134,15 @@ def test_metrics_are_a_list_and_no_grid(tmp_path):
     assert [config.scores for config in expand(recipe).values()] == [("dci", "mig")]
 
 
+def test_studies_beyond_all_bounds_are_refused_at_once(capsys, tmp_path):
+    words = ["study", "--seeds", "1000000000", "--out", str(tmp_path / "s")]
+    for also in ([], ["--plan"]):
+        assert "that is 1,000,000,000 runs; give fewer seeds" in refused(capsys, *words, *also)
+    words = ["study", "--seeds", "2", "--out", str(tmp_path / "s"), "--workers", "1000000000"]
+    assert "workers is 1000000000, and this machine has" in refused(capsys, *words)
+    assert not (tmp_path / "s").exists()
+
+
 def test_workers_none(capsys, tmp_path):
     assert "workers is 0" in refused(capsys, "study", "--seeds", "2", "--out", str(tmp_path / "s"), "--workers", "0")
 

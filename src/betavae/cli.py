@@ -42,6 +42,8 @@ HEADLINES = (
     *("beta_vae.accuracy", "factor_vae.accuracy", "modularity", "infomec.infom", "infomec.infoc", "infomec.infoe"),
 )
 """Scores that are printed at the end of a run; the report and `betavae score` show all."""
+WORKERS_A_CORE = 8
+"""Most workers that a study may have, a core; each is a process of some hundred megabytes."""
 
 
 @dataclass(frozen=True)
@@ -391,7 +393,13 @@ class Study:
             raise ValueError(
                 "--url, --cpus and --gpus are for a Ray cluster; name one with --ray auto or --ray ADDRESS"
             )
-        return partial(workers.work, workers=num_threads() if self.workers is None else self.workers)
+        cores = num_threads()
+        if self.workers is not None and self.workers > WORKERS_A_CORE * cores:
+            raise ValueError(
+                f"workers is {self.workers}, and this machine has {cores} cores, which a worker each uses best: give "
+                f"{WORKERS_A_CORE * cores} or fewer"
+            )
+        return partial(workers.work, workers=cores if self.workers is None else self.workers)
 
     def _recipe(self) -> tuple[dict[str, Any], str]:
         """The recipe that file and flags make, and its name."""
@@ -435,6 +443,7 @@ class Results:
         import csv
 
         from rich.table import Table
+        from rich.text import Text
 
         from betavae.results import query, refresh
         from betavae.study import open_study
@@ -449,9 +458,9 @@ class Results:
             return
         table = Table()
         for name in names:
-            table.add_column(name, overflow="fold")
+            table.add_column(Text(name), overflow="fold")
         for row in rows:
-            table.add_row(*("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+            table.add_row(*(Text("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
         console.print(table)
 
 
@@ -538,11 +547,7 @@ def _import_own(words: list[str]) -> list[str]:
     """Import the files of --import; what is left of the words."""
     files, left = _taken(words, "--import")
     known = dict(OBJECTIVE_SETTINGS)
-    for file in files:
-        before = dict(OBJECTIVE_SETTINGS)
-        own_code.load([file])
-        if taken := [name for name, kind in before.items() if OBJECTIVE_SETTINGS.get(name) is not kind]:
-            raise ValueError(f"{file} defines objective {taken[0]!r}, which is there already; give it another name")
+    own_code.load(files)
     if files:  # tyro makes commands and flags of annotations
         for name in OBJECTIVE_SETTINGS.keys() - known.keys():
             settings: Any = OBJECTIVE_SETTINGS[name]
@@ -691,11 +696,12 @@ def _show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
     from betavae.run import read_json
 
     values = read_json(run, "scores.json")
+    facts = read_json(run, "provenance.json") if run.path("provenance.json").exists() else {}
     asked_for = [name for name in values.get("scores", {}) if name.split(".")[0] in run.config.scores]
     _print_scores(values, str(run.folder), console, names and [*names, *asked_for])
     if note := configuration.prior_note([run.config.model]):
         _say(console, note)
-    beta, pixels = _rate_weight(run.config), read_json(run, "provenance.json").get("data", {}).get("pixels")
+    beta, pixels = _rate_weight(run.config), facts.get("data", {}).get("pixels")
     if names and beta is not None and pixels:
         equal = configuration.equivalent_betas(beta, run.config.codes, pixels)
         said = ", ".join(f"{value:.3g} with {name}" for name, value in equal.items())
@@ -713,6 +719,7 @@ def _rate_weight(config: Config) -> float | None:
 
 def _print_scores(values: dict[str, Any], title: str, console: "Console", names: Collection[str] = ()) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from betavae.metrics import METRICS, meaning_of
     from betavae.scoring import carrier_phrases
@@ -733,9 +740,9 @@ def _print_scores(values: dict[str, Any], title: str, console: "Console", names:
             "ceiling": _number(ceilings[name]) if name in ceilings else "",
         }
         cells_shown = (cells[column] for column, found in columns.items() if found)
-        table.add_row(meaning_of(name).arrow, name, _number(scores[name]), *cells_shown)
+        table.add_row(meaning_of(name).arrow, Text(name), _number(scores[name]), *cells_shown)
     for name, value in values.get("held_out", {}).items():
-        table.add_row("", "held-out " + name.replace("_", " "), f"{value:.2f}")
+        table.add_row("", Text("held-out " + name.replace("_", " ")), f"{value:.2f}")
     _say(console, title)
     console.print(table)
     notes: list[str] = values.get("notes", [])

@@ -144,7 +144,7 @@ def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colo
         for (label, rows), colour in zip(groups.items(), colours, strict=True):
             for number, i in enumerate(rows):
                 points = [(r["step"], r[key]) for r in members[i].records if r["split"] == "train" and key in r]
-                steps, values = np.array(points).reshape(-1, 2).T
+                steps, values = np.array(points, float).reshape(-1, 2).T
                 style = {"color": colour, "lw": 1, "alpha": 0.8, "marker": "o" if len(points) == 1 else ""}
                 axes.plot(steps, values, **style, label=None if number else plain(label, 80))
         axes.set_title(key, fontsize=11, fontweight="bold")

@@ -14,15 +14,25 @@ import hashlib
 import json
 import os
 import tomllib
-import types
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
-from betavae.checks import check_above, check_at_least, check_image_share, check_name, check_size, unknown
+from betavae import schemas
+from betavae.checks import (
+    check_above,
+    check_at_least,
+    check_evaluations,
+    check_image_share,
+    check_name,
+    check_plain,
+    check_size,
+    members_of,
+    typed,
+    unknown,
+)
 from betavae.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSettings, needs_of, objective_name
 
 ModelName = Literal["burgess", "affine", "locatello", "higgins", "residual", "wide"]
@@ -106,6 +116,7 @@ class Config:
         check_name("precision", self.precision, ("auto", "fp32", "bf16"))
         check_at_least(self, 1, "codes", "steps", "batch_size", "evaluations", "schedule_rise_steps")
         check_at_least(self, 0, "muon_after", "muon_weight_decay", "seed")
+        check_evaluations("evaluations", self.evaluations)
         check_above(self, 0, "learning_rate", "muon_learning_rate")
         for name in ("muon_learning_rate", "muon_weight_decay"):
             if (given := getattr(self, name)) and self.muon_after is None:
@@ -205,13 +216,16 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such recipe; give a .toml file, the name of one shipped, or a config.json")
+    cure = "bring it back, or give another recipe"
+    text = schemas.read_bytes(path, cure)
+    if path.suffix == ".json":
+        return dict(schemas.parse(text, path, dict[str, Any], cure))
     try:
-        text = path.read_text(encoding="utf-8")
-        values: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: holds no table of settings")
+        values = tomllib.loads(text.decode())
+        check_plain(values)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path}: not valid TOML: {reason}") from None
     return values
 
 
@@ -318,7 +332,7 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
         if key not in hints:
             raise ValueError(f"{where}: {unknown('key', str(key), hints)}")
     try:
-        return cls(**{key: _typed(key, value, hints[key]) for key, value in values.items()})
+        return cls(**{key: typed(key, value, hints[key]) for key, value in values.items()})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -337,7 +351,7 @@ def _plain_values(settings: Any) -> dict[str, Any]:
             continue
         if name != "objective":
             value = os.fspath(value) if isinstance(value, os.PathLike) else value
-            values[name] = _typed(name, value.tolist() if hasattr(value, "tolist") else value, kind)
+            values[name] = typed(name, value.tolist() if hasattr(value, "tolist") else value, kind)
         elif type(value) in SHIPPED:
             values[name] = dataclasses.replace(value, **plain) if (plain := _plain_values(value)) else value
         else:
@@ -351,50 +365,6 @@ def _plain_values(settings: Any) -> dict[str, Any]:
 def _kinds(cls: type) -> list[tuple[str, Any, set[Any]]]:
     """Of each field its name, its declared kind, and the types whose values need no second look."""
     return [
-        (name, kind, {str, int, float, bool, type(None)}.intersection(_options(kind)))
+        (name, kind, {str, int, float, bool, type(None)}.intersection(members_of(kind)))
         for name, kind in get_type_hints(cls).items()
     ]
-
-
-def _options(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, or the kind itself."""
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-
-
-def _typed(key: str, value: Any, kind: Any) -> Any:
-    """The value if it is of the declared kind; an integer serves as a float, a list as a tuple."""
-    options = _options(kind)
-    if type(value) in options or dataclasses.is_dataclass(value):
-        return value  # objectives come from a table, which can be added to
-    for option in options:
-        with suppress(ValueError):
-            return _as(key, value, option)
-    if isinstance(value, bool):
-        raise ValueError(f"{key} is {value}; it must be a number")
-    raise ValueError(f"{key} is {value!r}; it must be {' or '.join(map(_in_words, options))}")
-
-
-def _as(key: str, value: Any, kind: Any) -> Any:
-    """The value as one kind, which is no union; what cannot be judged passes."""
-    plain = get_origin(kind) or kind
-    if plain in (tuple, list):
-        if not isinstance(value, list | tuple):
-            raise ValueError
-        members = get_args(kind) or (Any, ...)
-        wanted = members[:1] * len(value) if plain is list or ... in members else members
-        return plain(_typed(key, entry, member) for entry, member in zip(value, wanted, strict=True))
-    if plain is Any or not isinstance(plain, type):
-        return value  # the dataclass itself checks names of a `Literal`, which can be added to
-    if isinstance(value, plain) and (plain is bool or not isinstance(value, bool)):
-        return value
-    if plain is float and type(value) is int:
-        return float(value)
-    raise ValueError
-
-
-def _in_words(kind: Any) -> str:
-    plain = get_origin(kind) or kind
-    if plain not in (tuple, list):
-        return f"of type {getattr(plain, '__name__', plain)}"
-    names = [getattr(member, "__name__", str(member)) for member in get_args(kind) if member is not ...]
-    return f"a list of {', '.join(names) or 'values'}"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from betavae import comparison, dsprites, metrics, report, scoring
+from betavae import comparison, dsprites, metrics, report, schemas, scoring
 from betavae import run as folders
 from betavae.checks import check_name
 from betavae.config import IN_MEMORY, Config, prior_note, run_id, to_dict
@@ -40,6 +40,7 @@ from betavae.train import (
     choose_device,
     encode,
     held_out_terms,
+    memory_of,
     new_state,
     train,
 )
@@ -117,6 +118,12 @@ def check(config: Config, data: FactorData) -> None:
         )
     if (count := _count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
+    memory, size = memory_of(torch.device("cpu")), 8 * count * config.codes
+    if memory is not None and size > memory:
+        raise ValueError(
+            f"the codes of {count:,} images take {size / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB: "
+            "ask for fewer scored_images or codes"
+        )
     if BY_CLASS & set(config.scores):
         num_train, _ = metrics.sample_sizes(count)
         rows = np.random.default_rng(0).choice(len(data), num_train, replace=False)
@@ -330,7 +337,7 @@ def score_run(
         }
         values["protocol"]["codes"] = "sampled" if sampled else "means"
         values["protocol"]["factors"] = factor_names
-        before = _read_if_there(run, "scores.json") if names else {}
+        before = _scores(run, data) if names else {}
         if before.get("protocol") == values["protocol"]:
             for table in ("scores", "intervals", "chance", "ceilings", "arrays"):
                 values[table] = {**before.get(table, {}), **values[table]}
@@ -352,7 +359,8 @@ def _sampled(codes: Codes, seed: int) -> NDArray[np.float32]:
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`."""
     _same_data(run, data)
-    codes, scores, model = _codes(run, data), folders.read_json(run, "scores.json"), folders.load_model(run)
+    scores = schemas.read_scores(run.folder, run.config.codes, data.factors.shape[1])
+    codes, model = _codes(run, data), folders.load_model(run)
     rows = seed_rows(run.config, data, model)
     seed_codes, _ = encode(run.config, data, rows, model)
 
@@ -361,7 +369,8 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             images: NDArray[np.float32] = model.mean_images(torch.from_numpy(codes)).numpy()
         return images
 
-    arrays = {name: np.array(values, float) for name, values in scores.get("arrays", {}).items()}
+    tables = scores.get("arrays", {})
+    arrays = {name: np.array(tables[name], float) for name in tables if name in schemas.DRAWN}
     scored = "dci.importance" in arrays
     return draw_all(
         run.path("figures"),
@@ -389,11 +398,12 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
 def report_run(run: Run, data: FactorData, max_bytes: int = report.PAGE_BYTES) -> Path:
     """Write the run's report.html from what is in its folder; the page says what is missing there or does not fit."""
     _same_data(run, data)
-    scores, facts = _read_if_there(run, "scores.json"), _read_if_there(run, "provenance.json")
+    scores, facts = _scores(run, data), _read_if_there(run, "provenance.json")
     model, codes, problem = _model_and_codes(run)
     kl = codes.kl.tolist() if codes else []
     pictures = run.path("figures")
-    figures = sorted([*pictures.glob("*.png"), *pictures.glob("*.gif"), *pictures.glob("traversals/*.gif")])
+    found = [*pictures.glob("*.png"), *pictures.glob("*.gif"), *pictures.glob("traversals/*.gif")]
+    figures = sorted(path for path in found if path.is_file())
     return report.write_report(
         report.Report(
             title=run.folder.resolve().name,
@@ -496,7 +506,8 @@ def _same_data(run: Run, data: FactorData) -> None:
     before = _read_if_there(run, "provenance.json").get("data", {}).get("sha256", data.digest)
     if before != data.digest:
         raise ValueError(
-            f"{run.config.data} holds other images than {run.folder} was begun with; bring them back, or train anew"
+            f"{run.config.data} holds other images than {run.path('provenance.json')} says the run was begun with; "
+            "bring them back, or train anew"
         )
 
 
@@ -560,6 +571,17 @@ def _read_if_there(run: Run, name: str) -> dict[str, Any]:
     return folders.read_json(run, name) if run.path(name).exists() else {}
 
 
+def _scores(run: Run, data: FactorData) -> dict[str, Any]:
+    """What scores.json holds, of as many factors as the data have; empty where it is not there.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not run.path("scores.json").exists():
+        return {}
+    return dict(schemas.read_scores(run.folder, run.config.codes, data.factors.shape[1]))
+
+
 def _model_and_codes(run: Run) -> tuple[VAE | None, Codes | None, str]:
     """The trained network and its codes, or what of them is missing or damaged, in a sentence."""
     try:
@@ -591,7 +613,7 @@ def _distinct(folders: Sequence[Path]) -> list[str]:
 
 def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> comparison.Member:
     """A run for the comparison: its scores, and for each factor the traversal of the code that tells most about it."""
-    scores, model, codes = _read_if_there(run, "scores.json"), folders.load_model(run), folders.load_codes(run)
+    scores, model, codes = _scores(run, data), folders.load_model(run), _codes(run, data)
     start = encode(run.config, data, row, model)[0][0]
     ranges = {
         code.index: np.linspace(code.low, code.high, COMPARED_IMAGES)
@@ -644,7 +666,8 @@ def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
     split = _split(config, data)
     trained = ", not trained to the end"
     if "train_seconds" in facts:
-        trained = f", in {facts['train_seconds'] / 60:.1f} minutes on {facts['device']}"
+        trained = f", in {facts['train_seconds'] / 60:.1f} minutes"
+        trained += f" on {facts['device']}" if "device" in facts else ""
     return (
         f"{objective_name(config.objective)} objective, {config.model} network with {config.codes} codes: "
         f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}. "

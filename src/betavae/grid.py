@@ -13,12 +13,17 @@ Several tables `[[grid]]` are several grids, each with its own combinations. `ob
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from betavae import config as configuration
+from betavae.checks import short
 from betavae.config import Config
 from betavae.settings import OBJECTIVE_SETTINGS, objective_name
+
+MAX_RUNS = 20_000
+"""Runs of a study; the largest one published has 12,600 (Locatello et al. 2019)."""
 
 
 def lists() -> set[str]:
@@ -43,8 +48,8 @@ def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]
         Settings by run id, in the order in which to run them: a study stopped early has as many seeds of each setting.
 
     Raises:
-        ValueError: an unknown key, an impossible combination, a run twice, or no run at all; the message names the
-            entry of the grid.
+        ValueError: an unknown key, an impossible combination, a run twice, no run at all or too many; the message
+            names the entry of the grid.
 
     Example:
         >>> runs = expand({"seeds": 2, "steps": 9, "grid": {"objective": {"beta": [1, 4]}}})
@@ -55,12 +60,15 @@ def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]
     grids = recipe.get("grid", {})
     grids = [grids] if isinstance(grids, Mapping) else grids
     if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
-        raise ValueError(f"{where}: grid must be a table [grid], or several, each [[grid]]; it is {grids!r}")
+        raise ValueError(f"{where}: grid must be a table [grid], or several, each [[grid]]; it is {short(grids)}")
     seeds = _seeds(recipe.get("seeds", 1), where)
     for place, table in ((where, shared), *((f"{where}: grid {n}", grid) for n, grid in enumerate(grids, 1))):
         if "seed" in table:
             raise ValueError(f"{place}: a study has many seeds; write seeds = 10 or seeds = [3, 7] instead of seed")
     configuration.from_dict(shared, where)
+    if (count := len(seeds) * sum(map(_count, grids))) > MAX_RUNS:
+        amount = f"{count:,}" if count < 10**12 else "a million million and more"
+        raise ValueError(f"{where}: that is {amount} runs; give fewer seeds or alternatives, for {MAX_RUNS:,} at most")
     settings: dict[str, tuple[Config, str]] = {}
     for number, grid in enumerate(grids, 1):
         place = f"{where}: grid {number}" if len(grids) > 1 else f"{where}: grid"
@@ -154,16 +162,29 @@ def worded(table: Mapping[str, Any], key: str) -> str:
     return (given if key.endswith("_images") else given.removesuffix(".0")) or "not given"
 
 
-def _seeds(given: Any, where: str) -> list[int]:
-    numbers = range(given) if isinstance(given, int) and not isinstance(given, bool) else given
+def _seeds(given: Any, where: str) -> Sequence[int]:
+    """The seeds; where only their number is given, they are not written out."""
+    whole = isinstance(given, int) and not isinstance(given, bool)
     allowed = "a number of seeds (10) or a list of different ones ([3, 7])"
-    if not isinstance(numbers, list | range) or any(not isinstance(n, int) or isinstance(n, bool) for n in numbers):
-        raise ValueError(f"{where}: seeds is {given!r}; it must be {allowed}")
+    if not whole and (not isinstance(given, list) or any(type(number) is not int for number in given)):
+        raise ValueError(f"{where}: seeds is {short(given)}; it must be {allowed}")
+    numbers = range(min(given, 10**12)) if whole else given
     if not numbers:
-        raise ValueError(f"{where}: seeds is {given}, so there is no run in it; it must be {allowed}")
-    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
-        raise ValueError(f"{where}: seeds is {given}; it must be {allowed}, from 0 on")
-    return list(numbers)
+        raise ValueError(f"{where}: seeds is {short(given)}, so there is no run in it; it must be {allowed}")
+    if not whole and (len(set(numbers)) < len(numbers) or min(numbers) < 0):
+        raise ValueError(f"{where}: seeds is {short(given)}; it must be {allowed}, from 0 on")
+    return numbers
+
+
+def _count(table: Mapping[str, Any]) -> int:
+    """How many combinations `_choices` has; none is made."""
+    return math.prod(_count_alternatives(key, value) for key, value in table.items())
+
+
+def _count_alternatives(key: str, value: Any) -> int:
+    if isinstance(value, list) and (key not in lists() or any(isinstance(member, list) for member in value)):
+        return len(value) if key in lists() else sum(_count_alternatives(key, member) for member in value)
+    return _count(value) if isinstance(value, Mapping) else 1
 
 
 def _choices(table: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
@@ -200,7 +221,7 @@ def _phrase(choice: Mapping[str, Any]) -> str:
     words = []
     for key, value in choice.items():
         table = value if isinstance(value, Mapping) else {"": value}
-        words += [f"{key}.{inner}".rstrip(".") + f" = {member}" for inner, member in table.items()]
+        words += [f"{key}.{inner}".rstrip(".") + f" = {member!s:.80}" for inner, member in table.items()]
     return ", ".join(words)
 
 

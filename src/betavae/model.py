@@ -53,7 +53,7 @@ class VAE(nn.Module):
         values_per_code: values that each code is rounded to by `quantise`; 0 for codes of any value.
 
     Raises:
-        ValueError: unknown architecture, or an image shape that it cannot take.
+        ValueError: unknown architecture, an image shape that it cannot take, or more codes than an image has pixels.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class VAE(nn.Module):
         check_name("model", name, ARCHITECTURES)
         if (dtype := torch.get_default_dtype()) != torch.float32:
             raise ValueError(f"networks are float32 here, and PyTorch's default is {dtype}: torch.set_default_dtype")
+        if num_codes > (pixels := math.prod(image_shape)):
+            raise ValueError(f"codes is {num_codes}, and an image has {pixels:,} pixels: give at most that many codes")
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
         networks: Any = ARCHITECTURES[name](image_shape, num_codes)
         given = list(networks) if isinstance(networks, tuple | list) else [networks]

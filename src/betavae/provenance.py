@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from betavae import native, own_code
-from betavae import run as folders
 from betavae.config import Config
 from betavae.data import FactorData
+from betavae.schemas import RUN_FORMAT
 from betavae.train import choose_device, choose_precision, seeds
 
 
@@ -27,7 +27,7 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     compiled = native.hardware(dtype) if device.type == "cpu" else ""
     return {
-        "format": folders.FORMAT,
+        "format": RUN_FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["betavae", *sys.argv[1:]],
         "imported": own_code.imported(),

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -167,11 +168,16 @@ def render_page(template: str, **values: Any) -> str:
         Traceback (most recent call last):
         jinja2.exceptions.UndefinedError: 'explorer' is undefined
     """
+    style = _file("report.css")
+    return _template(template).render(style=style, style_hash=_hash(style), **values)
+
+
+@lru_cache
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style = _file("report.css")
-    return environment.from_string(_file(template)).render(style=style, style_hash=_hash(style), **values)
+    return environment.from_string(_file(name))
 
 
 def write_report(report: Report, path: str | os.PathLike[str], max_bytes: int = PAGE_BYTES) -> Path:
@@ -244,6 +250,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         tiles.append(("live codes", str(live), f"of {len(report.kl)}"))
     if "train_seconds" in report.provenance:
         tiles.append(("trained in", _number(report.provenance["train_seconds"] / 60, 1), "minutes"))
+    if "images_per_second" in report.provenance:
         tiles.append(("speed", _number(report.provenance["images_per_second"], 0), "images/s"))
     return tiles
 

@@ -16,7 +16,6 @@ Metrics are those of scores.json under their own names, and these:
 """
 
 import hashlib
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from betavae import schemas
 from betavae.config import Config, run_id
 from betavae.files import replacing
 from betavae.grid import flat, label, varied
@@ -33,6 +33,13 @@ from betavae.metrics.inputs import DEAD_NATS
 if TYPE_CHECKING:
     import pyarrow
 
+COLUMNS = {
+    **{"run": "text", "setting": "text", "objective": "text", "seed": "whole", "metric": "text"},
+    **dict.fromkeys(("value", "low", "high", "chance", "ceiling"), "number"),
+    "preset": "text",
+}
+"""Columns that every table has, and what is in them; settings of the runs are further ones."""
+_AGAIN = "delete it: `betavae report STUDY` writes it again from the runs"
 _DIGEST = "betavae.scores"
 """Key of a table's metadata: `_digest` of the scores that it was made from."""
 UDR_MODELS = 10
@@ -63,7 +70,7 @@ def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
     for run, (config, folder) in finished.items():
         which = {"run": run, "setting": label(config, keys), **flat(config)}
         agreed = [{"metric": metric, "value": value} for metric, value in agreements.get(run, {}).items()]
-        rows += [which | row for row in measurements(folder) + agreed]
+        rows += [which | row for row in measurements(folder, config.codes) + agreed]
     table = _table(rows, [config for config, _ in runs.values()])
     digest = _digest({run: folder for run, (_, folder) in finished.items()})
     with replacing(path) as temporary:
@@ -91,37 +98,55 @@ def _digest(folders: Mapping[str, Path]) -> str:
 
 
 def _digest_in(path: Path) -> str:
-    """The digest that a table was written with; "" where there is none."""
+    """The digest that a table was written with; "" where there is none, or no table of the right columns."""
     import pyarrow.parquet
 
     if not path.is_file():
         return ""
     try:
-        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        schema = pyarrow.parquet.read_schema(path)
     except (OSError, pyarrow.ArrowException):
         return ""
-    return str(metadata.get(_DIGEST.encode(), b"").decode())
+    if _misfit(schema):
+        return ""
+    return str((schema.metadata or {}).get(_DIGEST.encode(), b"").decode(errors="replace"))
 
 
-def measurements(folder: Path) -> list[dict[str, Any]]:
-    """Rows of one run: everything that its folder holds a number for.
+def _misfit(schema: "pyarrow.Schema") -> str:
+    """The first of `COLUMNS` that a table lacks or has of another type; "" if there is none."""
+    types = _types()
+    return next(
+        (name for name, kind in COLUMNS.items() if name not in schema.names or schema.field(name).type != types[kind]),
+        "",
+    )
+
+
+def _types() -> dict[str, "pyarrow.DataType"]:
+    import pyarrow
+
+    text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    return {"text": text, "whole": pyarrow.int64(), "number": pyarrow.float64(), "truth": pyarrow.bool_()}
+
+
+def measurements(folder: Path, num_codes: int) -> list[dict[str, Any]]:
+    """Rows of one run of so many codes: everything that its folder holds a number for.
 
     Raises:
-        ValueError: scores.json is missing or damaged.
+        FileNotFoundError, ValueError: scores.json is missing or damaged, or provenance.json is damaged.
     """
-    scores, facts = _read(folder / "scores.json"), _read(folder / "provenance.json")
-    intervals, chance, ceilings = (scores.get(name, {}) for name in ("intervals", "chance", "ceilings"))
-    preset, rows = scores.get("protocol", {}).get("preset"), []
+    scores = schemas.read_scores(folder, num_codes)
+    facts: Mapping[str, Any] = schemas.read_provenance(folder) if (folder / "provenance.json").exists() else {}
+    chance, ceilings = scores.get("chance", {}), scores.get("ceilings", {})
+    preset, rows = scores["protocol"]["preset"] if "protocol" in scores else None, []
     for metric, value in scores.get("scores", {}).items():
-        low, high = intervals.get(metric) or (None, None)
+        low, high = scores.get("intervals", {}).get(metric, (None, None))
         beside = {"chance": chance.get(metric), "ceiling": ceilings.get(metric), "preset": preset}
         rows.append({"metric": metric, "value": value, "low": low, "high": high, **beside})
-    terms = scores.get("held_out", {})
+    terms = scores["held_out"]
     others = {f"held_out.{name}": value for name, value in terms.items()}
     if "reconstruction" in terms and "rate" in terms:
         others["held_out.elbo"] = -(terms["reconstruction"] + terms["rate"])
-    if "kl" in scores:
-        others["active_codes"] = float(sum(kl >= DEAD_NATS for kl in scores["kl"]))
+    others["active_codes"] = float(sum(kl >= DEAD_NATS for kl in scores["kl"]))
     others |= {name: facts[name] for name in ("train_seconds", "images_per_second") if name in facts}
     return rows + [{"metric": metric, "value": value} for metric, value in others.items()]
 
@@ -170,7 +195,7 @@ def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
     Raises:
         ModuleNotFoundError: duckdb is not installed; the message has the command.
         FileNotFoundError: there is no such file.
-        ValueError: the query is wrong; the message is the database's.
+        ValueError: the file is damaged, or the query is wrong; the message is the database's.
         KeyboardInterrupt: Ctrl-C.
     """
     require("duckdb")
@@ -181,6 +206,9 @@ def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
     with duckdb.connect() as connection:
         try:
             connection.read_parquet(str(path)).create("results")
+        except duckdb.Error as error:
+            raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); {_AGAIN}") from None
+        try:
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             answer = connection.execute(sql)
@@ -199,13 +227,20 @@ def read(path: str | Path) -> dict[str, list[Any]]:
     Raises:
         ModuleNotFoundError: pyarrow is not installed.
         FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
     """
     require("pyarrow")
     import pyarrow.parquet
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing: no run is finished yet; run the study first")
-    columns: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); {_AGAIN}") from None
+    if wrong := _misfit(table.schema):
+        raise ValueError(f"{path} is damaged (column {wrong} is missing or of another type); {_AGAIN}")
+    columns: dict[str, list[Any]] = table.to_pydict()
     return columns
 
 
@@ -228,32 +263,22 @@ def _table(rows: Sequence[Mapping[str, Any]], configs: Sequence[Config]) -> "pya
     """Rows as columns whose types do not depend on which runs are finished."""
     import pyarrow
 
-    text, number = pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), pyarrow.float64()
-    types: dict[str, pyarrow.DataType] = {"run": text, "setting": text, "objective": text, "seed": pyarrow.int64()}
-    types |= {"metric": text, **dict.fromkeys(("value", "low", "high", "chance", "ceiling"), number), "preset": text}
+    kind_of = _types()
+    types = {name: kind_of[kind] for name, kind in COLUMNS.items()}
     kinds: dict[str, set[type]] = {}
     for config in configs:
         for key, value in flat(config).items():
             kinds.setdefault(key, set()).update({type(value)} - {type(None)})
     for key, found in kinds.items():
         number_like = bool(found) and found <= {int, float}
-        whole = pyarrow.bool_() if found == {bool} else pyarrow.int64() if found == {int} else number
-        types.setdefault(key, whole if number_like or found == {bool} else text)
+        whole = "truth" if found == {bool} else "whole" if found == {int} else "number"
+        types.setdefault(key, kind_of[whole if number_like or found == {bool} else "text"])
     arrays = {}
     for key, kind in types.items():
         values = [row.get(key) for row in rows]
-        if kind == text:
-            arrays[key] = pyarrow.array([None if v is None else str(v) for v in values], pyarrow.string()).cast(text)
+        if kind == kind_of["text"]:
+            arrays[key] = pyarrow.array([None if v is None else str(v) for v in values], pyarrow.string()).cast(kind)
         else:
-            arrays[key] = pyarrow.array([float(v) if kind == number and v is not None else v for v in values], kind)
+            as_float = kind == kind_of["number"]
+            arrays[key] = pyarrow.array([float(v) if as_float and v is not None else v for v in values], kind)
     return pyarrow.table(arrays)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} of a finished run cannot be read ({error}); delete its folder and run it again"
-        ) from None
-    return values

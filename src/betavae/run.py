@@ -12,12 +12,13 @@
     DONE                    empty; written last
     .lock, .holder.json     hold off a second process while one trains; say which one that is
 
-Every file but curve.jsonl is replaced whole. Nothing is a pickle.
+Every file but curve.jsonl is replaced whole. Nothing is a pickle. What each must hold is in `schemas`.
 """
 
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -38,27 +39,32 @@ from numpy.typing import NDArray
 from torch import nn
 
 from betavae import config as configuration
+from betavae import schemas
 from betavae.arrays import read_npz
 from betavae.config import Config
 from betavae.files import replacing, write_atomically
 from betavae.metrics.information import entropy
 from betavae.model import VAE
+from betavae.schemas import CODES, RUN_FORMAT, CheckpointHeader, Holder, ModelHeader
 from betavae.settings import needs_of
 from betavae.train import Diverged, Record, State
 
-FORMAT = 1
-"""Version of the layout above; a folder of another version is not read."""
 LAYOUT = (
     *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "codes.npz"),
     *("scores.json", "figures", "report.html", "DONE"),
 )
 """The names in a run folder."""
+LARGEST_IMAGE = 1 << 24
+"""Values of an image, channels counted, whose model is loaded."""
 _LOCK, _HOLDER = ".lock", ".holder.json"
 _FIGURES = re.compile(
     r"(loss_curves|reconstructions|kl_per_code|factor_strips|importance|traversal_grid_\d+)\.(png|pdf|svg)"
     r"|traversals(\.gif|/seed\d+_z\d+_(fixed|fitted)\.gif)?"
 )
 """The names in its folder `figures`."""
+_MOMENTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum",)}
+_MOMENTS["network_optimiser"] = _MOMENTS["adam"]
+"""What a checkpoint has of each optimiser for a parameter that it has moved."""
 _HALF_WRITTEN = re.compile(r"(?P<folder>.*/)?\.(?P<name>[^/]+)\.(?P<process>\d+)")
 """What `files.replacing` names a file while it is written."""
 
@@ -191,10 +197,10 @@ def locked(run: Run) -> Iterator[None]:
 
 def _told(holder: Path) -> str:
     try:
-        facts = _read_object(holder)
-        return f" by process {facts['process']} on {facts['host']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError):
+        facts: Holder = schemas.read_json(holder, Holder, "")
+    except (OSError, ValueError):
         return " by another process"
+    return f" by process {facts['process']} on {facts['host']}, since {facts['since']}"
 
 
 def drop_half_written(run: Run) -> None:
@@ -245,13 +251,13 @@ def open_run(folder: str | Path) -> Run:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no run; give the folder that `train` printed")
     if (folder / "provenance.json").exists():
-        found = _read_object(folder / "provenance.json").get("format")
-        if found != FORMAT:
-            raise ValueError(
-                f"{folder} is a run of format {found}, and this version reads format {FORMAT}; "
-                "repeat it with `betavae train --from config.json`, or use the version that made it"
-            )
-    return Run(folder, configuration.load(folder / "config.json"))
+        schemas.read_provenance(folder)
+    path, cure = folder / "config.json", "bring it back, or repeat the run"
+    values = schemas.read_json(path, dict[str, Any], cure)
+    try:
+        return Run(folder, configuration.from_dict(values, str(path)))
+    except ValueError as error:
+        raise ValueError(f"{error}; {cure}") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -270,27 +276,23 @@ def read_json(run: Run, name: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it is missing.
-        ValueError: it is no JSON object.
+        ValueError: it is damaged, or does not fit the run's settings.
     """
-    return _read_object(_there(run, name))
+    path = _there(run, name)
+    if name == "scores.json":
+        return dict(schemas.read_scores(run.folder, run.config.codes))
+    if name == "provenance.json":
+        return dict(schemas.read_provenance(run.folder))
+    return dict(schemas.read_json(path, dict[str, Any], "bring it back, or repeat the run"))
 
 
 def _there(run: Run, name: str) -> Path:
     """Path of a file that a finished run has."""
-    if not (path := run.path(name)).is_file():
+    if not (path := run.path(name)).exists():
         again = shlex.quote(str(run.folder))
         raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {again}")
+    schemas.check_file(path, "bring the file back, or repeat the run with --overwrite")
     return path
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); repeat the run") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged (no JSON object); repeat the run")
-    return values
 
 
 def append_record(run: Run, record: Record) -> None:
@@ -300,24 +302,12 @@ def append_record(run: Run, record: Record) -> None:
 
 
 def read_curve(run: Run) -> list[dict[str, Any]]:
-    """All records of the curve; a last line cut off by an interruption is left out."""
-    path = run.path("curve.jsonl")
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or not {"step", "split", "wall_seconds"} <= record.keys():
-                raise ValueError
-            if not all(isinstance(value, int | float | None) for key, value in record.items() if key != "split"):
-                raise ValueError
-            records.append(record)
-        except ValueError:
-            if number < len(lines):
-                raise ValueError(f"{path} is damaged in line {number}; repeat the run") from None
-    return records
+    """All records of the curve; a last line cut off by an interruption is left out. Undefined terms are None.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    return schemas.read_curve(run.folder) if run.path("curve.jsonl").exists() else []
 
 
 def cut_curve(run: Run, step: int) -> None:
@@ -360,23 +350,19 @@ def load_checkpoint(run: Run, state: State) -> None:
         ValueError: it is damaged, or does not fit the run's settings.
     """
     path = _there(run, "checkpoint.safetensors")
-    tensors, header = _load(path)
+    tensors, header = _load(run, path, CheckpointHeader)
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     _restore(state.model, weights, path)
     for optimiser in state.optimisers:
-        _restore_moments(_kind(optimiser), state.model, optimiser, tensors)
+        _restore_moments(_kind(optimiser), state.model, optimiser, tensors, path)
     if state.network and state.network_optimiser:
         own = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         _restore(state.network, own, path)
-        _restore_moments("network_optimiser", state.network, state.network_optimiser, tensors)
+        _restore_moments("network_optimiser", state.network, state.network_optimiser, tensors, path)
     device = next(state.model.parameters()).device
     memory = {name: value.to(device, copy=True) for name, value in tensors.items() if name.startswith("memory.")}
     state.memory = {name.removeprefix("memory."): value for name, value in memory.items()}
-    try:
-        state.step, state.wall_seconds = int(header["step"]), float(header["wall_seconds"])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is damaged (no step); repeat the run with --overwrite") from None
-    _same_settings(run, header, path)
+    state.step, state.wall_seconds = header["step"], header["wall_seconds"]
 
 
 def save_model(run: Run, model: VAE) -> None:
@@ -394,12 +380,13 @@ def load_model(run: Run | str | Path) -> VAE:
     """
     run = run if isinstance(run, Run) else open_run(run)
     path = _there(run, "model.safetensors")
-    tensors, header = _load(path)
-    config, needs = run.config, needs_of(run.config.objective)
+    tensors, header = _load(run, path, ModelHeader)
+    shape, config, needs = header["image_shape"], run.config, needs_of(run.config.objective)
+    if min(shape) < 1 or math.prod(shape) > LARGEST_IMAGE:
+        raise ValueError(f"{path} is damaged (image_shape is {shape}); repeat the run with --overwrite")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # nobody else's random numbers change
-        model = VAE(config.model, tuple(header["image_shape"]), config.codes, config.likelihood, needs.values_per_code)
+        model = VAE(config.model, shape, config.codes, config.likelihood, needs.values_per_code)
     _restore(model, tensors, path)
-    _same_settings(run, header, path)
     return model.eval()
 
 
@@ -420,13 +407,17 @@ def load_codes(run: Run | str | Path) -> Codes:
     path = _there(run, "codes.npz")
     again = f"delete it and encode again with `betavae score {shlex.quote(str(run.folder))}`"
     try:
-        codes = Codes(**read_npz(path, "rows", "mean", "log_var"))
+        arrays = read_npz(path, *CODES)
     except Exception as error:  # a damaged archive raises any of zipfile's, zlib's and numpy's errors
         raise ValueError(f"{path} is damaged ({error}); {again}") from None
+    for name, (kinds, axes) in CODES.items():
+        if arrays[name].dtype.kind not in kinds or arrays[name].ndim != axes:
+            raise ValueError(f"{path} is damaged ({name} is {arrays[name].dtype} of {axes} axes); {again}")
+    codes = Codes(**arrays)
     if codes.mean.shape != (len(codes.rows), run.config.codes) or codes.log_var.shape != codes.mean.shape:
         raise ValueError(f"{path} holds codes of shape {codes.mean.shape}, not those of this run; {again}")
-    whole = codes.rows.ndim == 1 and codes.rows.dtype.kind in "iu" and len(codes.rows) > 0 and codes.rows.min() >= 0
-    if not whole or not np.isfinite(codes.mean).all() or np.isnan(codes.log_var).any():
+    whole = len(codes.rows) > 0 and codes.rows.min() >= 0
+    if not whole or not (abs(codes.mean) < 1e30).all() or not (codes.log_var < 700).all():  # else their KL overflows
         raise ValueError(f"{path} holds codes that are not finite, or rows that are no numbers of images; {again}")
     return codes
 
@@ -439,7 +430,7 @@ def _kl(mean: NDArray[np.float32], log_var: NDArray[np.float32]) -> float:
 
 def _save(tensors: dict[str, torch.Tensor], run: Run, name: str, facts: dict[str, Any]) -> None:
     """Write tensors and a header; one JSON text, so that the same state gives the same bytes."""
-    header = {"format": FORMAT, **facts, "settings": _settings_digest(run.config)}
+    header = {"format": RUN_FORMAT, **facts, "settings": _settings_digest(run.config)}
     header["sha256"] = _digest(tensors, header)
     write_atomically(run.path(name), safetensors.torch.save(tensors, {"betavae": json.dumps(header)}))
 
@@ -459,27 +450,24 @@ def _settings_digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _same_settings(run: Run, header: dict[str, Any], path: Path) -> None:
+def _load(run: Run, path: Path, kind: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors of a file and what is written beside them, where both are whole and of the run's settings."""
+    again = "repeat the run with --overwrite"
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("betavae", "{}")
+        tensors = safetensors.torch.load(path.read_bytes())  # tensors in a mapped file die with it, and the process too
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {again}") from None
+    header = schemas.parse(text, path, kind, again, RUN_FORMAT)
+    expected = header.pop("sha256")
+    if expected != _digest(tensors, header):
+        raise ValueError(f"{path} is damaged (its digest does not fit its content); {again}")
     if header["settings"] != _settings_digest(run.config):
         raise ValueError(
             f"{run.path('config.json')} does not hold the settings that {path.name} was written with: it was edited or "
             "damaged; bring it back, or repeat the run with --overwrite"
         )
-
-
-def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("betavae", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); repeat the run with --overwrite") from None
-    found = header.get("format") if isinstance(header, dict) else None
-    if found != FORMAT:
-        raise ValueError(f"{path} is of format {found}, and this version reads format {FORMAT}")
-    expected = header.pop("sha256", "")
-    if expected != _digest(tensors, header) or "settings" not in header:
-        raise ValueError(f"{path} is damaged (its digest does not fit its content); repeat the run with --overwrite")
     return tensors, header
 
 
@@ -497,7 +485,7 @@ def _moments(kind: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> d
 
 
 def _restore_moments(
-    kind: str, model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+    kind: str, model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], path: Path
 ) -> None:
     places = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -505,6 +493,9 @@ def _restore_moments(
     for index, parameter in enumerate(places):
         prefix = f"{kind}.{names[parameter]}."
         own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        shapes = {key: () if key == "step" else parameter.shape for key in _MOMENTS[kind]}
+        if own and {key: value.shape for key, value in own.items()} != shapes:
+            raise ValueError(f"{path} does not fit the run's settings: moments of {names[parameter]} are others")
         if own:
             moments[index] = {
                 key: value if value.dim() == 0 else torch.empty_like(parameter).copy_(value)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from betavae import metrics
+from betavae.checks import check_evaluations
 
 
 def score_tables(
@@ -40,8 +41,9 @@ def score_tables(
 
     Raises:
         TypeError: a table holds no numbers.
-        ValueError: a table is malformed or holds too few rows; an unknown metric or preset.
+        ValueError: a table is malformed or holds too few rows; an unknown metric or preset; too many evaluations.
     """
+    check_evaluations("evaluations", repeats)
     usual = metrics.sample_sizes(len(codes), preset)
     given = {"num_train": num_train, "num_test": num_test}
     rows: dict[str, Any] = {
@@ -115,7 +117,7 @@ def strengths(scores: Mapping[str, Any], num_codes: int) -> list[list[tuple[str,
     for k, carrier in enumerate(scores.get("carriers", [])):
         for code in carrier["codes"]:
             share = information[code][k] / entropies[k] if information and entropies[k] else carrier["strength"]
-            found[code].append((carrier["factor"], share))
+            found[code].append((carrier["factor"], min(share, 1.0)))
     return [sorted(factors, key=lambda factor: -factor[1]) for factors in found]
 
 

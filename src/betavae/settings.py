@@ -6,6 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args
 
 from betavae.checks import check_above, check_at_least, check_image_share, check_name
 
+LARGEST_NETWORK = 1_000_000_000
+"""Weights that an objective's own network may have: 16 GB while it trains."""
+MAX_VALUES = 10_000
+"""Values that a code may be rounded to."""
+
 PairRule = Literal["locatello", "one", "uniform"]
 
 
@@ -148,6 +153,11 @@ class Factor:
         check_at_least(self, 0, "gamma")
         check_above(self, 0, "discriminator_learning_rate")
         check_at_least(self, 1, "discriminator_layers", "discriminator_width")
+        if (weights := self.discriminator_layers * self.discriminator_width**2) > LARGEST_NETWORK:
+            raise ValueError(
+                f"discriminator_layers is {self.discriminator_layers} and discriminator_width "
+                f"{self.discriminator_width}, which is {weights:,} weights: give fewer, for {LARGEST_NETWORK:,} at most"
+            )
 
     @property
     def needs(self) -> Needs:
@@ -411,6 +421,11 @@ class Qlae:
     def __post_init__(self) -> None:
         check_at_least(self, 0, "weight_decay", "quantisation", "commitment")
         check_at_least(self, 2, "values_per_code")
+        if self.values_per_code > MAX_VALUES:
+            raise ValueError(
+                f"values_per_code is {self.values_per_code}; give at most {MAX_VALUES:,}, for each is compared with "
+                "every code of a batch"
+            )
 
     @property
     def needs(self) -> Needs:

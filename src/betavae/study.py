@@ -27,19 +27,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from betavae import config as configuration
-from betavae import grid
+from betavae import grid, schemas
 from betavae.config import Config
 from betavae.files import write_atomically
+from betavae.schemas import STUDY_FORMAT, Failure, StudyFile
 from betavae.settings import objective_name
 from betavae.workers import Event, held
 
 if TYPE_CHECKING:
     from betavae.data import FactorData
 
-FORMAT = 2
-"""Version of the layout above."""
-_PASSING = re.compile(r"lock|holder|locks|\.study\.json\.\d+")
+_PASSING = re.compile(r"lock|holder|locks|\.(study\.json|holder)\.\d+")
 """What a folder may hold before it is a study."""
+_KEPT = re.compile(r"runs|failed|results\.parquet|report\.html|study\.json\.\S+")
+"""What it may hold besides, where there is a `lock`: of a study whose study.json was moved away."""
 
 State = Literal["done", "failed", "begun", "waiting"]
 Jobs = Mapping[str, tuple[Config, Path]]
@@ -170,9 +171,7 @@ def create_study(
                 f"that this one has not, and lacks {len(new)}. Name another folder with --out, add runs with --extend "
                 "(where none is dropped), or delete the study and begin anew with --overwrite"
             )
-    elif folder.exists() and (
-        not folder.is_dir() or any(not _PASSING.fullmatch(entry.name) for entry in folder.iterdir())
-    ):
+    elif folder.exists() and not _may_become_study(folder):
         raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
     if check:
         ended = {run for run, state in states(before).items() if state in ("done", "failed")}
@@ -183,7 +182,7 @@ def create_study(
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     values = {
-        "format": FORMAT,
+        "format": STUDY_FORMAT,
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "betavae": metadata.version("betavae"),
         "runs": len(study.runs),
@@ -196,7 +195,8 @@ def create_study(
         overtaken = path.is_file() and not begun
         if not overtaken:
             if path.is_file():
-                values |= {name: json.loads(path.read_text(encoding="utf-8"))[name] for name in ("began", "betavae")}
+                written = _read(path)
+                values |= {"began": written["began"], "betavae": written["betavae"]}
             write_atomically(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
     return create_study(folder, recipe, extend=extend, where=where, check=check) if overtaken else study
 
@@ -214,19 +214,8 @@ def open_study(folder: str | Path) -> Study:
         raise FileNotFoundError(
             f"{folder} holds no study.json, so it is no study; give the folder that `study` printed"
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found, recipe = values["format"], values["recipe"]
-        before = {kind: dict(table) for kind, table in values.get("defaults", {}).items()}
-        recipe = dict(recipe)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error!r}); write it again with `betavae study RECIPE --overwrite`"
-        ) from None
-    if found != FORMAT:
-        raise ValueError(
-            f"{path} is of format {found}, and this version reads format {FORMAT}; use the one that made it"
-        )
+    values = _read(path)
+    recipe, before = values["recipe"], values.get("defaults", {})
     study = Study(folder, recipe, grid.expand(recipe, str(path)))
     moved = [
         name
@@ -234,14 +223,26 @@ def open_study(folder: str | Path) -> Study:
         for name, value in table.items()
         if before.get(kind, {}).get(name, value) != value and _is_used(study, kind, name, value)
     ]
-    if moved or values.get("digest") != _digest(study):
+    if moved or values["digest"] != _digest(study):
         why = f", for the default of {' and '.join(moved)} is another" if moved else ""
         raise ValueError(
-            f"{folder} was begun with betavae {values.get('betavae')}, and in {metadata.version('betavae')} its recipe "
-            f"means other runs{why}; go on with the version that began it, or delete the study and begin anew with "
-            "--overwrite"
+            f"{path} was begun with betavae {values['betavae']}, and in {metadata.version('betavae')} its recipe means "
+            f"other runs{why}; go on with the version that began it, bring the file back if it was edited, or delete "
+            "the study and begin anew with --overwrite"
         )
     return study
+
+
+def _may_become_study(folder: Path) -> bool:
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else [""]
+    left = [name for name in names if not _PASSING.fullmatch(name)]
+    return not left or ("lock" in names and all(map(_KEPT.fullmatch, left)))
+
+
+def _read(path: Path) -> StudyFile:
+    cure = "move it away: `betavae study` with the same recipe and --out writes it again and keeps the runs"
+    values: StudyFile = schemas.read_json(path, StudyFile, cure, STUDY_FORMAT)
+    return values
 
 
 def _digest(study: Study) -> str:
@@ -305,9 +306,9 @@ def failures(study: Study) -> dict[str, str]:
         if state == "failed":
             note = study.folder / "failed" / f"{run}.json"
             try:
-                found[run] = str(json.loads(note.read_text(encoding="utf-8"))["error"])
-            except (ValueError, KeyError):
-                found[run] = "unknown: the note about it is damaged"
+                found[run] = schemas.read_json(note, Failure, "run it again with --retry")["error"]
+            except (OSError, ValueError) as error:
+                found[run] = f"unknown: {error}"
     return found
 
 
@@ -343,7 +344,7 @@ def run_study(
                     text = {"error": event.error, "when": datetime.now(UTC).isoformat(timespec="seconds")}
                     with suppress(OSError):  # of a full disk; the run stays begun
                         note.parent.mkdir(exist_ok=True)
-                        write_atomically(note, json.dumps(text, ensure_ascii=False).encode())
+                        write_atomically(note, json.dumps(text, ensure_ascii=False).encode(errors="replace"))
                 elif event.kind == "done":
                     note.unlink(missing_ok=True)
                 tally.count(event)
@@ -356,10 +357,10 @@ def run_study(
 def alone(folder: Path) -> Iterator[None]:
     """Keep other drivers off a study."""
     holder = folder / "holder"  # not in the lock itself, which Windows lets nobody read
-    told = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else ""
+    told = holder.read_text(encoding="utf-8", errors="replace")[:200] if holder.is_file() else ""
     busy = f"{folder} is being run by {told or 'somebody else'}; wait until that ends, or stop it and try again"
     with held(folder / "lock", busy):
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 

@@ -6,6 +6,7 @@ numbers by PyTorch's global generator, such as dropout.
 """
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from betavae import graphs
+from betavae import graphs, own_code
+from betavae.checks import short
 from betavae.config import Config
 from betavae.data import FactorData, PackedImages
 from betavae.model import VAE, Posterior
@@ -27,7 +29,7 @@ from betavae.objectives import NETWORKS, OBJECTIVES
 from betavae.optimiser import Adam, optimisers
 from betavae.pairs import Partners
 from betavae.rotation import linear_ends, rotate
-from betavae.settings import needs_of, objective_name
+from betavae.settings import SHIPPED, needs_of, objective_name
 
 RECORD_STEPS = 50
 """Steps that a training record is the mean of."""
@@ -229,7 +231,7 @@ class StepRows:
         rows: those to train on. The first of them are the labelled ones.
 
     Raises:
-        ValueError: the data cannot give what the objective needs.
+        ValueError: the data cannot give what the objective needs, or not so many images as a batch has.
     """
 
     def __init__(self, config: Config, data: FactorData, rows: NDArray[np.int64]) -> None:
@@ -244,6 +246,11 @@ class StepRows:
             raise ValueError(
                 f"codes is {config.codes}; objective {name} ties a code to each of the {num_factors} factors "
                 f"({', '.join(data.factor_names)}): give at least {num_factors}"
+            )
+        if config.batch_size > len(rows):
+            raise ValueError(
+                f"batch_size is {config.batch_size}, and there are {len(rows):,} images to train on: give that many or "
+                "fewer"
             )
         self._config, self._data, self._rows = config, data, rows
         self._partners = Partners(data, needs.pairs, rows) if needs.pairs else None
@@ -320,9 +327,11 @@ def new_state(config: Config, data: FactorData) -> State:
     told for the whole process to take algorithms that give the same numbers again.
 
     Raises:
-        ValueError: the architecture cannot take the data's images or be rotated, or the device is not there.
+        ValueError: the architecture cannot take the data's images or be rotated, the device is not there, or its memory
+            cannot hold a batch.
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
+    _check_memory(config, data, device)
     network = None
     with _global_generator(_seed(config, "weights")), torch.device("cpu"):
         model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
@@ -343,6 +352,29 @@ def new_state(config: Config, data: FactorData) -> State:
     network = network.to(device)
     rival = Adam(network.parameters(), needs.network_learning_rate, (0.5, 0.9), dtype)
     return State(model, own, network=network, network_optimiser=rival)
+
+
+def _check_memory(config: Config, data: FactorData, device: torch.device) -> None:
+    """Refuse batches that the device's memory cannot hold: they would end in hours of swapping, or a killed process.
+
+    What is counted is the least: of each pixel its value, its logit and its gradient, four bytes each.
+    """
+    memory, size = memory_of(device), 12 * config.batch_size * math.prod(data.image_shape)
+    if memory is not None and size > memory:
+        raise ValueError(
+            f"batch_size is {config.batch_size}; such a batch takes {size / 1e9:,.1f} GB and more, and {device} has "
+            f"{memory / 1e9:,.1f} GB: ask for fewer images"
+        )
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory of a device; None where that cannot be known."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has none
+        return None
 
 
 def _check_networks(model: VAE, config: Config) -> None:
@@ -497,7 +529,7 @@ class Span:
         _, by_muon = way
         config, state = self._config, self._state
         rates = config.learning_rate, config.muon_learning_rate or config.learning_rate
-        objective, network = OBJECTIVES[type(config.objective)], state.network
+        network = state.network
         memory: Mapping[str, Tensor] = {
             name.removeprefix("memory."): given[name] for name in given if name.startswith("memory.")
         }
@@ -508,13 +540,35 @@ class Span:
             images = self.images(given["rows"][i])
             batch = Batch(images, noise, given["step"][i], memory, more, labels, len(self._train_rows), network)
             with arithmetic(config, self._device):
-                loss = objective(config.objective, state.model, batch)
+                loss = _loss(config.objective, state.model, batch)
             _descend(state.optimisers if muon else state.optimisers[-1:], loss.loss, rates[muon] * share)
             if state.network_optimiser and loss.network_loss is not None:
                 _descend((state.network_optimiser,), loss.network_loss, self._needs.network_learning_rate * share)
             memory = loss.memory
             seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
         return seen, memory
+
+
+def _loss(settings: Any, model: VAE, batch: Batch) -> Loss:
+    """What an objective returns; for whatever goes wrong in one of the user's own an error that names it."""
+    objective = OBJECTIVES[type(settings)]
+    if type(settings) in SHIPPED:
+        return objective(settings, model, batch)
+    name = objective_name(settings)
+    try:
+        loss = objective(settings, model, batch)
+    except (RuntimeError, MemoryError):  # PyTorch's say what is wrong, or that memory ran out
+        raise
+    except Exception as error:
+        raise ValueError(f"objective {name} failed: {own_code.told(error)}") from error
+    if not isinstance(loss, Loss):
+        raise ValueError(f"objective {name} returned {short(loss)}; it must return a betavae.objective.Loss")
+    if not isinstance(loss.loss, Tensor) or loss.loss.dim() or not {"reconstruction", "rate"} <= loss.terms.keys():
+        raise ValueError(
+            f"objective {name} returned a loss of {short(loss.loss)} with terms {', '.join(loss.terms)}; it must be a "
+            "tensor without axes, with at least the terms reconstruction and rate"
+        )
+    return loss
 
 
 def _descend(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float | Tensor) -> None:
@@ -548,7 +602,6 @@ def held_out_terms(
         num_train: images that are trained on, which some estimates depend on.
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
-    objective = OBJECTIVES[type(config.objective)]
     images, means = images or DeviceImages(data, device), []
     partners = Partners(data, needs.pairs) if needs.pairs else None
     count = config.batch_size // 2 if partners else config.batch_size
@@ -568,7 +621,7 @@ def held_out_terms(
             labels = _on_device(scaled_factors(data, batch), device) if needs.labelled_images else None
             given = Batch(images(batch), noise, state.step, state.memory, more, labels, num_train, state.network)
             with arithmetic(config, device):
-                loss = objective(config.objective, state.model, given)
+                loss = _loss(config.objective, state.model, given)
             means.append(_means([loss], state.step))  # numbers: kept tensors would lie scattered over freed memory
     return {name: math.fsum(terms[name] for terms in means) / len(means) for name in means[0]}
 
