@@ -26,7 +26,7 @@ import numpy as np
 from betavae import cli
 
 SECONDS = 60.0
-"""A command that takes longer than this, and than 40 times an undisturbed training, does not end."""
+"""A command that has taken as much of the processor, or as long and now takes nothing of it, does not end."""
 MEGABYTES = 2_000
 """What no command needs for files as small as these; the package itself takes 250."""
 SETTINGS = {
@@ -128,11 +128,20 @@ class Child:
             os.kill(self.pid, number)
 
     def workers(self) -> list[int]:
-        """Workers of a study that it has started."""
+        """Processes that it has started and that run: workers of a study, and what watches over them."""
         with suppress(OSError):
-            started = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            return [int(pid) for pid in started if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         return []
+
+    def used(self) -> float:
+        """Seconds that it and its workers have had of the processor."""
+        found = [status(Path(f"/proc/{pid}")) for pid in (self.pid, *self.workers())]
+        return sum(int(ticks) for each in found for ticks in each[11:13]) / os.sysconf("SC_CLK_TCK")
+
+    def sleeps(self) -> bool:
+        """Whether none of its threads, nor of its workers', is at work or waits for its turn or a disk."""
+        threads = [thread for pid in (self.pid, *self.workers()) for thread in Path(f"/proc/{pid}/task").glob("*")]
+        return all(status(thread)[:1] in ([], ["S"], ["Z"]) for thread in threads)
 
     @property
     def output(self) -> str:
@@ -141,12 +150,17 @@ class Child:
             return file.read(1 << 20).decode(errors="replace")
 
 
+def status(place: Path) -> list[str]:
+    """What Linux tells of a process or thread, its state first; nothing of one that has ended."""
+    try:
+        return (place / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has asked for its exit code does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return status(Path(f"/proc/{pid}"))[:1] not in ([], ["Z"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -329,20 +343,23 @@ class Case:
             subprocess.run(["chmod", "-R", "u+rwX", str(self.place)], check=True)
             shutil.rmtree(self.place)
 
-    @property
-    def limit(self) -> float:
-        """Seconds after which a command does not end."""
-        return max(SECONDS, 40 * self.stock.seconds.get("done", 0))
-
     def end(self, child: Child, allowed: tuple[int, ...] = (0, 2), run: str = "") -> int | None:
         """Wait for a command and look at how it ended; a training that comes on is stopped, not said to hang."""
-        if child.wait(self.limit) is None and run and '"split": "train"' in _text(self.place / run / "curve.jsonl"):
+        used = before = 0.0
+        while child.wait(SECONDS / 4) is None:
+            used, before = child.used(), used
+            stands = used - before < SECONDS / 1000 and child.sleeps()
+            if used > SECONDS or (stands and time.monotonic() - child.began > SECONDS):
+                break
+        if child.code is None and '"split": "train"' in _text(self.place / run / "curve.jsonl"):
             child.send(signal.SIGINT)
             allowed = (*allowed, 130)
-        if child.wait(self.limit / 4) is None:
+        if child.wait(SECONDS / 4) is None:
             child.send(signal.SIGKILL)
             child.wait(60)
-            self.fault("hangs", f"it did not end in {self.limit:.0f} s")
+            self.fault(
+                "hangs", f"it does not end: after {time.monotonic() - child.began:.0f} s it had used {used:.1f} s"
+            )
         elif "Traceback (most recent call last)" in child.output:
             self.fault("tracebacks", child.output.strip().splitlines()[-1])
         elif "\x1b" in child.output:
@@ -360,8 +377,8 @@ class Case:
         """A command from its beginning to its end."""
         return self.end(self.start(line, **values), allowed, run)
 
-    def same(self, run: Path, reference: Path) -> None:
-        """Hold the results of a run against those of an undisturbed one."""
+    def same(self, run: Path, reference: Path, curves: bool = True) -> None:
+        """Hold the results of a run against those of an undisturbed one, with its curve or without."""
         for name in ("model.safetensors", "codes.npz", "scores.json"):
             if not (run / name).is_file() or (run / name).read_bytes() != (reference / name).read_bytes():
                 self.fault("differences", f"{run.name}/{name} is not that of an undisturbed run")
@@ -369,7 +386,7 @@ class Case:
             alike = curve(run) == curve(reference)
         except (OSError, ValueError):
             alike = False
-        if not alike:
+        if curves and not alike:
             self.fault("differences", f"{run.name}/curve.jsonl is not that of an undisturbed run")
 
     def same_study(self, folder: Path) -> None:
