@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+MINUTES ?= 10
+SEED ?= 0
 
-.PHONY: demo test lint types unit bench clean
+.PHONY: demo test lint types unit bench soak clean
 
 demo: .venv/ready
 	@$(BIN)/betavae demo
@@ -25,6 +27,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/roofline.py
 	$(BIN)/python benchmarks/metrics.py --quick
+
+soak: .venv/ready
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --seed $(SEED)
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
