@@ -250,6 +250,15 @@ def test_a_checkpoint_whose_step_was_edited_is_refused(run, small):
             load_checkpoint(run, state)
 
 
+@pytest.mark.parametrize("step", [-1, 101])
+def test_a_checkpoint_of_a_step_that_the_run_has_not_is_refused(run, small, step):
+    state = new_state(CONFIG, small)
+    state.step = step
+    save_checkpoint(run, state)
+    with pytest.raises(ValueError, match=rf"checkpoint.safetensors is damaged \(step is {step} of 100\)"):
+        load_checkpoint(run, state)
+
+
 @pytest.mark.parametrize("lost", ["steps", "seed", "learning_rate"])
 def test_settings_that_lost_a_key_are_not_trained_on(tmp_path, small, lost):
     """Without its steps a run of 40 would go on to 300,000."""

@@ -351,6 +351,10 @@ def load_checkpoint(run: Run, state: State) -> None:
     """
     path = _there(run, "checkpoint.safetensors")
     tensors, header = _load(run, path, CheckpointHeader)
+    if not 0 <= header["step"] <= run.config.steps:
+        raise ValueError(
+            f"{path} is damaged (step is {header['step']} of {run.config.steps}); repeat the run with --overwrite"
+        )
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     _restore(state.model, weights, path)
     for optimiser in state.optimisers:
