@@ -59,7 +59,7 @@ OWNED = {
     "score": r"scores\.json|codes\.npz",
     "figures": r"figures(/.*)?",
     "results": r"results\.parquet",
-    "study": rf"(runs/[^/]+/)?({RUN})|(failed|locks)/.*|lock|results\.parquet",
+    "study": rf"(runs/[^/]+/)?({RUN})|(failed|locks)/.*|lock|holder|results\.parquet",
 }
 """What each command may write over, below the folder that it is given."""
 SCORE = "--metrics mig --evaluations 1"
@@ -78,7 +78,7 @@ READERS = (  # folder; files that are damaged, one in a case; commands that read
     ),
     (
         "study",
-        "study.json results.parquet lock runs/*/config.json runs/*/provenance.json runs/*/scores.json "
+        "study.json results.parquet lock holder runs/*/config.json runs/*/provenance.json runs/*/scores.json "
         "runs/*/codes.npz runs/*/DONE runs/*/model.safetensors",
         ("results study", "report study", "results study --query 'SELECT * FROM results'", "{study} --out study"),
     ),
