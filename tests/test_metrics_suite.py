@@ -129,14 +129,15 @@ def test_a_function_gives_what_an_evaluation_gives(tables, preset):
     """Under the same preset, and also of a table with an inactive code, which `tables` has."""
     codes, factors = tables
     names = [name for name in metrics.METRICS if name != "unibound"]  # shares nothing, and takes long
-    found = metrics.evaluate(codes, factors, names=names, preset=preset, repeats=1, chance=False, num_test=100)
+    few = {"num_train": 300, "num_test": 100}
+    found = metrics.evaluate(codes, factors, names=names, preset=preset, repeats=1, chance=False, **few)
     for name in names:
         accepted = inspect.signature(metrics.METRICS[name]).parameters
-        sizes = {"num_test": 100} if "num_test" in accepted and not name.startswith("z_") else {}
+        sizes = {key: few[key] for key in few if key in accepted and not name.startswith("z_")}
         alone = metrics.METRICS[name](codes, factors, seed=0, preset=preset, **sizes)
         together = {key: found.scores[key if key == name else f"{name}.{key}"] for key in alone}
         assert alone == pytest.approx(together, abs=1e-9, nan_ok=True), name  # matrix products on one thread or more
-    importance = metrics.fit_dci(codes, factors, seed=0, preset=preset, num_test=100).importance
+    importance = metrics.fit_dci(codes, factors, seed=0, preset=preset, **few).importance
     np.testing.assert_array_equal(importance, found.arrays["dci.importance"])
 
 
