@@ -25,6 +25,14 @@ from betavae.model import ARCHITECTURES
 from betavae.objectives import OBJECTIVES
 from betavae.settings import OBJECTIVE_SETTINGS
 
+LONG = ("test_train", "test_experiment", "test_cluster", "test_cli", "test_soak")
+"""Files of tests that take longest."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files: a worker has a file to itself, and none is left with a long one at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
 
 def tiny(image_shape, num_codes):
     """Two linear layers each side: an architecture from outside the package, and a fast one."""
