@@ -68,6 +68,14 @@ def test_what_a_model_cannot_take_is_said_in_a_sentence(call, given, error, mess
         method(model, given)
 
 
+def test_an_architecture_that_raises_is_named(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "mine", lambda image_shape, num_codes: undefined_name)  # noqa: F821
+    with pytest.raises(
+        ValueError, match=r"model mine cannot be made \(NameError: name 'undefined_name' is not defined"
+    ):
+        VAE("mine", (1, 64, 64), 3)
+
+
 def test_unknown_architecture():
     with pytest.raises(ValueError, match="unknown model 'wyde'; did you mean 'wide'"):
         VAE("wyde", (1, 64, 64), 3)

@@ -108,7 +108,9 @@ def small_source(monkeypatch, tmp_path):
 
 
 @needs_compiled_fp32
-@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "without digest"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "flipped", "emptied", "without digest", "pipe", "digest a pipe", "digest a device"]
+)
 def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path, small_source, damage):
     """Loading one whose bits changed can end the process with a bus error."""
     monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
@@ -116,10 +118,18 @@ def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path, small_source, da
     library = Path(native._loaded(flags)._name)
     whole = library.read_bytes()
     library.unlink()  # the process has it open
-    if damage == "without digest":
-        library.with_suffix(".sha256").unlink()
-    flipped = bytes([whole[0] ^ 1]) + whole[1:]
-    library.write_bytes({"cut": whole[:500], "flipped": flipped, "emptied": b""}.get(damage, whole))
+    digest = library.with_suffix(".sha256")
+    if "digest" in damage:
+        digest.unlink()
+    if damage == "digest a device":
+        digest.symlink_to("/dev/zero")
+    if damage == "pipe":
+        os.mkfifo(library)
+    else:
+        flipped = bytes([whole[0] ^ 1]) + whole[1:]
+        library.write_bytes({"cut": whole[:500], "flipped": flipped, "emptied": b""}.get(damage, whole))
+    if damage == "digest a pipe":
+        os.mkfifo(digest)
     assert native._loaded(flags)._name == str(library)
     assert library.stat().st_size == len(whole)
     assert hashlib.sha256(library.read_bytes()).hexdigest() == library.with_suffix(".sha256").read_text()

@@ -71,7 +71,12 @@ class VAE(nn.Module):
         if num_codes > (pixels := math.prod(image_shape)):
             raise ValueError(f"codes is {num_codes}, and an image has {pixels:,} pixels: give at most that many codes")
         self.image_shape, self.num_codes, self.likelihood = image_shape, num_codes, likelihood
-        networks: Any = ARCHITECTURES[name](image_shape, num_codes)
+        try:
+            networks: Any = ARCHITECTURES[name](image_shape, num_codes)
+        except (ValueError, RuntimeError, MemoryError):  # these say what is wrong
+            raise
+        except Exception as error:
+            raise ValueError(f"model {name} cannot be made ({type(error).__name__}: {error})") from error
         given = list(networks) if isinstance(networks, tuple | list) else [networks]
         if len(given) != 2 or not all(isinstance(network, nn.Module) for network in given):
             kinds = ", ".join(type(network).__name__ for network in given)

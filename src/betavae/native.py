@@ -195,12 +195,11 @@ def _digest_of(library: Path) -> Path:
 
 def _whole(library: Path) -> bool:
     """Whether a file is there as it was compiled, and ours; loading damaged code would end the process."""
+    digest = _digest_of(library)
+    if not all(path.is_file() and _ours(path) for path in (library, digest)):  # first: a pipe or a device has no end
+        return False
     try:
-        expected = _digest_of(library).read_text(encoding="ascii")
-        return (
-            all(map(_ours, (library, _digest_of(library))))
-            and hashlib.sha256(library.read_bytes()).hexdigest() == expected
-        )
+        return hashlib.sha256(library.read_bytes()).hexdigest() == digest.read_text(encoding="ascii")
     except (OSError, ValueError):
         return False
 
