@@ -18,7 +18,7 @@ import resource
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -135,10 +135,14 @@ class Plain:
                     distances.append(np.abs(counts - np.mean(counts, axis=0)).sum(axis=1).mean() / 2)
         return float(np.mean(distances))
 
+    @cached_property
+    def places(self) -> dict[tuple[int, ...], int]:
+        """Row of each combination of factors."""
+        return {tuple(row): place for place, row in enumerate(self.factors.tolist())}
+
     def find(self, wanted: np.ndarray) -> np.ndarray:
         """Rows with these factors; of a part of the grid, any row where there is none."""
-        places = {tuple(row): place for place, row in enumerate(self.factors.tolist())}
-        return np.array([places.get(tuple(row), self.rng.randint(len(self.factors))) for row in wanted.tolist()])
+        return np.array([self.places.get(tuple(row), self.rng.randint(len(self.factors))) for row in wanted.tolist()])
 
     def bins(self) -> np.ndarray:
         codes = self.codes[self.train]

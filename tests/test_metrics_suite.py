@@ -309,6 +309,8 @@ def test_metrics_of_ones_own(own_entries):
     found = metrics.evaluate(codes, factors, names=["mine"], seed=7, repeats=1)
     assert found.scores == {"mine": 0.5, "mine.part": 7.0}
     assert {type(value) for value in found.scores.values()} == {float}
+    metrics.METRICS["mine"] = lambda codes, factors, *, seed: {"counted": np.bincount(factors[:, 0]).max()}
+    metrics.evaluate(codes, factors.astype(np.float32), names=["mine"], repeats=1)  # classes are int64, however given
     for wrong, reason in (
         (lambda codes, factors, *, seed: 0.5, "AttributeError: 'float' object has no attribute 'items'"),
         (lambda codes, factors: {}, r"TypeError: .* unexpected keyword argument 'seed'"),

@@ -1,6 +1,9 @@
 """What scores say of each code, in numbers and in words."""
 
-from betavae.scoring import carried_factors, carrier_phrases, strengths
+import numpy as np
+
+from betavae import metrics
+from betavae.scoring import carried_factors, carrier_phrases, score_tables, strengths
 
 
 def test_strengths_are_shares_of_entropy():
@@ -25,3 +28,14 @@ def test_words():
     }
     assert carried_factors(scores, 3) == ["scale", "posX, scale", ""]
     assert carrier_phrases(scores) == ["posX: z1 (90 %)", "scale: spread over z1 and z0 (40 %)"]
+
+
+def test_small_tables_are_scored_by_every_metric_under_dlib():
+    """Sizes that nobody gave stay the presets', whatever the number of rows."""
+    rng = np.random.default_rng(0)
+    factors = rng.integers(3, size=(2_000, 2))
+    values = score_tables(factors + rng.normal(0, 0.1, (2_000, 2)), factors, ["infomec"], preset="dlib", repeats=1)
+    direct = metrics.infomec(factors + np.zeros((2_000, 2)), factors, seed=0, preset="dlib")
+    assert set(values["scores"]) == {f"infomec.{name}" for name in direct}
+    assert (values["protocol"]["num_train"], values["protocol"]["num_test"]) == (10_000, 5_000)
+    assert not values["notes"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from betavae import metrics
 from betavae.checks import check_evaluations
+from betavae.metrics.protocol import NUM_TEST, NUM_TRAIN
 
 
 def score_tables(
@@ -44,31 +45,37 @@ def score_tables(
         ValueError: a table is malformed or holds too few rows; an unknown metric or preset; too many evaluations.
     """
     check_evaluations("evaluations", repeats)
-    usual = metrics.sample_sizes(len(codes), preset)
-    given = {"num_train": num_train, "num_test": num_test}
-    rows: dict[str, Any] = {
-        name: least if size is None else size for (name, size), least in zip(given.items(), usual, strict=True)
-    }
     factor_names = options.get("factor_names") or []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             scores = metrics.evaluate(
-                codes, factors, names=names or None, preset=preset, seed=seed, repeats=repeats, **rows, **options
+                codes,
+                factors,
+                names=names or None,
+                preset=preset,
+                seed=seed,
+                repeats=repeats,
+                num_train=num_train,
+                num_test=num_test,
+                **options,
             )
         except ValueError as error:
             raise ValueError(named(str(error), factor_names)) from error
+    fitted, tested = metrics.sample_sizes(len(codes), preset, num_train, num_test)
     protocol = {
         "betavae": metadata.version("betavae"),
         "preset": preset,
         "seed": seed,
         "evaluations": repeats,
         "rows": len(codes),
-    } | rows
+        "num_train": fitted,
+        "num_test": tested,
+    }
     values = scores.to_json()
     notes = [named(str(warning.message), factor_names) for warning in caught]
-    if len(codes) < 15_000 and (rows["num_train"], rows["num_test"]) == usual and preset != "dlib":
-        notes.insert(0, "{num_train:,} rows to fit and {num_test:,} to judge: there are no more".format(**rows))
+    if num_train is num_test is None and (fitted, tested) != (NUM_TRAIN, NUM_TEST):
+        notes.insert(0, f"{fitted:,} rows to fit and {tested:,} to judge: there are no more")
     values |= {"protocol": protocol, "notes": notes}
     return values
 

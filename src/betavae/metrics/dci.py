@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from betavae.metrics.inputs import active_codes, as_array, by_kind, check_classes, check_name, draw_rows, num_threads
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.inputs import check_name, num_threads
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.r2 import explained_share
 from betavae.metrics.undefined import warn_undefined
 
@@ -156,16 +156,18 @@ def fit_dci(
                [1., 0.]])
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    kept, factors = prepare(codes, factors, protocol, integer_factors=False)
-    factors, continuous = by_kind(factors)
-    sizes = sample_sizes(len(kept), protocol, num_train, num_test)
-    rng = np.random.default_rng(seed)
-    train, test = draw_rows(len(kept), sizes, rng, with_replacement=protocol.with_replacement)
-    check_classes(factors[train][:, ~continuous])
-    fits = fit_trees(kept[train], factors[train], kept[test], seed=seed, estimator=estimator, continuous=continuous)
-    found = summarise(fits, factors[test], continuous)
-    num_codes = as_array(codes).shape[1]
-    return found if kept.shape[1] == num_codes else found.widen(active_codes(codes))
+    codes, factors, continuous, train, test, _, kept = draw_sample(
+        codes,
+        factors,
+        protocol,
+        seed=seed,
+        num_train=num_train,
+        num_test=num_test,
+        factors_as="classes or numbers",
+    )
+    fits = fit_trees(codes[train], factors[train], codes[test], seed=seed, estimator=estimator, continuous=continuous)
+    fitted = summarise(fits, factors[test], continuous)
+    return fitted if kept.all() else fitted.widen(kept)
 
 
 class TreeFits(NamedTuple):

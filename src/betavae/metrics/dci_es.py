@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, draw_rows, standard_deviation, varying_factors
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.inputs import standardised, varying_factors
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 
 CAPACITIES = (16, 32, 64, 128, 256, 512)
@@ -59,17 +59,13 @@ def dci_es(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol)
-    rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
-    check_classes(factors[train])
+    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    codes, factors, _, train, test, rng = sample[:6]
     varying = np.flatnonzero(varying_factors(factors[train]))
     if not len(varying):
         warn_undefined("DCI-ES", "no factor varies")
         return {"explicitness": float("nan"), "size": float("nan")}
-    mean, std = codes[train].mean(axis=0, dtype=np.float64), standard_deviation(codes[train])
-    z, z_test = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
+    z, z_test = standardised(codes[train], codes[test])
     scale = np.sqrt(z.shape[1])  # typical distance of two standardised rows, over sqrt 2
     frequencies = rng.normal(size=(z.shape[1], max(CAPACITIES))) / scale
     phases = rng.uniform(0, 2 * np.pi, max(CAPACITIES))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
-from betavae.metrics.inputs import check_classes, draw_rows, varying_factors
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.inputs import varying_factors
+from betavae.metrics.protocol import Protocol, choose, draw_sample, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 NUM_LABELS = (10, 100, 1_000, 10_000)
@@ -58,13 +58,10 @@ def downstream(
         {'accuracy_10': 1.0, 'accuracy_100': 1.0, 'efficiency_10': 1.0}
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol)
-    rng = np.random.default_rng(seed)
-    num_train, num_test = sample_sizes(len(codes), protocol, num_train, num_test)
-    num_labels = label_counts(num_train) if num_labels is None else num_labels
-    sizes = max(num_labels), num_test
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
-    check_classes(factors[train])
+    if num_labels is None:
+        num_labels = label_counts(sample_sizes(len(codes), protocol, num_train)[0])
+    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=max(num_labels), num_test=num_test)
+    codes, factors, _, train, test = sample[:5]
     accuracies = [tree_accuracy(codes, factors, train[:number], test, seed) for number in num_labels]
     return efficiencies(num_labels, accuracies)
 

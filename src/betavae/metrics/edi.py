@@ -3,9 +3,9 @@
 import numpy as np
 
 from betavae.metrics.dci import TreeFits, fit_trees, tree_information
-from betavae.metrics.inputs import by_kind, check_classes, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.inputs import standardised, varying_factors
 from betavae.metrics.neighbours import neighbour_information, tell_apart
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 
 _NEIGHBOURS = 10
@@ -66,12 +66,10 @@ def edi(
         (True, True, True)
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
-    factors, continuous = by_kind(factors)
-    rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
-    check_classes(factors[train][:, ~continuous])
+    sample = draw_sample(
+        codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="classes or numbers"
+    )
+    codes, factors, continuous, train, test = sample[:5]
     fits = fit_trees(codes[train], factors[train], codes[test], seed=seed, continuous=continuous)
     return exclusivity_scores(codes[train], factors[train], continuous, fits, factors[test], seed)
 
@@ -99,10 +97,7 @@ def exclusivity_scores(
         warn_undefined("a score of EDI", why)
     if not len(varying):
         return dict.fromkeys(("modularity", "compactness", "explicitness"), float("nan"))
-    std = standard_deviation(codes)
-    z = tell_apart(
-        (codes - codes.mean(axis=0, dtype=np.float64)) / np.where(std > 0, std, 1), np.random.default_rng(seed)
-    )
+    z = tell_apart(standardised(codes)[0], np.random.default_rng(seed))
     shared, own = neighbour_information(z, factors[:, varying], continuous[varying], _NEIGHBOURS)
     told = np.array([tree_information(fits, test_factors, k) for k in varying.tolist()])
     joint = np.maximum(told, shared.max(axis=0))

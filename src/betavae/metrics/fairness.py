@@ -5,9 +5,8 @@ import warnings
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
-from betavae.metrics.inputs import check_classes, draw_rows
 from betavae.metrics.interventions import Groups
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -65,10 +64,8 @@ def fairness(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement, paired_fairness=paired)
-    codes, factors = prepare(codes, factors, protocol)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, _ = draw_rows(len(codes), sizes, np.random.default_rng(seed), with_replacement=protocol.with_replacement)
-    check_classes(factors[train])
+    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    codes, factors, _, train = sample[:4]
     probes = draw_probes(factors, seed, num_per_value, paired=protocol.paired_fairness)
     rows = np.concatenate([probe.ravel() for probe in probes])
     return unfairness(fit_trees(codes[train], factors[train], codes[rows], seed=seed).predicted, probes)

@@ -5,10 +5,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from betavae.metrics.information import count_information
-from betavae.metrics.inputs import by_kind, check_classes, check_name, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.inputs import check_name, standardised, varying_factors
 from betavae.metrics.logistic import Logistic
 from betavae.metrics.neighbours import neighbour_information, tell_apart
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.r2 import r_squared
 from betavae.metrics.undefined import warn_undefined
 
@@ -114,12 +114,15 @@ def infomec(
     protocol = choose(preset, with_replacement=with_replacement, infomec_rule=rule)
     check_name("rule", protocol.infomec_rule, RULES)
     chosen = RULES[protocol.infomec_rule]
-    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
-    rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=with_replacement)
-    factors, continuous = by_kind(factors)
-    check_classes(factors[train][:, ~continuous])
+    codes, factors, continuous, train, test, rng, _ = draw_sample(
+        codes,
+        factors,
+        protocol,
+        seed=seed,
+        num_train=num_train,
+        num_test=num_test,
+        factors_as="classes or numbers",
+    )
     varying = varying_factors(factors[train])
     factors, continuous = factors[:, varying], continuous[varying]
     neighbours = chosen.num_neighbours if num_neighbours is None else num_neighbours
@@ -131,7 +134,7 @@ def infomec(
             " and ".join(missing),
             f"they need two factors that vary and two codes in use, got {factors.shape[1]} and {len(kept)}",
         )
-    z, z_test = (_one_hot if discrete else _standardised)(codes[train], codes[test])
+    z, z_test = (_one_hot if discrete else standardised)(codes[train], codes[test])
     explained = [
         (_explained_variance if continuous[k] else _explained)(z, factors[train, k], z_test, factors[test, k])
         for k in range(factors.shape[1])
@@ -170,23 +173,16 @@ def _shares(
             found = count_information(table, labels[:, None].astype(np.int64), most)
             share[:, k] = found.shared[:, 0] / found.factor_entropy[0]
         return share
-    shared, own = neighbour_information(
-        tell_apart(_standardised(codes, codes)[0], rng), factors, continuous, num_neighbours
-    )
+    shared, own = neighbour_information(tell_apart(standardised(codes)[0], rng), factors, continuous, num_neighbours)
     return np.asarray(shared / own)
 
 
-def _standardised(codes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean, std = codes.mean(axis=0, dtype=np.float64), standard_deviation(codes)
-    return (codes - mean) / np.where(std > 0, std, 1), (others - mean) / np.where(std > 0, std, 1)
-
-
-def _one_hot(codes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _one_hot(codes: np.ndarray, others: np.ndarray) -> list[np.ndarray]:
     values = [np.unique(code) for code in codes.T]
-    return tuple(  # type: ignore[return-value]
+    return [
         np.concatenate([table[:, d, None] == values[d] for d in range(table.shape[1])], axis=1).astype(np.float64)
         for table in (codes, others)
-    )
+    ]
 
 
 def _concentration(share: np.ndarray) -> float:

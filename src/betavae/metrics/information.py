@@ -90,17 +90,17 @@ def measure_information(
 
 
 def information_of_kept(
-    codes: np.ndarray, factors: np.ndarray, *, seed: int, preset: Protocol, num_train: int | None, num_bins: int
+    codes: np.ndarray, factors: np.ndarray, protocol: Protocol, *, seed: int, num_train: int | None, num_bins: int
 ) -> Information:
-    """Measure the `Information` of the codes that a preset keeps; see `measure_information`.
+    """Measure the `Information` of the codes that a protocol keeps; see `measure_information`.
 
     Example:
         >>> codes, factors = np.array([[0.0, 7], [1, 7]] * 50), np.array([[0], [1]] * 50)
-        >>> information_of_kept(codes, factors, seed=0, preset=Protocol(), num_train=None, num_bins=20).shared.shape
+        >>> information_of_kept(codes, factors, Protocol(), seed=0, num_train=None, num_bins=20).shared.shape
         (1, 1)
     """
-    codes, factors = prepare(codes, factors, preset)
-    return measure_information(codes, factors, seed=seed, preset=preset, num_train=num_train, num_bins=num_bins)
+    codes, factors = prepare(codes, factors, protocol)
+    return measure_information(codes, factors, seed=seed, preset=protocol, num_train=num_train, num_bins=num_bins)
 
 
 def count_information(

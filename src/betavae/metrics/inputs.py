@@ -271,6 +271,18 @@ def standard_deviation(codes: np.ndarray) -> np.ndarray:
     return np.where(varies, spread, 0.0)
 
 
+def standardised(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Tables with mean 0 and standard deviation 1 in each column of the first; a constant column is only centred.
+
+    Example:
+        >>> standardised(np.array([[1.0], [3.0]]), np.array([[5.0]]))
+        [array([[-1.],
+               [ 1.]]), array([[3.]])]
+    """
+    mean, std = train.mean(axis=0, dtype=np.float64), standard_deviation(train)
+    return [(table - mean) / np.where(std > 0, std, 1) for table in (train, *others)]
+
+
 def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
     """Tell which codes are in use.
 
@@ -317,11 +329,21 @@ def check_name(what: str, name: object, known: Iterable[str]) -> None:
     """
     if name in (known := list(known)):
         return
-    near = get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = nearest(str(name), known)
     if what == "metric":
         hint += "; if it is your own, name the file that defines it: betavae --import FILE ..."
     raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(known)}{hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message that suggests the known name nearest to one given; empty where none is near.
+
+    Example:
+        >>> nearest("dlip", ["default", "dlib"])
+        "; did you mean 'dlib'?"
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def num_threads() -> int:

@@ -53,14 +53,8 @@ def mig(
         >>> mig(factors.astype(float), factors, seed=0, num_train=1000)["mig"] > 0.95
         True
     """
-    information = information_of_kept(
-        codes,
-        factors,
-        seed=seed,
-        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
-        num_train=num_train,
-        num_bins=num_bins,
-    )
+    protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
+    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return mig_of(information)
 
 
@@ -176,14 +170,8 @@ def mig_sup(
         >>> mig_sup(factors.astype(float), factors, seed=0, num_train=1000)["mig_sup"] > 0.95
         True
     """
-    information = information_of_kept(
-        codes,
-        factors,
-        seed=seed,
-        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
-        num_train=num_train,
-        num_bins=num_bins,
-    )
+    protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
+    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return mig_sup_of(information)
 
 
@@ -244,14 +232,8 @@ def dcimig(
         >>> dcimig(factors.astype(float), factors, seed=0, num_train=1000)["dcimig"] > 0.95
         True
     """
-    information = information_of_kept(
-        codes,
-        factors,
-        seed=seed,
-        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
-        num_train=num_train,
-        num_bins=num_bins,
-    )
+    protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
+    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return dcimig_of(information)
 
 
@@ -318,14 +300,8 @@ def jemmig(
         >>> jemmig(factors.astype(float), factors, seed=0, num_train=1000)["jemmig"] > 0.95
         True
     """
-    information = information_of_kept(
-        codes,
-        factors,
-        seed=seed,
-        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
-        num_train=num_train,
-        num_bins=num_bins,
-    )
+    protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
+    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return jemmig_of(information)
 
 

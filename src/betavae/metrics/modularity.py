@@ -3,9 +3,9 @@
 import numpy as np
 
 from betavae.metrics.information import Information, information_of_kept
-from betavae.metrics.inputs import check_classes, draw_rows, standard_deviation, varying_factors
+from betavae.metrics.inputs import standardised, varying_factors
 from betavae.metrics.logistic import Logistic
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -57,14 +57,8 @@ def modularity(
         >>> round(modularity(factors.astype(float), factors, seed=0, num_train=1000)["modularity"], 2)
         1.0
     """
-    information = information_of_kept(
-        codes,
-        factors,
-        seed=seed,
-        preset=choose(preset, with_replacement=with_replacement, bias_correction=bias_correction),
-        num_train=num_train,
-        num_bins=num_bins,
-    )
+    protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
+    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return modularity_of(information)
 
 
@@ -128,17 +122,13 @@ def explicitness(
         1.0
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol)
-    rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
-    check_classes(factors[train])
+    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    codes, factors, _, train, test = sample[:5]
     varying = np.flatnonzero(varying_factors(factors[train]) & varying_factors(factors[test]))
     if not len(varying):
         warn_undefined("explicitness", "no factor varies")
         return {"explicitness": float("nan"), "train": float("nan")}
-    mean, std = codes[train].mean(axis=0, dtype=np.float64), standard_deviation(codes[train])
-    train_codes, test_codes = ((codes[rows] - mean) / np.where(std > 0, std, 1) for rows in (train, test))
+    train_codes, test_codes = standardised(codes[train], codes[test])
     areas = []
     for k in varying:
         model = Logistic.fit(train_codes, factors[train, k])

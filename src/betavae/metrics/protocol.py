@@ -1,11 +1,19 @@
 """Presets: which rows are drawn, which codes count, and how information is estimated."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from betavae.metrics.inputs import active_codes, check_name, check_tables, check_whole
+from betavae.metrics.inputs import (
+    active_codes,
+    by_kind,
+    check_classes,
+    check_name,
+    check_tables,
+    check_whole,
+    draw_rows,
+)
 
 NUM_TRAIN: Final = 10_000
 NUM_TEST: Final = 5_000
@@ -81,9 +89,79 @@ def prepare(
         (2, 1)
     """
     codes, factors = check_tables(codes, factors, integer_factors=integer_factors)
-    if protocol.drop_inactive and (active := active_codes(codes)).any() and not active.all():
-        codes = codes[:, active]
-    return codes, factors
+    kept = kept_codes(codes, protocol)
+    return codes if kept.all() else codes[:, kept], factors
+
+
+def kept_codes(codes: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """Which codes a protocol scores, (D,) boolean: all of them where it keeps inactive ones or none is active."""
+    active = active_codes(codes) if protocol.drop_inactive else np.ones(codes.shape[1], bool)
+    return active if active.any() else np.ones_like(active)
+
+
+class Sample(NamedTuple):
+    """What a metric works on: checked tables, and the rows that it fits to and tests on.
+
+    Attributes:
+        codes: (N, kept codes) the codes that the protocol scores.
+        factors: (N, K) factors.
+        continuous: (K,) which factors are continuous.
+        train: row numbers.
+        test: row numbers.
+        rng: where further random numbers come from.
+        kept: (D,) which of the codes given are in ``codes``.
+    """
+
+    codes: np.ndarray
+    factors: np.ndarray
+    continuous: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+    rng: np.random.Generator
+    kept: np.ndarray
+
+
+def draw_sample(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    protocol: Protocol,
+    *,
+    seed: int,
+    num_train: int | None,
+    num_test: int | None = None,
+    factors_as: Literal["classes", "classes or numbers", "numbers"] = "classes",
+) -> Sample:
+    """Check the two tables, leave out the codes that the protocol does not score, and draw training and test rows.
+
+    Args:
+        codes: (N, D) codes.
+        factors: (N, K) factors.
+        protocol: how rows are drawn, and which codes count.
+        seed: seed of the rows.
+        num_train: rows to fit; see `sample_sizes`.
+        num_test: rows to test on; see `sample_sizes`.
+        factors_as: what the metric takes factors for: ``"classes"``, int64, each with several rows; ``"classes or
+            numbers"``, see `by_kind`; or ``"numbers"``, float64.
+
+    Raises:
+        TypeError, ValueError: See `check_tables`, `draw_rows` and `check_classes`.
+
+    Example:
+        >>> sample = draw_sample(np.eye(6)[:, :1], np.arange(6) % 2, Protocol(), seed=0, num_train=4)
+        >>> sample.codes.shape, len(sample.train), len(sample.test), sample.factors.dtype
+        ((6, 1), 4, 2, dtype('int64'))
+    """
+    codes, factors = check_tables(codes, factors, integer_factors=factors_as == "classes")
+    kept = kept_codes(codes, protocol)
+    continuous = np.zeros(factors.shape[1], bool)
+    if factors_as == "classes or numbers":
+        factors, continuous = by_kind(factors)
+    rng = np.random.default_rng(seed)
+    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
+    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
+    if factors_as != "numbers":
+        check_classes(factors[train][:, ~continuous])
+    return Sample(codes if kept.all() else codes[:, kept], factors, continuous, train, test, rng, kept)
 
 
 def sample_sizes(

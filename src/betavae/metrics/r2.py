@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import draw_rows, varying_factors
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.inputs import varying_factors
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -56,10 +56,10 @@ def r2(
     from betavae.metrics.boosting import boost_values
 
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
-    rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
+    sample = draw_sample(
+        codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="numbers"
+    )
+    codes, factors, _, train, test = sample[:5]
     varying = varying_factors(factors[train]) & varying_factors(factors[test])
     if not varying.any():
         warn_undefined("R2", "no factor varies")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from betavae.metrics.inputs import check_classes, draw_rows, varying_factors
+from betavae.metrics.inputs import check_classes, varying_factors
 from betavae.metrics.mig import top_two
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 
 _MAX_STEPS = 100
@@ -57,10 +57,10 @@ def sap(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, all_factors = prepare(codes, factors, protocol, integer_factors=False)
-    rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
+    sample = draw_sample(
+        codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="numbers"
+    )
+    codes, all_factors, _, train, test = sample[:5]
     varying = np.flatnonzero(varying_factors(all_factors[train]))
     if not len(varying):
         warn_undefined("SAP", "no factor varies")

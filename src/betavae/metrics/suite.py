@@ -159,7 +159,7 @@ class _Draw:
     @cached_property
     def information(self) -> Information:
         return measure_information(
-            self.codes, self.factors, seed=self.seed, num_train=self.sizes[0], preset=self.protocol
+            self.codes, self.labels, seed=self.seed, num_train=self.sizes[0], preset=self.protocol
         )
 
     @cached_property
@@ -247,7 +247,8 @@ def _call(name: str, draw: _Draw) -> dict[str, float]:
         given |= draw.given
     codes = draw.sampled() if name == "mig_chen" else draw.codes
     options = {key: value for key, value in given.items() if key in accepted}
-    return metric(codes, draw.factors, seed=draw.seed, **options)
+    factors = draw.factors if name in CONTINUOUS else draw.labels
+    return metric(codes, factors, seed=draw.seed, **options)
 
 
 def evaluate(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from betavae.arrays import PickledObjects, names_in, open_member, read_npy, read_npz
-from betavae.metrics.inputs import as_array
+from betavae.metrics.inputs import as_array, as_numbers, nearest
 
 _TEXT = (".csv", ".tsv", ".txt")
 SUFFIXES = (".npy", ".npz", ".safetensors", *_TEXT, ".parquet")
@@ -120,17 +120,12 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def _near(given: str, names: Sequence[str]) -> str:
-    near = get_close_matches(given, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _named(names: Sequence[str], column: int) -> str:
     """A column in a sentence: by its name, or by its number as a spreadsheet counts."""
     return f"column {names[column]!r}" if names and names[column] else f"column {column + 1}"
 
 
-def _refuse_text(path: Path, column: str, example: str) -> ValueError:
+def _text_refused(path: Path, column: str, example: str) -> ValueError:
     return ValueError(
         f"{path}: {column} holds text, such as {_short(example)}, which only factors may (in Python with labels=True); "
         f"choose columns of numbers by their names, as in {path}:NAME,z*"
@@ -155,7 +150,7 @@ def _from_array(path: Path, array: NDArray[Any], labels: bool) -> Table:
                 f"{path} holds text, such as {_short(str(array[0, 0]))}, which only factors may (in Python with "
                 "labels=True); save codes as numbers"
             )
-        array = np.stack([np.unique(column, return_inverse=True)[1] for column in array.T], axis=1).astype(np.int64)
+        array = as_numbers(array)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{path} must hold numbers, got an array of {array.dtype}")
     return Table(array, ())
@@ -169,7 +164,7 @@ def _array_name(path: Path, names: list[str], select: str | None, likely: Callab
     if select is None:
         raise _Unclear(f"{held}: say which one, as in {path}:{likely() if names else 'codes'}")
     if select not in names:
-        raise _Unclear(f"{held}: there is no array {select!r}{_near(select, names)}")
+        raise _Unclear(f"{held}: there is no array {select!r}{nearest(select, names)}")
     return select
 
 
@@ -240,7 +235,7 @@ def _chosen(path: Path, names: Sequence[str], select: str | None) -> list[int]:
         columns = columns or [k for k, name in enumerate(names) if name not in _INDEX and fnmatchcase(name, pattern)]
         if not columns:
             known = _listed([name for name in names if name])
-            raise ValueError(f"{path} has no column {pattern!r}{_near(pattern, names)}; its columns are {known}")
+            raise ValueError(f"{path} has no column {pattern!r}{nearest(pattern, names)}; its columns are {known}")
         found |= dict.fromkeys(columns)
     return list(found)
 
@@ -374,7 +369,7 @@ class _Text:
             raise self.refusal("its first column has no name and does not number the rows; give it one")
         for column in columns:
             if column.labels and not labels:
-                raise _refuse_text(self.path, column.name, next(iter(column.labels)))
+                raise _text_refused(self.path, column.name, next(iter(column.labels)))
         names = [self.names[k] or f"column {k + 1}" for k in values] if self.names else []
         _check_printable(self.path, names)
         return Table(_numbered(list(values.values())), tuple(names))
@@ -536,7 +531,7 @@ def _parquet_column(path: Path, name: str, column: Any, kind: str, labels: bool)
     if None in words:
         raise ValueError(f"{path}: column {name!r} has a category without a name; give it one")
     if words and not labels:
-        raise _refuse_text(path, f"column {name!r}", str(words[0]))
+        raise _text_refused(path, f"column {name!r}", str(words[0]))
     ranks = np.empty(len(words), np.int64)
     ranks[np.argsort(np.array(words, object)) if kind == "text" else slice(None)] = np.arange(len(words))
     return np.asarray(ranks[whole.indices.to_numpy()])

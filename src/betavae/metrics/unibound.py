@@ -4,8 +4,8 @@ import numpy as np
 
 from betavae.metrics.dci import fit_trees, tree_information
 from betavae.metrics.information import entropy
-from betavae.metrics.inputs import check_classes, draw_rows, varying_factors
-from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.inputs import varying_factors
+from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -57,11 +57,8 @@ def unibound(
         (True, True)
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol)
-    rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
-    check_classes(factors[train])
+    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    codes, factors, _, train, test = sample[:5]
     factors = factors[:, varying_factors(factors[train])]
     num_codes, num_factors = codes.shape[1], factors.shape[1]
     if not num_factors:
