@@ -15,10 +15,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from betavae import cli, config
+from betavae import config
+from betavae.cli import recipes
 from betavae.config import Config
-from betavae.data import FactorData, load_data, split_rows
-from betavae.train import Span, held_out_terms, new_state
+from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
+from betavae.data.splits import split_rows
+from betavae.training.loop import Span, held_out_terms
+from betavae.training.state import new_state
 
 DECAYS = (0.98, 0.995, 0.999)
 AVERAGED_STEPS = 3_000
@@ -58,7 +62,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    settings = replace(config.load(cli.find_recipe(given.recipe)), seed=given.seed)
+    settings = replace(config.load(recipes.find_recipe(given.recipe)), seed=given.seed)
     data, console = load_data(settings.data), Console()
     constant = replace(settings, schedule="constant", schedule_rise_steps=None)
     for way in (settings, constant):

@@ -31,11 +31,12 @@ def worker(variant: str, threads: int) -> None:
     import torch
     from training import plain_loop
 
-    from betavae import native
     from betavae.config import Config
-    from betavae.data import load_data
-    from betavae.settings import Beta
-    from betavae.train import Span, new_state
+    from betavae.data.loading import load_data
+    from betavae.kernels import build
+    from betavae.objectives.settings import Beta
+    from betavae.training.loop import Span
+    from betavae.training.state import new_state
 
     torch.set_num_threads(threads)
     data = load_data("dsprites")
@@ -43,7 +44,7 @@ def worker(variant: str, threads: int) -> None:
         advance = plain_loop("burgess", 64, data)
     else:
         if variant != WITH:
-            native.library = lambda dtype: None
+            build.library = lambda dtype: None
         config = Config(objective=Beta(4.0), model="burgess", steps=10**9, learning_rate=1e-4, device="cpu")
         span = Span(config, data, np.arange(len(data)), new_state(config, data), None)
 

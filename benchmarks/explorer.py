@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from playwright.sync_api import Page, sync_playwright
 
-from betavae.explorer import Explorer, describe_codes
-from betavae.model import VAE, ImageShape
-from betavae.report import Report, render_report
+from betavae.model import VAE
+from betavae.networks.layers import ImageShape
+from betavae.report.explorer import Explorer, describe_codes
+from betavae.report.page import Report, render_report
 
 MODELS: dict[str, tuple[str, ImageShape]] = {
     **{name: (name, (1, 64, 64)) for name in ("burgess", "affine", "locatello", "higgins", "residual", "wide")},

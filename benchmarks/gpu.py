@@ -26,11 +26,14 @@ from rich.console import Console
 from rich.table import Table
 from training import ARCHITECTURES, BATCH_SIZES, Advance, our_loop, plain_loop, plain_network
 
-from betavae import graphs, train
-from betavae.data import FactorData, load_data
-from betavae.objective import gaussian_kl, reconstruction_error
-from betavae.optimiser import Adam
-from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision
+from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
+from betavae.objectives.terms import gaussian_kl, reconstruction_error
+from betavae.training import cuda_graphs, loop
+from betavae.training.batches import DeviceImages
+from betavae.training.devices import choose_device, choose_precision
+from betavae.training.loop import RECORD_STEPS
+from betavae.training.optimisers import Adam
 
 PARTS = ("encoder", "decoder")
 LONG_RUN = 300_000
@@ -58,7 +61,7 @@ def stacked_loop(
     weights = [weight for stack in stacks for weight in stack.values()]
     optimiser = Adam(weights, 1e-4)
     encoder, decoder = (getattr(networks[0], part) for part in PARTS)
-    stream, generator = graphs.stream(where), np.random.default_rng(0)
+    stream, generator = cuda_graphs.stream(where), np.random.default_rng(0)
 
     def loss(stacks: list[dict[str, torch.Tensor]], batch: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         mean, log_var = torch.func.functional_call(encoder, stacks[0], batch).float().chunk(2, 1)
@@ -76,7 +79,7 @@ def stacked_loop(
             weight.grad = gradient
         optimiser.step()
 
-    repeated = graphs.Repeated(graphs.cuda_graph) if where.type == "cuda" else None
+    repeated = cuda_graphs.Repeated(cuda_graphs.cuda_graph) if where.type == "cuda" else None
 
     def advance(steps: int) -> None:
         with stream:
@@ -144,11 +147,11 @@ def precision(given: argparse.Namespace) -> str:
 
 @contextmanager
 def without_graphs() -> Iterator[None]:
-    recorded, train.RECORDED = train.RECORDED, []
+    recorded, loop.RECORDED = loop.RECORDED, []
     try:
         yield
     finally:
-        train.RECORDED = recorded
+        loop.RECORDED = recorded
 
 
 def one_model(given: argparse.Namespace, data: FactorData, images: DeviceImages) -> Table:

@@ -31,7 +31,8 @@ from sklearn.metrics import log_loss, mutual_info_score, roc_auc_score
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from betavae import dsprites, metrics
+from betavae import metrics
+from betavae.data import dsprites
 from betavae.metrics.dci import TreeFits, fit_trees, summarise
 from betavae.metrics.inputs import draw_rows
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from training import ARCHITECTURES, measure, our_loop, plain_network
 
-from betavae.data import FactorData, load_data
-from betavae.train import RECORD_STEPS, choose_device, choose_precision
+from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
+from betavae.training.devices import choose_device, choose_precision
+from betavae.training.loop import RECORD_STEPS
 
 BATCH_SIZE = 64
 SIDE = 2048

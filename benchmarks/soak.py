@@ -45,7 +45,7 @@ from soak_case import MINE, SECONDS, Case, Child, Skip, Stock, alive, nothing
 from soak_damage import damage
 
 import betavae
-from betavae import cli
+from betavae.cli import main
 
 FAULTS = ("tracebacks", "hangs", "exits", "differences", "lost", "memory")
 NOBODY = 65534
@@ -139,9 +139,9 @@ def _compiled(run: Path) -> str:
 
 def _kept_in(case: Case, folder: Path) -> None:
     """In a child: compiled code is kept in a folder, and compiling is copying."""
-    from betavae import native
+    from betavae.kernels import build
 
-    native._folders = lambda: [folder]
+    build._folders = lambda: [folder]
     os.environ["CC"] = str(case.stock.folder / "compiler")
 
 
@@ -413,7 +413,7 @@ def import_all() -> None:
     gc.freeze()
 
 
-def main(arguments: list[str] | None = None, command: Callable[[list[str]], object] = cli.main) -> int:
+def main(arguments: list[str] | None = None, command: Callable[[list[str]], object] = main.main) -> int:
     """The campaign; the exit code. Cases call the given command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)

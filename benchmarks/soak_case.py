@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from betavae import cli
+from betavae.cli import main
 
 SECONDS = 60.0
 """A command that has taken as much of the processor, or as long and now takes nothing of it, does not end."""
@@ -200,7 +200,7 @@ class Stock:
     def _made(self, name: str, line: str, prepare: Callable[[], None] = nothing, code: int = 0) -> Path:
         path = self.folder / name
         words = self.line(line, out=path)
-        child = Child(words, self.folder / "outputs", cli.main, prepare)
+        child = Child(words, self.folder / "outputs", main.main, prepare)
         if child.wait(1800) != code:
             child.send(signal.SIGKILL)
             sys.exit(f"undisturbed, {shlex.join(words)} ends with exit code {child.code}:\n{child.output}")
@@ -220,16 +220,16 @@ class Stock:
         """A run that Ctrl-C stopped at step 100 of 250."""
 
         def prepare() -> None:
-            from betavae import run as folders
+            from betavae.runs import folder
 
-            append = folders.append_record
+            append = folder.append_record
 
             def stopping(run: object, record: object) -> None:
                 append(run, record)
                 if (record.step, record.split) == (100, "train"):
                     os.kill(os.getpid(), signal.SIGINT)
 
-            folders.append_record = stopping
+            folder.append_record = stopping
 
         return self._made("half", "{train} --out {out}", prepare, 130)
 
@@ -268,9 +268,9 @@ class Stock:
     @cached_property
     def kernels(self) -> Path:
         """Compiled code and its digest; beside the folder a stand-in for the compiler, which copies the code."""
-        from betavae import native
+        from betavae.kernels import build
 
-        found = Child([], self.folder / "outputs", lambda _: print(native.library(native.torch.float32)._name))
+        found = Child([], self.folder / "outputs", lambda _: print(build.library(build.torch.float32)._name))
         if found.wait(600) != 0:
             raise Skip("no C code is compiled on this machine")
         folder, library = self.folder / "kernels", Path(found.output.split()[-1])

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from betavae.config import Config, to_dict
-from betavae.results import collect
-from betavae.study import Execute, Study, create_study, run_study
-from betavae.workers import Share, work
+from betavae.studies.results import collect
+from betavae.studies.study import Execute, Study, create_study, run_study
+from betavae.studies.workers import Share, work
 
 
 def stub(config: Config, folder: Path, share: Share) -> None:
@@ -115,10 +115,10 @@ def stubbed(folder: Path, table: Table, number: int, workers: int) -> None:
     except ModuleNotFoundError:
         table.add_row("Ray", "not installed", "", "")
         return
-    from betavae import cluster
+    from betavae.studies import on_ray
 
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    _, seconds = drive(folder / "ray", recipe, partial(cluster.work, perform=stub))
+    _, seconds = drive(folder / "ray", recipe, partial(on_ray.work, perform=stub))
     table.add_row(f"Ray, {workers} cores", f"{seconds:.1f}", f"{number / seconds:,.0f}", megabytes())
     ray.shutdown()
 

@@ -25,14 +25,20 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from betavae import cli, native
 from betavae.config import Config
-from betavae.data import FactorData, load_data
-from betavae.model import VAE, Downsample, Upsample
-from betavae.optimiser import Muon
-from betavae.provenance import peak_memory
-from betavae.settings import Beta
-from betavae.train import RECORD_STEPS, DeviceImages, choose_device, choose_precision, encode, new_state, train
+from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
+from betavae.kernels import build
+from betavae.model import VAE
+from betavae.networks.layers import Downsample, Upsample
+from betavae.objectives.settings import Beta
+from betavae.runs.provenance import peak_memory
+from betavae.training.batches import DeviceImages
+from betavae.training.devices import choose_device, choose_precision
+from betavae.training.encoding import encode
+from betavae.training.loop import RECORD_STEPS, train
+from betavae.training.optimisers import Muon
+from betavae.training.state import new_state
 
 ARCHITECTURES = ("burgess", "residual", "wide")
 BATCH_SIZES = (64, 256)
@@ -56,12 +62,12 @@ def plain_network(model: str, data: FactorData, seed: int = 0) -> VAE:
 @contextmanager
 def by_pytorch() -> Iterator[None]:
     """Networks run without betavae's compiled code."""
-    library = native.library
-    native.library = lambda dtype: None
+    library = build.library
+    build.library = lambda dtype: None
     try:
         yield
     finally:
-        native.library = library
+        build.library = library
 
 
 def plain_loop(model: str, batch_size: int, data: FactorData, device: str = "cpu") -> Advance:
@@ -210,7 +216,7 @@ def command(*words: str) -> tuple[float, float]:
 
 def tell_memory(words: list[str]) -> None:
     """Run a betavae command in this process, and print the most memory that the process had."""
-    cli.main(words)
+    main.main(words)
     print(peak_memory() / 1e9)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from betavae.config import MODEL_NAMES, Config
 from betavae.experiment import experiment
-from betavae.model import ARCHITECTURES
+from betavae.networks.architectures import ARCHITECTURES
 
 
 def shallow(image_shape, num_codes):

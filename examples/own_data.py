@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from betavae import Config, FactorData
-from betavae.data import export_npz
+from betavae.data.exporting import export_npz
 from betavae.experiment import experiment
 
 

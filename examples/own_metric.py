@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from betavae import metrics
 from betavae.config import Config
 from betavae.experiment import experiment
-from betavae.settings import Beta
+from betavae.objectives.settings import Beta
 
 
 def ranks(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0, num_train: int = 10_000) -> dict[str, float]:

@@ -10,9 +10,11 @@ import torch
 
 from betavae.config import Config
 from betavae.experiment import experiment
-from betavae.objective import Batch, Loss, evidence, gaussian_kl
-from betavae.objectives import OBJECTIVES
-from betavae.settings import OBJECTIVE_SETTINGS
+from betavae.objectives.api import Batch, Loss
+from betavae.objectives.elbo import evidence
+from betavae.objectives.registry import OBJECTIVES
+from betavae.objectives.settings import OBJECTIVE_SETTINGS
+from betavae.objectives.terms import gaussian_kl
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the tests' processes and their children: batches here are too small to share
 
-with install_import_hook(["betavae.model", "betavae.objective", "betavae.objectives"], "beartype.beartype"):
+with install_import_hook(["betavae.model", "betavae.networks", "betavae.objectives"], "beartype.beartype"):
     import betavae.objectives  # noqa: F401
 
 
@@ -17,13 +17,15 @@ import pytest
 import torch
 from torch import nn
 
-from betavae import cli, dsprites, native
+from betavae.cli.study import Study
 from betavae.config import MODEL_NAMES, Config
-from betavae.data import FactorData
+from betavae.data import dsprites
+from betavae.data.factor_data import FactorData
+from betavae.kernels import build
 from betavae.metrics import MEANINGS, METRICS
-from betavae.model import ARCHITECTURES
-from betavae.objectives import OBJECTIVES
-from betavae.settings import OBJECTIVE_SETTINGS
+from betavae.networks.architectures import ARCHITECTURES
+from betavae.objectives.registry import OBJECTIVES
+from betavae.objectives.settings import OBJECTIVE_SETTINGS
 
 LONG = ("test_train", "test_experiment", "test_cluster", "test_cli", "test_soak")
 """Files of tests that take longest."""
@@ -51,7 +53,7 @@ MODEL_NAMES.append("tiny")
 def _needs(dtype, what):
     """Runs where the hardware is there; code that then does not compile is a failure."""
     able = torch.cpu.get_capabilities()
-    return pytest.mark.skipif(not any(able.get(needed) for needed in native._FORMS[dtype]), reason=f"no {what} here")
+    return pytest.mark.skipif(not any(able.get(needed) for needed in build._FORMS[dtype]), reason=f"no {what} here")
 
 
 needs_compiled = _needs(torch.bfloat16, "AMX, nor AVX-512 bf16,")
@@ -106,7 +108,7 @@ def lattice() -> FactorData:
 @pytest.fixture
 def own_entries():
     """Lets a test add to the package's tables. Called, and in the end, puts them back to what they were."""
-    flags = [kind.__annotations__ for kind in (Config, cli.Study)]
+    flags = [kind.__annotations__ for kind in (Config, Study)]
     tables = [OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES, METRICS, MEANINGS, *flags]
     before, models = [dict(table) for table in tables], list(MODEL_NAMES)
 

@@ -107,8 +107,10 @@ def squares() -> dict[str, np.ndarray]:
 
 def walk() -> None:
     """Train the run of a study in this process, stop it, resume it to its report; then score it anew."""
-    from betavae import cli, provenance, workers
-    from betavae.study import create_study, open_study, run_study, states
+    from betavae.cli import main
+    from betavae.runs import provenance
+    from betavae.studies import workers
+    from betavae.studies.study import create_study, open_study, run_study, states
 
     np.savez("squares.npz", **squares())
     recipe = {"data": "squares.npz", "train_images": 100, "validation_images": 16, "steps": 100, "batch_size": 8}
@@ -135,7 +137,7 @@ def walk() -> None:
     assert facts["convolutions"] == "PyTorch"
     assert facts["peak_memory_bytes"] is provenance.peak_memory() is None
     assert (run / "report.html").is_file()
-    cli.main(["score", str(run)])
+    main.main(["score", str(run)])
 
 
 if __name__ == "__main__":

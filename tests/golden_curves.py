@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from betavae.config import Config
-from betavae.data import FactorData, split_rows
-from betavae.settings import (
+from betavae.data.factor_data import FactorData
+from betavae.data.splits import split_rows
+from betavae.objectives.settings import (
     TC,
     AdaGvae,
     AdaMlvae,
@@ -28,7 +29,8 @@ from betavae.settings import (
     Semi,
     Vae,
 )
-from betavae.train import Record, State, new_state, train
+from betavae.training.loop import Record, train
+from betavae.training.state import State, new_state
 from tests.conftest import lattice, sprites
 
 FILE = Path(__file__).parent / "golden" / "curves.json"

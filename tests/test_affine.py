@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from betavae import affine, native
-from betavae.affine import place_pictures
+from betavae.kernels import affine, build
+from betavae.kernels.affine import place_pictures
 from tests.conftest import each_type, multiplying, using
 
 FORMS = ("C", "grid_sample", "matrices")
@@ -17,7 +17,7 @@ def form(monkeypatch):
 
     def choose(name):
         if name != "C":
-            monkeypatch.setattr(native, "chosen", lambda tensor: None)
+            monkeypatch.setattr(build, "chosen", lambda tensor: None)
         sample = {"grid_sample": affine._by_grid_sample, "matrices": affine._by_matrices}.get(name)
         monkeypatch.setattr(affine, "_by_grid_sample", sample)
         if name == "C":

@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from betavae.arrays import read_npy, read_npz
+from betavae.files.arrays import read_npy, read_npz
 from betavae.metrics import read_table
 
 

@@ -16,12 +16,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from betavae import cli
-from betavae.cli import main
+from betavae.cli import train
+from betavae.cli.main import main
 from betavae.config import Config
-from betavae.data import export_npz
-from betavae.run import create_run, open_run
-from betavae.settings import OBJECTIVE_SETTINGS, Vae
+from betavae.data.exporting import export_npz
+from betavae.objectives.settings import OBJECTIVE_SETTINGS, Vae
+from betavae.runs.folder import create_run, open_run
 
 TINY = [
     *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
@@ -174,12 +174,12 @@ def test_the_short_table_tells_why_it_lacks_only_what_it_would_show(done, capsys
     values["scores"] = {"mig": 0.5, "irs": 0.5}
     values["notes"] = ["z_max_variance is left out: too few rows", "dcimig is left out: of this", "mig is odd"]
     run.path("scores.json").write_text(json.dumps(values))
-    cli._show(run, Console(width=200), cli.HEADLINES)
+    train.show(run, Console(width=200), train.HEADLINES)
     short = capsys.readouterr().out
     assert "1 more scores, and why z_max_variance and dcimig could not be had, are in scores.json" in short
     assert "note: mig is odd" in short
     assert "too few rows" not in short
-    cli._show(run, Console(width=200))
+    train.show(run, Console(width=200))
     assert "note: z_max_variance is left out: too few rows" in capsys.readouterr().out
 
 
@@ -248,8 +248,8 @@ def test_a_run_is_repeated_from_its_settings(done, tmp_path, monkeypatch):
 
 def test_flags_change_a_recipe(monkeypatch):
     started = []
-    monkeypatch.setattr(cli, "_start", lambda config, *rest: started.append(config))
-    monkeypatch.setattr(cli, "_show", lambda *rest: None)
+    monkeypatch.setattr(train, "start", lambda config, *rest: started.append(config))
+    monkeypatch.setattr(train, "show", lambda *rest: None)
     recipe = Path(__file__).parents[1] / "recipes" / "demo.toml"
     main(["train", "--from", str(recipe), "--steps", "7"])
     main(["train", f"--from={recipe}", "tc", "--beta", "9", "--seed", "3"])
@@ -326,7 +326,7 @@ def test_a_full_disk_says_how_to_go_on(file, capsys, tmp_path, monkeypatch):
 
     run = str(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("betavae.run.save_model", full)
+        patch.setattr("betavae.experiment.save_model", full)
         with pytest.raises(SystemExit) as error:
             main(["train", "beta", "--data", file, *TINY, "--out", run])
     said = capsys.readouterr()
@@ -358,7 +358,7 @@ def test_batches_that_are_too_large_are_named(error, file, capsys, tmp_path, mon
     def full(*_):
         raise error
 
-    monkeypatch.setattr("betavae.train.Span.__call__", full)
+    monkeypatch.setattr("betavae.training.loop.Span.__call__", full)
     said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(tmp_path / "run"))
     assert said.startswith("betavae: memory ran out with batches of ")
     assert said.endswith("images; ask for fewer with --batch-size")
@@ -522,7 +522,7 @@ from betavae.config import MODEL_NAMES
 from betavae.settings import OBJECTIVE_SETTINGS, Vae
 from betavae.model import ARCHITECTURES
 from betavae.objective import vae
-from betavae.objectives import OBJECTIVES
+from betavae.objectives.registry import OBJECTIVES
 
 @dataclass(frozen=True)
 class Mine:
@@ -591,7 +591,7 @@ from betavae import metrics
 from betavae.config import MODEL_NAMES
 from betavae.model import ARCHITECTURES
 from betavae.objective import vae
-from betavae.objectives import NETWORKS, OBJECTIVES
+from betavae.objectives.registry import NETWORKS, OBJECTIVES
 from betavae.settings import OBJECTIVE_SETTINGS, Beta, Vae
 
 @dataclass(frozen=True)
@@ -641,7 +641,7 @@ def good(settings, model, batch):
         ),
         (
             "OBJECTIVE_SETTINGS['n'] = Needy; OBJECTIVES[Needy] = good",
-            "objective 'n', whose needs are 'pairs'; they must be betavae.settings.Needs",
+            "objective 'n', whose needs are 'pairs'; they must be betavae.objectives.settings.Needs",
         ),
         (
             "ARCHITECTURES['mine'] = good",
@@ -672,7 +672,7 @@ def test_own_code_that_defines_nonsense(content, message, own_entries, capsys, t
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("None", "objective mine returned None; it must return a betavae.objective.Loss"),
+        ("None", "objective mine returned None; it must return a betavae.objectives.api.Loss"),
         (
             "Loss(3.0, {})",
             "objective mine returned a loss of 3.0 with terms ; it must be a tensor without axes, ",
@@ -686,7 +686,7 @@ def test_an_own_objective_that_fails_is_named(returned, message, file, own_entri
     monkeypatch.delitem(sys.modules, "own_objective_that_fails", raising=False)
     text = f"""from dataclasses import dataclass
 from betavae.objective import Loss
-from betavae.objectives import OBJECTIVES
+from betavae.objectives.registry import OBJECTIVES
 from betavae.settings import OBJECTIVE_SETTINGS
 @dataclass(frozen=True)
 class Mine:
@@ -729,7 +729,7 @@ def test_settings_that_would_take_forever_or_all_memory(words, sentence, file, c
 
 
 def test_a_batch_that_no_memory_holds(file, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("betavae.train.memory_of", lambda device: 10**6)
+    monkeypatch.setattr("betavae.training.state.memory_of", lambda device: 10**6)
     sentence = "batch_size is 50; such a batch takes 0.0 GB and more, and cpu has 0.0 GB: ask for fewer images"
     words = ["--data", file, *TINY, "--batch-size", "50", "--out", str(tmp_path / "run")]
     assert sentence in refused(capsys, "train", "beta", *words)

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from betavae import cluster, workers
-from betavae.cli import find_recipe
+from betavae.cli.recipes import find_recipe
 from betavae.config import read
-from betavae.data import export_npz
-from betavae.study import create_study, failures, run_study
+from betavae.data.exporting import export_npz
+from betavae.studies import on_ray, workers
+from betavae.studies.study import create_study, failures, run_study
 from tests import stubs
 
 RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
@@ -20,11 +20,11 @@ RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
 def test_without_ray_the_command_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"--ray needs ray, .* run: pip install 'betavae\[ray\]'"):
-        next(cluster.work({}))
+        next(on_ray.work({}))
 
 
 def test_a_worker_of_another_version_refuses(tmp_path):
-    sentence = cluster._task(None, "a", str(tmp_path), False, stubs.quick, "99.0")
+    sentence = on_ray._task(None, "a", str(tmp_path), False, stubs.quick, "99.0")
     assert sentence.startswith("the worker has betavae ")
     assert "and the driver 99.0; install the same version everywhere" in sentence
 
@@ -33,7 +33,7 @@ def test_a_worker_of_another_version_refuses(tmp_path):
 def test_an_address_where_nobody_answers(address):
     sentence = rf"no Ray cluster answers at {address} \(.*\); start one with `ray start --head`"
     with pytest.raises(ConnectionError, match=sentence):
-        cluster._connect(None, address)
+        on_ray._connect(None, address)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def ray():
 
 def test_all_runs_on_ray(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
-    tally = run_study(study, functools.partial(cluster.work, perform=stubs.quick))
+    tally = run_study(study, functools.partial(on_ray.work, perform=stubs.quick))
     assert (tally.done, tally.failed) == (6, 0)
 
 
@@ -58,7 +58,7 @@ def test_the_smoke_study_ends_in_the_same_weights_here_and_on_ray(ray, small, tm
     }
     here, there = (create_study(tmp_path / name, recipe) for name in ("here", "there"))
     assert run_study(here, functools.partial(workers.work, workers=2)).done == 2
-    assert run_study(there, cluster.work).done == 2
+    assert run_study(there, on_ray.work).done == 2
     for run in here.runs:
         for name in ("model.safetensors", "scores.json"):
             assert (here.path(run) / name).read_bytes() == (there.path(run) / name).read_bytes(), (run, name)
@@ -66,22 +66,22 @@ def test_the_smoke_study_ends_in_the_same_weights_here_and_on_ray(ray, small, tm
 
 def test_one_worker_of_another_version_stops_the_study_and_fails_no_run(ray, tmp_path, monkeypatch):
     study = create_study(tmp_path, RECIPE)
-    monkeypatch.setattr(cluster.metadata, "version", lambda name: "99.0")
+    monkeypatch.setattr(on_ray.metadata, "version", lambda name: "99.0")
     with pytest.raises(RuntimeError, match=r"the worker has betavae .* and the driver 99\.0; install the same"):
-        run_study(study, functools.partial(cluster.work, perform=stubs.quick))
+        run_study(study, functools.partial(on_ray.work, perform=stubs.quick))
     assert not failures(study)
 
 
 def test_failures_and_lost_workers_on_ray(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
-    assert run_study(study, functools.partial(cluster.work, perform=stubs.two_fail)).failed == 2
+    assert run_study(study, functools.partial(on_ray.work, perform=stubs.two_fail)).failed == 2
     assert all("loss is not finite" in error for error in failures(study).values())
-    assert run_study(study, functools.partial(cluster.work, perform=stubs.killed_once), retry=True).done == 6
+    assert run_study(study, functools.partial(on_ray.work, perform=stubs.killed_once), retry=True).done == 6
 
 
 def test_a_worker_told_to_stop_costs_its_run_another_attempt(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
-    assert run_study(study, functools.partial(cluster.work, perform=stubs.stopped_once)).done == 6
+    assert run_study(study, functools.partial(on_ray.work, perform=stubs.stopped_once)).done == 6
     assert not failures(study)
 
 
@@ -89,10 +89,10 @@ def test_files_of_ones_own_are_imported_by_workers(ray, tmp_path, monkeypatch):
     (tmp_path / "shapes.py").write_text("import betavae.config\nbetavae.config.MODEL_NAMES.append('shapely')\n")
     monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "shapes.py")]))
     study = create_study(tmp_path / "study", RECIPE)
-    assert run_study(study, functools.partial(cluster.work, perform=stubs.needs_shapely)).done == 6
+    assert run_study(study, functools.partial(on_ray.work, perform=stubs.needs_shapely)).done == 6
     monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "gone.py")]))
     other = create_study(tmp_path / "other", {"steps": 9})
-    assert run_study(other, functools.partial(cluster.work, perform=stubs.quick)).failed == 1
+    assert run_study(other, functools.partial(on_ray.work, perform=stubs.quick)).failed == 1
     assert "there is no file" in next(iter(failures(other).values()))
 
 
@@ -107,7 +107,7 @@ def test_sigterm_stays_the_drivers(ray, tmp_path):
 def test_runs_at_a_url_on_ray(ray, tmp_path):
     study = create_study(tmp_path / "study", RECIPE)
     url = (tmp_path / "bucket").as_uri()
-    assert run_study(study, functools.partial(cluster.work, url=url, perform=stubs.quick)).done == 6
+    assert run_study(study, functools.partial(on_ray.work, url=url, perform=stubs.quick)).done == 6
     assert len(list((tmp_path / "bucket" / "runs").glob("*/DONE"))) == 6
     assert not (study.path(next(iter(study.runs))) / "attempts").exists()
 
@@ -127,7 +127,7 @@ def test_a_lost_node_costs_its_runs_another_attempt(ray, tmp_path):
             nodes.remove_node(doomed, allow_graceful=False)
 
     try:
-        execute = functools.partial(cluster.work, address=nodes.address, perform=stubs.sleepy)
+        execute = functools.partial(on_ray.work, address=nodes.address, perform=stubs.sleepy)
         assert run_study(study, execute, watch=kill_when_busy).done == 6
         assert killed
     finally:

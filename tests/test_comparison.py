@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from betavae.comparison import Member, Traversal, group_runs, render_comparison
+from betavae.report.comparison import Member, Traversal, group_runs, render_comparison
 from tests.test_report import EVIL, Page
 
 

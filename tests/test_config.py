@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betavae.config import Config, changed, from_dict, load, read, run_id, to_dict
-from betavae.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta, Factor, Info, Semi, Vae, objective_name
+from betavae.objectives.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta, Factor, Info, Semi, Vae, objective_name
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from betavae import convolution, likelihood
-from betavae.convolution import convolve
-from betavae.model import VAE, Residual, forward
+from betavae.kernels import convolution, likelihood
+from betavae.kernels.convolution import convolve
+from betavae.model import VAE
+from betavae.networks.layers import Residual, forward
 from tests.conftest import each_type, multiplying, needs_compiled, needs_compiled_fp32, using
 
 ROUNDING = {torch.bfloat16: 4e-3, torch.float32: 1e-5}

@@ -18,12 +18,20 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from betavae import cli, experiment, provenance, schemas
-from betavae import run as folders
+from betavae import experiment
+from betavae.cli import main
+from betavae.cli.pages import Figures, Report
+from betavae.cli.score import Score
+from betavae.cli.study import Results
+from betavae.cli.train import Train
 from betavae.config import Config
-from betavae.data import FactorData, export_npz
-from betavae.study import create_study, failures, open_study, run_study
-from betavae.train import Record
+from betavae.data.exporting import export_npz
+from betavae.data.factor_data import FactorData
+from betavae.files import schemas
+from betavae.runs import checkpoints, provenance
+from betavae.runs.folder import append_record, open_run
+from betavae.studies.study import create_study, failures, open_study, run_study
+from betavae.training.loop import Record
 from tests import stubs
 
 CASES = int(os.environ.get("DAMAGE_CASES", "5"))
@@ -61,7 +69,7 @@ def whole(tmp_path_factory):
     values["scores"] |= {"sap": None}
     run.path("scores.json").write_text(json.dumps(values))
     for step in (1, 2):
-        folders.append_record(run, Record(step, 1.0, "train", {"loss": 3.0, "reconstruction": 2.0, "rate": 1.0}))
+        append_record(run, Record(step, 1.0, "train", {"loss": 3.0, "reconstruction": 2.0, "rate": 1.0}))
     shutil.copytree(run.folder, folder / "other")
     study = create_study(folder / "study", {"seeds": 3, "steps": 9, "codes": 3})
     *done, failed = study.runs
@@ -69,7 +77,7 @@ def whole(tmp_path_factory):
         stubs.quick(study.runs[name], study.path(name), lambda share: None)
     (study.folder / "failed").mkdir()
     (study.folder / "failed" / f"{failed}.json").write_text('{"error": "it failed", "when": "2026-01-01"}')
-    cli.Report((study.folder,))(silent())
+    Report((study.folder,))(silent())
     return folder
 
 
@@ -86,7 +94,7 @@ def quick(whole, monkeypatch):
     monkeypatch.setattr(experiment.scoring, "score_tables", lambda *given, **options: json.loads(json.dumps(scores)))
     monkeypatch.setattr(experiment, "draw_all", lambda *given, **arrays: [])
     monkeypatch.setattr(provenance, "_commit", dict)
-    for module in ("comparison", "study_report"):
+    for module in ("report.comparison", "studies.page"):
         monkeypatch.setattr(f"betavae.{module}.figure_uri", lambda figure, dpi: "data:,")
 
 
@@ -95,25 +103,25 @@ def commands(folder: Path, name: str):
     run, other, study = (folder / part for part in ("run", "other", "study"))
     if name.startswith("study/"):
         return [
-            cli.Report((study,)),
-            cli.Results(study),
-            cli.Results(study, query="SELECT run, value FROM results"),
+            Report((study,)),
+            Results(study),
+            Results(study, query="SELECT run, value FROM results"),
             lambda console: run_study(open_study(study), lambda jobs: (event for event in ())),
         ]
     return [
-        cli.Report((run,)),
-        cli.Report((run, other), out=folder / "comparison.html"),
-        cli.Figures(run),
-        cli.Score(run, metrics=("mig",), evaluations=1),
-        cli.Train(Config(), resume=run),
+        Report((run,)),
+        Report((run, other), out=folder / "comparison.html"),
+        Figures(run),
+        Score(run, metrics=("mig",), evaluations=1),
+        Train(Config(), resume=run),
     ]
 
 
 def outcome(monkeypatch, capsys, command) -> str:
     """What a command says on the error stream: "" or one sentence."""
-    monkeypatch.setattr(cli, "_parse", lambda words: command)
+    monkeypatch.setattr(main, "_parse", lambda words: command)
     with contextlib.suppress(SystemExit):
-        cli.main([])
+        main.main([])
         return ""
     said = capsys.readouterr().err
     assert said.startswith("betavae: "), said
@@ -180,7 +188,7 @@ def in_header(file: Path):
         if value is GONE or path != ("sha256",):
             with contextlib.suppress(ValueError, RecursionError):
                 others = {key: item for key, item in json.loads(text).items() if key != "sha256"}
-                text = json.dumps(others | {"sha256": folders._digest(there, others)})
+                text = json.dumps(others | {"sha256": checkpoints._digest(there, others)})
         save_file(there, file, {"betavae": text})
 
     for path in paths(header):
@@ -251,7 +259,7 @@ def test_damage_ends_in_a_sentence(name, whole, tmp_path, quick, monkeypatch, ca
     for what, damage in chance.sample(cases, min(CASES, len(cases))):
         damage()
         for command in commands(folder, name):
-            if isinstance(command, cli.Train):
+            if isinstance(command, Train):
                 (folder / "run" / "DONE").unlink(missing_ok=True)
             try:
                 said = outcome(monkeypatch, capsys, command)
@@ -266,7 +274,7 @@ def test_damage_ends_in_a_sentence(name, whole, tmp_path, quick, monkeypatch, ca
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("run/config.json", lambda folder: folders.open_run(folder / "run")),
+        ("run/config.json", lambda folder: open_run(folder / "run")),
         ("run/provenance.json", lambda folder: schemas.read_provenance(folder / "run")),
         ("run/scores.json", lambda folder: schemas.read_scores(folder / "run", 3, 3)),
         ("run/curve.jsonl", lambda folder: schemas.read_curve(folder / "run")),

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from betavae import dsprites, npz
-from betavae.data import FactorData, compare_npz, export_npz, load_data, split_rows
+from betavae.data import dsprites, npz
+from betavae.data.exporting import compare_npz, export_npz
+from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
+from betavae.data.splits import split_rows
 from tests.conftest import same, saved
 
 

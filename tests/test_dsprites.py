@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betavae import dsprites
+from betavae.data import dsprites
 
 GOLDEN = Path(__file__).parent / "golden" / "dsprites_digests.json"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from betavae import provenance
-from betavae.cli import main
+from betavae.cli.main import main
+from betavae.runs import provenance
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux plays the other")

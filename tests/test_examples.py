@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from betavae import experiment as module
-from betavae.run import open_run, read_curve
+from betavae import experiment
+from betavae.runs.folder import open_run, read_curve
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("own_*.py"))
 
@@ -17,9 +17,9 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("own_*.py"))
 def test_example(path, grid, tmp_path, monkeypatch, capsys):
     """Each is under 40 lines, trains, and leaves a run that is read back by name."""
     assert len(path.read_text().splitlines()) < 40
-    load = module.load_data
-    monkeypatch.setattr(module, "load_data", lambda source: grid if source == "dsprites" else load(source))
-    monkeypatch.setattr(module, "draw_run", lambda run, data: [])
+    load = experiment.load_data
+    monkeypatch.setattr(experiment, "load_data", lambda source: grid if source == "dsprites" else load(source))
+    monkeypatch.setattr(experiment, "draw_run", lambda run, data: [])
     monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path / "run"), "20"])
     runpy.run_path(str(path), run_name="__main__")
     run = open_run(tmp_path / "run")

@@ -16,23 +16,19 @@ import numpy as np
 import pytest
 import torch
 
-from betavae import experiment as module
-from betavae import provenance, train
+from betavae import experiment as story
 from betavae.config import Config
-from betavae.data import export_npz
-from betavae.experiment import (
-    data_of,
-    draw_run,
-    encode_run,
-    experiment,
-    report_run,
-    resume,
-    score_run,
-    seed_rows,
-)
+from betavae.data.exporting import export_npz
+from betavae.experiment import data_of, encode_run, experiment, resume, score_run
 from betavae.model import VAE
-from betavae.run import load_codes, open_run, read_curve, read_json
-from betavae.settings import TC, AdaGvae, Semi
+from betavae.objectives.settings import TC, AdaGvae, Semi
+from betavae.report import run_figures
+from betavae.report.run_figures import draw_run, seed_rows
+from betavae.report.run_page import report_run
+from betavae.runs import contents, provenance
+from betavae.runs.codes import load_codes
+from betavae.runs.folder import open_run, read_curve, read_json
+from betavae.training import interrupts, loop, seeding
 
 CONFIG = Config(
     objective=TC(6.0, 50),
@@ -57,7 +53,7 @@ def finished(small, tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures take longer than all the rest of a small run."""
-    monkeypatch.setattr(module, "draw_run", lambda run, data: [])
+    monkeypatch.setattr(story, "draw_run", lambda run, data: [])
 
 
 def test_the_folder_is_complete(finished):
@@ -88,7 +84,7 @@ def test_provenance(finished):
     assert len(facts["data"]["sha256"]) == 64
     assert facts["images_per_second"] > 0
     assert {"torch", "numpy", "python", "betavae"} <= facts["versions"].keys()
-    assert facts["seeds"] == {"split": CONFIG.seed} | train.seeds(CONFIG)
+    assert facts["seeds"] == {"split": CONFIG.seed} | seeding.seeds(CONFIG)
     assert len(set(facts["seeds"].values())) == len(facts["seeds"]) >= 12
 
 
@@ -169,14 +165,14 @@ def test_without_factors_and_without_held_out_images(small, tmp_path):
 
 def test_dead_codes_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
     """A constant code has no variance; the run still ends, with its figures and its report."""
-    encode = module.encode
+    encode = story.encode
 
     def dead(*arguments):
         mean, log_var = encode(*arguments)
         mean[:, 2], log_var[:, 2] = 0, 0
         return mean, log_var
 
-    monkeypatch.setattr(module, "encode", dead)
+    monkeypatch.setattr(story, "encode", dead)
     run = experiment(replace(CONFIG, steps=10, codes=3), tmp_path / "run", data=small)
     values = read_json(run, "scores.json")
     assert values["arrays"]["active"][2] is False
@@ -206,7 +202,7 @@ def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, sm
 
 def test_a_second_sigterm_does_not_cut_short_what_the_first_began():
     """Schedulers send it to a worker and to its driver, which passes it on; a second Ctrl-C is a person's."""
-    with module._interruptions() as caught:
+    with interrupts.deferred_interrupts() as caught:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         assert caught
@@ -272,7 +268,7 @@ def test_pictures_do_not_depend_on_one_another(small, tmp_path, monkeypatch):
     """`residual` has statistics of batches in training: a code decoded alone gives what it gives among others."""
     config = replace(CONFIG, model="residual", steps=10, scores=("mig",), evaluations=1, figures=False)
     run, decoders = experiment(config, tmp_path / "run", data=small), []
-    monkeypatch.setattr(module, "draw_all", lambda *args, decode, **arrays: decoders.append(decode))
+    monkeypatch.setattr(run_figures, "draw_all", lambda *args, decode, **arrays: decoders.append(decode))
     draw_run(run, small)
     codes = load_codes(run).mean[:8]
     np.testing.assert_allclose(decoders[0](codes)[:1], decoders[0](codes[:1]), atol=1e-5)
@@ -310,7 +306,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path,
         return subprocess.Popen([sys.executable, "-c", code, str(folder)])
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    monkeypatch.setattr(train, "RECORD_STEPS", 10)
+    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
     experiment(Config(**settings), whole)
     chance = random.Random(0)
     reached = []
@@ -337,9 +333,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path,
 def test_seed_images_are_held_out_and_take_turns(small):
     model = VAE(CONFIG.model, small.image_shape, CONFIG.codes)
     rows = seed_rows(CONFIG, small, model)
-    assert len(set(rows)) == len(rows) == module.SEED_IMAGES
+    assert len(set(rows)) == len(rows) == run_figures.SEED_IMAGES
     assert small.factors[rows[:3], 0].tolist() == [2, 1, 0]
-    split = module._split(CONFIG, small)
+    split = contents.split_of(CONFIG, small)
     assert set(rows) <= set(split.validation)
 
 
@@ -358,9 +354,9 @@ def test_the_first_seed_image_is_the_best_of_its_class_relative_to_its_size(smal
         model.rows = rows
         return np.zeros((len(rows), config.codes), np.float32), None
 
-    monkeypatch.setattr(module, "encode", remember)
+    monkeypatch.setattr(run_figures, "encode", remember)
     rows = seed_rows(CONFIG, small, model)
-    held_out = module._split(CONFIG, small).validation
+    held_out = contents.split_of(CONFIG, small).validation
     hearts = held_out[small.factors[held_out, 0] == 2]
     sizes = small.images(hearts).sum((1, 2, 3))
     assert rows[0] in hearts
@@ -392,7 +388,7 @@ def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):
     assert "This command repeats the run" not in page
     assert read_json(finished, "provenance.json")["data"]["sha256"] == small.digest
     with pytest.raises(ValueError, match=r"was trained on images given in Python \(.+, 900 images\), which cannot be"):
-        module.data_of(finished)
+        story.data_of(finished)
     with pytest.raises(ValueError, match="the images were given in Python, so there is nothing to load them from"):
         experiment(finished.config)
     with pytest.raises(

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from betavae.explorer import Explorer, describe_codes, pack_decoder, pack_network
 from betavae.model import VAE
-from betavae.report import PAGE_BYTES, Report, render_report
+from betavae.report.explorer import Explorer, describe_codes
+from betavae.report.network_export import pack_decoder, pack_network
+from betavae.report.page import PAGE_BYTES, Report, render_report
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),

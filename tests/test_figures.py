@@ -8,12 +8,12 @@ import matplotlib
 import numpy as np
 import pytest
 
-from betavae import figures
+from betavae.report import figures
 from tests.conftest import bright_column, line
 
 
 def test_importing_figures_loads_neither_pyplot_nor_torch():
-    code = "import sys, betavae.figures; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
+    code = "import sys, betavae.report.figures; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -14,14 +14,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from betavae import graphs, native
-from betavae import train as module
-from betavae.data import split_rows
-from betavae.objective import beta
-from betavae.objectives import OBJECTIVES
-from betavae.run import create_run, load_checkpoint, save_checkpoint
-from betavae.settings import TC, Beta
-from betavae.train import DeviceImages, new_state, train
+from betavae.data.splits import split_rows
+from betavae.kernels import build
+from betavae.objectives.elbo import beta
+from betavae.objectives.registry import OBJECTIVES
+from betavae.objectives.settings import TC, Beta
+from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
+from betavae.runs.folder import create_run
+from betavae.training import cuda_graphs, loop
+from betavae.training.batches import DeviceImages
+from betavae.training.loop import train
+from betavae.training.state import new_state
 from tests.golden_curves import GRID, tiny_config, trained
 
 
@@ -72,10 +75,10 @@ def recorded(monkeypatch):
         left, play = tape(work)
         return left, lambda: (played.append(work), play())
 
-    monkeypatch.setattr(native, "library", lambda dtype: None)  # code of ours is no operation of PyTorch's
-    monkeypatch.setattr(graphs, "cuda_graph", counted)
-    monkeypatch.setattr(module, "RECORDED", ["cpu"])
-    monkeypatch.setattr(module, "RECORD_STEPS", 10)
+    monkeypatch.setattr(build, "library", lambda dtype: None)  # code of ours is no operation of PyTorch's
+    monkeypatch.setattr(cuda_graphs, "cuda_graph", counted)
+    monkeypatch.setattr(loop, "RECORDED", ["cpu"])
+    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
     return played
 
 
@@ -95,7 +98,7 @@ def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=66)
     state, records = trained(config, grid)
     assert len(recorded) >= 3  # times 10 steps; 3 where Muon begins within ten, elsewhere 4 or 5
-    module.RECORDED.clear()
+    loop.RECORDED.clear()
     plain_state, plain = trained(config, grid)
     for one, other in zip(records, plain, strict=True):
         assert (one.step, one.split) == (other.step, other.split)
@@ -133,7 +136,7 @@ def test_what_cannot_be_recorded_runs_one_by_one_and_says_so(grid, recorded, mon
         finally:
             raise RuntimeError("the end of a recording that failed")  # as torch.cuda.graph has it
 
-    monkeypatch.setattr(graphs, "cuda_graph", fails)
+    monkeypatch.setattr(cuda_graphs, "cuda_graph", fails)
     reason = "steps cannot be recorded and run one by one, slower: out of memory"
     with pytest.warns(RuntimeWarning, match=reason) as warned:
         state, _ = trained(tiny_config(Beta(), steps=100), grid)
@@ -162,7 +165,7 @@ def test_a_work_is_recorded_once_for_each_way_and_shape():
         total.add_(given["x"].sum() * way)
         return total * 2
 
-    repeated = graphs.Repeated(tape)
+    repeated = cuda_graphs.Repeated(tape)
     expected = 0.0
     for way, size in [(1, 2), (1, 2), (1, 2), (2, 2), (1, 3), (2, 2), (1, 3), (2, 2), (1, 2)]:
         given = torch.arange(size) + float(len(done))
@@ -184,7 +187,7 @@ def test_a_work_is_recorded_once_for_each_way_and_shape():
     ],
 )
 def test_what_waits_for_a_device_is_seen(work, found):
-    watch = graphs.Watch()
+    watch = cuda_graphs.Watch()
     with watch:
         work(torch.arange(3.0))
     assert watch.found == found
@@ -194,9 +197,9 @@ def test_what_waits_for_a_device_is_seen(work, found):
 def test_no_objective_waits_for_a_device(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=2, muon_after=None if name in GRID else 1)
     state = new_state(config, grid)
-    span = module.Span(config, grid, np.arange(700), state, None)
+    span = loop.Span(config, grid, np.arange(700), state, None)
     given = span._given(range(2))
-    watch = graphs.Watch()
+    watch = cuda_graphs.Watch()
     with watch:
         span._walk((0, (False, name == "muon")), given)
     assert not watch.found
@@ -214,16 +217,16 @@ class Elsewhere(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", GRID)
 def test_no_objective_leaves_its_device(name, grid, recorded, monkeypatch):
-    monkeypatch.setattr(module, "_descend", lambda optimisers, loss, rate: loss.backward())
+    monkeypatch.setattr(loop, "_update_parameters", lambda optimisers, loss, rate: loss.backward())
     monkeypatch.setattr(torch, "autocast", lambda *given, **more: nullcontext())  # not known for such a device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
     config, device = replace(GRID[name], precision="fp32"), torch.device("meta")
     state = new_state(config, grid)
-    given = module.Span(config, grid, np.arange(700), state, None)._given(range(1))
+    given = loop.Span(config, grid, np.arange(700), state, None)._given(range(1))
     given = {name: tensor.to(device) for name, tensor in given.items()}
     for network in filter(None, (state.model, state.network)):
         network.to(device)
-    span = module.Span(config, grid, np.arange(700), state, DeviceImages(grid, device))
+    span = loop.Span(config, grid, np.arange(700), state, DeviceImages(grid, device))
     with Elsewhere():
         _, memory = span._walk((0, (False,)), given)
         seen, _ = span._walk((0, (False,)), given | {f"memory.{key}": tensor for key, tensor in memory.items()})

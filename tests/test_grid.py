@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from betavae import grid
 from betavae.config import Config, run_id
-from betavae.grid import differences, expand, flat, label, varied
-from betavae.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta
+from betavae.objectives.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta
+from betavae.studies import sweep
+from betavae.studies.sweep import differences, expand, flat, label, varied
 
 
 def test_a_grid_is_every_combination_seeds_outermost():
@@ -144,6 +144,6 @@ def test_one_image_is_not_all_of_them():
 
 def test_runs_of_one_name_are_refused(monkeypatch):
     names = iter("abb")
-    monkeypatch.setattr(grid.configuration, "run_id", lambda config: next(names))
+    monkeypatch.setattr(sweep.configuration, "run_id", lambda config: next(names))
     with pytest.raises(ValueError, match="two runs would have one name"):
         expand({"seeds": 2, "steps": 9})

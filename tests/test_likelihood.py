@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from betavae.likelihood import bernoulli_error
+from betavae.kernels.likelihood import bernoulli_error
 from tests.conftest import each_type, multiplying, using
 
 

@@ -661,7 +661,7 @@ def test_a_constant_code_tells_nothing_of_others():
 
 
 def test_neighbours_of_a_code_with_few_values_and_an_outlier():
-    from betavae.metrics.neighbours import nearest_neighbour_information
+    from betavae.metrics.estimators.neighbours import nearest_neighbour_information
 
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=4_000)

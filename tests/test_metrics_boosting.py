@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 
-from betavae.metrics.boosting import boost
 from betavae.metrics.dci import fit_trees
+from betavae.metrics.estimators.boosting import boost
 from tests.references_metrics import boosted_trees
 
 

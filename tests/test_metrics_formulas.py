@@ -13,18 +13,18 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
 
 from betavae import metrics
-from betavae.metrics.boosting import boost_values
 from betavae.metrics.dci import TreeFits, summarise
 from betavae.metrics.dci_es import CAPACITIES
 from betavae.metrics.edi import exclusivity
+from betavae.metrics.estimators.boosting import boost_values
+from betavae.metrics.estimators.logistic import Logistic
+from betavae.metrics.estimators.neighbours import continuous_information, nearest_neighbour_information
 from betavae.metrics.fairness import draw_probes, unfairness
 from betavae.metrics.infomec import RULES, _active
 from betavae.metrics.information import Information, count_information, discretise, entropy
 from betavae.metrics.inputs import draw_rows
-from betavae.metrics.logistic import Logistic
 from betavae.metrics.mig import dcimig_of, jemmig_of, mig_of, mig_sup_of
 from betavae.metrics.modularity import modularity_of, roc_areas
-from betavae.metrics.neighbours import continuous_information, nearest_neighbour_information
 from betavae.metrics.r2 import explained_share
 from betavae.metrics.sap import fit_svm
 from betavae.metrics.udr import _strength

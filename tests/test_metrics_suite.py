@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import t
 
 from betavae import metrics
-from betavae.scoring import score_tables
+from betavae.runs.scores import score_tables
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:codes \[3\] are left out")  # the dead one of `tables`
 

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from betavae.model import ARCHITECTURES, VAE, AffinePicture, Downsample, Posterior, Upsample
+from betavae.model import VAE, Posterior
+from betavae.networks.architectures import ARCHITECTURES
+from betavae.networks.layers import AffinePicture, Downsample, Upsample
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -17,10 +17,10 @@ import pytest
 import torch
 from torch import nn
 
-from betavae import native
-from betavae.convolution import convolve
+from betavae.kernels import build
+from betavae.kernels.convolution import convolve
 from betavae.model import VAE
-from betavae.optimiser import Muon
+from betavae.training.optimisers import Muon
 from tests.conftest import needs_compiled, needs_compiled_fp32
 
 ABLE = torch.cpu.get_capabilities()
@@ -32,22 +32,22 @@ def capable(monkeypatch):
 
     def says(**able):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-        native.library.cache_clear()
+        build.library.cache_clear()
 
     yield says
-    native.library.cache_clear()
+    build.library.cache_clear()
 
 
 @needs_compiled_fp32
 def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monkeypatch, tmp_path, capfd):
-    native.library.cache_clear()
+    build.library.cache_clear()
     monkeypatch.setenv("CC", "/does/not/exist")
-    monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(build, "_folders", lambda: [tmp_path])
     try:
         with pytest.warns(RuntimeWarning, match=r"\(there is no /does/not/exist\); install a C compiler such as gcc"):
             assert convolve([nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 32, 16, 16))[1] == 0
     finally:
-        native.library.cache_clear()
+        build.library.cache_clear()
     assert capfd.readouterr().err == ""  # nothing is compiled
 
 
@@ -60,30 +60,30 @@ def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monk
     ],
 )
 def test_what_hinders_a_compiler_is_told_apart_from_its_absence(monkeypatch, tmp_path, hindrance, sentence):
-    native.library.cache_clear()
+    build.library.cache_clear()
     (tmp_path / "file").touch()
     if hindrance == "no folder":
         monkeypatch.setattr(tempfile, "tempdir", None)
         monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
-        monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "file" / "below"])
+        monkeypatch.setattr(build, "_folders", lambda: [tmp_path / "file" / "below"])
     else:
         (tmp_path / "cc").write_text("#!/bin/sh\necho No space left on device >&2; exit 1\n")
         (tmp_path / "cc").chmod(0o755)
         monkeypatch.setenv("CC", str(tmp_path / "cc"))
-        monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
+        monkeypatch.setattr(build, "_folders", lambda: [tmp_path / "cache"])
     try:
         with pytest.warns(RuntimeWarning, match=sentence):
-            assert native.library(torch.float32) is None
+            assert build.library(torch.float32) is None
     finally:
-        native.library.cache_clear()
+        build.library.cache_clear()
 
 
 @needs_compiled_fp32
 def test_a_line_says_that_code_is_compiled_and_none_where_it_is_kept(monkeypatch, tmp_path, small_source, capfd):
-    monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
+    monkeypatch.setattr(build, "_folders", lambda: [tmp_path / "cache"])
     monkeypatch.setenv("TMPDIR", "/does/not/exist")  # the compiler writes beside what it makes
     for said in ("betavae: compiling C code for this CPU, which is done once and takes some seconds\n", ""):
-        native._loaded(native._FORMS[torch.float32]["avx2"])
+        build._loaded(build._FORMS[torch.float32]["avx2"])
         assert capfd.readouterr().err == said
 
 
@@ -91,20 +91,20 @@ def test_a_line_says_that_code_is_compiled_and_none_where_it_is_kept(monkeypatch
 def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path, small_source):
     folders = [tmp_path / "file" / "below", tmp_path / "cache"]
     (tmp_path / "file").touch()
-    monkeypatch.setattr(native, "_folders", lambda: folders)
-    found = Path(native._loaded(native._FORMS[torch.float32]["avx2"])._name)
+    monkeypatch.setattr(build, "_folders", lambda: folders)
+    found = Path(build._loaded(build._FORMS[torch.float32]["avx2"])._name)
     assert found.parent == folders[1]
     assert sorted(path.suffix for path in folders[1].iterdir()) == [".sha256", ".so"]
     assert folders[1].stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("CC", "/does/not/exist")
-    assert native._loaded(native._FORMS[torch.float32]["avx2"])._name == str(found)
+    assert build._loaded(build._FORMS[torch.float32]["avx2"])._name == str(found)
 
 
 @pytest.fixture
 def small_source(monkeypatch, tmp_path):
     """In place of the package's C code, some that takes no time to compile."""
     (tmp_path / "small.c").write_text("int answer(void) { return 42; }\n")
-    monkeypatch.setattr(native, "_SOURCES", [tmp_path / "small.c"])
+    monkeypatch.setattr(build, "_SOURCES", [tmp_path / "small.c"])
 
 
 @needs_compiled_fp32
@@ -113,9 +113,9 @@ def small_source(monkeypatch, tmp_path):
 )
 def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path, small_source, damage):
     """Loading one whose bits changed can end the process with a bus error."""
-    monkeypatch.setattr(native, "_folders", lambda: [tmp_path / "cache"])
-    flags = native._FORMS[torch.float32]["avx2"]
-    library = Path(native._loaded(flags)._name)
+    monkeypatch.setattr(build, "_folders", lambda: [tmp_path / "cache"])
+    flags = build._FORMS[torch.float32]["avx2"]
+    library = Path(build._loaded(flags)._name)
     whole = library.read_bytes()
     library.unlink()  # the process has it open
     digest = library.with_suffix(".sha256")
@@ -130,7 +130,7 @@ def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path, small_source, da
         library.write_bytes({"cut": whole[:500], "flipped": flipped, "emptied": b""}.get(damage, whole))
     if damage == "digest a pipe":
         os.mkfifo(digest)
-    assert native._loaded(flags)._name == str(library)
+    assert build._loaded(flags)._name == str(library)
     assert library.stat().st_size == len(whole)
     assert hashlib.sha256(library.read_bytes()).hexdigest() == library.with_suffix(".sha256").read_text()
 
@@ -142,17 +142,17 @@ def test_what_others_may_write_is_never_loaded(monkeypatch, tmp_path, small_sour
     """Not even read: it is compiled where nobody else may write, or for this process alone."""
     above = tmp_path / "above"
     folder = above / "cache"
-    monkeypatch.setattr(native, "_folders", lambda: [folder])
-    flags = native._FORMS[torch.float32]["avx2"]
-    library = Path(native._loaded(flags)._name)
+    monkeypatch.setattr(build, "_folders", lambda: [folder])
+    flags = build._FORMS[torch.float32]["avx2"]
+    library = Path(build._loaded(flags)._name)
     if open_to_others == "link":
         library.rename(tmp_path / "elsewhere.so")
         library.symlink_to(tmp_path / "elsewhere.so")
     else:
         {"file": library, "folder": folder, "folder above": above}[open_to_others].chmod(0o777)
-    taken, compiled = [], native._compile
-    monkeypatch.setattr(native, "_compile", lambda *given: (taken.append(given), compiled(*given)))
-    found = Path(native._loaded(flags)._name)
+    taken, compiled = [], build._compile
+    monkeypatch.setattr(build, "_compile", lambda *given: (taken.append(given), compiled(*given)))
+    found = Path(build._loaded(flags)._name)
     assert len(taken) == 1
     assert (found == library) == (open_to_others in ("file", "link"))
     assert not found.is_symlink()
@@ -163,11 +163,11 @@ def test_what_belongs_to_others_is_not_ours(tmp_path):
     for path in (tmp_path / "file", tmp_path / "folder" / "file"):
         path.parent.mkdir(exist_ok=True)
         path.touch()
-        assert native._ours(path)
+        assert build._ours(path)
     os.chown(tmp_path / "file", 12345, 12345)
     os.chown(tmp_path / "folder", 12345, 12345)
-    assert not native._ours(tmp_path / "file")
-    assert not native._ours(tmp_path / "folder" / "file")
+    assert not build._ours(tmp_path / "file")
+    assert not build._ours(tmp_path / "folder" / "file")
 
 
 @needs_compiled
@@ -176,11 +176,11 @@ def test_where_the_best_form_does_not_compile_the_next_is_taken(monkeypatch, tmp
     compiler.write_text('#!/bin/sh\ncase "$*" in *-mamx*) exit 1;; esac\nexec cc "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
-    monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(build, "_folders", lambda: [tmp_path])
     capable(amx_bf16=True, **{name: ABLE.get(name, False) for name in ("avx512_bf16", "avx512_bw")})
     with warnings.catch_warnings():
         warnings.simplefilter("error" if ABLE.get("avx512_bf16") else "ignore")
-        assert native.hardware(torch.bfloat16) == ("AVX-512" if ABLE.get("avx512_bf16") else "")
+        assert build.hardware(torch.bfloat16) == ("AVX-512" if ABLE.get("avx512_bf16") else "")
 
 
 def test_without_a_home_code_is_kept_beside_the_sources(monkeypatch):
@@ -188,7 +188,7 @@ def test_without_a_home_code_is_kept_beside_the_sources(monkeypatch):
         raise RuntimeError("could not determine the home directory")
 
     monkeypatch.setattr(platformdirs, "user_cache_path", homeless)
-    assert native._folders() == [Path(native.__file__).parent / "__pycache__"]
+    assert build._folders() == [Path(build.__file__).parent / "__pycache__"]
 
 
 def _resident() -> float:
@@ -247,16 +247,16 @@ def test_threads_that_wait_give_their_core_away_soon_unless_told_otherwise(given
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int64])
 def test_for_other_types_nothing_is_compiled(dtype, monkeypatch):
-    monkeypatch.setattr(native, "library", None)  # not to be called
-    assert not native.chosen(torch.zeros(1, dtype=dtype))
+    monkeypatch.setattr(build, "library", None)  # not to be called
+    assert not build.chosen(torch.zeros(1, dtype=dtype))
     with torch.autocast("cpu", torch.float16):
-        assert not native.chosen(torch.zeros(1))
+        assert not build.chosen(torch.zeros(1))
 
 
 def test_on_other_hardware_pytorch_runs(capable):
     capable()
-    assert not native.chosen(torch.zeros(1))
-    assert native.hardware(torch.float32) == native.hardware(torch.bfloat16) == ""
+    assert not build.chosen(torch.zeros(1))
+    assert build.hardware(torch.float32) == build.hardware(torch.bfloat16) == ""
 
 
 @needs_compiled
@@ -264,7 +264,7 @@ def test_on_other_hardware_pytorch_runs(capable):
 def test_without_leave_to_use_tiles_registers_multiply(capable):
     """As where a hypervisor grants none."""
     capable(amx_bf16=True, avx512_bf16=True)
-    assert native.hardware(torch.bfloat16) == "AVX-512"
+    assert build.hardware(torch.bfloat16) == "AVX-512"
 
 
 @pytest.fixture
@@ -272,14 +272,14 @@ def tiles(monkeypatch, tmp_path):
     """Where the CPU has no AMX, an imitation in plain C stands for it."""
     if not ABLE.get("amx_bf16"):
         imitated = (
-            *native._AVX512,
+            *build._AVX512,
             "-mavx512bf16",
             "-D__AMX_BF16__",
             "-include",
             str(Path(__file__).with_name("amx.h")),
         )
-        monkeypatch.setitem(native._FORMS, torch.bfloat16, native._FORMS[torch.bfloat16] | {"amx_bf16": imitated})
-        monkeypatch.setattr(native, "_folders", lambda: [tmp_path])
+        monkeypatch.setitem(build._FORMS, torch.bfloat16, build._FORMS[torch.bfloat16] | {"amx_bf16": imitated})
+        monkeypatch.setattr(build, "_folders", lambda: [tmp_path])
 
 
 @pytest.mark.skipif(not ABLE.get("avx2"), reason="this CPU has no AVX2")
@@ -302,7 +302,7 @@ def test_avx2_gives_what_pytorch_gives(capable, name, shape):
             weight.grad = torch.randn_like(weight)
         Muon(kernels, lr=0.1).step()
         results += [weight.detach() - was for weight, was in zip(kernels, before, strict=True)]
-        found[native.hardware(torch.float32)] = results
+        found[build.hardware(torch.float32)] = results
     apart = [(a - b).norm() / b.norm() for a, b in zip(found["AVX2"], found[""], strict=True)]
     assert max(apart) < 1e-4
 
@@ -313,7 +313,7 @@ def test_registers_give_what_tiles_give(tiles, capable):
     found = {}
     for needed in ("amx_bf16", "avx512_bf16"):
         capable(**{needed: True})
-        results = found[native.hardware(torch.bfloat16)] = []
+        results = found[build.hardware(torch.bfloat16)] = []
         for name, shape in (("burgess", (1, 64, 64)), ("residual", (3, 32, 32)), ("wide", (1, 64, 64))):
             torch.manual_seed(0)
             model, images = VAE(name, shape, 10), torch.rand(3, *shape)

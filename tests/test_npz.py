@@ -8,8 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from betavae import npz
-from betavae.data import FactorData, export_npz, load_data
+from betavae.data import npz
+from betavae.data.exporting import export_npz
+from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
 from tests.conftest import same, saved
 
 

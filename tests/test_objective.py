@@ -10,20 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betavae.model import VAE, Posterior
-from betavae.objective import (
-    Batch,
-    annealed,
-    beta,
-    evidence,
-    gaussian_kl,
-    gaussian_log_density,
-    reconstruction_error,
-    tc,
-    total_correlation,
-    vae,
-)
-from betavae.objectives import OBJECTIVES
-from betavae.settings import TC, Annealed, Beta, Vae
+from betavae.objectives.api import Batch
+from betavae.objectives.elbo import annealed, beta, evidence, vae
+from betavae.objectives.registry import OBJECTIVES
+from betavae.objectives.settings import TC, Annealed, Beta, Vae
+from betavae.objectives.tc import tc
+from betavae.objectives.terms import gaussian_kl, gaussian_log_density, reconstruction_error
+from betavae.objectives.total_correlation import total_correlation
 from tests import references
 
 

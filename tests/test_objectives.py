@@ -9,24 +9,12 @@ import pytest
 import torch
 
 from betavae.model import VAE, Posterior
-from betavae.objective import (
-    Batch,
-    Evidence,
-    calibrated_total_correlation,
-    evidence,
-    gaussian_kl,
-    gaussian_log_density,
-    reconstruction_error,
-    stratified_total_correlation,
-    stratified_weights,
-    total_correlation,
-    vae,
-)
-from betavae.objectives import NETWORKS, OBJECTIVES, controlled
 from betavae.objectives.aggregate import covariance, dip_penalties, mmd, support_distance
+from betavae.objectives.api import Batch
+from betavae.objectives.elbo import Evidence, evidence, vae
 from betavae.objectives.factor import discriminator, permute_codes
-from betavae.objectives.supervised import average_posterior, product_posterior, seem_shared, supervised_loss
-from betavae.settings import (
+from betavae.objectives.registry import NETWORKS, OBJECTIVES, controlled
+from betavae.objectives.settings import (
     OBJECTIVE_SETTINGS,
     TC,
     AdaGvae,
@@ -44,7 +32,15 @@ from betavae.settings import (
     Vae,
     needs_of,
 )
-from betavae.train import _descend
+from betavae.objectives.supervised import average_posterior, product_posterior, seem_shared, supervised_loss
+from betavae.objectives.terms import gaussian_kl, gaussian_log_density, reconstruction_error
+from betavae.objectives.total_correlation import (
+    calibrated_total_correlation,
+    stratified_total_correlation,
+    stratified_weights,
+    total_correlation,
+)
+from betavae.training.loop import _update_parameters
 from tests import references
 
 ALL = {name: cls(discriminator_width=16) if cls is Factor else cls() for name, cls in OBJECTIVE_SETTINGS.items()}
@@ -248,7 +244,7 @@ def test_discriminator_and_encoder_do_not_move_each_other():
     assert all(parameter.grad.any() for parameter in batch.network.parameters())
     model, batch = model_of(settings), batch_of(settings)
     before = [parameter.clone() for parameter in batch.network.parameters()]
-    _descend([torch.optim.Adam(model.parameters())], loss_of(settings, batch, model).loss, 1e-3)
+    _update_parameters([torch.optim.Adam(model.parameters())], loss_of(settings, batch, model).loss, 1e-3)
     assert all(parameter.grad is None for parameter in batch.network.parameters())
     assert all(torch.equal(*pair) for pair in zip(before, batch.network.parameters(), strict=True))
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from betavae import native
+from betavae.kernels import build
 from betavae.model import VAE
-from betavae.optimiser import Adam, Muon, optimisers, orthogonal
+from betavae.training.optimisers import Adam, Muon, optimisers, orthogonal
 from tests.conftest import each_type, using
 
 
@@ -26,7 +26,7 @@ def moved(make, shape, steps=3):
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
 def test_as_in_pytorch(shape, monkeypatch):
     """PyTorch's multiplies in bf16, so ours does here; what is compiled is compared below."""
-    monkeypatch.setattr(native, "library", lambda dtype: None)
+    monkeypatch.setattr(build, "library", lambda dtype: None)
     options = {"lr": 0.1, "weight_decay": 0.02, "nesterov": True, "adjust_lr_fn": "match_rms_adamw"}  # 0.2 of our step
     theirs = moved(lambda p: torch.optim.Muon(p, **options), shape)
     ours = moved(lambda p: Muon(p, lr=0.02, weight_decay=0.1, dtype=torch.bfloat16), shape)
@@ -57,7 +57,7 @@ def test_compiled_steps_are_pytorchs(shape, weight_decay, dtype, monkeypatch):
         ours = steps(dtype)
     with using(3):
         assert torch.equal(steps(dtype)[0], ours[0])
-    monkeypatch.setattr(native, "library", lambda dtype: None)
+    monkeypatch.setattr(build, "library", lambda dtype: None)
     theirs, exact = steps(dtype), steps(torch.float64)
     assert not torch.equal(ours[0], theirs[0])
     assert (ours[0] - exact[0]).norm() <= 2 * (theirs[0] - exact[0]).norm() + 1e-5
@@ -69,7 +69,7 @@ def test_a_kernel_moves_as_the_matrix_of_its_first_dimension(monkeypatch):
     shapes = (4, 3, 2, 2), (4, 12)
     kernel, matrix = (moved(lambda p: Muon(p, lr=0.02), shape) for shape in shapes)
     torch.testing.assert_close(kernel.flatten(1), matrix)
-    monkeypatch.setattr(native, "library", lambda dtype: None)
+    monkeypatch.setattr(build, "library", lambda dtype: None)
     kernel, matrix = (moved(lambda p: Muon(p, lr=0.02), shape) for shape in shapes)
     assert torch.equal(kernel.flatten(1), matrix)
 
@@ -146,7 +146,7 @@ def test_adam_is_pytorchs_where_there_is_no_code(what, monkeypatch):
     """A rate that is a tensor, another type, other hardware; and where a gradient is laid out unlike its weight."""
     weight = torch.ones(32, 3, 4, 4, dtype=torch.float64 if what == "float64" else torch.float32)
     if what == "hardware":
-        monkeypatch.setattr(native, "library", lambda dtype: None)
+        monkeypatch.setattr(build, "library", lambda dtype: None)
     weights = [nn.Parameter(weight.clone(memory_format=torch.channels_last)) for _ in range(2)]
     made = Adam(weights[:1], 0.1), torch.optim.Adam(weights[1:], 0.1)
     for optimiser, weight in zip(made, weights, strict=True):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from betavae.pairs import PAIR_RULES, Partners, drawn_anew
+from betavae.data.pairs import PAIR_RULES, Partners, drawn_anew
 
 
 def test_rules_draw_as_many_factors_as_they_say():

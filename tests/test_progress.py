@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from betavae import progress
+from betavae.cli import progress
 from betavae.config import Config
-from betavae.train import Record
+from betavae.training.loop import Record
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import betavae
-from betavae import cli, metrics
+from betavae import metrics
+from betavae.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +31,7 @@ def test_commands_are_understood(line, monkeypatch):
         return
     if "--from" in words and not Path(words[words.index("--from") + 1]).exists():
         words[words.index("--from") + 1] = "recipes/demo.toml"  # a run that the reader has and the repository has not
-    assert cli._parse(words) is not None
+    assert main._parse(words) is not None
 
 
 @pytest.mark.parametrize("block", BLOCKS)

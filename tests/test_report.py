@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from betavae import run as folders
 from betavae.config import Config
-from betavae.experiment import compare_runs, report_run
 from betavae.model import VAE
-from betavae.report import PAGE_BYTES, Report, _hash, render_report, write_report
+from betavae.report.page import PAGE_BYTES, Report, render_report, write_report
+from betavae.report.run_comparison import compare_runs
+from betavae.report.run_page import report_run
+from betavae.report.templates import policy_hash
+from betavae.runs import checkpoints, folder
 
 EVIL = "<script>alert('x')</script>"
 PNG = b"\x89PNG not really"
@@ -117,7 +119,7 @@ def test_nothing_comes_from_outside(full):
     assert "default-src 'none'" in policy
     assert "img-src data: blob:;" in policy
     assert "script-src 'none'" in policy
-    assert f"style-src '{_hash(text.split('<style>')[1].split('</style>')[0])}'" in policy
+    assert f"style-src '{policy_hash(text.split('<style>')[1].split('</style>')[0])}'" in policy
     assert all(image["src"].startswith("data:image/") for image in page.all("img"))
     assert not re.search(r"https?://|@import|url\(", text)
     assert not page.all("script")
@@ -229,15 +231,15 @@ def test_a_figure_that_is_not_there_is_named():
 def written(folder: Path, data, *, model=True, codes=True, nan=False, **settings):
     """A run folder as it stands before anything was scored or drawn."""
     config = Config(data="small.npz", codes=3, train_images=600, validation_images=100, device="cpu", **settings)
-    run = folders.create_run(folder, config)
+    run = folder.create_run(folder, config)
     network = VAE("burgess", data.image_shape, 3)
     if nan:
         torch.nn.init.constant_(network.decoder[0].bias, float("nan"))
     if model:
-        folders.save_model(run, network)
+        checkpoints.save_model(run, network)
     if codes:
         mean = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-        folders.save_codes(run, folders.Codes(np.arange(50), mean, np.full_like(mean, -1)))
+        codes.save_codes(run, codes.Codes(np.arange(50), mean, np.full_like(mean, -1)))
     return run
 
 
@@ -261,7 +263,7 @@ def test_a_run_without_scores_has_its_explorer(small, tmp_path):
     page = Page(text)
     assert len([button for button in page.all("button") if "data-start" in button]) == 2 + 16
     assert [float(slider["min"]) <= -2 for slider in page.all("input") if slider["type"] == "range"] == [True] * 3
-    assert f"script-src '{_hash(text.split('<script>')[1].split('</script>')[0])}' 'wasm-unsafe-eval';" in text
+    assert f"script-src '{policy_hash(text.split('<script>')[1].split('</script>')[0])}' 'wasm-unsafe-eval';" in text
 
 
 def test_runs_of_one_data_set_are_compared_and_others_refused(small, tmp_path):
@@ -270,6 +272,6 @@ def test_runs_of_one_data_set_are_compared_and_others_refused(small, tmp_path):
     runs.append(written(tmp_path / "again" / "s0", small))
     page = Page(compare_runs(runs, small, tmp_path / "c.html").read_text(encoding="utf-8"))
     assert "/s1, again/s0" in page.text
-    other = folders.create_run(tmp_path / "other", Config(data="other.npz"))
+    other = folder.create_run(tmp_path / "other", Config(data="other.npz"))
     with pytest.raises(ValueError, match=r"different data \(other.npz, small.npz\); .* give runs of one"):
         compare_runs([*runs, other], small, tmp_path / "d.html")

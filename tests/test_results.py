@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from betavae import results
 from betavae.config import Config
-from betavae.grid import expand
-from betavae.results import agreement, collect, measurements, query, read, require
-from betavae.run import Codes, create_run, save_codes
+from betavae.runs.codes import Codes, save_codes
+from betavae.runs.folder import create_run
+from betavae.studies import results
+from betavae.studies.results import agreement, collect, measurements, query, read, require
+from betavae.studies.sweep import expand
 from tests import stubs
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")

@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from betavae import model as models
 from betavae.config import Config, from_dict
-from betavae.data import split_rows
+from betavae.data.splits import split_rows
 from betavae.model import VAE, Posterior
-from betavae.rotation import independent_axes, rotate
-from betavae.run import create_run, load_checkpoint, save_checkpoint
-from betavae.settings import TC, AdaGvae, Beta, Factor, Group, Qlae, Semi
-from betavae.train import DeviceImages, Span, new_state, train
+from betavae.networks import architectures
+from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Qlae, Semi
+from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
+from betavae.runs.folder import create_run
+from betavae.training.batches import DeviceImages
+from betavae.training.loop import Span, train
+from betavae.training.rotation import independent_axes, rotate
+from betavae.training.state import new_state
 from tests.golden_curves import tiny_config, trained
 
 
@@ -149,7 +152,7 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2 * num_codes), nn.Identity())
         return encoder, nn.Sequential(nn.Linear(num_codes, 4096), nn.Unflatten(1, image_shape))
 
-    monkeypatch.setitem(models.ARCHITECTURES, "wide", bare)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "wide", bare)
     with pytest.raises(
         ValueError, match=r"rotate_at takes an encoder and a decoder .* this architecture's are not: leave it out"
     ):

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from betavae import model as module
-from betavae import native
-from betavae.model import ARCHITECTURES, VAE, forward
-from betavae.rounding import rounded
+from betavae.kernels import build
+from betavae.kernels.rounding import rounded
+from betavae.model import VAE
+from betavae.networks import layers
+from betavae.networks.architectures import ARCHITECTURES
+from betavae.networks.layers import forward
 
 
 def bf16():
@@ -19,7 +21,7 @@ def bf16():
 
 @pytest.fixture(autouse=True)
 def nothing_compiled(monkeypatch):
-    monkeypatch.setattr(native, "library", lambda dtype: None)
+    monkeypatch.setattr(build, "library", lambda dtype: None)
 
 
 class Names(TorchDispatchMode):
@@ -50,7 +52,7 @@ def test_numbers_are_those_of_autocast(name, monkeypatch):
     network = VAE(name, (1, 64, 64), 10).to(memory_format=torch.channels_last)
     images = torch.rand(4, 1, 64, 64)
     ours = _results(network, images)
-    monkeypatch.setattr(module, "rounded", lambda layers, features: nullcontext())
+    monkeypatch.setattr(layers, "rounded", lambda given, features: nullcontext())
     for one, other in zip(ours, _results(network, images), strict=True):
         assert torch.equal(one, other)
     assert all(type(weight) is nn.Parameter and weight.dtype == torch.float32 for weight in network.parameters())
@@ -61,7 +63,7 @@ def test_weights_are_rounded_in_one_operation_a_network(monkeypatch):
     with Names() as names:
         _results(network, images)
     with monkeypatch.context() as patch, Names() as plain:
-        patch.setattr(module, "rounded", lambda layers, features: nullcontext())
+        patch.setattr(layers, "rounded", lambda given, features: nullcontext())
         _results(network, images)
     assert names.seen.count("_foreach_copy_") == 4  # there and back
     assert plain.seen.count("_to_copy") - names.seen.count("_to_copy") == 4 * 12  # 12 layers of a weight and a bias
@@ -132,7 +134,7 @@ def test_gradients_have_gradients(monkeypatch):
         return torch.autograd.grad(sum(gradient.square().sum() for gradient in found), list(layers.parameters()))
 
     ours = penalty()
-    monkeypatch.setattr(module, "rounded", lambda layers, features: nullcontext())
+    monkeypatch.setattr(layers, "rounded", lambda given, features: nullcontext())
     for one, other in zip(ours, penalty(), strict=True):
         torch.testing.assert_close(one, other)
 

@@ -13,30 +13,26 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from betavae import run as module
 from betavae.config import Config
-from betavae.data import split_rows
-from betavae.files import replacing, write_atomically
-from betavae.run import (
-    Codes,
+from betavae.data.splits import split_rows
+from betavae.files.atomic import replacing, write_atomically
+from betavae.objectives.settings import TC
+from betavae.runs import folder
+from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
+from betavae.runs.codes import Codes, load_codes, save_codes
+from betavae.runs.folder import (
     append_record,
     create_run,
     cut_curve,
     drop_half_written,
-    load_checkpoint,
-    load_codes,
-    load_model,
     locked,
     open_run,
     read_curve,
     read_json,
-    save_checkpoint,
-    save_codes,
-    save_model,
     write_json,
 )
-from betavae.settings import TC
-from betavae.train import Record, new_state, train
+from betavae.training.loop import Record, train
+from betavae.training.state import new_state
 
 CONFIG = Config(
     objective=TC(memory_images=50), steps=100, batch_size=4, precision="fp32", device="cpu", model="residual", codes=3
@@ -57,7 +53,7 @@ def advance(state, small, stop, config=CONFIG):
 
 @pytest.mark.parametrize("muon_after", [None, 0, 14])
 def test_a_restored_state_goes_on_to_the_same_weights(run, small, muon_after, monkeypatch):
-    monkeypatch.setattr("betavae.train.RECORD_STEPS", 10)
+    monkeypatch.setattr("betavae.training.loop.RECORD_STEPS", 10)
     config = replace(CONFIG, muon_after=muon_after)
     whole, broken = new_state(config, small), new_state(config, small)
     advance(whole, small, 20, config)
@@ -356,7 +352,7 @@ def test_replacing_removes_what_it_could_not_finish(tmp_path):
 
 def test_layout_is_documented(run):
     for name in ("config.json", "curve.jsonl", "checkpoint.safetensors", "codes.npz", "DONE"):
-        assert name in module.__doc__
+        assert name in folder.__doc__
     assert json.loads(run.path("config.json").read_text())["objective"]["name"] == "tc"
 
 

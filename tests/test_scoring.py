@@ -3,7 +3,7 @@
 import numpy as np
 
 from betavae import metrics
-from betavae.scoring import carried_factors, carrier_phrases, score_tables, strengths
+from betavae.runs.scores import carried_factors, carrier_phrases, score_tables, strengths
 
 
 def test_strengths_are_shares_of_entropy():

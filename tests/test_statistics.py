@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, spearmanr
 
-from betavae.statistics import probability_better, rank_correlation, summarise, variance_explained
+from betavae.metrics.statistics import probability_better, rank_correlation, summarise, variance_explained
 
 NAN = float("nan")
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from betavae.config import Config
-from betavae.store import check, perform_at, pull, push
+from betavae.studies.storage import check, perform_at, pull, push
 from tests import stubs
 
 

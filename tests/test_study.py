@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from betavae import study as studies
-from betavae.grid import expand
-from betavae.study import check_runs, create_study, failures, open_study, run_study, states
-from betavae.workers import Event, work
+from betavae.studies import study as studies
+from betavae.studies.study import check_runs, create_study, failures, open_study, run_study, states
+from betavae.studies.sweep import expand
+from betavae.studies.workers import Event, work
 from tests import stubs
 
 RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
@@ -106,7 +106,7 @@ def test_interrupted_workers_stop_and_the_study_continues(tmp_path):
 def test_a_second_driver_refuses_and_a_killed_one_leaves_nothing_behind(tmp_path):
     study = create_study(tmp_path, RECIPE)
     text = (
-        "from betavae.study import *\nfrom betavae.workers import work\nfrom tests import stubs\n"
+        "from betavae.studies.study import *\nfrom betavae.studies.workers import work\nfrom tests import stubs\n"
         f"if __name__ == '__main__': run_study(open_study({str(tmp_path)!r}), lambda jobs: work(jobs, 2, stubs.slow))"
     )
     script = tmp_path.parent / f"{tmp_path.name}.py"

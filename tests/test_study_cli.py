@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from betavae.cli import find_recipe, main
+from betavae.cli.main import main
+from betavae.cli.recipes import find_recipe
 from betavae.config import read
-from betavae.data import export_npz
-from betavae.grid import expand
-from betavae.study import states
+from betavae.data.exporting import export_npz
+from betavae.studies.study import states
+from betavae.studies.sweep import expand
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
 
@@ -57,7 +58,7 @@ def test_two_real_runs(study, capsys):
 
 def test_a_study_gives_the_numbers_of_a_bare_run(study, tmp_path):
     from betavae.experiment import experiment
-    from betavae.run import open_run
+    from betavae.runs.folder import open_run
 
     run = open_run(next((study / "runs").iterdir()))
     again = experiment(run.config, tmp_path / "bare")
@@ -127,8 +128,8 @@ def test_flags_on_a_recipe_change_what_all_runs_share(capsys):
 
 
 def test_metrics_are_a_list_and_no_grid(tmp_path):
-    from betavae.cli import Study
-    from betavae.flags import Varied
+    from betavae.cli.flags import Varied
+    from betavae.cli.study import Study
 
     recipe, _ = Study(Varied(objective=("vae",), scores=("dci", "mig")))._recipe()
     assert [config.scores for config in expand(recipe).values()] == [("dci", "mig")]
@@ -164,6 +165,6 @@ def test_a_failing_study_lists_its_errors(study, capsys, tmp_path):
     assert not (tmp_path / "s").exists()
     words = [*words[:1], *words[3:], *TINY, "--data", str(study.parent / "small.npz"), "--learning-rate", "1e30"]
     assert "2 of 2 runs failed, see above; --retry runs them again" in refused(capsys, *words)
-    from betavae.study import open_study
+    from betavae.studies.study import open_study
 
     assert set(states(open_study(tmp_path / "s")).values()) == {"failed"}

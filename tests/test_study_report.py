@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from betavae import published
-from betavae.study import create_study
-from betavae.study_report import finish_study, scores_by_run
+from betavae.studies import published
+from betavae.studies.page import finish_study, scores_by_run
+from betavae.studies.study import create_study
 from tests import stubs
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")

@@ -9,23 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from betavae import train as module
-from betavae.data import FactorData, load_data, split_rows
-from betavae.model import ARCHITECTURES
-from betavae.run import create_run, load_checkpoint, save_checkpoint
-from betavae.settings import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
-from betavae.train import (
-    DeviceImages,
-    StepRows,
-    choose_device,
-    choose_precision,
-    encode,
-    held_out_terms,
-    new_state,
-    rate_share,
-    scaled_factors,
-    train,
-)
+from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
+from betavae.data.splits import split_rows
+from betavae.networks.architectures import ARCHITECTURES
+from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
+from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
+from betavae.runs.folder import create_run
+from betavae.training import batches, loop
+from betavae.training.batches import DeviceImages, StepRows, scaled_factors
+from betavae.training.devices import choose_device, choose_precision
+from betavae.training.encoding import encode
+from betavae.training.loop import held_out_terms, train
+from betavae.training.schedule import learning_rate_factor
+from betavae.training.state import new_state
 from tests.conftest import each_type, tiny
 from tests.golden_curves import FILE, GRID, SMALL, config_of, curve_of, tiny_config, trained
 
@@ -111,8 +108,8 @@ def test_the_discriminators_rate_follows_the_schedule(grid):
     config = tiny_config(settings, schedule="one-cycle", steps=20, learning_rate=0.1)
     state, _ = trained(config, grid)
     rate, own = (optimiser.param_groups[0]["lr"] for optimiser in (state.optimisers[0], state.network_optimiser))
-    assert rate == 0.1 * rate_share(config, 19)
-    assert own == 0.5 * rate_share(config, 19)
+    assert rate == 0.1 * learning_rate_factor(config, 19)
+    assert own == 0.5 * learning_rate_factor(config, 19)
     assert state.network_optimiser.param_groups[0]["betas"] == (0.5, 0.9)
 
 
@@ -195,12 +192,12 @@ def test_records_are_means_of_their_steps_and_come_in_order(small):
 @pytest.mark.parametrize(("images", "batch"), [(10, 4), (3, 8), (8, 4)])
 def test_every_pass_sees_every_image_once(images, batch):
     rows = np.arange(100, 100 + images)
-    order = module._Order(config_of(batch_size=batch), rows)
+    order = batches._BatchOrder(config_of(batch_size=batch), rows)
     seen = np.concatenate([order(step) for step in range(images)]).reshape(batch, images)
     for one in seen:
         assert sorted(one) == list(rows)
     assert len({tuple(one) for one in seen}) > 1
-    again = module._Order(config_of(batch_size=batch), rows)
+    again = batches._BatchOrder(config_of(batch_size=batch), rows)
     assert np.array_equal(order(0), again(0))
 
 
@@ -213,7 +210,7 @@ def test_nan_stops_with_the_step(small):
 @pytest.mark.parametrize(("given", "rise"), [(None, 100), (20, 20)])
 def test_share_of_one_cycle(given, rise):
     config = config_of(schedule="one-cycle", steps=1000, schedule_rise_steps=given)
-    shares = [rate_share(config, step) for step in range(1000)]
+    shares = [learning_rate_factor(config, step) for step in range(1000)]
     assert max(shares) == shares[rise - 1] == 1.0
     assert shares[0] == pytest.approx(1 / rise)
     assert shares[-1] < 1e-4
@@ -223,11 +220,13 @@ def test_share_of_one_cycle(given, rise):
 @pytest.mark.parametrize(("given", "after"), [(None, 0.1), (0.01, 0.01)])
 def test_the_learning_rate_of_muons_steps(small, monkeypatch, given, after):
     rates = []
-    monkeypatch.setattr(module, "_descend", lambda optimisers, loss, rate: rates.append((len(optimisers), rate)))
+    monkeypatch.setattr(
+        loop, "_update_parameters", lambda optimisers, loss, rate: rates.append((len(optimisers), rate))
+    )
     settings = {"learning_rate": 0.1, "muon_learning_rate": given, "schedule": "one-cycle", "schedule_rise_steps": 2}
     config = config_of(steps=8, muon_after=4, objective=Factor(1, discriminator_layers=1), **settings)
     trained(config, small)
-    shares = [rate_share(config, step) for step in range(8)]
+    shares = [learning_rate_factor(config, step) for step in range(8)]
     own = [(1, config.objective.discriminator_learning_rate * share) for share in shares]
     assert rates[1::2] == own
     assert rates[::2] == [(1, 0.1 * share) for share in shares[:4]] + [(2, after * share) for share in shares[4:]]

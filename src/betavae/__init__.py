@@ -16,10 +16,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _NAMES = {
     "config": "Config load",
-    "settings": "Vae Beta Annealed TC Factor Dip1 Dip2 Info Control Dynamic AdaGvae AdaMlvae Group Semi Hfs Qlae",
-    "data": "FactorData load_data split_rows",
+    "objectives.settings": (
+        "Vae Beta Annealed TC Factor Dip1 Dip2 Info Control Dynamic AdaGvae AdaMlvae Group Semi Hfs Qlae"
+    ),
+    "data.factor_data": "FactorData",
+    "data.loading": "load_data",
+    "data.splits": "split_rows",
     "model": "VAE",
-    "run": "open_run load_model load_codes",
+    "runs.folder": "open_run",
+    "runs.checkpoints": "load_model",
+    "runs.codes": "load_codes",
     "experiment": "resume",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}

@@ -1,6 +1,6 @@
 """`python -m betavae` is `betavae`."""
 
-from betavae.cli import main
+from betavae.cli.main import main
 
 if __name__ == "__main__":
     main()

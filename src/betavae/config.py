@@ -20,8 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from betavae import schemas
-from betavae.checks import (
+from betavae.files import schemas
+from betavae.files.validation import (
     check_above,
     check_at_least,
     check_evaluations,
@@ -33,7 +33,7 @@ from betavae.checks import (
     typed,
     unknown,
 )
-from betavae.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSettings, needs_of, objective_name
+from betavae.objectives.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSettings, needs_of, objective_name
 
 ModelName = Literal["burgess", "affine", "locatello", "higgins", "residual", "wide"]
 

@@ -1,5 +1,6 @@
 """Disentanglement metrics on two tables: codes (N, D) and factors (N, K). No model, no data set, no torch."""
 
+from betavae.files.tables import read_table
 from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, describe_carriers, find_carriers
 from betavae.metrics.ceilings import accuracy_ceiling, information_ceiling, score_ceilings
@@ -21,7 +22,6 @@ from betavae.metrics.protocol import PRESETS, Protocol, sample_sizes
 from betavae.metrics.r2 import r2
 from betavae.metrics.sap import sap
 from betavae.metrics.suite import METRICS, Scores, evaluate
-from betavae.metrics.tables import read_table
 from betavae.metrics.udr import udr
 from betavae.metrics.unibound import unibound
 from betavae.metrics.unsupervised import unsupervised

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from betavae.metrics.estimators.logistic import Logistic
 from betavae.metrics.inputs import varying_factors
 from betavae.metrics.interventions import Groups
-from betavae.metrics.logistic import Logistic
 from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from betavae.files.conversion import as_array
 from betavae.metrics.information import entropy
-from betavae.metrics.inputs import as_array, check_tables, varying_factors
+from betavae.metrics.inputs import check_tables, varying_factors
 
 _ACCURACIES = ("dci.informativeness", *(f"downstream.accuracy_{number}" for number in (10, 100, 1_000, 10_000)))
 _SHARES = ("mig", "mig_chen")

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from betavae.metrics.inputs import check_name, num_threads
+from betavae.files.validation import check_name
+from betavae.metrics.inputs import num_threads
 from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.r2 import explained_share
 from betavae.metrics.undefined import warn_undefined
@@ -255,14 +256,14 @@ def fit_trees(
 def _fit_fast(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
     from scipy.special import log_softmax
 
-    from betavae.metrics.boosting import boost
+    from betavae.metrics.estimators.boosting import boost
 
     found = boost(train, labels, test, seed=seed)
     return found.gain, found.train_class, found.test_class, log_softmax(found.test_logits, axis=1), found.classes
 
 
 def _values_fast(train: np.ndarray, values: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
-    from betavae.metrics.boosting import boost_values
+    from betavae.metrics.estimators.boosting import boost_values
 
     found = boost_values(train, values[:, None], test, seed=seed)
     return found.gain[:, 0], found.train[:, 0], found.test[:, 0]

@@ -3,8 +3,8 @@
 import numpy as np
 
 from betavae.metrics.dci import TreeFits, fit_trees, tree_information
+from betavae.metrics.estimators.neighbours import neighbour_information, tell_apart
 from betavae.metrics.inputs import standardised, varying_factors
-from betavae.metrics.neighbours import neighbour_information, tell_apart
 from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 

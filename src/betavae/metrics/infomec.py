@@ -4,10 +4,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from betavae.files.validation import check_name
+from betavae.metrics.estimators.logistic import Logistic
+from betavae.metrics.estimators.neighbours import neighbour_information, tell_apart
 from betavae.metrics.information import count_information
-from betavae.metrics.inputs import check_name, standardised, varying_factors
-from betavae.metrics.logistic import Logistic
-from betavae.metrics.neighbours import neighbour_information, tell_apart
+from betavae.metrics.inputs import standardised, varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.r2 import r_squared
 from betavae.metrics.undefined import warn_undefined

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from betavae.metrics.estimators.logistic import Logistic
 from betavae.metrics.information import Information, information_of_kept
 from betavae.metrics.inputs import standardised, varying_factors
-from betavae.metrics.logistic import Logistic
 from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.undefined import warn_undefined
 

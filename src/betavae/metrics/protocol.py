@@ -5,15 +5,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from betavae.metrics.inputs import (
-    active_codes,
-    by_kind,
-    check_classes,
-    check_name,
-    check_tables,
-    check_whole,
-    draw_rows,
-)
+from betavae.files.validation import check_name
+from betavae.metrics.inputs import active_codes, by_kind, check_classes, check_tables, check_whole, draw_rows
 
 NUM_TRAIN: Final = 10_000
 NUM_TEST: Final = 5_000

@@ -53,7 +53,7 @@ def r2(
         >>> round(scores["linear"], 3), scores["trees"] > 0.9
         (1.0, True)
     """
-    from betavae.metrics.boosting import boost_values
+    from betavae.metrics.estimators.boosting import boost_values
 
     protocol = choose(preset, with_replacement=with_replacement)
     sample = draw_sample(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from betavae.files.validation import check_name
 from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.carriers import Carrier, find_carriers
 from betavae.metrics.ceilings import score_ceilings
@@ -29,7 +30,6 @@ from betavae.metrics.inputs import (
     active_codes,
     by_kind,
     check_classes,
-    check_name,
     check_tables,
     check_whole,
     draw_rows,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from betavae.metrics.inputs import check_name, check_tables, standard_deviation
+from betavae.files.validation import check_name
+from betavae.metrics.inputs import check_tables, standard_deviation
 from betavae.metrics.undefined import warn_undefined
 
 METHODS = ("lasso", "spearman")

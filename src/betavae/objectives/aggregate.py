@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from betavae.model import VAE
-from betavae.objective import Batch, Evidence, Loss, evidence
-from betavae.settings import Dip1, Dip2, Hfs, Info
+from betavae.objectives.api import Batch, Loss
+from betavae.objectives.elbo import Evidence, evidence
+from betavae.objectives.settings import Dip1, Dip2, Hfs, Info
 
 # ---------------------------------------------------------------------------------------------------------------------
 # DIP-VAE

@@ -5,8 +5,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from betavae.model import VAE
-from betavae.objective import Batch, Loss, Scalar, at_most, either, evidence, ramp, since
-from betavae.settings import Control, Dynamic
+from betavae.objectives.api import Batch, Loss, Scalar
+from betavae.objectives.elbo import evidence
+from betavae.objectives.schedules import at_most, either, ramp, since
+from betavae.objectives.settings import Control, Dynamic
 
 
 def control(settings: Control, model: VAE, batch: Batch) -> Loss:

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae.model import VAE
-from betavae.objective import Batch, Loss, evidence
-from betavae.settings import Factor
+from betavae.objectives.api import Batch, Loss
+from betavae.objectives.elbo import evidence
+from betavae.objectives.settings import Factor
 
 
 def factor(settings: Factor, model: VAE, batch: Batch) -> Loss:

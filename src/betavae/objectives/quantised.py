@@ -3,8 +3,9 @@
 import torch
 
 from betavae.model import VAE
-from betavae.objective import Batch, Loss, decoded_error
-from betavae.settings import Qlae
+from betavae.objectives.api import Batch, Loss
+from betavae.objectives.settings import Qlae
+from betavae.objectives.terms import decoded_error
 
 
 def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:

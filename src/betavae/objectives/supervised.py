@@ -8,8 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from betavae.model import VAE, Posterior
-from betavae.objective import Batch, Loss, decoded_error, evidence, gaussian_kl
-from betavae.settings import AdaGvae, AdaMlvae, Group, Semi
+from betavae.objectives.api import Batch, Loss
+from betavae.objectives.elbo import evidence
+from betavae.objectives.settings import AdaGvae, AdaMlvae, Group, Semi
+from betavae.objectives.terms import decoded_error, gaussian_kl
 
 _LOG_2 = math.log(2)
 

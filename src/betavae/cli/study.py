@@ -1,0 +1,192 @@
+"""The commands `study` and `results`."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import arg as argument
+
+from betavae import config as configuration
+from betavae.cli import flags
+from betavae.config import Config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from betavae.studies.study import Execute
+from betavae.cli.console import say, terminate_as_interrupt
+from betavae.cli.recipes import find_recipe
+
+WORKERS_A_CORE = 8
+"""Most workers that a study may have, a core; each is a process of some hundred megabytes."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Run many settings with many seeds, a run a core; the same command continues it, and nothing is done twice.
+
+    Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation, locatello-dsprites),
+    or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what
+    all its runs share.
+    """
+
+    settings: OmitArgPrefixes[flags.Varied]
+    """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
+    recipe: Positional[str | None] = None
+    """Recipe of the study."""
+    seeds: tuple[int, ...] = ()
+    """How many seeds, or which ones if several numbers are given."""
+    out: Path | None = None
+    """Folder of the study; studies/<name of the recipe> if not given."""
+    workers: int | None = None
+    """Processes, each with one thread; one a core if not given."""
+    retry: bool = False
+    """Run the failed runs again, from their last checkpoints."""
+    extend: bool = False
+    """Let a changed recipe add runs to the study."""
+    overwrite: bool = False
+    """Delete a study of another recipe that is in the folder."""
+    plan: bool = False
+    """Only say what would be run."""
+    ray: Annotated[str | None, argument(metavar="ADDRESS")] = None
+    """Run on the Ray cluster at this address instead; auto is the one that this machine belongs to."""
+    url: str = ""
+    """With --ray: where to keep run folders if the machines share no folder: s3://bucket/folder, gs://, file://."""
+    cpus: float = 1.0
+    """With --ray: cores that a run takes."""
+    gpus: float = 0.0
+    """With --ray: share of a GPU that a run takes."""
+
+    def __call__(self, console: "Console") -> None:
+        from betavae.cli.progress import StudyBar
+        from betavae.studies.results import require
+        from betavae.studies.study import create_study, failures, run_study, states
+
+        require("pyarrow")
+        recipe, name = self._recipe()
+        executor = self._executor()
+        if self.plan:
+            from betavae.studies.sweep import expand
+
+            runs = expand(recipe, name)
+            say(console, "\n".join(runs))
+            say(console, f"{len(runs):,} runs")
+            return
+        folder = self.out or Path("studies") / Path(name).stem
+        study = create_study(
+            folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name, check=self._check
+        )
+        ready = list(states(study).values()).count("done")
+        say(console, f"{folder}: {len(study.runs):,} runs, {ready:,} of them done")
+        try:
+            with terminate_as_interrupt(), StudyBar(console) as bar:
+                tally = run_study(study, executor, retry=self.retry, watch=bar)
+        except KeyboardInterrupt:
+            say(console, "interrupted; the same command continues")
+            raise
+        from betavae.studies.page import finish_study
+
+        say(console, f"report: {finish_study(study)}")
+        if tally.failed:
+            for run, error in failures(study).items():
+                say(console, f"{run}: {error}")
+            raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; --retry runs them again")
+
+    def _check(self, runs: Mapping[str, Config]) -> None:
+        """Refuse runs that cannot work with their data; other machines may have data that this one has not."""
+        from betavae.studies.study import check_runs
+        from betavae.studies.workers import load_once
+
+        check_runs({run: c for run, c in runs.items() if self.ray is None or c.data == "dsprites"}, load_once)
+        load_once.cache_clear()
+
+    def _executor(self) -> "Execute":
+        """Where to run: processes of this machine, or a Ray cluster."""
+        from betavae.metrics.inputs import num_threads
+        from betavae.studies import on_ray, workers
+
+        if self.ray is not None:
+            if self.workers is not None:
+                raise ValueError("--workers is for this machine; with --ray say what a run takes: --cpus 1 --gpus 0.25")
+            return partial(on_ray.work, address=self.ray, url=self.url, cpus=self.cpus, gpus=self.gpus)
+        if self.url or self.gpus or self.cpus != 1.0:
+            raise ValueError(
+                "--url, --cpus and --gpus are for a Ray cluster; name one with --ray auto or --ray ADDRESS"
+            )
+        cores = num_threads()
+        if self.workers is not None and self.workers > WORKERS_A_CORE * cores:
+            raise ValueError(
+                f"workers is {self.workers}, and this machine has {cores} cores, which a worker each uses best: give "
+                f"{WORKERS_A_CORE * cores} or fewer"
+            )
+        return partial(workers.work, workers=cores if self.workers is None else self.workers)
+
+    def _recipe(self) -> tuple[dict[str, Any], str]:
+        """The recipe that file and flags make, and its name."""
+        from betavae.studies.sweep import expand
+
+        given = flags.given(self.settings)
+        shared: dict[str, Any] = {}
+        if self.seeds:
+            shared["seeds"] = self.seeds[0] if len(self.seeds) == 1 else [*self.seeds]
+        if self.recipe is None:
+            if not given and not shared:
+                raise ValueError(
+                    "what to run? Give a recipe such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
+                )
+            recipe = {**shared, "grid": [flags.grid(given)]}
+            digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
+            return recipe, "-".join(map(str, [*given.get("objective", ["beta"]), digest]))
+        path = find_recipe(self.recipe, "studies")
+        recipe = configuration.read(path)
+        grids = recipe.get("grid", {})
+        varies = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
+        for key, values in given.items():
+            if len(values) > 1 or key in varies or key not in flags.settings_of_runs():
+                raise ValueError(
+                    f"--{key.replace('_', '-')}: with a recipe, flags change only settings that all its runs share, to "
+                    f"one value; copy {path} and change it there, or leave the recipe out"
+                )
+        return {**recipe, **shared, **{key: value for key, (value,) in given.items()}}, str(path)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Answer a question about a study in SQL, or show the median of every setting's scores; CSV where it is piped."""
+
+    study: Positional[Path]
+    """Folder of the study."""
+    query: str | None = None
+    """A query; the table is called results and has a row a run and metric. See docs/studies.md for its columns."""
+
+    def __call__(self, console: "Console") -> None:
+        import csv
+
+        from rich.table import Table
+        from rich.text import Text
+
+        from betavae.studies.results import query, refresh
+        from betavae.studies.study import open_study
+
+        study = open_study(self.study)
+        path = self.study / "results.parquet"
+        refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
+        names, rows = query(path, self.query or _MEDIANS)
+        if not sys.stdout.isatty():  # for other programs
+            csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+            sys.stdout.flush()
+            return
+        table = Table()
+        for name in names:
+            table.add_column(Text(name), overflow="fold")
+        for row in rows:
+            table.add_row(*(Text("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
+        console.print(table)
+
+
+_MEDIANS = """SELECT metric, setting, count(value) AS n, median(value) AS median, quantile_cont(value, 0.25) AS quarter,
+quantile_cont(value, 0.75) AS three_quarters FROM results GROUP BY ALL ORDER BY metric, median DESC"""

@@ -1,0 +1,1 @@
+"""Data sets: images with the factors that each was made from."""

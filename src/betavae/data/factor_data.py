@@ -1,0 +1,214 @@
+"""Images with known factors: packed in memory, addressed by row or by factors."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from betavae.data import dsprites, npz
+
+
+class PackedImages(Protocol):
+    """What images are kept in: an array (N, bytes) uint8, or what is indexed by its rows like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...
+
+
+def iterate_blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+    """All packed images, about a megabyte at a time, each part with its rows."""
+    step = max(1, npz.CHUNK_BYTES // max(1, packed.shape[1]))
+    for start in range(0, len(packed), step):
+        rows = slice(start, start + step)
+        yield rows, packed[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class FactorData:
+    """A data set: N images and the K factors that each was made from.
+
+    Attributes:
+        name: what the data set is called in reports.
+        packed: images (N, bytes) uint8, an array or what is indexed by rows like one: ``np.packbits`` of each image's
+            C * H * W pixels when ``max_value`` is 1, the pixels themselves otherwise.
+        image_shape: (C, H, W).
+        max_value: the value of a white pixel, 1 or 255.
+        factors: factor indices (N, K) int32, column k in [0, factor_sizes[k]).
+        factor_names: K names.
+        factor_sizes: the number of values of each factor.
+        source: what `load_data` read it from; "" for images made in Python.
+        factor_values: for each factor the class that each index stands for, as its source numbers the classes; empty
+            where index i is class i. A part of a data set may lack classes, and indices have no gaps.
+
+    Example:
+        >>> dots = np.array([[0b1000_0000], [0b0100_0000]], np.uint8)
+        >>> data = FactorData("dots", dots, (1, 2, 2), 1, np.array([[0], [1]], np.int32), ("at",), (2,))
+        >>> len(data), data.images([1]).tolist(), data.rows([[1], [0]]).tolist()
+        (2, [[[[0, 1], [0, 0]]]], [1, 0])
+    """
+
+    name: str
+    packed: PackedImages
+    image_shape: tuple[int, int, int]
+    max_value: int
+    factors: npt.NDArray[np.int32]
+    factor_names: tuple[str, ...]
+    factor_sizes: tuple[int, ...]
+    factor_values: tuple[npt.NDArray[np.int64], ...] = ()
+    source: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the packed images."""
+        digest = hashlib.sha256()
+        for _, block in iterate_blocks(self.packed):
+            digest.update(np.ascontiguousarray(block).data)
+        return digest.hexdigest()
+
+    def image_numbers(self) -> npt.NDArray[np.int64]:
+        """Number the different images, so that equal images get equal numbers (N,), from 0 on.
+
+        Images are compared by a 64-bit hash: among 10^6 different ones two collide with a probability below 10^-7.
+
+        Example:
+            >>> dots = np.array([[128], [64], [128]], np.uint8)
+            >>> data = FactorData("dots", dots, (1, 2, 2), 1, np.array([[0], [1], [2]], np.int32), ("at",), (3,))
+            >>> data.image_numbers().tolist() in ([0, 1, 0], [1, 0, 1])
+            True
+        """
+        num_words = -(-self.packed.shape[1] // 8)
+        random = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64)
+        multipliers = random << np.uint64(1) | np.uint64(1)  # odd ones
+        digest = np.zeros(len(self), np.uint64)
+        for rows, images in iterate_blocks(self.packed):
+            words = np.zeros((len(images), 8 * num_words), np.uint8)
+            words[:, : images.shape[1]] = images
+            state = digest[rows]  # a view
+            for word, multiplier in zip(words.view(np.uint64).T, multipliers, strict=True):
+                mixed = (word ^ (word >> np.uint64(32))) * multiplier
+                state += mixed ^ (mixed >> np.uint64(29))
+                state *= np.uint64(0x9E3779B97F4A7C15)
+        return np.unique(digest, return_inverse=True)[1].astype(np.int64)
+
+    def __post_init__(self) -> None:
+        pixels = math.prod(self.image_shape)
+        stored = (len(self.factors), -(-pixels // 8) if self.max_value == 1 else pixels)
+        if self.packed.shape != stored or self.packed.dtype != np.uint8:
+            raise ValueError(
+                f"packed is {self.packed.dtype} of shape {self.packed.shape}; {stored[0]} images {self.image_shape} "
+                f"with max_value {self.max_value} are uint8 of shape {stored}."
+            )
+        if self.factors.shape[1:] != (len(self.factor_names),) or len(self.factor_names) != len(self.factor_sizes):
+            raise ValueError(
+                f"factors has shape {self.factors.shape} with {len(self.factor_names)} names and "
+                f"{len(self.factor_sizes)} sizes; there must be a name and a size for each column."
+            )
+        sizes = np.array(self.factor_sizes)
+        if self.factors.size and self.factors.dtype.kind not in "iu":
+            raise ValueError(f"factors is {self.factors.dtype}; it must hold integers, such as int32.")
+        if self.factors.size and (self.factors.min() < 0 or (self.factors.max(0) >= sizes).any()):
+            row, column = np.argwhere((self.factors < 0) | (self.factors >= sizes))[0]
+            raise ValueError(
+                f"factors[{row}] has {self.factor_names[column]} {self.factors[row, column]}; its indices go from 0 to "
+                f"{sizes[column] - 1}."
+            )
+
+        if self.factor_values and tuple(map(len, self.factor_values)) != tuple(self.factor_sizes):
+            raise ValueError(
+                f"factor_values has {[len(values) for values in self.factor_values]} values; factor_sizes says "
+                f"{list(self.factor_sizes)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def classes(self) -> npt.NDArray[np.int64]:
+        """The factors (N, K) as the source numbers their classes.
+
+        Example:
+            >>> dots = np.zeros((2, 1), np.uint8)
+            >>> factors, values = np.array([[0], [1]], np.int32), (np.array([3, 7]),)
+            >>> FactorData("dots", dots, (1, 2, 2), 1, factors, ("at",), (2,), values).classes().tolist()
+            [[3], [7]]
+        """
+        if not self.factor_values:
+            return self.factors.astype(np.int64)
+        columns = [values[column] for values, column in zip(self.factor_values, self.factors.T, strict=True)]
+        return np.stack(columns, 1).astype(np.int64)
+
+    @property
+    def is_dsprites(self) -> bool:
+        """Whether factors and classes are those of dSprites, or a part of them in which every factor varies."""
+        if self.factor_names != dsprites.FACTOR_NAMES:
+            return False
+        if not self.factor_values:
+            return self.factor_sizes == dsprites.FACTOR_SIZES
+        kinds = zip(self.factor_values, dsprites.FACTOR_SIZES, strict=True)
+        return all(values.min() >= 0 and values.max() < size for values, size in kinds)
+
+    def images(self, rows: npt.NDArray[Any] | list[int] | slice) -> npt.NDArray[np.uint8]:
+        """Images (B, C, H, W) of the given rows (indices, a mask or a slice), pixels from 0 to ``max_value``."""
+        packed = self.packed[rows]
+        if self.max_value == 1:
+            packed = np.unpackbits(packed, axis=-1, count=math.prod(self.image_shape))
+        return packed.reshape(-1, *self.image_shape)
+
+    def rows(self, factors: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Rows (B,) of the images that have the given factors (B, K): the inverse of ``data.factors[rows]``.
+
+        Where several images share their factors, the first is returned.
+
+        Raises:
+            ValueError: if the factors are out of range, or no image has them.
+        """
+        wanted = np.asarray(factors)
+        if wanted.ndim != 2 or wanted.shape[1] != len(self.factor_names) or not self.factor_names:
+            raise ValueError(
+                f"factors must have shape (B, {len(self.factor_names)}), one column for each factor of {self.name!r} "
+                f"({', '.join(self.factor_names) or 'it has none'}); got shape {wanted.shape}."
+            )
+        wrong = np.argwhere((wanted < 0) | (wanted >= np.array(self.factor_sizes)))
+        if len(wrong):
+            row, column = wrong[0]
+            raise ValueError(
+                f"factors[{row}] has {self.factor_names[column]} {wanted[row, column]}; "
+                f"{self.factor_names[column]} indices of {self.name!r} go from 0 to {self.factor_sizes[column] - 1}."
+            )
+        found = self.find(wanted)
+        missing = np.flatnonzero(found < 0)
+        if len(missing):
+            raise ValueError(f"no image of {self.name!r} has the factors {wanted[missing[0]].tolist()}.")
+        return found
+
+    def find(self, factors: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """Rows (B,) of the images that have the given factors (B, K), all in range; -1 where there is no such image.
+
+        Where several images share their factors, the first is returned.
+        """
+        keys, rows = self.index
+        key = self.keys(factors)
+        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+        return np.where(keys[place] == key, rows[place], -1)
+
+    def keys(self, factors: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """A number (B,) for each combination of factors (B, K), all in range."""
+        keys: npt.NDArray[np.int64] = np.ravel_multi_index(tuple(factors.T), self.factor_sizes)
+        return keys
+
+    @cached_property
+    def index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The `keys` of all images in ascending order, and the row of each; equal ones in the order of the rows."""
+        keys = self.keys(self.factors)
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order

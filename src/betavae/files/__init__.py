@@ -1,0 +1,1 @@
+"""Reading and writing files: tables, schemas, validation, nothing half-written, no pickles."""

@@ -1,0 +1,1 @@
+"""Optional compiled code for CPUs; see README.md."""

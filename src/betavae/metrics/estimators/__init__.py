@@ -1,0 +1,1 @@
+"""Estimators that metrics are computed from."""

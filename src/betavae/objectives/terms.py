@@ -1,0 +1,101 @@
+"""Terms of objectives: pure functions of tensors, in nats.
+
+A term is summed over pixels or codes; objectives average it over the images of a batch.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from betavae.kernels.likelihood import bernoulli_error
+from betavae.model import VAE, Likelihood
+
+
+def reconstruction_error(
+    output: Float[Tensor, "*batch channel height width"],
+    images: Float[Tensor, "*batch channel height width"],
+    likelihood: Likelihood = "bernoulli",
+) -> Float[Tensor, "*batch"]:
+    """Negative log likelihood of images, summed over pixels, in nats.
+
+    Bernoulli: -Σ x log σ(l) + (1 - x) log(1 - σ(l)) with logits l; soft targets are allowed, and the entropy of the
+    targets is not subtracted. Gaussian with unit variance: Σ (x - m)² / 2 + log(2π) / 2.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix C. https://arxiv.org/abs/1312.6114
+
+    Args:
+        output: logits (Bernoulli) or means (Gaussian) of the pixels.
+        images: pixels in [0, 1].
+        likelihood: `bernoulli` or `gaussian`.
+
+    Returns:
+        One value an image, in nats; at least 0 for Bernoulli.
+
+    Example:
+        >>> reconstruction_error(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)) / math.log(2)
+        tensor([4.])
+    """
+    if likelihood == "bernoulli":
+        return bernoulli_error(output, images)
+    error = 0.5 * (output - images) ** 2 + 0.5 * math.log(2 * math.pi)
+    return error.sum((-3, -2, -1))
+
+
+def decoded_error(
+    model: VAE, codes: Float[Tensor, "batch codes"], images: Float[Tensor, "batch channel height width"]
+) -> Float[Tensor, " batch"]:
+    """`reconstruction_error` of images by what a model decodes from codes, where that can be in less time than apart.
+
+    Args:
+        model: whose decoder and likelihood.
+        codes: one row an image.
+        images: pixels in [0, 1].
+
+    Returns:
+        One value an image, in nats.
+    """
+    if model.likelihood == "bernoulli":
+        return model.bernoulli_error(codes, images)
+    return reconstruction_error(model.decode(codes), images, model.likelihood)
+
+
+def gaussian_kl(
+    mean: Float[Tensor, "*batch codes"], log_var: Float[Tensor, "*batch codes"]
+) -> Float[Tensor, "*batch codes"]:
+    """KL divergence of a diagonal Gaussian from the standard normal, per code, in nats: (μ² + σ² - log σ² - 1) / 2.
+
+    No reduction: sum over codes for the rate of an image, then average over the batch.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix B. https://arxiv.org/abs/1312.6114
+
+    Args:
+        mean: of the Gaussian.
+        log_var: natural logarithm of its variance.
+
+    Returns:
+        Nats, at least 0, of the shape given.
+
+    Example:
+        >>> gaussian_kl(torch.tensor([1.0, 0.0]), torch.zeros(2))
+        tensor([0.5000, 0.0000])
+    """
+    return 0.5 * (mean**2 + log_var.exp() - log_var - 1)
+
+
+def gaussian_log_density(
+    codes: Float[Tensor, "..."], mean: Float[Tensor, "..."], log_var: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
+    """Logarithm of the normal density, elementwise, in nats.
+
+    Source:
+        Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix C.2. https://arxiv.org/abs/1312.6114
+
+    Example:
+        >>> gaussian_log_density(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+        tensor([-0.9189])
+    """
+    return -0.5 * ((codes - mean) ** 2 * torch.exp(-log_var) + log_var + math.log(2 * math.pi))

@@ -1,0 +1,418 @@
+"""Charts: arrays in, a matplotlib `Figure` out.
+
+Nothing here knows a model, a data set or a run. Codes are (N, D); KL divergences are in nats. Codes are called z0, z1,
+... by their index and, wherever they stand in a row, are sorted by their KL, the most informative first. A code below
+`DEAD_NATS` counts as dead and is drawn in grey.
+
+One style throughout: the colour-blind safe palette of Okabe and Ito for lines, viridis for ordered values. Figures are
+built with matplotlib's object interface, so neither pyplot's state nor the user's rcParams change.
+"""
+
+import io
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
+
+from betavae.files.atomic import write_atomically
+from betavae.metrics.inputs import DEAD_NATS
+
+BLUE, VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+INK, GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"
+_DPI = 160
+MAX_CODES = 20  # shown in a traversal grid, an animation or a strip plot; beyond that it is unreadable
+_LEVEL_HEADING = 11  # letters that stand above a column of a matrix without touching the next
+
+
+def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Total loss, reconstruction and rate against the training step, for training and validation.
+
+    The training curve is drawn thin, with its moving average (a fiftieth of the run) over it. Loss and reconstruction
+    have a logarithmic axis, for they fall from thousands of nats to tens; where a value is not positive (a Gaussian
+    likelihood can be negative) the axis is linear and leaves out the first steps.
+
+    Args:
+        records: Lines of a curve file: `step`, `split` ("train" or "validation"), `loss`, `reconstruction` and `rate`
+            in nats; optional `capacity_nats` and `total_correlation`, drawn beside the rate.
+
+    Returns:
+        A figure of three panels.
+
+    Raises:
+        ValueError: There is no record.
+
+    Example:
+        >>> line = {"split": "train", "loss": 90.0, "reconstruction": 75.0, "rate": 15.0}
+        >>> figure = loss_curves([{"step": step, **line} for step in range(3)])
+        >>> [axes.get_title() for axes in figure.axes]
+        ['Loss', 'Reconstruction', 'Rate']
+    """
+    if not records:
+        raise ValueError("no training records to draw: pass the lines of a curve file, at least one")
+    figure = Figure(figsize=(11, 3.4), dpi=_DPI, layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, title in zip(panels, ("Loss", "Reconstruction", "Rate"), strict=True):
+        style_axes(axes, title, "step", "nats")
+        key = title.lower()
+        drawn = []
+        for split, colour in (("train", BLUE), ("validation", VERMILLION)):
+            steps, values = _series(records, split, key)
+            if split == "train" and len(values) > 20:
+                smooth = _moving_average(values, len(values) // 50)
+                axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.35)
+                axes.plot(steps, smooth, color=colour, linewidth=1.6, label=split)
+            elif len(values):
+                marker = "o" if len(values) < 20 else ""
+                axes.plot(steps, values, color=colour, linewidth=1.4, marker=marker, markersize=3, label=split)
+            drawn.append(values)
+        if key == "rate":
+            for extra, label, style in (
+                ("capacity_nats", "capacity", {"color": INK, "linestyle": (0, (4, 2))}),
+                ("total_correlation", "total correlation", {"color": _PURPLE, "alpha": 0.8}),
+            ):
+                steps, values = _series(records, "train", extra)
+                if len(values):
+                    axes.plot(steps, values, linewidth=1.2, label=label, **style)
+            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        else:
+            _loss_axis(axes, np.concatenate(drawn))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    return figure
+
+
+def importance_heatmap(
+    importance: np.ndarray,
+    factor_names: Sequence[str],
+    code_labels: Sequence[str] = (),
+    *,
+    per_code: Mapping[str, np.ndarray] | None = None,
+    per_factor: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
+    """A matrix of codes and factors as colours with the number in each cell.
+
+    Args:
+        importance: (D, K), at least 0; any matrix of codes and factors will do. NaN is drawn as an empty cell.
+        factor_names: K names.
+        code_labels: D labels, "z0", "z1", ... if not given. Rows stay in the order given.
+        per_code: Named columns (D,) to the right of the matrix, such as the disentanglement of each code, in [0, 1].
+        per_factor: Named rows (K,) below the matrix, such as the completeness of each factor, in [0, 1].
+
+    Returns:
+        A figure with one row a code and one column a factor.
+
+    Raises:
+        ValueError: The sizes do not fit together.
+
+    Example:
+        >>> figure = importance_heatmap(np.eye(2), ("scale", "posX"), per_factor={"completeness": np.ones(2)})
+        >>> [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+        ['scale', 'posX']
+    """
+    matrix = np.asarray(importance, dtype=float)
+    if matrix.ndim != 2 or matrix.shape[1] != len(factor_names):
+        raise ValueError(
+            f"the matrix has shape {matrix.shape} but there are {len(factor_names)} factor names: pass (codes, factors)"
+        )
+    rows, columns = matrix.shape
+    labels = list(code_labels) or labels_of(rows, ())
+    right, below = per_code or {}, per_factor or {}
+    for name, values, size in [(n, v, rows) for n, v in right.items()] + [(n, v, columns) for n, v in below.items()]:
+        if len(values) != size:
+            raise ValueError(f"{name!r} has {len(values)} values where the matrix has {size}: pass one for each")
+    widths, heights = [columns, max(len(right), 0.01)], [rows, max(len(below), 0.01)]
+    longest = max(map(len, map(plain, factor_names)))
+    slanted = longest if longest > _LEVEL_HEADING else 0
+    names = max(map(len, map(plain, [*labels, *below])))
+    figure = Figure(
+        figsize=(
+            max(2.2, 0.8 + 0.075 * names) + 0.85 * sum(widths) + 0.03 * slanted,
+            1.2 + 0.32 * sum(heights) + 0.045 * slanted,
+        ),
+        dpi=_DPI,
+        layout=ConstrainedLayoutEngine(w_pad=0.08),
+    )
+    grid = figure.add_gridspec(2, 2, width_ratios=widths, height_ratios=heights)
+    top = float(np.nanmax(matrix, initial=1e-12))
+    _cells(figure.add_subplot(grid[0, 0]), matrix, factor_names, labels, "Blues", top, bool(slanted))
+    if right:
+        table = np.column_stack(list(right.values()))
+        _cells(figure.add_subplot(grid[0, 1]), table, list(right), (), "Greys", 2.2, bool(slanted))
+    if below:
+        _cells(figure.add_subplot(grid[1, 0]), np.stack(list(below.values())), (), list(below), "Greys", 2.2)
+    figure.suptitle("Importance of each code for each factor", fontsize=11, color=INK, fontweight="bold")
+    return figure
+
+
+def factor_strips(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    factor_names: Sequence[str],
+    *,
+    factor_values: Mapping[str, Sequence[float | str]] | None = None,
+    kl: np.ndarray | None = None,
+    num_points: int = 2_500,
+    seed: int = 0,
+) -> Figure:
+    """For each factor, every code's values coloured by the factor's value.
+
+    A code that carries the factor shows a colour gradient from bottom to top; one that knows nothing of it shows all
+    colours mixed.
+
+    Args:
+        codes: Posterior means (N, D).
+        factors: Indices of the factors' values (N, K).
+        factor_names: K names.
+        factor_values: By factor name, the real value (or its name) of each index, for the colour bar.
+        kl: KL of each code (D,) in nats: codes are sorted by it and dead ones drawn in grey.
+        num_points: Rows drawn, at random without replacement.
+        seed: Seed of the choice of rows and of the horizontal jitter.
+
+    Returns:
+        A figure with one panel a factor; the points are rasterised in PDF and SVG.
+
+    Raises:
+        ValueError: The tables do not fit together, or hold no row or no factor.
+
+    Example:
+        >>> figure = factor_strips(np.zeros((4, 2)), np.array([[0], [1], [0], [1]]), ["scale"])
+        >>> figure.axes[0].get_title()
+        'scale'
+    """
+    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) == 0:
+        raise ValueError(
+            f"codes {codes.shape} and factors {factors.shape} must be tables of the same rows, one or more"
+        )
+    if factors.shape[1] != len(factor_names) or not len(factor_names):
+        raise ValueError(f"factors have {factors.shape[1]} columns but there are {len(factor_names)} factor names")
+    generator = np.random.default_rng(seed)
+    rows = generator.permutation(len(codes))[:num_points]
+    order = by_kl(kl, codes.shape[1])[:MAX_CODES]
+    dead = kl[order] < DEAD_NATS if kl is not None else np.zeros(len(order), dtype=bool)
+    places = np.arange(len(order)) + generator.uniform(-0.36, 0.36, (len(rows), len(order)))
+    heights = codes[np.ix_(rows, order)]
+    num_factors = len(factor_names)
+    across = num_factors if num_factors < 4 else 2 if num_factors == 4 else 3
+    down = -(-num_factors // across)
+    panel = max(3.7, 0.8 + 0.24 * len(order))
+    figure = Figure(figsize=(panel * across, 3.1 * down), dpi=130, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    for axes, name, column in zip(panels, factor_names, factors.T, strict=False):
+        style_axes(axes, name, "code" if kl is None else "code, sorted by KL", "mean of the code")
+        size = int(column.max()) + 1
+        scale = ScalarMappable(Normalize(-0.5, size - 0.5), matplotlib.colormaps["viridis"].resampled(size))
+        colours = scale.to_rgba(column[rows], alpha=0.55)
+        live = ~dead
+        axes.scatter(places[:, dead], heights[:, dead], s=3, color=_PALE, linewidths=0, rasterized=True)
+        repeated = np.repeat(colours, int(live.sum()), axis=0)
+        axes.scatter(places[:, live], heights[:, live], s=5, c=repeated, linewidths=0, rasterized=True)
+        axes.set_xticks(range(len(order)), [f"z{code}" for code in order])
+        for tick, is_dead in zip(axes.get_xticklabels(), dead, strict=True):
+            tick.set_color(GREY if is_dead else INK)
+        if len(order) > 12:
+            axes.tick_params(axis="x", labelsize=7, labelrotation=60)
+        axes.tick_params(labelleft=True)
+        bar = figure.colorbar(scale, ax=axes, pad=0.02, aspect=28)
+        bar.outline.set_visible(False)
+        places_on_bar, texts = _ticks((factor_values or {}).get(name, range(size)), size)
+        bar.set_ticks(places_on_bar, labels=texts)
+        bar.ax.tick_params(labelsize=8, length=2, colors=INK)
+    for axes in panels[num_factors:]:
+        axes.set_axis_off()
+    if codes.shape[1] > len(order):
+        figure.suptitle(f"the {len(order)} codes of most KL, of {codes.shape[1]}", fontsize=9, color=GREY)
+    return figure
+
+
+def kl_per_code(kl: np.ndarray, carries: Sequence[str] = ()) -> Figure:
+    """KL divergence of each code from the prior, in nats, as sorted bars; dead codes in grey.
+
+    Args:
+        kl: Mean over the data (D,) in nats.
+        carries: For each code the factor it carries, "" where it carries none.
+
+    Returns:
+        A figure with one bar a code.
+
+    Raises:
+        ValueError: There is no code, or `carries` has another length.
+
+    Example:
+        >>> figure = kl_per_code(np.array([0.0, 3.1]), ("", "posX"))
+        >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+        ['z1 · posX', 'z0']
+    """
+    if np.ndim(kl) != 1 or len(kl) == 0:
+        raise ValueError(f"kl has shape {np.shape(kl)}: pass one value for each code")
+    order, labels = by_kl(kl, len(kl)), labels_of(len(kl), carries)
+    figure = Figure(figsize=(6.2, 1.0 + 0.27 * len(kl)), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    style_axes(axes, f"KL per code: {np.sum(kl):.1f} nats in all", "nats", "")
+    colours = [BLUE if kl[code] >= DEAD_NATS else GREY for code in order]
+    bars = axes.barh(range(len(kl)), kl[order], color=colours, height=0.72)
+    axes.bar_label(bars, [f"{kl[code]:.2f}" for code in order], padding=3, fontsize=8, color=INK)
+    axes.set_yticks(range(len(kl)), [plain(labels[code]) for code in order])
+    axes.set_ylim(len(kl) - 0.4, -0.6)
+    axes.set_xlim(0, 1.12 * max(float(np.nanmax(kl)), DEAD_NATS))
+    axes.grid(visible=False, axis="y")
+    axes.grid(axis="x", color=_FAINT, linewidth=0.7)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes a figure as PNG, PDF or SVG, by the ending of the path, atomically.
+
+    Figures drawn alike give the same bytes: no date is written; text in a PDF is TrueType, as journals ask.
+
+    Args:
+        figure: What to write.
+        path: Where to, in a folder that exists; a file there is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: The ending is none of .png, .pdf, .svg.
+
+    Example:
+        >>> import tempfile
+        >>> save_figure(kl_per_code(np.ones(2)), Path(tempfile.mkdtemp()) / "kl.svg").name
+        'kl.svg'
+    """
+    path = Path(path)
+    undated = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    if path.suffix not in undated:
+        raise ValueError(f"cannot write a figure as {path.name!r}: end the name in one of {', '.join(undated)}")
+    memory = io.BytesIO()
+    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "betavae"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box; the report has the name
+        figure.savefig(memory, format=path.suffix[1:], facecolor="white", metadata=undated[path.suffix])
+    return write_atomically(path, memory.getvalue())
+
+
+def plain(text: str, longest: int = 40) -> str:
+    """A name as matplotlib shows it: cut where it is very long, and no formula where it has dollars.
+
+    Example:
+        >>> plain("price in $ or US$")
+        'price in \\\\$ or US\\\\$'
+    """
+    cut = text if len(text) <= longest else text[: longest - 1].rstrip(" ·,") + "…"
+    return cut.replace("$", r"\$")
+
+
+def style_axes(
+    axes: Axes, title: str, xlabel: str = "", ylabel: str = "", *, grid: Literal["x", "y"] = "y", longest: int = 34
+) -> None:
+    """Title, labels, ticks and spines as in all figures, and lines across one axis; the title is cut if need be."""
+    axes.set_title(plain(title, longest), fontsize=11, color=INK, fontweight="bold", loc="center")
+    axes.set_xlabel(xlabel, fontsize=9, color=INK)
+    axes.set_ylabel(ylabel, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8.5, colors=INK, color=GREY, length=3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.grid(axis=grid, color=_FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def labels_of(num_codes: int, carries: Sequence[str]) -> list[str]:
+    if carries and len(carries) != num_codes:
+        raise ValueError(
+            f"carries names {len(carries)} codes where there are {num_codes}: pass one text a code, or none"
+        )
+    return [
+        f"z{code} · {carried}" if carried else f"z{code}" for code, carried in enumerate(carries or [""] * num_codes)
+    ]
+
+
+def by_kl(kl: np.ndarray | None, num_codes: int) -> np.ndarray:
+    """Codes sorted by KL, the largest first; in their own order where there is none."""
+    if kl is None:
+        return np.arange(num_codes)
+    if np.shape(kl) != (num_codes,):
+        raise ValueError(f"kl has shape {np.shape(kl)} where there are {num_codes} codes: pass one value for each")
+    return np.argsort(-np.asarray(kl), kind="stable")
+
+
+def _series(records: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and finite values of one quantity."""
+    pairs = [(r["step"], r[key]) for r in records if r["split"] == split and r.get(key) is not None]
+    steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
+    finite = np.isfinite(values)
+    return steps[finite], values[finite]
+
+
+def _moving_average(values: np.ndarray, half: int) -> np.ndarray:
+    """Mean over a centred window; narrow at the start, not to bend the first fall, and one-sided at the end."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    before = np.minimum(half, index)
+    after = np.minimum(before, len(values) - 1 - index)
+    return np.asarray((sums[index + after + 1] - sums[index - before]) / (before + after + 1))
+
+
+def _loss_axis(axes: Axes, values: np.ndarray) -> None:
+    if len(values) == 0:
+        return
+    if values.min() > 0:
+        axes.set_yscale("log")
+        axes.set_ylabel(f"{axes.get_ylabel()}, log scale")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+        axes.minorticks_off()
+        return
+    low, high = values.min(), np.quantile(values, 0.97)
+    margin = 0.05 * max(high - low, 1.0)
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _cells(
+    axes: Axes,
+    matrix: np.ndarray,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    colormap: str,
+    top: float,
+    slanted: bool = False,
+) -> None:
+    axes.imshow(matrix, cmap=colormap, vmin=0, vmax=top, aspect="auto")
+    for (row, column), value in np.ndenumerate(matrix):
+        text = "–" if np.isnan(value) else f"{value:.2f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if value > 0.6 * top else INK)
+    axes.set_xticks(range(matrix.shape[1]) if columns else [], [*map(plain, columns)], fontsize=9, color=INK)
+    axes.set_yticks(range(matrix.shape[0]) if rows else [], [*map(plain, rows)], fontsize=9, color=INK)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    if slanted:
+        for heading in axes.get_xticklabels():
+            heading.set(rotation=35, ha="left", rotation_mode="anchor")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(1, matrix.shape[1]) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, matrix.shape[0]) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
+
+
+def _ticks(values: Sequence[float | str], size: int) -> tuple[list[float], list[str]]:
+    """Places on a scale of indices, with their labels: all of up to 6 values, else round numbers in their range."""
+    if size <= 6 or isinstance(values[0], str):
+        indices = np.unique(np.linspace(0, size - 1, min(size, 6)).round().astype(int))
+        chosen = [values[index] for index in indices]
+        return indices.tolist(), [value if isinstance(value, str) else f"{value:.3g}" for value in chosen]
+    numbers = np.asarray(values[:size], dtype=float)
+    whole = bool((numbers == np.round(numbers)).all())
+    marks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 9, 10], integer=whole).tick_values(numbers.min(), numbers.max())
+    marks = marks[(marks >= numbers.min()) & (marks <= numbers.max())]
+    order = np.argsort(numbers)
+    return np.interp(marks, numbers[order], np.arange(size)[order]).tolist(), [f"{mark:.3g}" for mark in marks]

@@ -1,0 +1,91 @@
+"""Writes one page about several runs from their folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from betavae.config import to_dict
+from betavae.data.factor_data import FactorData
+from betavae.files.atomic import write_atomically
+from betavae.report import comparison
+from betavae.report.explorer import describe_codes
+from betavae.report.run_figures import seed_rows
+from betavae.runs.checkpoints import load_model
+from betavae.runs.contents import check_same_data, codes_of, scores_of
+from betavae.runs.folder import Run, read_curve
+from betavae.runs.scores import information_shares, strengths
+from betavae.training.encoding import encode
+
+COMPARED_IMAGES = 11
+"""Images of a traversal in a comparison of runs."""
+
+
+def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
+    """Write one page about several trained runs on the same data.
+
+    Raises:
+        FileNotFoundError: a run is not finished.
+        ValueError: fewer than two runs, or runs of different data.
+    """
+    sources = {run.config.data for run in runs}
+    if len(sources) > 1:
+        raise ValueError(
+            f"the runs are of different data ({', '.join(sorted(sources))}); scores of different data cannot be "
+            "compared: give runs of one"
+        )
+    for run in runs:
+        check_same_data(run, data)
+    row = seed_rows(runs[0].config, data, load_model(runs[0]))[:1]
+    names = _distinct_names([run.folder.resolve() for run in runs])
+    members = [_member(run, data, row, name) for run, name in zip(runs, names, strict=True)]
+    return write_atomically(path, comparison.render_comparison(members, data.name, data.factor_names).encode())
+
+
+def _distinct_names(folders: Sequence[Path]) -> list[str]:
+    """Names of different folders, with as many of those that they lie in as tell them apart.
+
+    Example:
+        >>> _distinct_names([Path("/a/x/run"), Path("/a/y/run")])
+        ['x/run', 'y/run']
+    """
+    for count in range(1, max(len(folder.parts) for folder in folders)):
+        names = [str(Path(*folder.parts[-count:])) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> comparison.Member:
+    """A run for the comparison: its scores, and for each factor the traversal of the code that tells most about it."""
+    scores, model, codes = scores_of(run, data), load_model(run), codes_of(run, data)
+    start = encode(run.config, data, row, model)[0][0]
+    ranges = {
+        code.index: np.linspace(code.low, code.high, COMPARED_IMAGES)
+        for code in describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
+    }
+    shares = information_shares(scores, codes.kl.tolist())
+    traversals = {}
+    for k, factor in enumerate(data.factor_names if shares else ()):
+        code = max(ranges, key=lambda code: shares[f"z{code}"][k])
+        moved = np.tile(start, (COMPARED_IMAGES, 1))
+        moved[:, code] = rising(ranges[code], codes.mean[:, code], data.factors[codes.rows, k])
+        with torch.inference_mode():
+            images = model.mean_images(torch.from_numpy(moved)).mul(255).round().byte().numpy()
+        traversals[factor] = comparison.Traversal(code, shares[f"z{code}"][k], images)
+    return comparison.Member(name, to_dict(run.config), scores.get("scores", {}), read_curve(run), traversals)
+
+
+def rising(
+    values: NDArray[np.float64], codes: NDArray[np.float32], factor: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """Values of a code, turned so that the factor rises along them: then runs can be compared picture by picture.
+
+    Example:
+        >>> rising(np.array([-1.0, 0.0, 1.0]), np.array([0.9, 0.1, -0.7], np.float32), np.array([0, 1, 2]))
+        array([ 1.,  0., -1.])
+    """
+    return values if np.cov(codes, factor)[0, 1] >= 0 else values[::-1]

@@ -1,0 +1,108 @@
+"""HTML templates, and numbers, settings and pictures as pages show them."""
+
+import base64
+import hashlib
+import io
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template beside this file, filled in; text is escaped, `style` and its hash for the policy are added.
+
+    Args:
+        template: Name of the file.
+        **values: What the template asks for; one that it asks for and does not get is an error.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> render_page("report.html", report=Report("run"))
+        Traceback (most recent call last):
+        jinja2.exceptions.UndefinedError: 'explorer' is undefined
+    """
+    style = read_asset("report.css")
+    return _template(template).render(style=style, style_hash=policy_hash(style), **values)
+
+
+@lru_cache
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(read_asset(name))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names and texts.
+
+    Example:
+        >>> flatten({"objective": {"beta": 6.0}, "sizes": [1, 2], "names": [], "out": None})
+        [('objective.beta', '6.0'), ('sizes', '1, 2'), ('names', '—'), ('out', '—')]
+    """
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            rows.append((prefix + key, ", ".join(map(str, value)) or "—"))
+        else:
+            rows.append((prefix + key, "—" if value is None else str(value)))
+    return rows
+
+
+def png_uri(image: NDArray[np.uint8]) -> str:
+    """An image (C, H, W) with 1 or 3 channels as a data URI.
+
+    Example:
+        >>> png_uri(np.zeros((1, 2, 2), np.uint8))[:22]
+        'data:image/png;base64,'
+    """
+    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
+    return data_uri(stream.getvalue())
+
+
+def figure_uri(figure: Figure, dpi: int) -> str:
+    """A figure as a data URI."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return data_uri(stream.getvalue())
+
+
+def is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def read_asset(name: str) -> str:
+    return resources.files("betavae.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def policy_hash(text: str) -> str:
+    """As a content security policy names an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    return "undefined" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def natural_order(name: str) -> tuple[int, str]:
+    """Sorts names that end in a number by that number."""
+    return int(re.sub(r"\D", "", name) or 0), name
+
+
+def data_uri(content: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,1 @@
+"""Many runs: sweeps, workers, results, statistics."""
