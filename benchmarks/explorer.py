@@ -1,7 +1,7 @@
 """How large a report's page is, how fast it decodes and how many frames a second follow a drag; in headless Chromium.
 
-Run it on a machine at rest: `python benchmarks/explorer.py`. The models are untrained and have 10 codes; the pages hold
-no figures. Needs playwright and Chromium.
+Run it on a machine at rest: `python benchmarks/explorer.py`. The models are untrained and have 10 latents; the pages
+hold no figures. Needs playwright and Chromium.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from betavae.model import VAE
 from betavae.networks.layers import ImageShape
-from betavae.report.explorer import Explorer, describe_codes
+from betavae.report.explorer import Explorer, describe_latents
 from betavae.report.page import Report, render_report
 
 MODELS: dict[str, tuple[str, ImageShape]] = {
@@ -24,11 +24,11 @@ MODELS: dict[str, tuple[str, ImageShape]] = {
     "burgess, 128 pixels, 3 channels": ("burgess", (3, 128, 128)),
 }
 DECODE = """() => {
-  const codes = new Float64Array(10), times = [];
+  const latents = new Float64Array(10), times = [];
   for (let i = 0; i < 60; i++) {
-    codes[0] = Math.sin(i);
+    latents[0] = Math.sin(i);
     const start = performance.now();
-    betavae.decode(codes);
+    betavae.decode(latents);
     times.push(performance.now() - start);
   }
   return times.slice(10).sort((a, b) => a - b);
@@ -49,9 +49,11 @@ def report(name: str, shape: ImageShape) -> str:
     model = VAE(name, shape, 10).eval()
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(2000, 10)).astype(np.float32)
-    codes = describe_codes(mean, np.full_like(mean, -2), np.linspace(1, 2, 10), [[] for _ in range(10)])
+    latents = describe_latents(mean, np.full_like(mean, -2), np.linspace(1, 2, 10), [[] for _ in range(10)])
     images = rng.integers(256, size=(12, *shape)).astype(np.uint8)
-    return render_report(Report("benchmark", explorer=Explorer(model, codes, images, mean[:12])), max_bytes=30_000_000)
+    return render_report(
+        Report("benchmark", explorer=Explorer(model, latents, images, mean[:12])), max_bytes=30_000_000
+    )
 
 
 def frames_per_second(page: Page, seconds: float = 3.0) -> float:

@@ -65,8 +65,8 @@ def stacked_loop(
 
     def loss(stacks: list[dict[str, torch.Tensor]], batch: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         mean, log_var = torch.func.functional_call(encoder, stacks[0], batch).float().chunk(2, 1)
-        codes = mean + torch.exp(0.5 * log_var) * noise
-        logits = torch.func.functional_call(decoder, stacks[1], codes).float()
+        latents = mean + torch.exp(0.5 * log_var) * noise
+        logits = torch.func.functional_call(decoder, stacks[1], latents).float()
         return (reconstruction_error(logits, batch) + 4 * gaussian_kl(mean, log_var).sum(1)).mean()
 
     gradients = torch.func.vmap(torch.func.grad(loss))

@@ -4,12 +4,12 @@
     python benchmarks/metrics.py --quick        # the same with few rows, in a minute or two
     python benchmarks/metrics.py --agreement    # the fast trees of DCI against scikit-learn's, table by table
 
-Both sides get the same codes in the same process, with one thread for matrix products; "plain" is the published
-protocol written as one would with scikit-learn and numpy (below), without images: codes are looked up on either side.
+Both sides get the same latents in the same process, with one thread for matrix products; "plain" is the published
+protocol written as one would with scikit-learn and numpy (below), without images: latents are looked up on either side.
 Seconds of single metrics are CPU seconds, so that other work on the machine hardly matters; the suite's are both.
 
-Code tables are imitations of what encoders of dSprites give (`imitate`), or files: ``--codes FILE.npz ...`` with arrays
-``codes`` and ``factors``, or the ``codes.npz`` of a finished run on dSprites.
+Code tables are imitations of what encoders of dSprites give (`imitate`), or files: ``--latents FILE.npz ...`` with
+arrays ``latents`` and ``factors``, or the ``latents.npz`` of a finished run on dSprites.
 """
 
 import argparse
@@ -40,10 +40,10 @@ KINDS = ("good", "rotated", "collapsed", "entangled", "noisy")
 
 
 def imitate(kind: str, num_rows: int = dsprites.NUM_IMAGES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Ten codes of each image: positions, scale, orientation round a circle and shape, and some that are dead.
+    """Ten latents of each image: positions, scale, orientation round a circle and shape, and some that are inactive.
 
-    ``good``: one factor a code; ``rotated``: the six codes in use turned by a random rotation; ``collapsed``: positions
-    alone; ``entangled``: ten smooth mixtures; ``noisy``: as good, with noise of half a standard deviation.
+    ``good``: one factor a latent; ``rotated``: the six latents in use turned by a random rotation; ``collapsed``:
+    positions alone; ``entangled``: ten smooth mixtures; ``noisy``: as good, with noise of half a standard deviation.
     """
     rng = np.random.default_rng(seed)
     factors = dsprites.factor_table().astype(np.int64)
@@ -59,54 +59,54 @@ def imitate(kind: str, num_rows: int = dsprites.NUM_IMAGES, seed: int = 0) -> tu
     used = 2 if kind == "collapsed" else 6
     match kind:
         case "good":
-            codes = clean + rng.normal(0, 0.05, clean.shape)
+            latents = clean + rng.normal(0, 0.05, clean.shape)
         case "rotated":
             clean[:, :6] = clean[:, :6] @ np.linalg.qr(rng.normal(size=(6, 6)))[0]
-            codes = clean + rng.normal(0, 0.05, clean.shape)
+            latents = clean + rng.normal(0, 0.05, clean.shape)
         case "collapsed":
-            codes = clean + rng.normal(0, 0.1, clean.shape)
+            latents = clean + rng.normal(0, 0.1, clean.shape)
         case "entangled":
             inner, outer = rng.normal(size=(6, 16)), rng.normal(size=(16, 10))
             return (np.tanh(clean[:, :6] @ inner) @ outer / 4 + rng.normal(0, 0.05, clean.shape)).astype("f4"), factors
         case _:
             return (clean + rng.normal(0, 0.5, clean.shape)).astype("f4"), factors
-    codes[:, used:] = 0.02 * rng.normal(size=(len(codes), 10 - used))
-    return codes.astype(np.float32), factors
+    latents[:, used:] = 0.02 * rng.normal(size=(len(latents), 10 - used))
+    return latents.astype(np.float32), factors
 
 
 def load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Codes and factors of a file."""
+    """Latents and factors of a file."""
     with np.load(path, allow_pickle=False) as arrays:
-        if "codes" in arrays:
-            return arrays["codes"], arrays["factors"]
+        if "latents" in arrays:
+            return arrays["latents"], arrays["factors"]
         return arrays["mean"], dsprites.factor_table()[arrays["rows"]]
 
 
 class Plain:
     """The published protocols, one method a metric, as scikit-learn and numpy express them."""
 
-    def __init__(self, codes: np.ndarray, factors: np.ndarray, num_train: int, num_test: int) -> None:
-        self.codes, self.factors, self.num_train, self.num_test = codes, factors, num_train, num_test
+    def __init__(self, latents: np.ndarray, factors: np.ndarray, num_train: int, num_test: int) -> None:
+        self.latents, self.factors, self.num_train, self.num_test = latents, factors, num_train, num_test
         self.rng = np.random.RandomState(0)
-        self.train, self.test = draw_rows(len(codes), (num_train, num_test), np.random.default_rng(0))
+        self.train, self.test = draw_rows(len(latents), (num_train, num_test), np.random.default_rng(0))
         self.num_factors = factors.shape[1]
 
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        return self.codes[self.train], self.factors[self.train], self.codes[self.test], self.factors[self.test]
+        return self.latents[self.train], self.factors[self.train], self.latents[self.test], self.factors[self.test]
 
     def boosted(self, num_labels: int) -> list[GradientBoostingClassifier]:
-        codes, factors, _, _ = self.tables()
-        return [GradientBoostingClassifier(random_state=0).fit(codes[:num_labels], y[:num_labels]) for y in factors.T]
+        latents, factors, _, _ = self.tables()
+        return [GradientBoostingClassifier(random_state=0).fit(latents[:num_labels], y[:num_labels]) for y in factors.T]
 
     def dci(self) -> float:
         models = self.boosted(self.num_train)
-        _, _, codes, factors = self.tables()
+        _, _, latents, factors = self.tables()
         fits = TreeFits(
             np.stack([model.feature_importances_ for model in models], axis=1),
-            np.stack([model.predict(codes) for model in models], axis=1),
+            np.stack([model.predict(latents) for model in models], axis=1),
             np.array(
                 [
-                    model.score(self.codes[self.train], y)
+                    model.score(self.latents[self.train], y)
                     for model, y in zip(models, self.factors[self.train].T, strict=True)
                 ]
             ),
@@ -114,11 +114,11 @@ class Plain:
         return summarise(fits, factors).scores()["disentanglement"]
 
     def downstream(self) -> float:
-        _, _, codes, factors = self.tables()
+        _, _, latents, factors = self.tables()
         scores = {}
         for num_labels in [n for n in (10, 100, 1_000) if n < self.num_train] + [self.num_train]:
             models = self.boosted(num_labels)
-            scores[num_labels] = np.mean([model.score(codes, y) for model, y in zip(models, factors.T, strict=True)])
+            scores[num_labels] = np.mean([model.score(latents, y) for model, y in zip(models, factors.T, strict=True)])
         return float(scores[100])
 
     def fairness(self) -> float:
@@ -132,7 +132,7 @@ class Plain:
             ]
             for target, model in enumerate(models):
                 if target != sensitive:
-                    counts = [np.bincount(model.predict(self.codes[r]), minlength=40) / 100 for r in rows]
+                    counts = [np.bincount(model.predict(self.latents[r]), minlength=40) / 100 for r in rows]
                     distances.append(np.abs(counts - np.mean(counts, axis=0)).sum(axis=1).mean() / 2)
         return float(np.mean(distances))
 
@@ -146,8 +146,8 @@ class Plain:
         return np.array([self.places.get(tuple(row), self.rng.randint(len(self.factors))) for row in wanted.tolist()])
 
     def bins(self) -> np.ndarray:
-        codes = self.codes[self.train]
-        return np.stack([np.digitize(column, np.histogram(column, 20)[1][:-1]) for column in codes.T], axis=1)
+        latents = self.latents[self.train]
+        return np.stack([np.digitize(column, np.histogram(column, 20)[1][:-1]) for column in latents.T], axis=1)
 
     def information(self) -> np.ndarray:
         binned, factors = self.bins(), self.factors[self.train]
@@ -170,16 +170,16 @@ class Plain:
         return float(1 - ((squares.sum(axis=1) - largest) / largest / (self.num_factors - 1)).mean())
 
     def sap(self) -> float:
-        codes, factors, test_codes, test_factors = self.tables()
+        latents, factors, test_latents, test_factors = self.tables()
         scores = np.array(
             [
                 [
                     LinearSVC(C=0.01, class_weight="balanced", random_state=0)
-                    .fit(codes[:, [d]], factors[:, k])
-                    .score(test_codes[:, [d]], test_factors[:, k])
+                    .fit(latents[:, [d]], factors[:, k])
+                    .score(test_latents[:, [d]], test_factors[:, k])
                     for k in range(self.num_factors)
                 ]
-                for d in range(codes.shape[1])
+                for d in range(latents.shape[1])
             ]
         )
         ordered = np.sort(scores, axis=0)
@@ -193,51 +193,51 @@ class Plain:
         points, held = [], []
         for _ in range(self.num_train + self.num_test):
             k = self.rng.randint(self.num_factors)
-            first = self.rng.randint(len(self.codes), size=64)
+            first = self.rng.randint(len(self.latents), size=64)
             second = [self.rng.choice(self.groups(k)[value]) for value in self.factors[first, k]]
-            points.append(np.abs(self.codes[first] - self.codes[second]).mean(axis=0))
+            points.append(np.abs(self.latents[first] - self.latents[second]).mean(axis=0))
             held.append(k)
         model = LogisticRegression(random_state=0).fit(points[: self.num_train], held[: self.num_train])
         return float(model.score(points[self.num_train :], held[self.num_train :]))
 
     def factor_vae(self) -> float:
-        variance = self.codes[self.rng.randint(len(self.codes), size=10_000)].var(axis=0, ddof=1)
+        variance = self.latents[self.rng.randint(len(self.latents), size=10_000)].var(axis=0, ddof=1)
         active = np.sqrt(variance) >= 0.05
         votes = np.zeros((2, active.sum(), self.num_factors))
         for point in range(self.num_train + self.num_test):
             k = self.rng.randint(self.num_factors)
             group = self.groups(k)[self.rng.randint(len(self.groups(k)))]
-            local = self.codes[group[self.rng.randint(len(group), size=64)]][:, active].var(axis=0, ddof=1)
+            local = self.latents[group[self.rng.randint(len(group), size=64)]][:, active].var(axis=0, ddof=1)
             votes[int(point >= self.num_train), np.argmin(local / variance[active]), k] += 1
         winners = votes[0].argmax(axis=1)
         return float(votes[1][np.arange(len(winners)), winners].sum() / votes[1].sum())
 
     def explicitness(self) -> float:
-        codes, factors, test_codes, test_factors = self.tables()
-        mean, std = codes.mean(axis=0), codes.std(axis=0)
+        latents, factors, test_latents, test_factors = self.tables()
+        mean, std = latents.mean(axis=0), latents.std(axis=0)
         areas = []
         for k in range(self.num_factors):
-            model = LogisticRegression().fit((codes - mean) / std, factors[:, k])
-            shares = model.predict_proba((test_codes - mean) / std)
+            model = LogisticRegression().fit((latents - mean) / std, factors[:, k])
+            shares = model.predict_proba((test_latents - mean) / std)
             truth = test_factors[:, k, None] == model.classes_
             kept = truth.any(axis=0)
             areas.append(roc_auc_score(truth[:, kept], shares[:, kept]))
         return float(np.mean(areas))
 
     def irs(self) -> float:
-        codes, factors = self.codes[self.train], self.factors[self.train]
-        reach = np.abs(codes - codes.mean(axis=0)).max(axis=0)
-        scores = np.zeros((codes.shape[1], self.num_factors))
+        latents, factors = self.latents[self.train], self.factors[self.train]
+        reach = np.abs(latents - latents.mean(axis=0)).max(axis=0)
+        scores = np.zeros((latents.shape[1], self.num_factors))
         for k in range(self.num_factors):
             binned = np.digitize(factors[:, k], np.histogram(factors[:, k], 20)[1][:-1])
-            held = [codes[binned == value] for value in np.unique(binned)]
+            held = [latents[binned == value] for value in np.unique(binned)]
             spread = [np.percentile(np.abs(rows - rows.mean(axis=0)), 99, axis=0) for rows in held]
             scores[:, k] = 1 - np.mean(spread, axis=0) / reach
         return float(np.average(scores.max(axis=1), weights=reach))
 
     def infomec(self) -> float:
-        codes, factors, _, _ = self.tables()
-        scaled = (codes - codes.mean(axis=0)) / codes.std(axis=0)
+        latents, factors, _, _ = self.tables()
+        scaled = (latents - latents.mean(axis=0)) / latents.std(axis=0)
         shares = []
         for y in factors.T:
             known = mutual_info_classif(scaled, y, discrete_features=False, n_neighbors=10, random_state=0)
@@ -245,14 +245,14 @@ class Plain:
             for table in (scaled, np.zeros_like(scaled)):
                 model = LogisticRegression(C=np.inf, class_weight="balanced").fit(table, y)
                 log_loss(y, model.predict_proba(table))
-        span = np.ptp(codes, axis=0)
+        span = np.ptp(latents, axis=0)
         kept = np.array(shares).T[span >= span.max() / 20]
         kept = kept[kept.sum(axis=1) > 0]
         return float(((kept.max(axis=1) / kept.sum(axis=1)).mean() * self.num_factors - 1) / (self.num_factors - 1))
 
     def unsupervised(self) -> float:
-        codes = self.codes[self.train].astype(float)
-        covariance = np.cov(codes.T)
+        latents = self.latents[self.train].astype(float)
+        covariance = np.cov(latents.T)
         binned = self.bins()
         _ = [mutual_info_score(a, b) for a in binned.T for b in binned.T]
         _ = np.trace(covariance) - np.trace(sqrtm(covariance * np.diag(covariance)[:, None]).real)
@@ -285,13 +285,13 @@ def cpu_seconds(work: Callable[[], object]) -> tuple[float, object]:
 
 
 def compare_metrics(
-    codes: np.ndarray, factors: np.ndarray, num_train: int, num_test: int, names: Sequence[str] = ()
+    latents: np.ndarray, factors: np.ndarray, num_train: int, num_test: int, names: Sequence[str] = ()
 ) -> None:
     """Print seconds and scores of each metric, of both sides, under the protocol of disentanglement_lib."""
-    codes = codes[:, metrics.active_codes(codes)]
-    plain = Plain(codes, factors, num_train, num_test)
+    latents = latents[:, metrics.active_latents(latents)]
+    plain = Plain(latents, factors, num_train, num_test)
     sizes = {"num_train": num_train, "num_test": num_test}
-    metrics.evaluate(codes[:300], factors[:300] % 2, names=["dci"], num_train=200, num_test=100)  # compiles
+    metrics.evaluate(latents[:300], factors[:300] % 2, names=["dci"], num_train=200, num_test=100)  # compiles
     print(f"{'metric':<14}{'ours, s':>10}{'plain, s':>10}{'times':>8}{'ours':>10}{'plain':>10}")
     for name, score in COMPARED.items():
         if names and name not in names:
@@ -301,7 +301,7 @@ def compare_metrics(
         with threadpool_limits(1, "blas"), warnings.catch_warnings():
             seconds, found = cpu_seconds(
                 lambda name=name, options=options: metrics.METRICS[name](
-                    codes, factors, seed=0, preset="dlib", **options
+                    latents, factors, seed=0, preset="dlib", **options
                 )
             )
             warnings.simplefilter("ignore", ConvergenceWarning)  # the published protocol stops after 100 iterations
@@ -312,31 +312,33 @@ def compare_metrics(
         )
 
 
-def time_suite(codes: np.ndarray, factors: np.ndarray, num_train: int, num_test: int) -> None:
+def time_suite(latents: np.ndarray, factors: np.ndarray, num_train: int, num_test: int) -> None:
     """Print seconds and peak memory of the default suite with intervals and chance levels."""
     wall = time.perf_counter()
-    seconds, found = cpu_seconds(lambda: metrics.evaluate(codes, factors, num_train=num_train, num_test=num_test))
+    seconds, found = cpu_seconds(lambda: metrics.evaluate(latents, factors, num_train=num_train, num_test=num_test))
     wall = time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{'score':<48}{'value':>8}{'95 % interval':>18}{'chance':>8}")
     for name, value in found.scores.items():
         low, high = found.intervals[name]
         print(f"{name:<48}{value:>8.3f}{low:>9.3f}{high:>9.3f}{found.chance.get(name, np.nan):>8.3f}")
-    print(f"suite on {len(codes):,} rows: {wall:.1f} s, {seconds:.1f} CPU s, peak memory {peak:.2f} GiB", flush=True)
+    print(f"suite on {len(latents):,} rows: {wall:.1f} s, {seconds:.1f} CPU s, peak memory {peak:.2f} GiB", flush=True)
 
 
 def compare_trees(
-    name: str, codes: np.ndarray, factors: np.ndarray, cache_folder: Path, sizes: tuple[int, int]
+    name: str, latents: np.ndarray, factors: np.ndarray, cache_folder: Path, sizes: tuple[int, int]
 ) -> None:
     """Print D, C and I of one table by both classifiers; scikit-learn's fits are kept in a folder, factor by factor."""
-    train, test = draw_rows(len(codes), sizes, np.random.default_rng(0))
+    train, test = draw_rows(len(latents), sizes, np.random.default_rng(0))
     fits = []
     for k in range(factors.shape[1]):
         path = cache_folder / f"{name}_{k}.npz"
         if not path.exists():
             model = GradientBoostingClassifier(random_state=0)
-            seconds, _ = cpu_seconds(lambda k=k, model=model: model.fit(codes[train], factors[train, k]))
-            more, predicted = cpu_seconds(lambda model=model: (model.predict(codes[train]), model.predict(codes[test])))
+            seconds, _ = cpu_seconds(lambda k=k, model=model: model.fit(latents[train], factors[train, k]))
+            more, predicted = cpu_seconds(
+                lambda model=model: (model.predict(latents[train]), model.predict(latents[test]))
+            )
             right = (predicted[0] == factors[train, k]).mean()
             part = path.with_suffix(".part.npz")
             np.savez(
@@ -354,7 +356,7 @@ def compare_trees(
         np.stack([fit["predicted"] for fit in fits], axis=1),
         np.array([fit["accuracy_train"] for fit in fits]),
     )
-    seconds, fast = cpu_seconds(lambda: fit_trees(codes[train], factors[train], codes[test], seed=0))
+    seconds, fast = cpu_seconds(lambda: fit_trees(latents[train], factors[train], latents[test], seed=0))
     ours, theirs = (summarise(fit, factors[test]).scores() for fit in (fast, slow))
     total = sum(float(fit["cpu"]) for fit in fits)
     keys = ("disentanglement", "completeness", "informativeness")
@@ -367,7 +369,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rows, a minute or two")
     parser.add_argument("--agreement", action="store_true", help="fast trees against scikit-learn's; minutes a table")
-    parser.add_argument("--codes", type=Path, nargs="+", default=[], metavar="FILE", help=".npz files of code tables")
+    parser.add_argument(
+        "--latents", type=Path, nargs="+", default=[], metavar="FILE", help=".npz files of latent tables"
+    )
     parser.add_argument("--metrics", nargs="+", default=[], help="only these metrics, and no suite")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS), help="imitations for --agreement")
     parser.add_argument("--cache", type=Path, default=Path("build/agreement"), help="folder of scikit-learn's fits")
@@ -379,18 +383,18 @@ def main() -> None:
         titles = "".join(f"{letter:>9}{'sklearn':>8}{'differ':>8}" for letter in "DCI")
         print(f"{'table':<20}{titles}{'s':>8}{'sklearn':>9}{'times':>7}")
         tables: list[tuple[str, Callable[[], tuple[np.ndarray, np.ndarray]]]] = [
-            (path.parent.name if path.name == "codes.npz" else path.stem, lambda path=path: load(path))
-            for path in given.codes
+            (path.parent.name if path.name == "latents.npz" else path.stem, lambda path=path: load(path))
+            for path in given.latents
         ]
         tables += [(kind, lambda kind=kind: imitate(kind, 60_000)) for kind in given.kinds]
         fit_trees(np.eye(30), np.arange(30)[:, None] % 3, np.eye(30), seed=0)  # compiles
         for name, read in tables:
             compare_trees(name, *read(), folder, sizes)
         return
-    codes, factors = load(given.codes[0]) if given.codes else imitate("good", 60_000 if given.quick else 737_280)
+    latents, factors = load(given.latents[0]) if given.latents else imitate("good", 60_000 if given.quick else 737_280)
     if not given.metrics:
-        time_suite(codes, factors, *sizes)
-    compare_metrics(codes, factors, *sizes, given.metrics)
+        time_suite(latents, factors, *sizes)
+    compare_metrics(latents, factors, *sizes, given.metrics)
 
 
 if __name__ == "__main__":

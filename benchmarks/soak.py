@@ -50,13 +50,13 @@ from betavae.cli import main
 FAULTS = ("tracebacks", "hangs", "exits", "differences", "lost", "memory")
 NOBODY = 65534
 RUN = (
-    r"provenance\.json|curve\.jsonl|checkpoint\.safetensors|model\.safetensors|codes\.npz|scores\.json|report\.html|"
+    r"provenance\.json|curve\.jsonl|checkpoint\.safetensors|model\.safetensors|latents\.npz|scores\.json|report\.html|"
     r"DONE|\.lock|\.holder\.json|figures(/.*)?"
 )
 OWNED = {
     "train": RUN,
     "report": r"report\.html|results\.parquet",
-    "score": r"scores\.json|codes\.npz",
+    "score": r"scores\.json|latents\.npz",
     "figures": r"figures(/.*)?",
     "results": r"results\.parquet",
     "study": rf"(runs/[^/]+/)?({RUN})|(failed|locks)/.*|lock|holder|results\.parquet",
@@ -67,7 +67,7 @@ BRIEF = "train vae --data {file} --model small --steps 50 --validation-images 9 
 READERS = (  # folder; files that are damaged, one in a case; commands that read them
     (
         "done",
-        "config.json provenance.json scores.json curve.jsonl model.safetensors codes.npz DONE .lock .holder.json",
+        "config.json provenance.json scores.json curve.jsonl model.safetensors latents.npz DONE .lock .holder.json",
         ("report done", f"score done {SCORE}", "figures done", "train --resume done", "report done {stock}/done"),
     ),
     ("done", "config.json", ("train --from done/config.json --out run",)),
@@ -79,25 +79,25 @@ READERS = (  # folder; files that are damaged, one in a case; commands that read
     (
         "study",
         "study.json results.parquet lock holder runs/*/config.json runs/*/provenance.json runs/*/scores.json "
-        "runs/*/codes.npz runs/*/DONE runs/*/model.safetensors",
+        "runs/*/latents.npz runs/*/DONE runs/*/model.safetensors",
         ("results study", "report study", "results study --query 'SELECT * FROM results'", "{study} --out study"),
     ),
     (
         "tables",
-        "codes.npy codes.npz codes.parquet",
-        (f"score --codes {{file}} --factors tables/factors.csv {SCORE} --out scores.json",),
+        "latents.npy latents.npz latents.parquet",
+        (f"score --latents {{file}} --factors tables/factors.csv {SCORE} --out scores.json",),
     ),
     (
         "tables",
         "factors.csv factors.parquet",
-        (f"score --codes tables/codes.npy --factors {{file}} {SCORE} --out scores.json",),
+        (f"score --latents tables/latents.npy --factors {{file}} {SCORE} --out scores.json",),
     ),
     (
         "tables",
         "data.npz",
         (
             BRIEF,
-            f"score --codes tables/codes.npy --factors {{file}}:latents_classes {SCORE}",
+            f"score --latents tables/latents.npy --factors {{file}}:latents_classes {SCORE}",
             "data check {file}",
         ),
     ),
@@ -268,7 +268,10 @@ def _read_only(case: Case) -> None:
             *(("done", line) for line in ("{train} --out done/run", "{study} --out done/study")),
             *(("half", line) for line in ("train --resume half", "{train} --out half --overwrite")),
             ("done", "report done {stock}/done --out done/page.html"),
-            ("tables", f"score --codes tables/codes.npy --factors tables/factors.csv {SCORE} --out tables/scores.json"),
+            (
+                "tables",
+                f"score --latents tables/latents.npy --factors tables/factors.csv {SCORE} --out tables/scores.json",
+            ),
         ]
     )
     folder, _ = case.copy(name), case.stock.done
@@ -332,8 +335,8 @@ def rivals(case: Case) -> None:
     for line in others:
         began[-1].wait(case.rng.choice([0, case.rng.uniform(0, case.stock.seconds["done"])]))
         began.append(case.start(line))
-    codes = [case.end(child) for child in began]
-    if 0 not in codes:
+    latents = [case.end(child) for child in began]
+    if 0 not in latents:
         case.fault("differences", "none of them came to its end")
     _finished(case, case.place / "run")
     both = [case.start(f"score run {SCORE}") for _ in range(2)]

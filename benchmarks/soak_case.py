@@ -30,7 +30,7 @@ SECONDS = 60.0
 MEGABYTES = 2_000
 """What no command needs for files as small as these; the package itself takes 250."""
 SETTINGS = {
-    **{"model": "small", "codes": 3, "steps": 250, "batch_size": 8, "train_images": 250, "validation_images": 50},
+    **{"model": "small", "latent_dim": 3, "steps": 250, "batch_size": 8, "train_images": 250, "validation_images": 50},
     **{"device": "cpu", "precision": "fp32", "scores": ["mig"], "evaluations": 1},
 }
 PLUGIN = '''"""Two linear layers on each side, and a checkpoint at every record."""
@@ -40,11 +40,11 @@ from betavae import experiment
 from betavae.config import MODEL_NAMES
 from betavae.model import ARCHITECTURES
 
-def small(shape, codes):
+def small(shape, latents):
     width, pixels = 16, math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, 2 * codes))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, 2 * latents))
     last = nn.Linear(width, pixels), nn.Unflatten(1, tuple(shape))
-    return encoder, nn.Sequential(nn.Linear(codes, width), nn.ReLU(), *last)
+    return encoder, nn.Sequential(nn.Linear(latents, width), nn.ReLU(), *last)
 
 ARCHITECTURES["small"] = small
 MODEL_NAMES.append("small")
@@ -240,26 +240,26 @@ class Stock:
 
     @cached_property
     def tables(self) -> Path:
-        """Codes and factors in each format, recipes, data, an own file."""
+        """Latents and factors in each format, recipes, data, an own file."""
         import pyarrow.parquet
 
         folder = self.folder / "tables"
         folder.mkdir()
         with np.load(self.folder / "data.npz") as arrays:
             factors = arrays["latents_classes"]
-        codes = factors + np.random.default_rng(0).normal(0, 0.3, factors.shape)
-        np.save(folder / "codes.npy", codes)
-        np.savez(folder / "codes.npz", mean=codes)
+        latents = factors + np.random.default_rng(0).normal(0, 0.3, factors.shape)
+        np.save(folder / "latents.npy", latents)
+        np.savez(folder / "latents.npz", mean=latents)
         np.savetxt(folder / "factors.csv", factors, "%d", ",", header="a,b,c,d", comments="")
-        for name, table in (("codes", codes), ("factors", factors)):
+        for name, table in (("latents", latents), ("factors", factors)):
             columns = {letter: table[:, place] for place, letter in enumerate("abcd")}
             pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"{name}.parquet")
         shared = SETTINGS | {"steps": 60, "figures": False, "data": str(self.folder / "data.npz")}
-        varied = shared.pop("codes")
+        varied = shared.pop("latents")
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in shared.items())
         annealed = '[objective]\nname = "annealed"\ngamma = 10.0\ncapacity_nats = 5.0\n'
         grid = f'seeds = [0, 3]\n[grid]\ncodes = [{varied}, 4]\n[[grid.objective]]\nname = "beta"\nbeta = [1.0, 2.0]\n'
-        (folder / "recipe.toml").write_text(f"codes = {varied}\n{lines}{annealed}")
+        (folder / "recipe.toml").write_text(f"latents = {varied}\n{lines}{annealed}")
         (folder / "study.toml").write_text(lines + grid)
         for name in ("own.py", "data.npz"):
             shutil.copy(self.folder / name, folder)
@@ -379,7 +379,7 @@ class Case:
 
     def same(self, run: Path, reference: Path, curves: bool = True) -> None:
         """Hold the results of a run against those of an undisturbed one, with its curve or without."""
-        for name in ("model.safetensors", "codes.npz", "scores.json"):
+        for name in ("model.safetensors", "latents.npz", "scores.json"):
             if not (run / name).is_file() or (run / name).read_bytes() != (reference / name).read_bytes():
                 self.fault("differences", f"{run.name}/{name} is not that of an undisturbed run")
         try:

@@ -59,7 +59,7 @@ def drive(folder: Path, recipe: dict[str, object], execute: Execute) -> tuple[St
 BARE = """
 import sys
 from betavae.config import load
-from betavae.data import load_data
+from betavae.data.loading import load_data
 from betavae.experiment import experiment
 data = load_data("dsprites")
 for index, file in enumerate(sys.argv[2:]):
@@ -99,7 +99,7 @@ def megabytes() -> str:
 
 def stubbed(folder: Path, table: Table, number: int, workers: int) -> None:
     """Stubs: planned, performed by processes here, collected, performed as tasks on Ray."""
-    grid = {"codes": [4, 6, 8, 10, 12, 14], "batch_size": [16, 32, 48, 64, 80, 96]}
+    grid = {"latents": [4, 6, 8, 10, 12, 14], "batch_size": [16, 32, 48, 64, 80, 96]}
     recipe = {"seeds": max(1, round(number / 36)), "grid": grid}
     began = time.perf_counter()
     number = len(create_study(folder / "planned", recipe).runs)

@@ -13,12 +13,12 @@ from betavae.experiment import experiment
 from betavae.networks.architectures import ARCHITECTURES
 
 
-def shallow(image_shape, num_codes):
-    """Encoder: images to means and log variances of codes. Decoder: codes to logits of pixels."""
+def shallow(image_shape, latent_dim):
+    """Encoder: images to means and log variances of latents. Decoder: latents to logits of pixels."""
     pixels = math.prod(image_shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 400), nn.ReLU(), nn.Linear(400, 2 * num_codes))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 400), nn.ReLU(), nn.Linear(400, 2 * latent_dim))
     decoder = nn.Sequential(
-        nn.Linear(num_codes, 400), nn.ReLU(), nn.Linear(400, pixels), nn.Unflatten(1, tuple(image_shape))
+        nn.Linear(latent_dim, 400), nn.ReLU(), nn.Linear(400, pixels), nn.Unflatten(1, tuple(image_shape))
     )
     return encoder, decoder
 

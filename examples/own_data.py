@@ -29,5 +29,5 @@ if __name__ == "__main__":
     file = folder.with_suffix(".npz")
     folder.parent.mkdir(parents=True, exist_ok=True)
     export_npz(dots(), file, overwrite=True)
-    config = Config(data=str(file), codes=4, steps=steps, learning_rate=1e-3, validation_images=0.1)
+    config = Config(data=str(file), latent_dim=4, steps=steps, learning_rate=1e-3, validation_images=0.1)
     print(experiment(config, folder).path("report.html"))

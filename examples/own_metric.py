@@ -1,4 +1,4 @@
-"""A metric from outside the package: how well one code ranks the values of each factor, by Spearman's correlation.
+"""A metric from outside the package: how well one latent ranks the values of each factor, by Spearman's correlation.
 
 python examples/own_metric.py runs/own [steps], or: betavae --import examples/own_metric.py score RUN --metrics ranks
 """
@@ -15,22 +15,22 @@ from betavae.experiment import experiment
 from betavae.objectives.settings import Beta
 
 
-def ranks(codes: np.ndarray, factors: np.ndarray, *, seed: int = 0, num_train: int = 10_000) -> dict[str, float]:
-    """Mean over factors of the largest absolute rank correlation with a code, and the least of them; 0 to 1.
+def ranks(latents: np.ndarray, factors: np.ndarray, *, seed: int = 0, num_train: int = 10_000) -> dict[str, float]:
+    """Mean over factors of the largest absolute rank correlation with a latent, and the least of them; 0 to 1.
 
-    Codes (N, D) are floats, factors (N, K) integers, a row each image; what is random follows from the seed.
+    Latents (N, D) are floats, factors (N, K) integers, a row each image; what is random follows from the seed.
     """
-    rows = np.random.default_rng(seed).choice(len(codes), min(num_train, len(codes)), replace=False)
+    rows = np.random.default_rng(seed).choice(len(latents), min(num_train, len(latents)), replace=False)
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is constant correlates with nothing
-        correlations = [[spearmanr(z, v).statistic for z in codes[rows].T] for v in factors[rows].T]
+        correlations = [[spearmanr(z, v).statistic for z in latents[rows].T] for v in factors[rows].T]
     best = np.abs(np.nan_to_num(correlations)).max(1)
     return {"mean": best.mean(), "least": best.min()}
 
 
 metrics.METRICS["ranks"] = ranks
 for score, question in (("mean", "on average?"), ("least", "for the worst factor?")):
-    words = f"how well does one code rank a factor's values, {question}"
+    words = f"how well does one latent rank a factor's values, {question}"
     metrics.MEANINGS[f"ranks.{score}"] = metrics.Meaning(0, 1, True, words)
 
 if __name__ == "__main__":

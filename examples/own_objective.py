@@ -1,4 +1,4 @@
-"""An objective from outside the package: a β-VAE whose β rises from code to code.
+"""An objective from outside the package: a β-VAE whose β rises from latent to latent.
 
 python examples/own_objective.py runs/own [steps]
 """
@@ -19,7 +19,7 @@ from betavae.objectives.terms import gaussian_kl
 
 @dataclass(frozen=True)
 class Graded:
-    """Reconstruction + Σ β_d · KL of code d, with β_d rising evenly from 1 to `last`. Dial: --last."""
+    """Reconstruction + Σ β_d · KL of latent d, with β_d rising evenly from 1 to `last`. Dial: --last."""
 
     last: float = 8.0
 
@@ -27,7 +27,7 @@ class Graded:
 def graded(settings, model, batch: Batch) -> Loss:
     """What is minimised: a scalar, and the terms to show. Noise and step come with the batch."""
     seen = evidence(model, batch)
-    weights = torch.linspace(1.0, settings.last, model.num_codes, device=batch.noise.device)
+    weights = torch.linspace(1.0, settings.last, model.latent_dim, device=batch.noise.device)
     weighed = (gaussian_kl(*seen.posterior) * weights).sum(1).mean()
     return Loss(seen.reconstruction + weighed, {"reconstruction": seen.reconstruction, "rate": seen.rate})
 

@@ -1,4 +1,4 @@
-/* Intel's AMX in plain C, so that code made for its tiles can be tested on a CPU that has none: compile with
+/* Intel's AMX in plain C, so that latent made for its tiles can be tested on a CPU that has none: compile with
 -D__AMX_BF16__ -include amx.h. Tiles that were not configured, and products of shapes that do not fit, end the process. */
 
 #pragma once

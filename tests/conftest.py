@@ -36,12 +36,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
-def tiny(image_shape, num_codes):
+def tiny(image_shape, latent_dim):
     """Two linear layers each side: an architecture from outside the package, and a fast one."""
     pixels = math.prod(image_shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 48), nn.ReLU(), nn.Linear(48, 2 * num_codes))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 48), nn.ReLU(), nn.Linear(48, 2 * latent_dim))
     decoder = nn.Sequential(
-        nn.Linear(num_codes, 48), nn.ReLU(), nn.Linear(48, pixels), nn.Unflatten(1, tuple(image_shape))
+        nn.Linear(latent_dim, 48), nn.ReLU(), nn.Linear(48, pixels), nn.Unflatten(1, tuple(image_shape))
     )
     return encoder, decoder
 
@@ -145,11 +145,11 @@ def saved(path, members):
     return path
 
 
-def bright_column(codes: np.ndarray) -> np.ndarray:
-    """A bright column whose place is code 0 and whose brightness is code 1."""
-    place = np.clip((codes[:, 0] + 3) / 6 * 15, 0, 15).round().astype(int)
-    images = np.zeros((len(codes), 1, 16, 16), np.float32)
-    images[np.arange(len(codes)), :, :, place] = (1 / (1 + np.exp(-codes[:, 1])))[:, None, None]
+def bright_column(latents: np.ndarray) -> np.ndarray:
+    """A bright column whose place is latent 0 and whose brightness is latent 1."""
+    place = np.clip((latents[:, 0] + 3) / 6 * 15, 0, 15).round().astype(int)
+    images = np.zeros((len(latents), 1, 16, 16), np.float32)
+    images[np.arange(len(latents)), :, :, place] = (1 / (1 + np.exp(-latents[:, 1])))[:, None, None]
     return images
 
 

@@ -114,7 +114,7 @@ def walk() -> None:
 
     np.savez("squares.npz", **squares())
     recipe = {"data": "squares.npz", "train_images": 100, "validation_images": 16, "steps": 100, "batch_size": 8}
-    recipe |= {"codes": 2, "scores": ["mig"], "evaluations": 1, "seeds": 1}
+    recipe |= {"latent_dim": 2, "scores": ["mig"], "evaluations": 1, "seeds": 1}
 
     def stop(share: float) -> None:
         if share == 0.5:

@@ -42,7 +42,7 @@ def config_of(**settings):
 
 
 def tiny_config(objective, **settings):
-    values = {"model": "tiny", "steps": 200, "batch_size": 16, "codes": 6, "objective": objective}
+    values = {"model": "tiny", "steps": 200, "batch_size": 16, "latent_dim": 6, "objective": objective}
     return config_of(**(values | settings))
 
 
@@ -73,7 +73,7 @@ GRID = {
     "group": tiny_config(Group()),
     "semi": tiny_config(Semi(labelled_images=50)),
     "semi-l2": tiny_config(Semi(labelled_images=0.1, supervision="l2")),
-    "hfs": tiny_config(Hfs(10.0, code_pairs=5)),
+    "hfs": tiny_config(Hfs(10.0, latent_pairs=5)),
     "qlae": tiny_config(Qlae(quantisation=41.0, commitment=41.0)),
 }
 """Of 900 images with all combinations of their factors."""

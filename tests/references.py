@@ -10,7 +10,7 @@ def bernoulli_error(logits, images):
 
 
 def rate(mean, log_var):
-    """-½ Σ (1 + log σ² - μ² - σ²) over codes (Kingma & Welling 2014, appendix B)."""
+    """-½ Σ (1 + log σ² - μ² - σ²) over latents (Kingma & Welling 2014, appendix B)."""
     return -0.5 * (1 + log_var - mean**2 - np.exp(log_var)).sum(1)
 
 
@@ -20,18 +20,18 @@ def log_normal(z, mean, log_var):
 
 def weighted_sampling(z, mean, log_var):
     """log q(z_i), Σ_d log q(z_id) by minibatch-weighted sampling (Chen et al. 2018, eq. S3), N being 1."""
-    count, codes = z.shape
+    count, latents = z.shape
     joint, product = np.zeros(count), np.zeros(count)
     for i in range(count):
         density = np.array([np.exp(log_normal(z[i], mean[j], log_var[j])) for j in range(count)])
         joint[i] = np.log(density.prod(1).sum() / count)
-        product[i] = sum(np.log(density[:, d].sum() / count) for d in range(codes))
+        product[i] = sum(np.log(density[:, d].sum() / count) for d in range(latents))
     return joint, product
 
 
 def stratified_sampling(z, mean, log_var, images):
     """log q(z_i), Σ_d log q(z_id) by minibatch-stratified sampling (Chen et al. 2018, appendix C.2) of N images."""
-    count, codes = z.shape
+    count, latents = z.shape
     others = count - 1
     joint, product = np.zeros(count), np.zeros(count)
     for i in range(count):
@@ -40,7 +40,7 @@ def stratified_sampling(z, mean, log_var, images):
         weights[(i + 1) % count] = (images - others) / (images * others)
         density = np.array([np.exp(log_normal(z[i], mean[j], log_var[j])) for j in range(count)])
         joint[i] = np.log((weights * density.prod(1)).sum())
-        product[i] = sum(np.log((weights * density[:, d]).sum()) for d in range(codes))
+        product[i] = sum(np.log((weights * density[:, d]).sum()) for d in range(latents))
     return joint, product
 
 
@@ -55,10 +55,10 @@ def mean_discrepancy(one, other, kernel):
     return within(one) + within(other) - 2 * across
 
 
-def hausdorff(codes, pairs):
-    """Squared Hausdorff distance of the product of two codes' supports from their support, summed over pairs."""
+def hausdorff(latents, pairs):
+    """Squared Hausdorff distance of the product of two latents' supports from their support, summed over pairs."""
     total = 0.0
     for a, b in pairs:
-        corners = [(x, y) for x in codes[:, a] for y in codes[:, b]]
-        total += max(min((x - u) ** 2 + (y - v) ** 2 for u, v in codes[:, [a, b]]) for x, y in corners)
+        corners = [(x, y) for x in latents[:, a] for y in latents[:, b]]
+        total += max(min((x - u) ** 2 + (y - v) ** 2 for u, v in latents[:, [a, b]]) for x, y in corners)
     return total

@@ -25,14 +25,14 @@ def entropy(a: np.ndarray) -> float:
     return -sum(np.mean(a == x) * math.log(np.mean(a == x)) for x in set(a.tolist()))
 
 
-def histogram_bins(code: np.ndarray, num_bins: int = 20) -> np.ndarray:
+def histogram_bins(latent: np.ndarray, num_bins: int = 20) -> np.ndarray:
     """Equal-width bins as disentanglement_lib numbers them, 1 .. num_bins."""
-    return np.digitize(code, np.histogram(code, num_bins)[1][:-1])
+    return np.digitize(latent, np.histogram(latent, num_bins)[1][:-1])
 
 
-def information_matrix(codes: np.ndarray, factors: np.ndarray, num_bins: int = 20) -> np.ndarray:
-    """(D, K) plug-in mutual information of binned codes."""
-    return np.array([[mutual_information(histogram_bins(z, num_bins), y) for y in factors.T] for z in codes.T])
+def information_matrix(latents: np.ndarray, factors: np.ndarray, num_bins: int = 20) -> np.ndarray:
+    """(D, K) plug-in mutual information of binned latents."""
+    return np.array([[mutual_information(histogram_bins(z, num_bins), y) for y in factors.T] for z in latents.T])
 
 
 def mig(matrix: np.ndarray, entropies: np.ndarray) -> float:
@@ -54,7 +54,7 @@ def mig_sup(matrix: np.ndarray, entropies: np.ndarray) -> float:
 
 
 def dcimig(matrix: np.ndarray, entropies: np.ndarray) -> float:
-    """Sepliarskaia et al. 2019: each code's gap is kept for its best factor; the largest of each factor counts."""
+    """Sepliarskaia et al. 2019: each latent's gap is kept for its best factor; the largest of each factor counts."""
     best = [0.0] * len(entropies)
     for row in matrix:
         order = np.argsort(row)
@@ -63,10 +63,10 @@ def dcimig(matrix: np.ndarray, entropies: np.ndarray) -> float:
     return float(sum(best) / sum(entropies))
 
 
-def jemmig(codes: np.ndarray, factors: np.ndarray, num_bins: int = 20) -> float:
+def jemmig(latents: np.ndarray, factors: np.ndarray, num_bins: int = 20) -> float:
     """Do & Tran 2020, normalised by H(y) + log(bins) and turned round."""
     scores = []
-    binned = [histogram_bins(z, num_bins) for z in codes.T]
+    binned = [histogram_bins(z, num_bins) for z in latents.T]
     for y in factors.T:
         found = [mutual_information(z, y) for z in binned]
         best, runner_up = sorted(range(len(found)), key=found.__getitem__)[::-1][:2]
@@ -100,11 +100,11 @@ def completeness(importance: np.ndarray) -> float:
     return disentanglement(importance.T)
 
 
-def irs(codes: np.ndarray, factors: np.ndarray, quantile: float = 0.99, reference: float = 1.0) -> float:
+def irs(latents: np.ndarray, factors: np.ndarray, quantile: float = 0.99, reference: float = 1.0) -> float:
     """Suter et al. 2019 as disentanglement_lib computes it; ``reference`` 1 is its maximum deviation."""
-    reach = np.array([np.quantile(np.abs(z - z.mean()), reference) for z in codes.T])
+    reach = np.array([np.quantile(np.abs(z - z.mean()), reference) for z in latents.T])
     best = []
-    for d, z in enumerate(codes.T):
+    for d, z in enumerate(latents.T):
         per_factor = []
         for y in factors.T:
             deviations = [np.quantile(np.abs(z[y == v] - z[y == v].mean()), quantile) for v in sorted(set(y.tolist()))]
@@ -114,22 +114,22 @@ def irs(codes: np.ndarray, factors: np.ndarray, quantile: float = 0.99, referenc
 
 
 def boosted_trees(
-    codes: np.ndarray, labels: np.ndarray, test: np.ndarray, num_stages: int, rate: float = 0.1
+    latents: np.ndarray, labels: np.ndarray, test: np.ndarray, num_stages: int, rate: float = 0.1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Friedman 2001, algorithm 6, three or more classes: (gain of each code, test class); every split is tried."""
+    """Friedman 2001, algorithm 6, three or more classes: (gain of each latent, test class); every split is tried."""
     classes = np.unique(labels)
-    gain = np.zeros(codes.shape[1])
-    raw, test_raw = (np.tile(np.log([np.mean(labels == c) for c in classes]), (len(x), 1)) for x in (codes, test))
+    gain = np.zeros(latents.shape[1])
+    raw, test_raw = (np.tile(np.log([np.mean(labels == c) for c in classes]), (len(x), 1)) for x in (latents, test))
     for _ in range(num_stages):
         p = np.exp(raw - raw.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         for k, c in enumerate(classes):
             residual = (labels == c) - p[:, k]
-            nodes = [(np.arange(len(codes)), np.arange(len(test)), 0)]
+            nodes = [(np.arange(len(latents)), np.arange(len(test)), 0)]
             while nodes:
                 rows, test_rows, depth = nodes.pop()
                 split = (
-                    _best_split(codes[rows], residual[rows]) if depth < 3 and residual[rows].var() > 2.3e-16 else None
+                    _best_split(latents[rows], residual[rows]) if depth < 3 and residual[rows].var() > 2.3e-16 else None
                 )
                 if split is None:
                     r = residual[rows]
@@ -140,16 +140,16 @@ def boosted_trees(
                     continue
                 improvement, d, threshold = split
                 gain[d] += improvement
-                inside, test_inside = codes[rows, d] <= threshold, test[test_rows, d] <= threshold
+                inside, test_inside = latents[rows, d] <= threshold, test[test_rows, d] <= threshold
                 nodes.append((rows[inside], test_rows[test_inside], depth + 1))
                 nodes.append((rows[~inside], test_rows[~test_inside], depth + 1))
     return gain, classes[test_raw.argmax(axis=1)]
 
 
-def _best_split(codes: np.ndarray, residual: np.ndarray) -> tuple[float, int, float] | None:
+def _best_split(latents: np.ndarray, residual: np.ndarray) -> tuple[float, int, float] | None:
     best = None
     whole = ((residual - residual.mean()) ** 2).sum()
-    for d, column in enumerate(codes.T):
+    for d, column in enumerate(latents.T):
         values = np.unique(column)
         for low, high in itertools.pairwise(values):
             left, right = residual[column <= low], residual[column > low]
@@ -160,7 +160,7 @@ def _best_split(codes: np.ndarray, residual: np.ndarray) -> tuple[float, int, fl
 
 
 def beta_vae_points(
-    codes: np.ndarray, factors: np.ndarray, num_points: int, batch_size: int, rng: np.random.Generator
+    latents: np.ndarray, factors: np.ndarray, num_points: int, batch_size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features and labels of the BetaVAE score on a table that holds every combination of factors."""
     points, labels = [], []
@@ -168,37 +168,37 @@ def beta_vae_points(
         k = rng.integers(factors.shape[1])
         differences = []
         for _ in range(batch_size):
-            first = rng.integers(len(codes))
+            first = rng.integers(len(latents))
             second = rng.choice(np.flatnonzero(factors[:, k] == factors[first, k]))
-            differences.append(np.abs(codes[first] - codes[second]))
+            differences.append(np.abs(latents[first] - latents[second]))
         points.append(np.mean(differences, axis=0))
         labels.append(k)
     return np.array(points), np.array(labels)
 
 
 def factor_vae(
-    codes: np.ndarray, factors: np.ndarray, num_points: int, batch_size: int, rng: np.random.Generator
+    latents: np.ndarray, factors: np.ndarray, num_points: int, batch_size: int, rng: np.random.Generator
 ) -> float:
     """FactorVAE score of the voting points themselves, without pruning."""
-    variance = codes.var(axis=0, ddof=1)
-    votes = np.zeros((codes.shape[1], factors.shape[1]))
+    variance = latents.var(axis=0, ddof=1)
+    votes = np.zeros((latents.shape[1], factors.shape[1]))
     for _ in range(num_points):
         k = rng.integers(factors.shape[1])
-        value = factors[rng.integers(len(codes)), k]
+        value = factors[rng.integers(len(latents)), k]
         rows = rng.choice(np.flatnonzero(factors[:, k] == value), batch_size)
-        votes[(codes[rows].var(axis=0, ddof=1) / variance).argmin(), k] += 1
+        votes[(latents[rows].var(axis=0, ddof=1) / variance).argmin(), k] += 1
     return float(votes.max(axis=1).sum() / votes.sum())
 
 
-def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, k: int) -> float:
+def nearest_neighbour_information(latent: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Ross 2014, equation 2, by sorting all distances."""
     terms = []
-    for z, y in zip(code, labels, strict=True):
-        same = np.abs(code[labels == y] - z)
+    for z, y in zip(latent, labels, strict=True):
+        same = np.abs(latent[labels == y] - z)
         radius = np.sort(same)[min(k, len(same) - 1)]  # the row itself is at distance 0
-        closer = int((np.abs(code - z) < radius).sum())
+        closer = int((np.abs(latent - z) < radius).sum())
         terms.append(_digamma(min(k, len(same) - 1)) - _digamma(len(same)) - _digamma(max(closer, 1)))
-    return max(0.0, _digamma(len(code)) + float(np.mean(terms)))
+    return max(0.0, _digamma(len(latent)) + float(np.mean(terms)))
 
 
 def _digamma(n: int) -> float:
@@ -206,7 +206,7 @@ def _digamma(n: int) -> float:
 
 
 def concentration(share: np.ndarray) -> float:
-    """Hsu et al. 2023: mean over rows of max / sum, from 1 / columns .. 1 to 0 .. 1; InfoM of (codes, factors)."""
+    """Hsu et al. 2023: mean over rows of max / sum, from 1 / columns .. 1 to 0 .. 1; InfoM of (latents, factors)."""
     columns = share.shape[1]
     ratio = np.mean([row.max() / row.sum() for row in share])
     return float((ratio - 1 / columns) / (1 - 1 / columns))
@@ -222,10 +222,10 @@ def explicitness(log_capacity: np.ndarray, losses: np.ndarray) -> float:
     return float(1 - area / ((log_capacity[-1] - log_capacity[0]) / 2))
 
 
-def dci_es(codes: np.ndarray, factors: np.ndarray, capacities: tuple[int, ...], num_train: int, seed: int) -> float:
-    """Explicitness with ridge probes on random Fourier features of standardised codes; the first rows train."""
+def dci_es(latents: np.ndarray, factors: np.ndarray, capacities: tuple[int, ...], num_train: int, seed: int) -> float:
+    """Explicitness with ridge probes on random Fourier features of standardised latents; the first rows train."""
     rng = np.random.default_rng(seed)
-    z = (codes - codes.mean(axis=0)) / codes.std(axis=0)
+    z = (latents - latents.mean(axis=0)) / latents.std(axis=0)
     found = []
     for y in factors.T:
         target = (y[:, None] == np.unique(y)).astype(float)
@@ -245,7 +245,7 @@ def dci_es(codes: np.ndarray, factors: np.ndarray, capacities: tuple[int, ...], 
 
 
 def mean_gap(matrix: np.ndarray) -> float:
-    """Kumar et al. 2018: mean over factors of the gap between the two best codes."""
+    """Kumar et al. 2018: mean over factors of the gap between the two best latents."""
     return float(np.mean([sorted(column)[-1] - sorted(column)[-2] for column in matrix.T]))
 
 

@@ -18,11 +18,11 @@ def quick(config, folder, share):
         file.write(f"{os.getpid()}\n")
     share(0.0)
     share(0.5)
-    made_up = np.random.default_rng([config.seed, config.codes]).random(3).tolist()
+    made_up = np.random.default_rng([config.seed, config.latent_dim]).random(3).tolist()
     scores = {
-        "scores": {"dci.disentanglement": made_up[0], "mig": config.codes / 100 + made_up[1] / 100, "sap": None},
+        "scores": {"dci.disentanglement": made_up[0], "mig": config.latent_dim / 100 + made_up[1] / 100, "sap": None},
         "chance": {"mig": 0.01},
-        "kl": [1.0] * (config.codes - 1) + [0.01],
+        "kl": [1.0] * (config.latent_dim - 1) + [0.01],
         "held_out": {"loss": 30.0 + made_up[2], "reconstruction": 20.0, "rate": 10.0 + made_up[2]},
     }
     (folder / "scores.json").write_text(json.dumps(scores))
@@ -35,7 +35,7 @@ def quick(config, folder, share):
 def two_fail(config, folder, share):
     """Every run of seed 1 fails until somebody writes `repaired` beside the runs."""
     if config.seed == 1 and not (folder.parent / "repaired").exists():
-        raise RuntimeError(f"loss is not finite with {config.codes} codes")
+        raise RuntimeError(f"loss is not finite with {config.latent_dim} latents")
     quick(config, folder, share)
 
 

@@ -101,8 +101,8 @@ def test_scoring_from_a_file_with_a_pickle_works_as_a_command(tmp_path):
     pickled = io.BytesIO()
     np.save(pickled, np.array({}, object), allow_pickle=True)
     archive(tmp_path / "d.npz", latents_classes=npy(factors), metadata=pickled.getvalue())
-    np.save(tmp_path / "codes.npy", factors + rng.normal(0, 0.1, factors.shape))
-    words = ["score", "--codes", "codes.npy", "--factors", "d.npz:latents_classes", "--metrics", "mig"]
+    np.save(tmp_path / "latents.npy", factors + rng.normal(0, 0.1, factors.shape))
+    words = ["score", "--latents", "latents.npy", "--factors", "d.npz:latents_classes", "--metrics", "mig"]
     done = subprocess.run(
         [sys.executable, "-m", "betavae", *words], cwd=tmp_path, capture_output=True, text=True, check=False
     )

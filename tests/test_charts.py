@@ -57,7 +57,7 @@ def test_moving_average_by_hand():
 def test_importance_cells_carry_their_numbers():
     matrix = np.array([[0.25, 1.0], [np.nan, 0.0]])
     figure = charts.importance_heatmap(
-        matrix, ("scale", "posX"), per_code={"disentanglement": np.array([0.1, 0.2])}, per_factor={"mig": np.ones(2)}
+        matrix, ("scale", "posX"), per_latent={"disentanglement": np.array([0.1, 0.2])}, per_factor={"mig": np.ones(2)}
     )
     cells = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert cells == [["0.25", "1.00", "–", "0.00"], ["0.10", "0.20"], ["1.00", "1.00"]]
@@ -65,7 +65,7 @@ def test_importance_cells_carry_their_numbers():
 
 def test_names_are_no_formulas_and_do_not_touch(tmp_path):
     names = ["background_color", r"a$\frac{$ price", "horizontal_axis"]
-    figure = charts.importance_heatmap(np.eye(3), names, per_code={"disentanglement": np.ones(3)})
+    figure = charts.importance_heatmap(np.eye(3), names, per_latent={"disentanglement": np.ones(3)})
     charts.save_figure(figure, tmp_path / "importance.png")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -88,21 +88,21 @@ def test_ticks_of_indices_are_whole():
     assert all("." not in label.get_text() for label in strips.axes[1].get_yticklabels())
 
 
-def test_strips_colour_live_codes_by_factor_and_grey_the_dead():
-    codes = np.array([[0.0, -1.0], [0.0, 1.0]])
-    figure = charts.factor_strips(codes, np.array([[0], [1]]), ["shape"], kl=np.array([0.0, 2.0]))
-    dead, live = figure.axes[0].collections
+def test_strips_colour_active_latents_by_factor_and_grey_the_inactive():
+    latents = np.array([[0.0, -1.0], [0.0, 1.0]])
+    figure = charts.factor_strips(latents, np.array([[0], [1]]), ["shape"], kl=np.array([0.0, 2.0]))
+    inactive, active = figure.axes[0].collections
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["z1", "z0"]
-    np.testing.assert_allclose(dead.get_facecolor()[0], to_rgba(charts._PALE))
+    np.testing.assert_allclose(inactive.get_facecolor()[0], to_rgba(charts._PALE))
     viridis = matplotlib.colormaps["viridis"].resampled(2)
-    for (_, height), colour in zip(live.get_offsets(), live.get_facecolor(), strict=True):
+    for (_, height), colour in zip(active.get_offsets(), active.get_facecolor(), strict=True):
         np.testing.assert_allclose(colour[:3], viridis(int(height > 0))[:3])
 
 
 def test_strips_are_the_same_for_the_same_seed():
-    codes = np.random.default_rng(0).normal(size=(50, 2))
+    latents = np.random.default_rng(0).normal(size=(50, 2))
     factors = np.arange(50)[:, None] % 5
-    first, second = (charts.factor_strips(codes, factors, ["scale"], num_points=20, seed=4) for _ in range(2))
+    first, second = (charts.factor_strips(latents, factors, ["scale"], num_points=20, seed=4) for _ in range(2))
     offsets = [figure.axes[0].collections[1].get_offsets() for figure in (first, second)]
     assert len(offsets[0]) == 40
     np.testing.assert_array_equal(*offsets)
@@ -116,17 +116,17 @@ def test_colour_bar_ticks_are_real_values():
     np.testing.assert_allclose(places, [0, 9.75, 19.5, 29.25, 39])
 
 
-def test_kl_bars_are_sorted_and_dead_codes_grey():
-    axes = charts.kl_per_code(np.array([0.01, 2.0, 1.0]), ["", "", "scale"]).axes[0]
+def test_kl_bars_are_sorted_and_inactive_latents_grey():
+    axes = charts.kl_per_latent(np.array([0.01, 2.0, 1.0]), ["", "", "scale"]).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [2.0, 1.0, 0.01]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["z1", "z2 · scale", "z0"]
     assert axes.patches[2].get_facecolor() == to_rgba(charts.GREY)
-    assert axes.get_title() == "KL per code: 3.0 nats in all"
+    assert axes.get_title() == "KL per latent: 3.0 nats in all"
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_a_figure_is_written_the_same_twice(tmp_path, ending, start):
-    first, second = (charts.save_figure(charts.kl_per_code(np.ones(2)), tmp_path / f"{n}.{ending}") for n in "ab")
+    first, second = (charts.save_figure(charts.kl_per_latent(np.ones(2)), tmp_path / f"{n}.{ending}") for n in "ab")
     assert first.read_bytes().startswith(start)
     assert first.read_bytes() == second.read_bytes()
 
@@ -137,13 +137,13 @@ def test_a_figure_is_written_the_same_twice(tmp_path, ending, start):
         (lambda: charts.loss_curves([]), "no training records to draw"),
         (lambda: charts.importance_heatmap(np.zeros((2, 3)), ["scale"]), r"shape \(2, 3\) but there are 1 factor"),
         (
-            lambda: charts.importance_heatmap(np.zeros((2, 1)), ["scale"], per_code={"mass": np.zeros(3)}),
+            lambda: charts.importance_heatmap(np.zeros((2, 1)), ["scale"], per_latent={"mass": np.zeros(3)}),
             "'mass' has 3 values where the matrix has 2",
         ),
         (lambda: charts.factor_strips(np.zeros((2, 1)), np.zeros((3, 1), int), ["a"]), "tables of the same rows"),
         (lambda: charts.factor_strips(np.zeros((2, 1)), np.zeros((2, 2), int), ["a"]), "2 columns but there are 1"),
-        (lambda: charts.kl_per_code(np.zeros((2, 2))), r"kl has shape \(2, 2\): pass one value for each code"),
-        (lambda: charts.save_figure(charts.kl_per_code(np.ones(1)), "kl.jpg"), "end the name in one of .png, .pdf"),
+        (lambda: charts.kl_per_latent(np.zeros((2, 2))), r"kl has shape \(2, 2\): pass one value for each latent"),
+        (lambda: charts.save_figure(charts.kl_per_latent(np.ones(1)), "kl.jpg"), "end the name in one of .png, .pdf"),
     ],
 )
 def test_bad_input_is_refused_in_words(call, message):

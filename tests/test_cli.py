@@ -24,7 +24,7 @@ from betavae.objectives.settings import OBJECTIVE_SETTINGS, Vae
 from betavae.runs.folder import create_run, open_run
 
 TINY = [
-    *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
+    *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--latent-dim", "3"),
     *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "1"),
 ]
 
@@ -95,26 +95,26 @@ def test_a_run(done, capsys):
     output = capsys.readouterr().out
     assert "dci.disentanglement" in output
     assert "report.html" in output
-    assert "the weight of the rate, 2 of sums over pixels and codes, is 0.000488 with pixels averaged" in output
+    assert "the weight of the rate, 2 of sums over pixels and latents, is 0.000488 with pixels averaged" in output
     assert "is finished already" in output
     assert (done / "figures" / "loss_curves.pdf").exists()
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """A folder with codes of four samples a factor value, as .npy, .npz and .csv."""
+    """A folder with latents of four samples a factor value, as .npy, .npz and .csv."""
     folder = tmp_path_factory.mktemp("tables")
     factors = np.random.default_rng(0).integers((2, 3), size=(900, 2))
-    codes = factors + np.random.default_rng(1).normal(0, 0.1, size=(900, 2))
-    np.save(folder / "codes.npy", codes)
-    np.savez(folder / "both.npz", mean=codes, factors=factors)
+    latents = factors + np.random.default_rng(1).normal(0, 0.1, size=(900, 2))
+    np.save(folder / "latents.npy", latents)
+    np.savez(folder / "both.npz", mean=latents, factors=factors)
     np.savetxt(folder / "factors.csv", factors, delimiter=",", fmt="%d", header="a,b", comments="")
     return folder
 
 
-def test_codes_of_any_model_are_scored(tables, capsys):
+def test_latents_of_any_model_are_scored(tables, capsys):
     chosen = ["--metrics", "mig", "sap", "--evaluations", "3", "--out", str(tables / "scores.json")]
-    main(["score", "--codes", str(tables / "codes.npy"), "--factors", str(tables / "factors.csv"), *chosen])
+    main(["score", "--latents", str(tables / "latents.npy"), "--factors", str(tables / "factors.csv"), *chosen])
     output = capsys.readouterr().out
     assert "900 samples" in output
     assert "a: z0" in output  # by the name of its column
@@ -128,41 +128,41 @@ def test_codes_of_any_model_are_scored(tables, capsys):
         **{"rows": 900, "num_train": 600, "num_test": 300},
     }
     both = str(tables / "both.npz")
-    main(["score", "--codes", f"{both}:mean", "--factors", f"{both}:factors", *chosen])
-    for carrier, name in zip(values["carriers"], ("factor 0", "factor 1"), strict=True):
-        carrier["factor"] = name  # an array has no names of columns
+    main(["score", "--latents", f"{both}:mean", "--factors", f"{both}:factors", *chosen])
+    for capture, name in zip(values["captures"], ("factor 0", "factor 1"), strict=True):
+        capture["factor"] = name  # an array has no names of columns
     assert json.loads((tables / "scores.json").read_text()) == values
     assert "factor 0: z0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
-def test_one_file_with_codes_and_factors(tables, capsys, separator):
-    codes, factors = np.load(tables / "codes.npy"), np.load(tables / "both.npz")["factors"]
+def test_one_file_with_latents_and_factors(tables, capsys, separator):
+    latents, factors = np.load(tables / "latents.npy"), np.load(tables / "both.npz")["factors"]
     rows = [["", "z0", "z1", "shape", "scale"]] + [
-        [str(k), f"{code[0]:.6f}", f"{code[1]:.6f}", ("heart", "ellipse")[factor[0]], str(factor[1])]
-        for k, (code, factor) in enumerate(zip(codes, factors, strict=True))
+        [str(k), f"{latent[0]:.6f}", f"{latent[1]:.6f}", ("heart", "ellipse")[factor[0]], str(factor[1])]
+        for k, (latent, factor) in enumerate(zip(latents, factors, strict=True))
     ]
     file = tables / "all.csv"
     file.write_text("".join(separator.join(row) + "\r\n" for row in rows), encoding="utf-8-sig")
     out = ["--metrics", "mig", "--evaluations", "1", "--out", str(tables / "scores.json")]
-    main(["score", "--codes", f"{file}:z*", "--factors", f"{file}:shape,scale", *out])
+    main(["score", "--latents", f"{file}:z*", "--factors", f"{file}:shape,scale", *out])
     assert "shape: z0 (100 %) · scale: z1 (100 %)" in capsys.readouterr().out
     values = json.loads((tables / "scores.json").read_text())
     both = str(tables / "both.npz")
-    main(["score", "--codes", f"{both}:mean", "--factors", f"{both}:factors", *out])
+    main(["score", "--latents", f"{both}:mean", "--factors", f"{both}:factors", *out])
     assert values["scores"]["mig"] == pytest.approx(json.loads((tables / "scores.json").read_text())["scores"]["mig"])
     assert "column 'shape' holds text, such as 'ellipse', which only factors may" in refused(
-        capsys, "score", "--codes", str(file), "--factors", str(file)
+        capsys, "score", "--latents", str(file), "--factors", str(file)
     )
     assert "has no column 'scal'; did you mean 'scale'?; its columns are z0, z1, shape, scale" in refused(
-        capsys, "score", "--codes", f"{file}:z*", "--factors", f"{file}:scal"
+        capsys, "score", "--latents", f"{file}:z*", "--factors", f"{file}:scal"
     )
 
 
 def test_notes_say_what_is_left_out(tables, capsys):
     np.save(tables / "one.npy", np.load(tables / "both.npz")["factors"][:, :1])
     words = ["--metrics", "mig", "modularity", "--evaluations", "1"]
-    main(["score", "--codes", str(tables / "codes.npy"), "--factors", str(tables / "one.npy"), *words])
+    main(["score", "--latents", str(tables / "latents.npy"), "--factors", str(tables / "one.npy"), *words])
     output = capsys.readouterr().out
     assert "note: modularity is undefined (nan): it needs two factors that vary, got 1" in output.replace("\n", " ")
     assert "undefined" in output
@@ -205,35 +205,37 @@ def test_a_run_by_another_protocol(done, capsys):
     main(["score", str(done), "--metrics", "mig", "--preset", "dlib", "--sampled", "--seed", "5", "--evaluations", "1"])
     values = json.loads((done / "scores.json").read_text())
     assert values["protocol"]["preset"] == "dlib"
-    assert (values["protocol"]["codes"], values["protocol"]["seed"]) == ("sampled", 5)
+    assert (values["protocol"]["latents"], values["protocol"]["seed"]) == ("sampled", 5)
     assert values["intervals"] == {}
     main(["score", str(done), "--metrics", "mig", "--fold-orientation", "--evaluations", "1"])
-    carriers = json.loads((done / "scores.json").read_text())["carriers"]
-    assert [carrier["factor"] for carrier in carriers][2] == "orientation (folded)"
+    captures = json.loads((done / "scores.json").read_text())["captures"]
+    assert [capture["factor"] for capture in captures][2] == "orientation (folded)"
     main(["score", str(done)])
     assert (done / "scores.json").read_bytes() == before
     assert "dci.disentanglement" in capsys.readouterr().out
 
 
 def test_scores_that_cannot_be(done, tables, capsys):
-    codes, factors = ["--codes", str(tables / "codes.npy")], ["--factors", str(tables / "factors.csv")]
-    assert "either a run folder, or --codes FILE together with --factors" in refused(capsys, "score")
-    assert "either a run folder" in refused(capsys, "score", *codes)
-    assert "either a run folder" in refused(capsys, "score", str(done), *codes, *factors)
-    assert "--sampled and --fold-orientation are for runs" in refused(capsys, "score", *codes, *factors, "--sampled")
-    drawn = ["--sampled-codes", str(tables / "codes.npy")]
-    assert "--sampled-codes is for mig_chen" in refused(capsys, "score", *codes, *factors, *drawn, "--metrics", "mig")
-    assert "unknown metric 'migg'; " in refused(capsys, "score", *codes, *factors, "--metrics", "migg")
-    assert "holds 2 arrays (mean, factors): say which" in refused(
-        capsys, "score", *codes, "--factors", str(tables / "both.npz")
+    latents, factors = ["--latents", str(tables / "latents.npy")], ["--factors", str(tables / "factors.csv")]
+    assert "either a run folder, or --latents FILE together with --factors" in refused(capsys, "score")
+    assert "either a run folder" in refused(capsys, "score", *latents)
+    assert "either a run folder" in refused(capsys, "score", str(done), *latents, *factors)
+    assert "--sampled and --fold-orientation are for runs" in refused(capsys, "score", *latents, *factors, "--sampled")
+    drawn = ["--sampled-latents", str(tables / "latents.npy")]
+    assert "--sampled-latents is for mig_chen" in refused(
+        capsys, "score", *latents, *factors, *drawn, "--metrics", "mig"
     )
-    assert "did you mean" in refused(capsys, "score", "--codes", str(tables / "code.npy"), *factors)
-    said = refused(capsys, "score", "--codes", str(done / "codes.npz"), *factors)
-    assert said.endswith(f"say which one, as in {done / 'codes.npz'}:mean")
-    assert "is a folder; name a file in it" in refused(capsys, "score", *codes, *factors, "--out", str(tables))
+    assert "unknown metric 'migg'; " in refused(capsys, "score", *latents, *factors, "--metrics", "migg")
+    assert "holds 2 arrays (mean, factors): say which" in refused(
+        capsys, "score", *latents, "--factors", str(tables / "both.npz")
+    )
+    assert "did you mean" in refused(capsys, "score", "--latents", str(tables / "latent.npy"), *factors)
+    said = refused(capsys, "score", "--latents", str(done / "latents.npz"), *factors)
+    assert said.endswith(f"say which one, as in {done / 'latents.npz'}:mean")
+    assert "is a folder; name a file in it" in refused(capsys, "score", *latents, *factors, "--out", str(tables))
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
     assert "is continuous" in refused(
-        capsys, "score", *codes, "--factors", str(tables / "codes.npy"), "--metrics", "mig"
+        capsys, "score", *latents, "--factors", str(tables / "latents.npy"), "--metrics", "mig"
     )
     assert "--num-train, --num-test and --discrete are for two tables" in refused(
         capsys, "score", str(done), "--discrete"
@@ -501,7 +503,7 @@ def test_data_without_factors_are_not_scored(file, capsys, tmp_path):
     main(["train", *data, *bare, "--no-figures", "--muon-after", "500"])
     assert "note: not reached in 20 steps: muon_after 500" in capsys.readouterr().out
     for words in (["--metrics", "mig"], ["--fold-orientation"]):
-        assert "nothing to score codes against" in refused(capsys, "score", str(tmp_path / "run"), *words)
+        assert "nothing to score latents against" in refused(capsys, "score", str(tmp_path / "run"), *words)
 
 
 def test_words_that_went_to_another_flag_are_named(done, capsys):
@@ -519,9 +521,9 @@ def test_too_many_held_out_images_are_named(file, capsys, tmp_path):
 OWN = """
 from dataclasses import dataclass
 from betavae.config import MODEL_NAMES
-from betavae.settings import OBJECTIVE_SETTINGS, Vae
+from betavae.objectives.settings import OBJECTIVE_SETTINGS, Vae
 from betavae.model import ARCHITECTURES
-from betavae.objective import vae
+from betavae.objectives.elbo import vae
 from betavae.objectives.registry import OBJECTIVES
 
 @dataclass(frozen=True)
@@ -590,9 +592,9 @@ from dataclasses import dataclass
 from betavae import metrics
 from betavae.config import MODEL_NAMES
 from betavae.model import ARCHITECTURES
-from betavae.objective import vae
+from betavae.objectives.elbo import vae
 from betavae.objectives.registry import NETWORKS, OBJECTIVES
-from betavae.settings import OBJECTIVE_SETTINGS, Beta, Vae
+from betavae.objectives.settings import OBJECTIVE_SETTINGS, Beta, Vae
 
 @dataclass(frozen=True)
 class Mine:
@@ -631,7 +633,7 @@ def good(settings, model, batch):
             "OBJECTIVES[Mine] = lambda one: 1",
             "objective Mine, a function that cannot be called with (settings, mo",
         ),
-        ("NETWORKS[Mine] = 3", "network Mine as 3; it must be a function of (settings, num_codes)"),
+        ("NETWORKS[Mine] = 3", "network Mine as 3; it must be a function of (settings, latent_dim)"),
         ("OBJECTIVE_SETTINGS['my own'] = Mine", "objective 'my own': a name must be a letter, then letters, digits, -"),
         ("OBJECTIVE_SETTINGS[3] = Mine", "objective 3: a name must be a letter, then letters, digits, - or _"),
         ("OBJECTIVE_SETTINGS['s'] = Steps", "objective 's', whose setting steps is one of every run; give it another"),
@@ -651,11 +653,11 @@ def good(settings, model, batch):
         ("MODEL_NAMES.append('mine')", "name of a model 'mine' without an architecture: add it to betavae.model.ARCH"),
         (
             "metrics.METRICS['mine'] = 'mig'",
-            "metric 'mine' as 'mig'; it must be a function of (codes, factors, ",
+            "metric 'mine' as 'mig'; it must be a function of (latents, factors, ",
         ),
         (
-            "metrics.METRICS['mine'] = lambda codes: {}",
-            "metric 'mine', a function that cannot be called with (codes,",
+            "metrics.METRICS['mine'] = lambda latents: {}",
+            "metric 'mine', a function that cannot be called with (latents,",
         ),
         ("metrics.MEANINGS['mine'] = 'good'", "meaning 'mine' as 'good'; it must be a betavae.metrics.Meaning"),
     ],
@@ -685,9 +687,9 @@ def test_an_own_objective_that_fails_is_named(returned, message, file, own_entri
     monkeypatch.setenv("BETAVAE_IMPORT", "[]")
     monkeypatch.delitem(sys.modules, "own_objective_that_fails", raising=False)
     text = f"""from dataclasses import dataclass
-from betavae.objective import Loss
+from betavae.objectives.api import Loss
 from betavae.objectives.registry import OBJECTIVES
-from betavae.settings import OBJECTIVE_SETTINGS
+from betavae.objectives.settings import OBJECTIVE_SETTINGS
 @dataclass(frozen=True)
 class Mine:
     dial: float = 1.0
@@ -713,8 +715,8 @@ def test_an_environment_that_names_no_files_to_import(capsys, monkeypatch, tmp_p
             ["--batch-size", "100000000"],
             "batch_size is 100000000, and there are 600 images to train on: give that",
         ),
-        (["--codes", "1000000000"], "the codes of 900 images take 7,200.0 GB, and this machine has "),
-        (["--codes", "4097"], "codes is 4097, and an image has 4,096 pixels: give at most that many codes"),
+        (["--latent-dim", "1000000000"], "the latents of 900 images take 7,200.0 GB, and this machine has "),
+        (["--latent-dim", "4097"], "latents is 4097, and an image has 4,096 pixels: give at most that many latents"),
         (["--evaluations", "1000000000"], "evaluations is 1000000000; give at most 1,000, and ten make an interval"),
         (
             ["--scored-images", "1e9"],
@@ -740,8 +742,8 @@ def test_scores_of_a_factor_that_does_not_vary_are_written_and_shown(capsys, tmp
     factors = rng.integers(4, size=(2000, 2))
     factors[:, 0] = 0
     np.save(tmp_path / "factors.npy", factors)
-    np.save(tmp_path / "codes.npy", factors + rng.normal(0, 0.1, factors.shape))
-    tables = ("--codes", str(tmp_path / "codes.npy"), "--factors", str(tmp_path / "factors.npy"))
+    np.save(tmp_path / "latents.npy", factors + rng.normal(0, 0.1, factors.shape))
+    tables = ("--latents", str(tmp_path / "latents.npy"), "--factors", str(tmp_path / "factors.npy"))
     main(
         ["score", *tables, "--metrics", "mig", "modularity", "--evaluations", "1", "--out", str(tmp_path / "out.json")]
     )
@@ -759,8 +761,8 @@ def test_scores_of_a_factor_that_does_not_vary_are_written_and_shown(capsys, tmp
         (("demo", "--seed", "9" * 400), "seed has 400 digits; it must be below 2 to the power of 63"),
         (("train", "--data", "fifo"), "fifo is no regular file; data are 'dsprites', which needs no file, or"),
         (("train", "--data", "."), ". is a folder; data are 'dsprites', which needs no file, or"),
-        (("score", "--codes", "fifo", "--factors", "fifo"), "fifo is no regular file; give a file with a table"),
-        (("score", "--codes", ".", "--factors", "."), ". is a folder; give a file with a table"),
+        (("score", "--latents", "fifo", "--factors", "fifo"), "fifo is no regular file; give a file with a table"),
+        (("score", "--latents", ".", "--factors", "."), ". is a folder; give a file with a table"),
     ],
 )
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")

@@ -14,7 +14,7 @@ from betavae.studies import on_ray, workers
 from betavae.studies.study import create_study, failures, run_study
 from tests import stubs
 
-RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
+RECIPE = {"seeds": 3, "steps": 9, "grid": {"latents": [4, 6]}}
 
 
 def test_without_ray_the_command_is_named(monkeypatch):
@@ -98,7 +98,7 @@ def test_files_of_ones_own_are_imported_by_workers(ray, tmp_path, monkeypatch):
 
 def test_sigterm_stays_the_drivers(ray, tmp_path):
     """Ray's own handler aborts the process: a job's end would save no checkpoint."""
-    words = "import signal, ray; from betavae import cluster; signal.signal(signal.SIGTERM, print); "
+    words = "import signal, ray; from betavae.studies import on_ray as cluster; signal.signal(signal.SIGTERM, print); "
     words += "cluster._connect(ray, 'local'); print(signal.getsignal(signal.SIGTERM) is print); ray.shutdown()"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"

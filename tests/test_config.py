@@ -36,7 +36,7 @@ configs = st.builds(
     data=st.text(min_size=1),
     train_images=st.one_of(st.integers(1, 10**7), st.floats(0.01, 1)),
     model=st.sampled_from(["burgess", "affine", "locatello", "higgins", "residual", "wide"]),
-    codes=st.integers(2, 100),
+    latents=st.integers(2, 100),
     steps=st.integers(1, 10**7),
     batch_size=st.integers(2, 2048).map(lambda half: 2 * half),
     learning_rate=st.floats(1e-8, 1),
@@ -94,8 +94,11 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"steps": 1.5}, "steps is 1.5; it must be a whole number"),
         ({"steps": True}, "steps is True; it must be a whole number"),
         ({"steps": 0}, "steps is 0; it must be a number of at least 1"),
-        ({"codes": 0}, "codes is 0"),
-        ({"codes": 1, "objective": {"name": "tc"}}, "codes is 1; objective tc parts codes .*: give at least 2"),
+        ({"latent_dim": 0}, "latents is 0"),
+        (
+            {"latent_dim": 1, "objective": {"name": "tc"}},
+            "latents is 1; objective tc parts latents .*: give at least 2",
+        ),
         ({"seed": -1}, "seed is -1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be a number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
@@ -157,8 +160,8 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"objective": {"name": "group", "averaging": "vae"}}, "unknown averaging 'vae'"),
         ({"objective": {"name": "semi", "labelled_images": 0}}, "labelled_images is 0; it must be a number of images"),
         ({"objective": {"name": "semi", "supervision": "mse"}}, "unknown supervision 'mse'"),
-        ({"objective": {"name": "hfs", "code_pairs": 0}}, "code_pairs is 0"),
-        ({"objective": {"name": "qlae", "values_per_code": 1}}, "values_per_code is 1; .* at least 2"),
+        ({"objective": {"name": "hfs", "latent_pairs": 0}}, "latent_pairs is 0"),
+        ({"objective": {"name": "qlae", "values_per_latent": 1}}, "values_per_latent is 1; .* at least 2"),
     ],
 )
 def test_bad_settings_are_refused(values, message):
@@ -181,8 +184,10 @@ def test_bad_files_are_refused(tmp_path):
 
 
 def test_loads_no_torch():
-    code = "import sys, betavae.cli; sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'matplotlib')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    latent = (
+        "import sys, betavae.cli; sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'matplotlib')))"
+    )
+    assert subprocess.run([sys.executable, "-c", latent], check=False).returncode == 0
 
 
 def test_no_objective_has_a_setting_of_every_run():

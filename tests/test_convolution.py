@@ -189,11 +189,11 @@ def test_only_whole_images_are_flattened(flattening):
         assert convolve([flattening, nn.Linear(512, 64)], torch.zeros(32, 512))[1] == 0
 
 
-def _errors(model, codes, images, dtype, apart=False):
+def _errors(model, latents, images, dtype, apart=False):
     with multiplying(dtype):
         if apart:
-            return likelihood.bernoulli_error(model.decode(codes), images)
-        return model.bernoulli_error(codes, images)
+            return likelihood.bernoulli_error(model.decode(latents), images)
+        return model.bernoulli_error(latents, images)
 
 
 @each_type
@@ -205,11 +205,11 @@ def test_errors_of_decoded_images_are_those_of_images_decoded_before(name, image
     shape = (3 if name == "burgess" else 1, 64, 64)
     model, found = VAE(name, shape, 10).to(memory_format=torch.channels_last), {}
     images = torch.rand(images, *shape).contiguous(memory_format=torch.channels_last)
-    codes = torch.randn(len(images), 10, requires_grad=True)
-    given = [codes, *model.decoder.parameters()]
+    latents = torch.randn(len(images), 10, requires_grad=True)
+    given = [latents, *model.decoder.parameters()]
     for apart in (False, True):
         with using(threads):
-            errors = _errors(model, codes, images, dtype, apart)
+            errors = _errors(model, latents, images, dtype, apart)
             found[apart] = [errors.detach(), *torch.autograd.grad(errors.mean(), given)]
         monkeypatch.setattr(convolution._Likelihood, "apply", None)  # not to be called
     for ours, theirs in zip(found[False], found[True], strict=True):
@@ -222,10 +222,10 @@ def test_errors_may_weigh_anything(weigh, dtype):
     """Also when they are derived twice."""
     torch.manual_seed(0)
     model, images = VAE("burgess", (1, 64, 64), 10), torch.rand(5, 1, 64, 64)
-    codes = torch.randn(5, 10, requires_grad=True)
-    given = [codes, *model.decoder.parameters()]
-    expected = torch.autograd.grad(weigh(_errors(model, codes, images, dtype, apart=True)), given)
-    loss = weigh(_errors(model, codes, images, dtype))
+    latents = torch.randn(5, 10, requires_grad=True)
+    given = [latents, *model.decoder.parameters()]
+    expected = torch.autograd.grad(weigh(_errors(model, latents, images, dtype, apart=True)), given)
+    loss = weigh(_errors(model, latents, images, dtype))
     for _ in range(2):
         for ours, theirs in zip(torch.autograd.grad(loss, given, retain_graph=True), expected, strict=True):
             assert _difference(ours, theirs) < 2 * ROUNDING[dtype]
@@ -237,10 +237,10 @@ def test_gradients_of_errors_have_gradients(dtype):
     model, images = VAE("burgess", (1, 32, 32), 4), torch.rand(2, 1, 32, 32)
     found = []
     for apart in (False, True):
-        codes = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-        errors = _errors(model, codes, images, dtype, apart)
-        (gradient,) = torch.autograd.grad(errors.mean(), codes, create_graph=True)
-        found.append(torch.autograd.grad(gradient.square().sum(), [codes, model.decoder[-1].weight]))
+        latents = torch.randn(2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        errors = _errors(model, latents, images, dtype, apart)
+        (gradient,) = torch.autograd.grad(errors.mean(), latents, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), [latents, model.decoder[-1].weight]))
     for ours, theirs in zip(*found, strict=True):
         assert _difference(ours, theirs) < 5 * ROUNDING[dtype]
 
@@ -249,13 +249,13 @@ def test_gradients_of_errors_have_gradients(dtype):
 def test_errors_without_gradients_and_of_other_images(dtype):
     """Nothing is to be derived; images lie in memory otherwise, or are derived themselves."""
     torch.manual_seed(0)
-    model, codes = VAE("burgess", (3, 64, 64), 10), torch.randn(2, 10)
+    model, latents = VAE("burgess", (3, 64, 64), 10), torch.randn(2, 10)
     plain = torch.rand(2, 3, 64, 64)
-    expected = _errors(model, codes, plain, dtype, apart=True)
+    expected = _errors(model, latents, plain, dtype, apart=True)
     for images in (plain, plain.contiguous(memory_format=torch.channels_last), plain.clone().requires_grad_()):
-        torch.testing.assert_close(_errors(model, codes, images, dtype), expected, rtol=1e-6, atol=1e-3)
+        torch.testing.assert_close(_errors(model, latents, images, dtype), expected, rtol=1e-6, atol=1e-3)
         with torch.no_grad():
-            torch.testing.assert_close(_errors(model, codes, images, dtype), expected, rtol=1e-6, atol=1e-3)
+            torch.testing.assert_close(_errors(model, latents, images, dtype), expected, rtol=1e-6, atol=1e-3)
 
 
 def _residual(channels: int) -> Residual:
@@ -520,10 +520,10 @@ def test_what_a_last_linear_layer_gives_is_not_rounded(taken, given):
 
 @needs_compiled
 @pytest.mark.parametrize("images", [64, 20])
-@pytest.mark.parametrize("codes", [10, 16, 32, 64])
-def test_codes_leave_the_encoder_and_enter_the_decoder_in_float32(codes, images):
+@pytest.mark.parametrize("latents", [10, 16, 32, 64])
+def test_latents_leave_the_encoder_and_enter_the_decoder_in_float32(latents, images):
     """Whether there is code for as many or not."""
-    model = VAE("burgess", (1, 64, 64), codes)
+    model = VAE("burgess", (1, 64, 64), latents)
     with torch.autocast("cpu", torch.bfloat16):
         means = model.encode(torch.rand(images, 1, 64, 64)).mean
         assert means.dtype == torch.float32

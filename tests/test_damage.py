@@ -39,7 +39,7 @@ RAW = {"huge": "1e400", "digits": "9" * 400, "deep": "[" * 2000 + "]" * 2000, "n
 VALUES = [None, "x", "[/x]", -1, 0, 10**12, 0.5, [], {}, [[]], [None], {"x": "x"}, True, *(f"@{name}@" for name in RAW)]
 GONE = object()
 SETTINGS = {
-    **{"model": "tiny", "codes": 3, "steps": 2, "batch_size": 4, "train_images": 200, "validation_images": 30},
+    **{"model": "tiny", "latent_dim": 3, "steps": 2, "batch_size": 4, "train_images": 200, "validation_images": 30},
     **{"device": "cpu", "precision": "fp32", "scores": ("mig",), "evaluations": 1, "figures": False},
 }
 
@@ -63,7 +63,7 @@ def whole(tmp_path_factory):
     run = experiment.experiment(Config(data=str(folder / "squares.npz"), **SETTINGS), folder / "run")
     values = json.loads(run.path("scores.json").read_text())
     values["arrays"] |= {"dci.importance": [[0.5] * 3] * 3} | {
-        name: [0.5, None, 0.5] for name in ("dci.per_code", "dci.per_factor", "dci.accuracy")
+        name: [0.5, None, 0.5] for name in ("dci.per_latent", "dci.per_factor", "dci.accuracy")
     }
     values |= {"intervals": {"mig": [0.1, None]}, "ceilings": {"mig": 0.9}}
     values["scores"] |= {"sap": None}
@@ -71,7 +71,7 @@ def whole(tmp_path_factory):
     for step in (1, 2):
         append_record(run, Record(step, 1.0, "train", {"loss": 3.0, "reconstruction": 2.0, "rate": 1.0}))
     shutil.copytree(run.folder, folder / "other")
-    study = create_study(folder / "study", {"seeds": 3, "steps": 9, "codes": 3})
+    study = create_study(folder / "study", {"seeds": 3, "steps": 9, "latent_dim": 3})
     *done, failed = study.runs
     for name in done:
         stubs.quick(study.runs[name], study.path(name), lambda share: None)
@@ -243,7 +243,7 @@ FILES = {
     **dict.fromkeys(["run/config.json", "run/provenance.json", "run/scores.json"], in_json),
     "run/curve.jsonl": in_curve,
     **dict.fromkeys(["run/model.safetensors", "run/checkpoint.safetensors"], in_header),
-    "run/codes.npz": in_arrays,
+    "run/latents.npz": in_arrays,
     **dict.fromkeys(["study/study.json", "study/failed/*.json", "study/runs/*/scores.json"], in_json),
     **dict.fromkeys(["study/runs/*/config.json", "study/runs/*/provenance.json"], in_json),
     "study/results.parquet": in_table,

@@ -26,8 +26,8 @@ from betavae.report import run_figures
 from betavae.report.run_figures import draw_run, seed_rows
 from betavae.report.run_page import report_run
 from betavae.runs import contents, provenance
-from betavae.runs.codes import load_codes
 from betavae.runs.folder import open_run, read_curve, read_json
+from betavae.runs.latents import load_latents
 from betavae.training import interrupts, loop, seeding
 
 CONFIG = Config(
@@ -37,7 +37,7 @@ CONFIG = Config(
     steps=100,
     batch_size=8,
     learning_rate=1e-3,
-    codes=4,
+    latent_dim=4,
     scores=("dci", "mig"),
     evaluations=2,
     precision="fp32",
@@ -60,7 +60,7 @@ def test_the_folder_is_complete(finished):
     assert finished.done
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
-        *("DONE", "checkpoint.safetensors", "codes.npz", "config.json", "curve.jsonl", "figures"),
+        *("DONE", "checkpoint.safetensors", "latents.npz", "config.json", "curve.jsonl", "figures"),
         *("model.safetensors", "provenance.json", "report.html", "scores.json"),
     }
     assert len(list(finished.path("figures").glob("traversals/*.gif"))) == 2 * 5 * 4
@@ -75,7 +75,7 @@ def test_scores(finished, small):
     assert np.shape(values["arrays"]["dci.importance"]) == (4, 5)
     assert len(values["kl"]) == 4
     assert values["held_out"]["reconstruction"] > 0
-    assert load_codes(finished).mean.shape == (len(small), 4)
+    assert load_latents(finished).mean.shape == (len(small), 4)
 
 
 def test_provenance(finished):
@@ -108,8 +108,11 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
         ({"objective": AdaGvae()}, "of the partners that pair rule locatello draws are among the images of sprites"),
         ({"scored_images": 1}, "scored_images comes to 1; give at least 3"),
         ({"device": "meta"}, "device 'meta' cannot be used here .* use auto, cpu, cuda or mps"),
-        ({"objective": Semi()}, "codes is 4; objective semi ties a code to each of the 5 factors"),
-        ({"objective": Semi(), "codes": 6}, "labelled_images is 1000, which is 1000 images; there are 700 to train on"),
+        ({"objective": Semi()}, "latents is 4; objective semi ties a latent to each of the 5 factors"),
+        (
+            {"objective": Semi(), "latent_dim": 6},
+            "labelled_images is 1000, which is 1000 images; there are 700 to train on",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             experiment(replace(CONFIG, **settings), tmp_path / "run", data=small)
@@ -156,24 +159,26 @@ def test_nan_names_step_and_checkpoint(small, tmp_path):
 
 def test_without_factors_and_without_held_out_images(small, tmp_path):
     bare = replace(small, factors=np.zeros((len(small), 0), np.int32), factor_names=(), factor_sizes=())
-    run = experiment(replace(CONFIG, validation_images=0, steps=10, codes=2, scores=()), tmp_path / "run", data=bare)
+    run = experiment(
+        replace(CONFIG, validation_images=0, steps=10, latent_dim=2, scores=()), tmp_path / "run", data=bare
+    )
     values = read_json(run, "scores.json")
     assert values["held_out"] == {}
     assert "scores" not in values
     assert run.path("report.html").exists()
 
 
-def test_dead_codes_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
-    """A constant code has no variance; the run still ends, with its figures and its report."""
+def test_inactive_latents_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
+    """A constant latent has no variance; the run still ends, with its figures and its report."""
     encode = story.encode
 
-    def dead(*arguments):
+    def inactive(*arguments):
         mean, log_var = encode(*arguments)
         mean[:, 2], log_var[:, 2] = 0, 0
         return mean, log_var
 
-    monkeypatch.setattr(story, "encode", dead)
-    run = experiment(replace(CONFIG, steps=10, codes=3), tmp_path / "run", data=small)
+    monkeypatch.setattr(story, "encode", inactive)
+    run = experiment(replace(CONFIG, steps=10, latent_dim=3), tmp_path / "run", data=small)
     values = read_json(run, "scores.json")
     assert values["arrays"]["active"][2] is False
     assert values["kl"][2] == 0
@@ -230,9 +235,10 @@ def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tm
 
 CHILD = """
 import sys
-from betavae import experiment as module, train
+from betavae import experiment as module
+from betavae.training import loop
 module.CHECKPOINT_SECONDS = 0.0
-train.RECORD_STEPS = 10
+loop.RECORD_STEPS = 10
 from pathlib import Path
 folder = sys.argv[1]
 if (Path(folder) / "config.json").exists():
@@ -256,7 +262,7 @@ def test_a_trained_run_is_looked_at_from_elsewhere(small, tmp_path, monkeypatch)
     Path("small.npz").unlink()
     config = read_json(run, "config.json") | {"device": "cuda:99"}
     run.path("config.json").write_text(json.dumps(config))
-    far, before = open_run(run.folder), load_codes(run)
+    far, before = open_run(run.folder), load_latents(run)
     assert np.array_equal(encode_run(far, small).mean, before.mean)
     assert score_run(far, small)["held_out"] == read_json(run, "scores.json")["held_out"]
     (tmp_path / "small.npz").unlink()
@@ -265,13 +271,13 @@ def test_a_trained_run_is_looked_at_from_elsewhere(small, tmp_path, monkeypatch)
 
 
 def test_pictures_do_not_depend_on_one_another(small, tmp_path, monkeypatch):
-    """`residual` has statistics of batches in training: a code decoded alone gives what it gives among others."""
+    """`residual` has statistics of batches in training: a latent decoded alone gives what it gives among others."""
     config = replace(CONFIG, model="residual", steps=10, scores=("mig",), evaluations=1, figures=False)
     run, decoders = experiment(config, tmp_path / "run", data=small), []
     monkeypatch.setattr(run_figures, "draw_all", lambda *args, decode, **arrays: decoders.append(decode))
     draw_run(run, small)
-    codes = load_codes(run).mean[:8]
-    np.testing.assert_allclose(decoders[0](codes)[:1], decoders[0](codes[:1]), atol=1e-5)
+    latents = load_latents(run).mean[:8]
+    np.testing.assert_allclose(decoders[0](latents)[:1], decoders[0](latents[:1]), atol=1e-5)
 
 
 def test_an_unknown_metric_is_refused_before_training(small, tmp_path):
@@ -300,10 +306,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path,
         "figures": False,
         "data": str(tmp_path / "small.npz"),
     }
-    code = CHILD.replace("CONFIG", repr(settings))
+    latent = CHILD.replace("CONFIG", repr(settings))
 
     def start(folder):
-        return subprocess.Popen([sys.executable, "-c", code, str(folder)])
+        return subprocess.Popen([sys.executable, "-c", latent, str(folder)])
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     monkeypatch.setattr(loop, "RECORD_STEPS", 10)
@@ -331,7 +337,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path,
 
 
 def test_seed_images_are_held_out_and_take_turns(small):
-    model = VAE(CONFIG.model, small.image_shape, CONFIG.codes)
+    model = VAE(CONFIG.model, small.image_shape, CONFIG.latent_dim)
     rows = seed_rows(CONFIG, small, model)
     assert len(set(rows)) == len(rows) == run_figures.SEED_IMAGES
     assert small.factors[rows[:3], 0].tolist() == [2, 1, 0]
@@ -343,16 +349,16 @@ def test_the_first_seed_image_is_the_best_of_its_class_relative_to_its_size(smal
     """A model that misses one pixel of every heart misses least, relative to its size, of the largest."""
 
     class Remembering(VAE):
-        def mean_images(self, codes):
+        def mean_images(self, latents):
             shown = torch.from_numpy(small.images(self.rows) / np.float32(small.max_value))
             shown[:, 0, 0, 0] = 1 - shown[:, 0, 0, 0]
             return shown
 
-    model = Remembering(CONFIG.model, small.image_shape, CONFIG.codes)
+    model = Remembering(CONFIG.model, small.image_shape, CONFIG.latent_dim)
 
     def remember(config, data, rows, model):
         model.rows = rows
-        return np.zeros((len(rows), config.codes), np.float32), None
+        return np.zeros((len(rows), config.latent_dim), np.float32), None
 
     monkeypatch.setattr(run_figures, "encode", remember)
     rows = seed_rows(CONFIG, small, model)
@@ -378,7 +384,7 @@ def test_a_factor_that_does_not_vary_among_the_scored_images_is_said_so(small, t
     run = experiment(config, tmp_path / "run", data=data)
     assert run.done
     assert "hat: does not vary" in run.path("report.html").read_text(encoding="utf-8")
-    assert read_json(run, "scores.json")["carriers"][-1]["strength"] is None
+    assert read_json(run, "scores.json")["captures"][-1]["strength"] is None
 
 
 def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):

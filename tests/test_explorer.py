@@ -1,4 +1,4 @@
-"""The explorer: networks as data, the range of each code, and the page itself in a real browser."""
+"""The explorer: networks as data, the range of each latent, and the page itself in a real browser."""
 
 import base64
 import copy
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from betavae.model import VAE
-from betavae.report.explorer import Explorer, describe_codes
+from betavae.report.explorer import Explorer, describe_latents
 from betavae.report.network_export import pack_decoder, pack_network
 from betavae.report.page import PAGE_BYTES, Report, render_report
 
@@ -25,10 +25,10 @@ FLAGS = [
 PIXELS = "canvas => canvas.toDataURL()"
 
 
-def vivid(name="burgess", shape=(1, 64, 64), codes=4, likelihood="bernoulli", seed=0) -> VAE:
+def vivid(name="burgess", shape=(1, 64, 64), latent_dim=4, likelihood="bernoulli", seed=0) -> VAE:
     """An untrained model whose pictures differ visibly, with batch statistics that are not neutral."""
     torch.manual_seed(seed)
-    model = VAE(name, shape, codes, likelihood)
+    model = VAE(name, shape, latent_dim, likelihood)
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -40,11 +40,11 @@ def vivid(name="burgess", shape=(1, 64, 64), codes=4, likelihood="bernoulli", se
     return model.eval()
 
 
-def explorer(model: VAE, kl=None, carries=None) -> Explorer:
-    rng, size = np.random.default_rng(0), model.num_codes
+def explorer(model: VAE, kl=None, captures=None) -> Explorer:
+    rng, size = np.random.default_rng(0), model.latent_dim
     kl = np.linspace(1, 2, size) if kl is None else np.array(kl, float)
     mean = rng.normal(size=(500, size)).astype(np.float32)
-    sliders = describe_codes(mean, np.full_like(mean, -2), kl, carries or [[] for _ in range(size)])
+    sliders = describe_latents(mean, np.full_like(mean, -2), kl, captures or [[] for _ in range(size)])
     images = rng.integers(256, size=(12, *model.image_shape)).astype(np.uint8)
     with torch.inference_mode():
         seeds = model.encode(torch.from_numpy(images / np.float32(255))).mean.numpy()
@@ -52,7 +52,7 @@ def explorer(model: VAE, kl=None, carries=None) -> Explorer:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Codes and networks as data
+# Latents and networks as data
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -60,8 +60,8 @@ def test_sliders_are_sorted_and_span_the_aggregate_posterior():
     rng = np.random.default_rng(0)
     mean = np.stack([np.zeros(9000), rng.choice([-5.0, 3.0], 9000)], 1).astype(np.float32)
     log_var = np.full_like(mean, np.log(0.01))
-    wide, narrow = describe_codes(mean, log_var, np.array([0.1, 3.0]), [[], [("posX", 0.5)]])
-    assert (wide.index, wide.kl, wide.carries) == (1, 3.0, (("posX", 0.5),))
+    wide, narrow = describe_latents(mean, log_var, np.array([0.1, 3.0]), [[], [("posX", 0.5)]])
+    assert (wide.index, wide.kl, wide.captures) == (1, 3.0, (("posX", 0.5),))
     assert -5.4 <= wide.low <= -5.2  # -5 - 2.33 * 0.1 or a little further, rounded outwards
     assert 3.2 <= wide.high <= 3.4
     assert (narrow.low, narrow.high) == (-2, 2)
@@ -71,7 +71,7 @@ def test_sliders_are_sorted_and_span_the_aggregate_posterior():
 
 def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"mean \(5, 2\), log_var \(5, 2\), kl \(3,\) and 2 lists .* do not fit"):
-        describe_codes(np.zeros((5, 2)), np.zeros((5, 2)), np.zeros(3), [[], []])
+        describe_latents(np.zeros((5, 2)), np.zeros((5, 2)), np.zeros(3), [[], []])
 
 
 def test_weights_stand_in_the_order_of_use_and_channel_last():
@@ -89,7 +89,7 @@ def test_weights_stand_in_the_order_of_use_and_channel_last():
 
 
 def test_a_convolution_straight_after_a_linear_layer_is_folded_where_that_saves():
-    wide, burgess = vivid("wide", codes=10), vivid("burgess", codes=10)
+    wide, burgess = vivid("wide", latent_dim=10), vivid("burgess", latent_dim=10)
     folded = pack_decoder(wide)
     assert folded["layers"][0]["output"] == [1, 1, 8 * 8 * 128]
     size = sum(parameter.numel() for parameter in wide.decoder.parameters())
@@ -261,13 +261,15 @@ def unknown_layer() -> VAE:
 PAGES: dict[str, Callable[[], Report]] = {
     **{name: lambda name=name: plain(model_of(name)) for name in MODELS},
     "small": lambda: plain(vivid(shape=SMALL)),
-    "ten codes": lambda: plain(vivid(shape=SMALL, codes=10), carries=[[("orientation", 0.876), ("posX", 0.1)]] * 10),
-    "64 codes": lambda: plain(vivid(shape=SMALL, codes=64)),
-    "one code": lambda: plain(vivid(shape=SMALL, codes=1)),
+    "ten latents": lambda: plain(
+        vivid(shape=SMALL, latent_dim=10), captures=[[("orientation", 0.876), ("posX", 0.1)]] * 10
+    ),
+    "64 latents": lambda: plain(vivid(shape=SMALL, latent_dim=64)),
+    "one latent": lambda: plain(vivid(shape=SMALL, latent_dim=1)),
     "colours": lambda: plain(vivid(shape=(3, 32, 32))),
-    "some dead": lambda: plain(vivid(shape=SMALL, codes=3), kl=[0.001, 2.0, 0.0]),
-    "all dead": lambda: plain(vivid(shape=SMALL, codes=3), kl=[0.0, 0.01, 0.0]),
-    "evil": lambda: Report(title=EVIL, explorer=explorer(vivid(shape=SMALL), carries=[[(EVIL, 0.5)]] * 4)),
+    "some inactive": lambda: plain(vivid(shape=SMALL, latent_dim=3), kl=[0.001, 2.0, 0.0]),
+    "all inactive": lambda: plain(vivid(shape=SMALL, latent_dim=3), kl=[0.0, 0.01, 0.0]),
+    "evil": lambda: Report(title=EVIL, explorer=explorer(vivid(shape=SMALL), captures=[[(EVIL, 0.5)]] * 4)),
     "unknown layer": lambda: plain(unknown_layer()),
 }
 
@@ -275,12 +277,12 @@ PAGES: dict[str, Callable[[], Report]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_page_computes_as_torch_does(show, name):
     model = model_of(name)
-    codes = torch.randn(25 if name == "128 pixels" else 100, 10, generator=torch.Generator().manual_seed(1))
+    latents = torch.randn(25 if name == "128 pixels" else 100, 10, generator=torch.Generator().manual_seed(1))
     images = torch.rand(3, *model.image_shape, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        pixels, means = model.mean_images(codes).permute(0, 2, 3, 1), model.encode(images).mean
+        pixels, means = model.mean_images(latents).permute(0, 2, 3, 1), model.encode(images).mean
     page = show(name)
-    assert largest_difference(page, "decode", codes, pixels) < 2e-3
+    assert largest_difference(page, "decode", latents, pixels) < 2e-3
     inputs = images.permute(0, 2, 3, 1)
     assert largest_difference(page, "encode", inputs, means) < 2e-3 * float(means.abs().max())
 
@@ -288,12 +290,12 @@ def test_the_page_computes_as_torch_does(show, name):
 def test_without_webassembly_it_computes_the_same(show):
     for name in ("small", "colours"):
         model = PAGES[name]().explorer.model
-        codes = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+        latents = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
-            pixels = model.mean_images(codes).permute(0, 2, 3, 1)
+            pixels = model.mean_images(latents).permute(0, 2, 3, 1)
         page = show(name, "delete window.WebAssembly")
         assert page.evaluate("typeof WebAssembly") == "undefined"
-        assert largest_difference(page, "decode", codes, pixels) < 2e-3
+        assert largest_difference(page, "decode", latents, pixels) < 2e-3
 
 
 def test_everything_that_can_be_moved_changes_the_picture(show):
@@ -315,23 +317,23 @@ def test_everything_that_can_be_moved_changes_the_picture(show):
     changed()
     page.locator("#z3").press("Home")
     changed()
-    assert page.evaluate("betavae.codes[3]") == float(page.locator("#z3").get_attribute("min"))
+    assert page.evaluate("betavae.latents[3]") == float(page.locator("#z3").get_attribute("min"))
     surface = page.locator("[data-surface]").bounding_box()
     page.mouse.click(surface["x"] + 0.25 * surface["width"], surface["y"] + 0.25 * surface["height"])
     changed()
     low, high = (float(page.locator("#z3").get_attribute(end)) for end in ("min", "max"))
-    assert page.evaluate("betavae.codes[3]") == pytest.approx(low + 0.25 * (high - low), abs=0.05)
-    page.evaluate("betavae.codes[3] = 9")  # beyond what the map shows
+    assert page.evaluate("betavae.latents[3]") == pytest.approx(low + 0.25 * (high - low), abs=0.05)
+    page.evaluate("betavae.latents[3] = 9")  # beyond what the map shows
     page.locator("[data-surface]").press("Shift+ArrowUp")
     changed()
-    assert page.evaluate("betavae.codes[3]") == 9
+    assert page.evaluate("betavae.latents[3]") == 9
     page.get_by_role("button", name="image 5").click()
     changed()
     page.get_by_role("button", name="Sample the prior").click()
     changed()
     page.get_by_role("button", name="All zero").click()
     changed()
-    assert page.evaluate("betavae.codes.every(code => code === 0)")
+    assert page.evaluate("betavae.latents.every(latent => latent === 0)")
     zero = seen[-1]
     play = page.get_by_role("button", name="Animate z1")
     play.click()
@@ -348,8 +350,8 @@ def test_copy_and_save(show):
     page = show("small")
     page.get_by_role("button", name="All zero").click()
     page.locator("#z2").press("End")
-    page.get_by_role("button", name="Copy codes").click()
-    page.get_by_text("Copied 4 codes").wait_for()
+    page.get_by_role("button", name="Copy latents").click()
+    page.get_by_text("Copied 4 latents").wait_for()
     high = float(page.locator("#z2").get_attribute("max"))
     assert page.evaluate("navigator.clipboard.readText()") == f"[0.0000, 0.0000, {high:.4f}, 0.0000]"
     with page.expect_download() as saved:
@@ -365,19 +367,19 @@ def test_what_is_drawn_or_opened_is_encoded(show, tmp_path):
     with torch.inference_mode():
         black, white = (model.encode(torch.full((1, *SMALL), shade)).mean[0].tolist() for shade in (0.0, 1.0))
     picture(page)
-    assert page.evaluate("Array.from(betavae.codes)") == pytest.approx(black, abs=2e-3)
+    assert page.evaluate("Array.from(betavae.latents)") == pytest.approx(black, abs=2e-3)
     canvas = page.locator("[data-original]").bounding_box()
     page.mouse.move(canvas["x"] + 20, canvas["y"] + 20)
     page.mouse.down()
     page.mouse.move(canvas["x"] + 90, canvas["y"] + 60)
     page.mouse.up()
     picture(page)
-    assert page.evaluate("Array.from(betavae.codes)") != pytest.approx(black, abs=2e-2)
+    assert page.evaluate("Array.from(betavae.latents)") != pytest.approx(black, abs=2e-2)
     Image.new("L", (64, 64), 255).save(tmp_path / "white.png")
     page.locator("[data-file]").set_input_files(tmp_path / "white.png")
     page.get_by_text("Encoded white.png").wait_for()
     picture(page)
-    assert page.evaluate("Array.from(betavae.codes)") == pytest.approx(white, abs=2e-2)
+    assert page.evaluate("Array.from(betavae.latents)") == pytest.approx(white, abs=2e-2)
     (tmp_path / "words.png").write_text("no picture")
     page.locator("[data-file]").set_input_files(tmp_path / "words.png")
     page.get_by_text("words.png is no picture that this browser can read").wait_for()
@@ -436,7 +438,9 @@ OVERLAPS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", ["ten codes", "64 codes", "one code", "all dead", "colours", "evil", "128 pixels"])
+@pytest.mark.parametrize(
+    "name", ["ten latents", "64 latents", "one latent", "all inactive", "colours", "evil", "128 pixels"]
+)
 def test_nothing_overlaps_or_scrolls_sideways(show, name):
     page = show(name, again=False)
     for width, scheme in ((360, "light"), (768, "dark"), (1440, "light")):
@@ -446,14 +450,14 @@ def test_nothing_overlaps_or_scrolls_sideways(show, name):
         assert page.evaluate(OVERLAPS) == []
 
 
-def test_dead_codes_are_folded_away(show):
-    page = show("some dead")
+def test_inactive_latents_are_folded_away(show):
+    page = show("some inactive")
     assert page.locator("#z1").is_visible()
     assert not page.locator("#z0").is_visible()
-    page.get_by_text("2 dead codes, below 0.05 nats").click()
+    page.get_by_text("2 inactive latents, below 0.05 nats").click()
     assert page.locator("#z0").is_visible()
-    page = show("all dead")
-    assert page.get_by_text("All codes are dead").is_visible()
+    page = show("all inactive")
+    assert page.get_by_text("All latents are inactive").is_visible()
     assert page.locator("#z0").is_visible()
 
 

@@ -13,49 +13,49 @@ from tests.conftest import bright_column, line
 
 
 def test_importing_figures_loads_neither_pyplot_nor_torch():
-    code = "import sys, betavae.report.figures; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    latent = "import sys, betavae.report.figures; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", latent], capture_output=True, text=True).stdout == "set()\n"
 
 
-def arguments(num_codes: int = 2) -> dict[str, object]:
+def arguments(latent_dim: int = 2) -> dict[str, object]:
     generator = np.random.default_rng(0)
-    codes = generator.normal(size=(40, num_codes)).astype(np.float32)
-    seeds = np.column_stack([codes[:2], np.zeros((2, 2))])[:, :2]
+    latents = generator.normal(size=(40, latent_dim)).astype(np.float32)
+    seeds = np.column_stack([latents[:2], np.zeros((2, 2))])[:, :2]
     return {
         "decode": lambda batch: bright_column(np.column_stack([batch, np.zeros((len(batch), 2))])),
         "seed_images": bright_column(seeds),
-        "seed_codes": codes[:2],
-        "code_mean": codes.mean(0),
-        "code_std": codes.std(0),
-        "kl": np.linspace(0, 2, num_codes + 1)[1:],
-        "codes": codes,
+        "seed_latents": latents[:2],
+        "latent_mean": latents.mean(0),
+        "latent_std": latents.std(0),
+        "kl": np.linspace(0, 2, latent_dim + 1)[1:],
+        "latents": latents,
         "factors": generator.integers(0, 3, (40, 2)),
         "factor_names": ("scale", "posX"),
-        "importance": np.full((num_codes, 2), 1 / num_codes),
+        "importance": np.full((latent_dim, 2), 1 / latent_dim),
         "records": [line(0), line(1)],
     }
 
 
-@pytest.mark.parametrize("num_codes", [1, 2])
-def test_draw_all_writes_what_it_says_and_nothing_else(tmp_path, num_codes):
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_draw_all_writes_what_it_says_and_nothing_else(tmp_path, latent_dim):
     style = dict(matplotlib.rcParams)
-    files = figures.draw_all(tmp_path / "figures", **arguments(num_codes), steps=3, num_traversed=1)
+    files = figures.draw_all(tmp_path / "figures", **arguments(latent_dim), steps=3, num_traversed=1)
     assert dict(matplotlib.rcParams) == style
     names = sorted(path.relative_to(tmp_path / "figures").as_posix() for path in files)
     assert names == sorted(p.relative_to(tmp_path / "figures").as_posix() for p in tmp_path.rglob("*.*"))
-    charts = ["factor_strips", "importance", "kl_per_code", "loss_curves", "reconstructions", "traversal_grid_0"]
-    singles = [f"traversals/seed0_z{code}_{kind}.gif" for code in range(num_codes) for kind in ("fitted", "fixed")]
+    charts = ["factor_strips", "importance", "kl_per_latent", "loss_curves", "reconstructions", "traversal_grid_0"]
+    singles = [f"traversals/seed0_z{latent}_{kind}.gif" for latent in range(latent_dim) for kind in ("fitted", "fixed")]
     assert names == sorted([f"{chart}.png" for chart in charts] + ["traversals.gif", *singles])
 
 
 def test_draw_all_leaves_out_what_has_no_data(tmp_path):
     given = arguments()
-    for name in ("codes", "factors", "factor_names", "importance", "records"):
+    for name in ("latents", "factors", "factor_names", "importance", "records"):
         del given[name]
     for name in ("importance.png", "mine.png"):  # of scores that are no more; the user's own
         (tmp_path / name).touch()
     files = figures.draw_all(tmp_path, **given, steps=2, num_traversed=0, formats=("svg",))
-    assert [path.name for path in files] == ["reconstructions.svg", "kl_per_code.svg"]
+    assert [path.name for path in files] == ["reconstructions.svg", "kl_per_latent.svg"]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["mine.png"]
 
 
@@ -63,8 +63,8 @@ def test_draw_all_leaves_out_what_has_no_data(tmp_path):
     ("call", "message"),
     [
         (
-            lambda: figures.draw_all("nowhere", **{**arguments(), "seed_codes": np.zeros((1, 2))}),
-            r"seed images \(2, 1, 16, 16\), seed codes \(1, 2\) and kl \(2,\) do not fit together",
+            lambda: figures.draw_all("nowhere", **{**arguments(), "seed_latents": np.zeros((1, 2))}),
+            r"seed images \(2, 1, 16, 16\), seed latents \(1, 2\) and kl \(2,\) do not fit together",
         ),
         (
             lambda: figures.draw_all("nowhere", **{**arguments(), "formats": "pdf"}),

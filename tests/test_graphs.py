@@ -75,7 +75,7 @@ def recorded(monkeypatch):
         left, play = tape(work)
         return left, lambda: (played.append(work), play())
 
-    monkeypatch.setattr(build, "library", lambda dtype: None)  # code of ours is no operation of PyTorch's
+    monkeypatch.setattr(build, "library", lambda dtype: None)  # latent of ours is no operation of PyTorch's
     monkeypatch.setattr(cuda_graphs, "cuda_graph", counted)
     monkeypatch.setattr(loop, "RECORDED", ["cpu"])
     monkeypatch.setattr(loop, "RECORD_STEPS", 10)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from betavae import metrics
 from betavae.metrics import METRICS
-from betavae.metrics.inputs import CONTINUOUS, active_codes, check_classes, check_tables, draw_rows
+from betavae.metrics.inputs import CONTINUOUS, active_latents, check_classes, check_tables, draw_rows
 from betavae.metrics.interventions import Groups
 
 LOG2 = np.log(2)
@@ -39,15 +39,15 @@ SMALL: dict[str, dict[str, object]] = {
 TREES = ("dci", "downstream", "fairness", "edi", "unibound")
 
 
-def score(name: str, codes: np.ndarray, factors: np.ndarray, seed: int = 0, **options: object) -> dict[str, float]:
-    return METRICS[name](codes, factors, seed=seed, **SMALL[name] | options)
+def score(name: str, latents: np.ndarray, factors: np.ndarray, seed: int = 0, **options: object) -> dict[str, float]:
+    return METRICS[name](latents, factors, seed=seed, **SMALL[name] | options)
 
 
-def every_score(codes: np.ndarray, factors: np.ndarray, names=tuple(SMALL)) -> dict[str, float]:
+def every_score(latents: np.ndarray, factors: np.ndarray, names=tuple(SMALL)) -> dict[str, float]:
     """All scores under the names that the suite gives them."""
     found = {}
     for name in names:
-        for key, value in score(name, codes, factors).items():
+        for key, value in score(name, latents, factors).items():
             found[key if key == name else f"{name}.{key}"] = value
     return found
 
@@ -87,47 +87,47 @@ PERFECT = {
 
 
 @pytest.mark.parametrize("case", ["identity", "permuted and flipped"])
-def test_codes_that_are_the_factors_are_perfect(case):
-    codes = FACTORS.astype(float) if case == "identity" else FACTORS[:, [2, 0, 1]] * [1.0, -3.0, 0.5] + 7
-    found = every_score(codes, FACTORS)
+def test_latents_that_are_the_factors_are_perfect(case):
+    latents = FACTORS.astype(float) if case == "identity" else FACTORS[:, [2, 0, 1]] * [1.0, -3.0, 0.5] + 7
+    found = every_score(latents, FACTORS)
     assert found.keys() <= metrics.MEANINGS.keys()
     for name, least in PERFECT.items():
         assert least - 1e-9 <= found[name] <= 1 + 1e-9, (name, found[name])
     assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)
     assert found["unsupervised.gaussian_wasserstein_correlation"] == pytest.approx(0, abs=1e-12)
     assert found["unsupervised.mutual_information"] == pytest.approx(0, abs=1e-12)
-    assert found["unsupervised.active_codes"] == 3
+    assert found["unsupervised.active_latents"] == 3
     assert found["fairness.unfairness"] < 0.12  # two samples of 50 predictions differ by chance
 
 
 def test_rotation_by_45_degrees():
-    """Codes a + b and a - b of two fair bits: each code takes three values and shares log(2) / 2 with either bit."""
+    """Latents a + b and a - b of two fair bits: each takes three values and shares log(2) / 2 with either bit."""
     a, b = BITS.T
-    codes = np.stack([a + b, a - b], axis=1).astype(float)
-    found = every_score(codes, BITS)
+    latents = np.stack([a + b, a - b], axis=1).astype(float)
+    found = every_score(latents, BITS)
     for name in ("mig", "mig_sup", "dcimig", "modularity"):
         assert found[name] == pytest.approx(0, abs=1e-12), name
-    # H(z, a) = 2 log 2, and both codes tell the same: the loss is 2 log 2.
+    # H(z, a) = 2 log 2, and both latents tell the same: the loss is 2 log 2.
     bins = {"bias_correction": False}
-    assert score("jemmig", codes, BITS, **bins)["jemmig"] == pytest.approx(1 - 2 * LOG2 / (LOG2 + np.log(20)))
+    assert score("jemmig", latents, BITS, **bins)["jemmig"] == pytest.approx(1 - 2 * LOG2 / (LOG2 + np.log(20)))
     # Holding a, a + b deviates by 1/2 from its mean; over all rows by at most 1.
     assert found["irs"] == pytest.approx(0.5)
-    # Both codes have squared correlation 1/2 with either bit.
+    # Both latents have squared correlation 1/2 with either bit.
     assert found["sap.regression"] < 0.1
     assert found["dci.disentanglement"] < 0.05
     assert found["dci.completeness"] < 0.1  # measured 0.06: of equally good splits the first wins
     assert found["dci.informativeness"] == 1
     assert found["infomec.infom"] == pytest.approx(0, abs=0.1)
     assert found["infomec.infoc"] == pytest.approx(0, abs=0.1)
-    # Holding either bit leaves both codes with half their variance: the vote is a coin toss.
+    # Holding either bit leaves both latents with half their variance: the vote is a coin toss.
     assert found["factor_vae.accuracy"] == pytest.approx(0.5, abs=0.1)
     assert found["z_max_variance"] == pytest.approx(0, abs=0.2)
     assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)  # it cannot see rotations
 
 
-def test_every_code_twice():
-    codes = np.hstack([FACTORS, FACTORS]).astype(float)
-    found = every_score(codes, FACTORS, [name for name in SMALL if name != "unsupervised"])
+def test_every_latent_twice():
+    latents = np.hstack([FACTORS, FACTORS]).astype(float)
+    found = every_score(latents, FACTORS, [name for name in SMALL if name != "unsupervised"])
     for name in ("mig", "mig_chen", "sap.classification", "sap.regression"):
         assert found[name] == pytest.approx(0, abs=1e-9), name
     for name in ("mig_sup", "dcimig", "modularity", "irs"):
@@ -137,29 +137,29 @@ def test_every_code_twice():
     assert found["infomec.infoc"] == pytest.approx((1 / 2 - 1 / 6) / (1 - 1 / 6), abs=0.02)
     # loss = H - H + H
     total = np.log([3, 4, 5])
-    assert score("jemmig", codes, FACTORS, bias_correction=False)["jemmig"] == pytest.approx(
+    assert score("jemmig", latents, FACTORS, bias_correction=False)["jemmig"] == pytest.approx(
         (1 - total / (total + np.log(20))).mean()
     )
     assert found["dci_es.size"] == 0.5
-    assert score("unsupervised", codes, FACTORS)["gaussian_total_correlation"] > 30  # infinite but for rounding
+    assert score("unsupervised", latents, FACTORS)["gaussian_total_correlation"] > 30  # infinite but for rounding
 
 
-def test_one_code_for_two_factors():
+def test_one_latent_for_two_factors():
     factors = grid(3, 3, times=130)
-    codes = (factors[:, :1] * 3.0 + factors[:, 1:])[:1_170]
+    latents = (factors[:, :1] * 3.0 + factors[:, 1:])[:1_170]
     options = {"num_train": 1_170}
-    # A lone code that tells everything has no rival, so MIG is full; the scores of codes see the two factors.
-    assert score("mig", codes, factors, **options)["mig"] == pytest.approx(1)
+    # A lone latent that tells everything has no rival, so MIG is full; the scores of latents see the two factors.
+    assert score("mig", latents, factors, **options)["mig"] == pytest.approx(1)
     for name in ("mig_sup", "dcimig", "modularity"):
-        assert score(name, codes, factors, **options)[name] == pytest.approx(0, abs=1e-12)
-    with pytest.warns(UserWarning, match="completeness needs two codes, got 1"):
-        found = score("dci", codes, factors, num_train=700)
+        assert score(name, latents, factors, **options)[name] == pytest.approx(0, abs=1e-12)
+    with pytest.warns(UserWarning, match="completeness needs two latents, got 1"):
+        found = score("dci", latents, factors, num_train=700)
     assert found["disentanglement"] == pytest.approx(0, abs=1e-9)
     assert found["informativeness"] == 1
 
 
-def test_one_factor_over_two_codes():
-    """Factor y of four values is two bits, one a code; factor w of two values has a code of its own."""
+def test_one_factor_over_two_latents():
+    """Factor y of four values is two bits, one a latent; factor w of two values has a latent of its own."""
     bits = grid(2, 2, 2, times=150)
     factors = np.stack([2 * bits[:, 0] + bits[:, 1], bits[:, 2]], axis=1)
     found = every_score(bits.astype(float), factors)
@@ -177,8 +177,8 @@ def test_one_factor_over_two_codes():
 
 def test_noise_scores_chance():
     factors = grid(3, 4, 5, times=100)
-    codes = np.random.default_rng(0).normal(size=(len(factors), 4))
-    found = every_score(codes, factors)
+    latents = np.random.default_rng(0).normal(size=(len(factors), 4))
+    found = every_score(latents, factors)
     for name in ("mig", "mig_sup", "dcimig", "sap.regression", "irs"):
         assert abs(found[name]) < 0.05, (name, found[name])  # IRS measured 0.032
     assert found["sap.classification"] < 0.05
@@ -194,17 +194,19 @@ def test_noise_scores_chance():
     assert found["dci.disentanglement"] < 0.05
 
 
-def test_dead_codes():
-    codes = np.column_stack([FACTORS, np.zeros(len(FACTORS))]).astype(float)
-    found = every_score(codes, FACTORS)
+def test_inactive_latents():
+    latents = np.column_stack([FACTORS, np.zeros(len(FACTORS))]).astype(float)
+    found = every_score(latents, FACTORS)
     alive = ["mig", "dcimig", "jemmig", "irs", "factor_vae.accuracy", "z_min_variance", "z_max_variance"]
     for name in alive:
         assert found[name] == pytest.approx(1), name
-    for name in ("mig_sup", "modularity"):  # means over codes, in which an inactive one counts 0 where it is kept
+    for name in ("mig_sup", "modularity"):  # means over latents, in which an inactive one counts 0 where it is kept
         assert found[name] == pytest.approx(1), name
-        assert score(name, codes, FACTORS, preset="dlib", num_train=1_200)[name] == pytest.approx(3 / 4, abs=0.1), name
+        assert score(name, latents, FACTORS, preset="dlib", num_train=1_200)[name] == pytest.approx(3 / 4, abs=0.1), (
+            name
+        )
     assert found["infomec.infom"] > 0.97
-    assert found["factor_vae.num_active"] == found["unsupervised.active_codes"] == 3
+    assert found["factor_vae.num_active"] == found["unsupervised.active_latents"] == 3
     assert found["unsupervised.gaussian_total_correlation"] == pytest.approx(0, abs=1e-12)
     nothing = np.zeros((len(FACTORS), 2))
     with pytest.warns(UserWarning, match="IRS is undefined") as caught:
@@ -212,14 +214,14 @@ def test_dead_codes():
     assert len(caught) == 1
     assert score("factor_vae", nothing, FACTORS) == {"accuracy": 0, "accuracy_train": 0, "num_active": 0}
     assert score("mig", nothing, FACTORS) == {"mig": 0}
-    with pytest.warns(UserWarning, match="no classifier found a code to split on"):
+    with pytest.warns(UserWarning, match="no classifier found a latent to split on"):
         assert np.isnan(score("dci", nothing, FACTORS)["disentanglement"])
 
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 7.7])  # the standard deviation of these is not 0 but rounding
-def test_constant_codes_are_dead_whatever_their_value(value):
+def test_constant_latents_are_inactive_whatever_their_value(value):
     nothing, extended = np.full((len(FACTORS), 2), value), np.column_stack([FACTORS, np.full(len(FACTORS), value)])
-    assert not active_codes(nothing).any()
+    assert not active_latents(nothing).any()
     for name, key in (("irs", "irs"), ("unsupervised", "gaussian_total_correlation")):
         with pytest.warns(UserWarning, match="undefined"):
             assert np.isnan(score(name, nothing, FACTORS)[key])
@@ -232,16 +234,16 @@ def test_constant_codes_are_dead_whatever_their_value(value):
     np.testing.assert_allclose(ranks, metrics.udr([FACTORS, FACTORS], np.ones((2, 3)), seed=0, method="spearman"))
 
 
-def test_codes_far_from_zero_score_as_near_it():
+def test_latents_far_from_zero_score_as_near_it():
     near = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape)
     assert score("dci", near + 1e8, FACTORS) == pytest.approx(score("dci", near, FACTORS), abs=0.01)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_a_constant_factor_changes_nothing(name):
-    codes = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape)
+    latents = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape)
     with_constant = np.insert(FACTORS, 1, 7, axis=1)
-    assert score(name, codes, with_constant) == pytest.approx(score(name, codes, FACTORS), abs=1e-12)
+    assert score(name, latents, with_constant) == pytest.approx(score(name, latents, FACTORS), abs=1e-12)
 
 
 TWO_FACTORS = {
@@ -253,18 +255,18 @@ TWO_FACTORS = {
     "z_min_variance": ("z_min_variance", "it needs two factors that vary, got 1"),
     "z_max_variance": ("z_max_variance", "it needs two factors that vary, got 1"),
     "modularity": ("modularity", "it needs two factors that vary, got 1"),
-    "infomec": ("infom", "they need two factors that vary and two codes in use, got 1 and 3"),
+    "infomec": ("infom", "they need two factors that vary and two latents in use, got 1 and 3"),
     "fairness": ("unfairness", "it needs two factors that vary"),
-    "edi": ("modularity", "it needs two factors that vary and two codes, got 1 and 3"),
+    "edi": ("modularity", "it needs two factors that vary and two latents, got 1 and 3"),
 }
 
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_one_factor_only(name):
-    codes, factors = FACTORS.astype(float), FACTORS[:, :1]
+    latents, factors = FACTORS.astype(float), FACTORS[:, :1]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = score(name, codes, factors)
+        found = score(name, latents, factors)
     undefined = {key for key, value in found.items() if np.isnan(value)}
     if name in TWO_FACTORS:
         key, message = TWO_FACTORS[name]
@@ -288,22 +290,22 @@ def test_no_factor_that_varies_is_nan_with_one_warning(name):
     assert all(np.isnan(value) for key, value in found.items() if key != "num_active")
 
 
-def test_fewer_codes_than_factors():
-    codes = FACTORS[:, :1].astype(float)
-    assert score("mig", codes, FACTORS)["mig"] == pytest.approx(1 / 3)
-    assert score("mig_sup", codes, FACTORS)["mig_sup"] == pytest.approx(1)
-    assert score("dcimig", codes, FACTORS)["dcimig"] == pytest.approx(np.log(3) / np.log(60), abs=1e-3)
-    assert score("modularity", codes, FACTORS)["modularity"] == pytest.approx(1)
-    assert score("sap", codes, FACTORS)["regression"] == pytest.approx(1 / 3, abs=0.01)
-    assert score("dci_es", codes, FACTORS)["size"] == 3
-    assert score("irs", codes, FACTORS)["irs"] == pytest.approx(1)
-    # The one code is all that trees for any factor can split on: importances know nothing of accuracy.
-    with pytest.warns(UserWarning, match="completeness needs two codes"):
-        assert score("dci", codes, FACTORS)["disentanglement"] == pytest.approx(0, abs=1e-9)
-    with pytest.warns(UserWarning, match="dependence between codes is undefined"):
-        assert np.isnan(score("unsupervised", codes, FACTORS)["mutual_information"])
+def test_fewer_latents_than_factors():
+    latents = FACTORS[:, :1].astype(float)
+    assert score("mig", latents, FACTORS)["mig"] == pytest.approx(1 / 3)
+    assert score("mig_sup", latents, FACTORS)["mig_sup"] == pytest.approx(1)
+    assert score("dcimig", latents, FACTORS)["dcimig"] == pytest.approx(np.log(3) / np.log(60), abs=1e-3)
+    assert score("modularity", latents, FACTORS)["modularity"] == pytest.approx(1)
+    assert score("sap", latents, FACTORS)["regression"] == pytest.approx(1 / 3, abs=0.01)
+    assert score("dci_es", latents, FACTORS)["size"] == 3
+    assert score("irs", latents, FACTORS)["irs"] == pytest.approx(1)
+    # The one latent is all that trees for any factor can split on: importances know nothing of accuracy.
+    with pytest.warns(UserWarning, match="completeness needs two latents"):
+        assert score("dci", latents, FACTORS)["disentanglement"] == pytest.approx(0, abs=1e-9)
+    with pytest.warns(UserWarning, match="dependence between latents is undefined"):
+        assert np.isnan(score("unsupervised", latents, FACTORS)["mutual_information"])
     with pytest.warns(UserWarning, match="infoc is undefined") as caught:
-        score("infomec", codes, FACTORS)
+        score("infomec", latents, FACTORS)
     assert len(caught) == 1
 
 
@@ -360,28 +362,28 @@ LABELS = {
 def test_labels_of_any_kind_give_the_scores_of_their_numbers(kind):
     rng = np.random.default_rng(0)
     table = np.stack([rng.integers(size, size=1_500) for size in (4, 5, 2)], 1)
-    codes = table + rng.normal(0, 0.3, table.shape)
+    latents = table + rng.normal(0, 0.3, table.shape)
     for name in ("mig", "dci", "modularity"):
-        expected = getattr(metrics, name)(codes, table, seed=0, **SMALL[name])
-        assert getattr(metrics, name)(codes, LABELS[kind](table), seed=0, **SMALL[name]) == pytest.approx(expected)
+        expected = getattr(metrics, name)(latents, table, seed=0, **SMALL[name])
+        assert getattr(metrics, name)(latents, LABELS[kind](table), seed=0, **SMALL[name]) == pytest.approx(expected)
 
 
 def test_one_factor_may_be_a_vector_and_columns_of_a_frame_give_names():
     rng = np.random.default_rng(0)
     table = np.stack([rng.integers(size, size=1_500) for size in (4, 5, 2)], 1)
-    codes = table + rng.normal(0, 0.3, table.shape)
-    assert metrics.mig(codes, table[:, 0], seed=0, num_train=500) == metrics.mig(
-        codes, table[:, :1], seed=0, num_train=500
+    latents = table + rng.normal(0, 0.3, table.shape)
+    assert metrics.mig(latents, table[:, 0], seed=0, num_train=500) == metrics.mig(
+        latents, table[:, :1], seed=0, num_train=500
     )
-    found = metrics.evaluate(codes, as_frame(table), names=["mig"], repeats=1, chance=False)
-    assert [carrier.factor for carrier in found.carriers] == ["shape", "scale", "hat"]
+    found = metrics.evaluate(latents, as_frame(table), names=["mig"], repeats=1, chance=False)
+    assert [capture.factor for capture in found.captures] == ["shape", "scale", "hat"]
 
 
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
         ([["a"], [None], ["b"]], "factor 0 has missing values; leave their rows out of both tables"),
-        (np.array([["a"], ["b"]]), "got 3 rows of codes and 2 rows of factors"),
+        (np.array([["a"], ["b"]]), "got 3 rows of latents and 2 rows of factors"),
     ],
 )
 def test_labels_that_cannot_serve(factors, message):
@@ -390,7 +392,7 @@ def test_labels_that_cannot_serve(factors, message):
 
 
 def test_a_transposed_table_is_told_so():
-    with pytest.raises(ValueError, match=r"codes seem to be transposed: pass codes.T"):
+    with pytest.raises(ValueError, match=r"latents seem to be transposed: pass latents.T"):
         metrics.mig(np.ones((2, 50)), np.ones((50, 1), int), seed=0)
 
 
@@ -405,50 +407,50 @@ MATRIX_SCORES = (*FROM_ALL_ROWS, "mig_chen")
 TABLES = st.tuples(st.integers(0, 10**6), st.integers(2, 3), st.integers(1, 4), st.sampled_from([0.0, 0.1, 1.0]))
 
 
-def build(seed: int, num_factors: int, num_codes: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Codes that know something of the factors, and factors of a few values."""
+def build(seed: int, num_factors: int, latent_dim: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Latents that know something of the factors, and factors of a few values."""
     rng = np.random.default_rng(seed)
     factors = rng.integers(rng.integers(2, 5, size=num_factors), size=(240, num_factors))
-    codes = factors @ rng.normal(size=(num_factors, num_codes)) + noise * rng.normal(size=(240, num_codes))
-    return codes, factors
+    latents = factors @ rng.normal(size=(num_factors, latent_dim)) + noise * rng.normal(size=(240, latent_dim))
+    return latents, factors
 
 
 @settings(max_examples=25, deadline=None)
 @given(TABLES, st.integers(0, 10**6))
-def test_order_of_codes_rows_and_values_does_not_matter(table, seed):
-    codes, factors = build(*table)
+def test_order_of_latents_rows_and_values_does_not_matter(table, seed):
+    latents, factors = build(*table)
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(codes))
+    rows = rng.permutation(len(latents))
     renamed = np.stack([rng.permutation(1 + column.max())[column] for column in factors.T], axis=1)
     for name in MATRIX_SCORES:
-        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(codes)}
-        before = score(name, codes, factors, **options)
-        after = score(name, codes[rows][:, ::-1], renamed[rows][:, ::-1], **options)
+        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(latents)}
+        before = score(name, latents, factors, **options)
+        after = score(name, latents[rows][:, ::-1], renamed[rows][:, ::-1], **options)
         assert after == pytest.approx(before, abs=1e-9), name
 
 
 @settings(max_examples=25, deadline=None)
 @given(TABLES, st.integers(-6, 6), st.sampled_from([-1.0, 1.0]))
-def test_unit_and_sign_of_codes_do_not_matter(table, power, sign):
-    codes, factors = build(*table)
-    other = codes * sign * 2.0**power
+def test_unit_and_sign_of_latents_do_not_matter(table, power, sign):
+    latents, factors = build(*table)
+    other = latents * sign * 2.0**power
     free = [name for name in MATRIX_SCORES if sign > 0 or name == "irs"]  # a value on the edge of a bin changes sides
     for name in free:
-        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(codes)}
-        assert score(name, other, factors, **options) == pytest.approx(score(name, codes, factors, **options)), name
+        options = {"num_bins": 16} if name == "mig_chen" else {"num_train": len(latents)}
+        assert score(name, other, factors, **options) == pytest.approx(score(name, latents, factors, **options)), name
     sizes = {"num_train": 100, "num_test": 50, "batch_size": 8}
-    assert score("factor_vae", other, factors, **sizes) == score("factor_vae", codes, factors, **sizes)
+    assert score("factor_vae", other, factors, **sizes) == score("factor_vae", latents, factors, **sizes)
     rows = {"num_train": 150, "num_test": 80}
-    before, after = (metrics.sap(z, factors, seed=0, **rows)["regression"] for z in (codes, other))
+    before, after = (metrics.sap(z, factors, seed=0, **rows)["regression"] for z in (latents, other))
     assert after == pytest.approx(before, abs=1e-9)
-    before, after = (score("explicitness", z, factors, **rows)["explicitness"] for z in (codes, other))
+    before, after = (score("explicitness", z, factors, **rows)["explicitness"] for z in (latents, other))
     assert after == pytest.approx(before, abs=1e-3)
 
 
 @settings(max_examples=20, deadline=None)
 @given(TABLES)
 def test_scores_stay_in_their_range(table):
-    codes, factors = build(*table)
+    latents, factors = build(*table)
     sizes = {"num_train": 150, "num_test": 80}
     options = {name: {"num_train": 240} for name in (*FROM_ALL_ROWS, "unsupervised")}
     options |= dict.fromkeys(("sap", "explicitness", "infomec", "dci_es"), sizes)
@@ -456,23 +458,23 @@ def test_scores_stay_in_their_range(table):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         for name, chosen in options.items():
-            for key, value in score(name, codes, factors, **chosen).items():
+            for key, value in score(name, latents, factors, **chosen).items():
                 meaning = metrics.MEANINGS[key if key == name else f"{name}.{key}"]
                 assert np.isnan(value) or meaning.low - 1e-9 <= value <= meaning.high + 1e-9, (name, key, value)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
-def test_same_seed_same_numbers_and_integer_codes_are_codes(name):
-    codes = FACTORS * 3 + np.random.default_rng(0).integers(3, size=FACTORS.shape)
-    first, again = score(name, codes, FACTORS), score(name, codes.astype(np.float32), FACTORS.astype(np.uint8))
+def test_same_seed_same_numbers_and_integer_latents_are_latents(name):
+    latents = FACTORS * 3 + np.random.default_rng(0).integers(3, size=FACTORS.shape)
+    first, again = score(name, latents, FACTORS), score(name, latents.astype(np.float32), FACTORS.astype(np.uint8))
     assert first == pytest.approx(again, abs=1e-5)
-    assert score(name, codes, FACTORS) == first
+    assert score(name, latents, FACTORS) == first
 
 
 @pytest.mark.parametrize("name", ["sap", "beta_vae", "factor_vae", "dci_es", "explicitness"])
 def test_another_seed_draws_other_rows(name):
-    codes = FACTORS + np.random.default_rng(0).normal(size=FACTORS.shape)
-    assert score(name, codes, FACTORS, seed=0) != score(name, codes, FACTORS, seed=1)
+    latents = FACTORS + np.random.default_rng(0).normal(size=FACTORS.shape)
+    assert score(name, latents, FACTORS, seed=0) != score(name, latents, FACTORS, seed=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -480,14 +482,19 @@ def test_another_seed_draws_other_rows(name):
 # ---------------------------------------------------------------------------------------------------------------------
 
 BAD_TABLES = [
-    (np.array([["a"]]), np.ones((1, 1)), TypeError, "codes must hold numbers, got an array of <U1; leave out what is"),
+    (
+        np.array([["a"]]),
+        np.ones((1, 1)),
+        TypeError,
+        "latents must hold numbers, got an array of <U1; leave out what is",
+    ),
     (np.array([["a", 1.0]], object), np.ones((1, 1)), TypeError, "got an array of object; leave out what is text, or"),
     (np.array([[1.0]], object), np.ones((1, 1)), TypeError, r"got an array of object; convert it with astype\(float\)"),
-    (np.ones(3), np.ones((3, 1)), ValueError, r"codes must have the shape \(samples, codes\), got \(3,\)"),
+    (np.ones(3), np.ones((3, 1)), ValueError, r"latents must have the shape \(samples, latents\), got \(3,\)"),
     (np.ones((3, 2)), np.ones((3, 1, 1)), ValueError, r"factors must have the shape \(samples, factors\)"),
-    (np.ones((0, 2)), np.ones((0, 1)), ValueError, r"codes is empty: its shape is \(0, 2\)"),
+    (np.ones((0, 2)), np.ones((0, 1)), ValueError, r"latents is empty: its shape is \(0, 2\)"),
     (np.ones((3, 2)), np.ones((3, 0)), ValueError, "factors is empty"),
-    (np.ones((3, 2)), np.ones((4, 1)), ValueError, "got 3 rows of codes and 4 rows of factors"),
+    (np.ones((3, 2)), np.ones((4, 1)), ValueError, "got 3 rows of latents and 4 rows of factors"),
     (
         np.array([[0, np.nan], [np.inf, 0]]),
         np.ones((2, 1)),
@@ -495,16 +502,16 @@ BAD_TABLES = [
         r"1 NaN and 1 infinite values in columns \[0, 1\]; the first is in row 0, column 1",
     ),
     (np.ones((2, 1)), np.array([[0.0], [np.nan]]), ValueError, "factors must be finite, got 1 NaN"),
-    (np.full((2, 1), 1e200), np.ones((2, 1)), ValueError, "codes must be at most 1e[+]12 in size, got 1e[+]200"),
-    (np.ma.array([[1.0], [2.0]], mask=[[1], [0]]), np.ones((2, 1)), ValueError, "codes has masked entries"),
+    (np.full((2, 1), 1e200), np.ones((2, 1)), ValueError, "latents must be at most 1e[+]12 in size, got 1e[+]200"),
+    (np.ma.array([[1.0], [2.0]], mask=[[1], [0]]), np.ones((2, 1)), ValueError, "latents has masked entries"),
 ]
 
 
 @pytest.mark.parametrize("name", list(SMALL))
-@pytest.mark.parametrize(("codes", "factors", "error", "message"), BAD_TABLES)
-def test_bad_tables(name, codes, factors, error, message):
+@pytest.mark.parametrize(("latents", "factors", "error", "message"), BAD_TABLES)
+def test_bad_tables(name, latents, factors, error, message):
     with pytest.raises(error, match=message):
-        METRICS[name](codes, factors, seed=0)
+        METRICS[name](latents, factors, seed=0)
 
 
 @pytest.mark.parametrize("name", sorted(set(SMALL) - {"mig_chen", "z_min_variance", "z_max_variance", *TREES[1:]}))
@@ -567,40 +574,40 @@ def test_udr_refuses_what_cannot_be_compared():
         (([z], np.ones((1, 2))), "needs at least two, got 1"),
         (([z, z], np.full((2, 2), np.nan)), "kl must be finite"),
         (([z, z], np.ones((3, 2))), "one row for each of the 2 models, got 3"),
-        (([z, z], np.ones((2, 3))), r"one number for each code of its model, got \(3,\) for 2 codes"),
+        (([z, z], np.ones((2, 3))), r"one number for each latent of its model, got \(3,\) for 2 latents"),
         (([z, z[:40]], np.ones((2, 2))), r"tables of \[40, 50\] rows"),
     ):
         with pytest.raises(ValueError, match=message):
             metrics.udr(*arguments, seed=0)
-    with pytest.raises(ValueError, match="unknown method 'laso'; choose from lasso, spearman; did you mean 'lasso'"):
+    with pytest.raises(ValueError, match="unknown method 'laso'; did you mean 'lasso'. Known: lasso, spearman"):
         metrics.udr([z, z], np.ones((2, 2)), seed=0, method="laso")
-    with pytest.warns(UserWarning, match="UDR is undefined .* no model has a code in use"):
+    with pytest.warns(UserWarning, match="UDR is undefined .* no model has a latent in use"):
         assert np.isnan(metrics.udr([z, z], np.zeros((2, 2)), seed=0)).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Which code carries what, and how good a score can get
+# Which latent captures what, and how good a score can get
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_carriers_by_the_rule():
+def test_captures_by_the_rule():
     information = np.array([[0.9, 0.3, 0.05, 0.0], [0.2, 0.2, 0.05, 0.0]])
-    found = metrics.find_carriers(information, np.array([1, 1, 1, 0.0]), ["posX", "scale", "shape", "colour"])
-    assert [carrier.kind for carrier in found] == ["carried", "spread", "not found", "does not vary"]
-    assert [carrier.codes for carrier in found] == [(0,), (0, 1), (), ()]
-    assert metrics.describe_carriers(found) == (
-        "posX: z0 (90 %) · scale: spread over z0 and z1 (30 %) · shape: not found · colour: does not vary"
+    found = metrics.find_captures(information, np.array([1, 1, 1, 0.0]), ["posX", "scale", "shape", "colour"])
+    assert [capture.kind for capture in found] == ["captured", "entangled", "not captured", "does not vary"]
+    assert [capture.latents for capture in found] == [(0,), (0, 1), (), ()]
+    assert metrics.describe_captures(found) == (
+        "posX: z0 (90 %) · scale: entangled in z0 and z1 (30 %) · shape: not captured · colour: does not vary"
     )
-    only_second = metrics.find_carriers(information, np.ones(4), list("abcd"), active=np.array([False, True]))
-    assert only_second[0].codes == (1,)
+    only_second = metrics.find_captures(information, np.ones(4), list("abcd"), active=np.array([False, True]))
+    assert only_second[0].latents == (1,)
 
 
-def test_active_codes_by_spread_and_kl():
-    codes = np.column_stack([FACTORS, np.random.default_rng(0).normal(0, 1e-3, len(FACTORS))])
-    assert metrics.active_codes(codes).tolist() == [True, True, True, False]
-    assert metrics.active_codes(codes, np.array([1, 0.01, 1, 1])).tolist() == [True, False, True, False]
-    with pytest.raises(ValueError, match=r"one number for each of the 4 codes, got the shape \(3,\)"):
-        metrics.active_codes(codes, np.ones(3))
+def test_active_latents_by_spread_and_kl():
+    latents = np.column_stack([FACTORS, np.random.default_rng(0).normal(0, 1e-3, len(FACTORS))])
+    assert metrics.active_latents(latents).tolist() == [True, True, True, False]
+    assert metrics.active_latents(latents, np.array([1, 0.01, 1, 1])).tolist() == [True, False, True, False]
+    with pytest.raises(ValueError, match=r"one number for each of the 4 latents, got the shape \(3,\)"):
+        metrics.active_latents(latents, np.ones(3))
 
 
 def test_ceilings_of_ambiguous_labels():
@@ -635,40 +642,42 @@ def test_ceilings_of_uneven_values():
     )
 
 
-def test_a_code_that_moves_in_the_rarest_rows_only_has_no_robustness():
-    codes = np.zeros((1_200, 2))
-    codes[[0, 1], 0], codes[:, 1] = [1, -1], FACTORS[:, 0]
-    assert score("irs", codes, FACTORS)["irs"] == pytest.approx(score("irs", codes[:, 1:], FACTORS)["irs"])
+def test_a_latent_that_moves_in_the_rarest_rows_only_has_no_robustness():
+    latents = np.zeros((1_200, 2))
+    latents[[0, 1], 0], latents[:, 1] = [1, -1], FACTORS[:, 0]
+    assert score("irs", latents, FACTORS)["irs"] == pytest.approx(score("irs", latents[:, 1:], FACTORS)["irs"])
     with pytest.warns(UserWarning, match="stay at one value but for the rarest rows"):
-        assert np.isnan(score("irs", codes[:, :1], FACTORS)["irs"])
+        assert np.isnan(score("irs", latents[:, :1], FACTORS)["irs"])
 
 
 def test_numbers_of_factor_values_do_not_count():
     """Years, or seconds since 1970, are names like any other."""
-    codes, options = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape), {"num_factor_bins": 3}
+    latents, options = FACTORS + np.random.default_rng(0).normal(0, 0.3, FACTORS.shape), {"num_factor_bins": 3}
     named = np.array([0, 1, 100, 101, 5_000])[FACTORS]
-    assert score("irs", codes, named, **options) == score("irs", codes, FACTORS, **options)
-    assert score("sap", codes, FACTORS + 1_700_000_000_000_000_000) == score("sap", codes, FACTORS)
+    assert score("irs", latents, named, **options) == score("irs", latents, FACTORS, **options)
+    assert score("sap", latents, FACTORS + 1_700_000_000_000_000_000) == score("sap", latents, FACTORS)
 
 
-def test_a_constant_code_tells_nothing_of_others():
-    codes = FACTORS[:, [0, 0]] * 1.0
-    both = score("unsupervised", codes, FACTORS)
-    with_one = np.column_stack([codes, np.full(1_200, 7e11)])
+def test_a_constant_latent_tells_nothing_of_others():
+    latents = FACTORS[:, [0, 0]] * 1.0
+    both = score("unsupervised", latents, FACTORS)
+    with_one = np.column_stack([latents, np.full(1_200, 7e11)])
     assert score("unsupervised", with_one, FACTORS) == both
     kept = score("unsupervised", with_one, FACTORS, preset=metrics.Protocol(drop_inactive=False))
     assert kept["mutual_information"] == pytest.approx(both["mutual_information"] / 3)  # two of six pairs
 
 
-def test_neighbours_of_a_code_with_few_values_and_an_outlier():
+def test_neighbours_of_a_latent_with_few_values_and_an_outlier():
     from betavae.metrics.estimators.neighbours import nearest_neighbour_information
 
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=4_000)
-    code = np.where(np.arange(4_000) == 0, 1e4, np.where(rng.random(4_000) < 0.05, 1 - labels, labels))
-    share = (code[1:] != labels[1:]).mean()
+    latent = np.where(np.arange(4_000) == 0, 1e4, np.where(rng.random(4_000) < 0.05, 1 - labels, labels))
+    share = (latent[1:] != labels[1:]).mean()
     told = np.log(2) + share * np.log(share) + (1 - share) * np.log(1 - share)
-    assert nearest_neighbour_information(code + 1e-7 * rng.normal(size=4_000), labels) == pytest.approx(told, abs=0.02)
+    assert nearest_neighbour_information(latent + 1e-7 * rng.normal(size=4_000), labels) == pytest.approx(
+        told, abs=0.02
+    )
 
 
 @pytest.mark.parametrize("name", [key for key, value in metrics.MEANINGS.items() if math.isinf(value.high)])
@@ -679,11 +688,11 @@ def test_open_ranges_are_those_of_counts_and_distances(name):
 def test_tables_of_other_libraries():
     """Lists, and tensors of any type, with gradients."""
     rng = np.random.default_rng(0)
-    codes, factors = rng.integers(-3, 3, (600, 3)) / 2, rng.integers(3, size=(600, 2))
-    expected = METRICS["mig"](codes, factors, seed=0, num_train=500)
+    latents, factors = rng.integers(-3, 3, (600, 3)) / 2, rng.integers(3, size=(600, 2))
+    expected = METRICS["mig"](latents, factors, seed=0, num_train=500)
     for dtype in (torch.bfloat16, torch.float16, torch.float64):
-        tensor = torch.tensor(codes, dtype=dtype, requires_grad=True)
+        tensor = torch.tensor(latents, dtype=dtype, requires_grad=True)
         assert METRICS["mig"](tensor, torch.tensor(factors), seed=0, num_train=500) == expected
-    assert METRICS["mig"](codes.tolist(), factors.tolist(), seed=0, num_train=500) == expected
-    assert METRICS["z_min_variance"](codes.tolist(), factors.tolist(), seed=0)
-    assert active_codes(codes.tolist()).all()
+    assert METRICS["mig"](latents.tolist(), factors.tolist(), seed=0, num_train=500) == expected
+    assert METRICS["z_min_variance"](latents.tolist(), factors.tolist(), seed=0)
+    assert active_latents(latents.tolist()).all()

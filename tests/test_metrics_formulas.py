@@ -34,8 +34,8 @@ GRID = np.stack(np.unravel_index(np.arange(3 * 4 * 5 * 4), (3, 4, 5, 4)), axis=1
 
 
 @pytest.fixture(scope="module")
-def codes() -> np.ndarray:
-    """Four factors in five codes: one alone, two mixed, one noisy, one dead."""
+def latents() -> np.ndarray:
+    """Four factors in five latents: one alone, two mixed, one noisy, one inactive."""
     rng = np.random.default_rng(0)
     a, b, c, d = GRID.T
     columns = [a * 1.0, b + c, b - c * 0.5, d + rng.normal(0, 1, len(GRID)), rng.normal(0, 1, len(GRID))]
@@ -43,22 +43,22 @@ def codes() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def information(codes):
-    return count_information(discretise(codes), GRID, 20)
+def information(latents):
+    return count_information(discretise(latents), GRID, 20)
 
 
-def test_information_matrix(codes, information):
-    np.testing.assert_allclose(information.shared, reference.information_matrix(codes, GRID), atol=1e-12)
+def test_information_matrix(latents, information):
+    np.testing.assert_allclose(information.shared, reference.information_matrix(latents, GRID), atol=1e-12)
     np.testing.assert_allclose(information.factor_entropy, np.log([3, 4, 5, 4]))
-    np.testing.assert_array_equal(discretise(codes[:, :1])[:, 0] + 1, reference.histogram_bins(codes[:, 0]))
+    np.testing.assert_array_equal(discretise(latents[:, :1])[:, 0] + 1, reference.histogram_bins(latents[:, 0]))
 
 
-def test_scores_of_the_information_matrix(codes, information):
+def test_scores_of_the_information_matrix(latents, information):
     matrix, entropies = information.shared, information.factor_entropy
     assert mig_of(information)["mig"] == pytest.approx(reference.mig(matrix, entropies))
     assert mig_sup_of(information)["mig_sup"] == pytest.approx(reference.mig_sup(matrix, entropies))
     assert dcimig_of(information)["dcimig"] == pytest.approx(reference.dcimig(matrix, entropies))
-    assert jemmig_of(information)["jemmig"] == pytest.approx(reference.jemmig(codes, GRID))
+    assert jemmig_of(information)["jemmig"] == pytest.approx(reference.jemmig(latents, GRID))
     assert modularity_of(information)["modularity"] == pytest.approx(reference.modularity(matrix))
 
 
@@ -74,28 +74,28 @@ def test_dci_of_an_importance_matrix():
     assert uniform.scores()["completeness"] == pytest.approx(0, abs=1e-12)
 
 
-def test_irs(codes):
+def test_irs(latents):
     kwargs = {"seed": 0, "num_train": len(GRID)}
-    assert metrics.irs(codes, GRID, reference_quantile=1.0, **kwargs)["irs"] == pytest.approx(
-        reference.irs(codes, GRID, reference=1.0)
+    assert metrics.irs(latents, GRID, reference_quantile=1.0, **kwargs)["irs"] == pytest.approx(
+        reference.irs(latents, GRID, reference=1.0)
     )
-    assert metrics.irs(codes, GRID, **kwargs)["irs"] == pytest.approx(reference.irs(codes, GRID, reference=0.99))
+    assert metrics.irs(latents, GRID, **kwargs)["irs"] == pytest.approx(reference.irs(latents, GRID, reference=0.99))
 
 
-def test_nearest_neighbour_information(codes):
+def test_nearest_neighbour_information(latents):
     labels = GRID[:, 1]
-    for d in range(codes.shape[1]):
-        ours = nearest_neighbour_information(codes[:, d], labels, 10)
-        assert ours == pytest.approx(reference.nearest_neighbour_information(codes[:, d], labels, 10), abs=1e-12)
-    theirs = mutual_info_classif(codes, labels, discrete_features=False, n_neighbors=10, random_state=0)
-    ours = [nearest_neighbour_information(code, labels, 10) for code in codes.T]
-    np.testing.assert_allclose(ours, theirs, atol=0.02)  # scikit-learn jitters the codes
+    for d in range(latents.shape[1]):
+        ours = nearest_neighbour_information(latents[:, d], labels, 10)
+        assert ours == pytest.approx(reference.nearest_neighbour_information(latents[:, d], labels, 10), abs=1e-12)
+    theirs = mutual_info_classif(latents, labels, discrete_features=False, n_neighbors=10, random_state=0)
+    ours = [nearest_neighbour_information(latent, labels, 10) for latent in latents.T]
+    np.testing.assert_allclose(ours, theirs, atol=0.02)  # scikit-learn jitters the latents
 
 
-def test_infomec(codes):
+def test_infomec(latents):
     """Against the authors' recipe, spelled out with scikit-learn: standardise, estimate, prune, normalise."""
     rows = np.tile(np.arange(len(GRID)), 3)
-    table = np.column_stack([codes, codes[:, 0] * 0.04])[rows] + np.random.default_rng(0).normal(0, 1e-3, (720, 6))
+    table = np.column_stack([latents, latents[:, 0] * 0.04])[rows] + np.random.default_rng(0).normal(0, 1e-3, (720, 6))
     factors = GRID[rows]
     ours = metrics.infomec(table, factors, seed=0, num_train=719, num_test=1)
     standard = (table - table.mean(axis=0)) / table.std(axis=0)
@@ -125,17 +125,17 @@ def test_explicitness_of_dci_es_is_the_authors_area():
     assert reference.explicitness(log_capacity, np.array([1, 1, 1, 1, 1, 0])) == pytest.approx(-0.8)
     rng = np.random.default_rng(0)
     factors = rng.integers(3, size=(1_500, 2))
-    codes = factors @ rng.normal(size=(2, 3)) + rng.normal(0, 0.5, (1_500, 3))
-    ours = metrics.dci_es(codes, factors, seed=0, num_train=1_000, num_test=500)["explicitness"]
-    theirs = reference.dci_es(codes, factors, CAPACITIES, num_train=1_000, seed=5)
+    latents = factors @ rng.normal(size=(2, 3)) + rng.normal(0, 0.5, (1_500, 3))
+    ours = metrics.dci_es(latents, factors, seed=0, num_train=1_000, num_test=500)["explicitness"]
+    theirs = reference.dci_es(latents, factors, CAPACITIES, num_train=1_000, seed=5)
     assert ours == pytest.approx(theirs, abs=0.05)  # other rows and other waves
 
 
-def test_explicitness_is_scikit_learn_s(codes):
+def test_explicitness_is_scikit_learn_s(latents):
     from sklearn.metrics import roc_auc_score
 
     rows = np.tile(np.arange(len(GRID)), 4)
-    table, factors = codes[rows], GRID[rows]
+    table, factors = latents[rows], GRID[rows]
     ours = metrics.explicitness(table, factors, seed=0, num_train=900, num_test=60)["train"]
     standard = (table - table.mean(axis=0)) / table.std(axis=0)
     areas = []
@@ -145,9 +145,9 @@ def test_explicitness_is_scikit_learn_s(codes):
     assert ours == pytest.approx(np.mean(areas), abs=0.01)
 
 
-def test_sap_is_the_gap_of_two_accuracies_or_correlations(codes):
+def test_sap_is_the_gap_of_two_accuracies_or_correlations(latents):
     rows = np.tile(np.arange(len(GRID)), 3)
-    table, factors = codes[rows], GRID[rows]
+    table, factors = latents[rows], GRID[rows]
     ours = metrics.sap(table, factors, seed=0, num_train=480, num_test=240)
     train, test = draw_rows(len(rows), (480, 240), np.random.default_rng(0))
     accuracy, correlation = np.empty((5, 4)), np.empty((5, 4))
@@ -169,46 +169,46 @@ def test_roc_areas():
 
 
 @pytest.mark.parametrize("cost", [0.01, 1.0])
-def test_support_vector_machines_are_liblinear_s(codes, cost):
-    for code, labels in ((codes[:, 1], GRID[:, 1]), (codes[:, 3], GRID[:, 3]), (codes[:, 4], GRID[:, 0])):
-        slope, intercept = fit_svm(code, labels, int(labels.max()) + 1, cost)
+def test_support_vector_machines_are_liblinear_s(latents, cost):
+    for latent, labels in ((latents[:, 1], GRID[:, 1]), (latents[:, 3], GRID[:, 3]), (latents[:, 4], GRID[:, 0])):
+        slope, intercept = fit_svm(latent, labels, int(labels.max()) + 1, cost)
         model = LinearSVC(C=cost, class_weight="balanced", dual=False, tol=1e-10, max_iter=100_000)
-        model.fit(code[:, None], labels)
+        model.fit(latent[:, None], labels)
         np.testing.assert_allclose(slope, model.coef_[:, 0], atol=1e-5)
         np.testing.assert_allclose(intercept, model.intercept_, atol=1e-5)
     rare = (GRID[:, 1] == 0) & (GRID[:, 0] == 0)  # two classes of different size
-    slope, intercept = fit_svm(codes[:, 1], rare.astype(int), 2, cost)
+    slope, intercept = fit_svm(latents[:, 1], rare.astype(int), 2, cost)
     model = LinearSVC(C=cost, class_weight="balanced", dual=False, tol=1e-10, max_iter=100_000)
-    model.fit(codes[:, 1:2], rare)
+    model.fit(latents[:, 1:2], rare)
     np.testing.assert_allclose(slope, [-model.coef_[0, 0], model.coef_[0, 0]], atol=1e-5)
     np.testing.assert_allclose(intercept, [-model.intercept_[0], model.intercept_[0]], atol=1e-5)
 
 
 @pytest.mark.parametrize("num_classes", [2, 4])
 @pytest.mark.parametrize("balanced", [False, True])
-def test_logistic_regression_is_scikit_learn_s(codes, balanced, num_classes):
+def test_logistic_regression_is_scikit_learn_s(latents, balanced, num_classes):
     labels = (GRID[:, 2] // 2 + (GRID[:, 0] == 0)).clip(max=num_classes - 1)
-    ours = Logistic.fit(codes, labels, balanced=balanced, max_iterations=1_000)
+    ours = Logistic.fit(latents, labels, balanced=balanced, max_iterations=1_000)
     weight = "balanced" if balanced else None
-    theirs = LogisticRegression(class_weight=weight, max_iter=1_000, tol=1e-8).fit(codes, labels)
-    np.testing.assert_allclose(np.exp(ours.log_probabilities(codes)), theirs.predict_proba(codes), atol=2e-3)
+    theirs = LogisticRegression(class_weight=weight, max_iter=1_000, tol=1e-8).fit(latents, labels)
+    np.testing.assert_allclose(np.exp(ours.log_probabilities(latents)), theirs.predict_proba(latents), atol=2e-3)
 
 
-def test_beta_vae_score(codes):
-    points, labels = reference.beta_vae_points(codes, GRID, 400, 16, np.random.default_rng(0))
+def test_beta_vae_score(latents):
+    points, labels = reference.beta_vae_points(latents, GRID, 400, 16, np.random.default_rng(0))
     expected = Logistic.fit(points[:300], labels[:300]).predict(points[300:]) == labels[300:]
-    ours = metrics.beta_vae(codes, GRID, seed=0, num_train=300, num_test=400, batch_size=16)
+    ours = metrics.beta_vae(latents, GRID, seed=0, num_train=300, num_test=400, batch_size=16)
     assert ours["accuracy"] == pytest.approx(expected.mean(), abs=0.08)  # 0.93 and 0.92: different draws
 
 
-def test_factor_vae_score(codes):
-    expected = reference.factor_vae(codes, GRID, 500, 16, np.random.default_rng(0))
-    ours = metrics.factor_vae(codes, GRID, seed=0, num_train=1_000, num_test=1_000, batch_size=16)
+def test_factor_vae_score(latents):
+    expected = reference.factor_vae(latents, GRID, 500, 16, np.random.default_rng(0))
+    ours = metrics.factor_vae(latents, GRID, seed=0, num_train=1_000, num_test=1_000, batch_size=16)
     assert ours["accuracy"] == pytest.approx(expected, abs=0.08)
     assert ours["num_active"] == 5
 
 
-def test_unsupervised_scores_of_two_gaussian_codes():
+def test_unsupervised_scores_of_two_gaussian_latents():
     rng = np.random.default_rng(0)
     z = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 50_000)
     found = metrics.unsupervised(
@@ -217,7 +217,7 @@ def test_unsupervised_scores_of_two_gaussian_codes():
     assert found["gaussian_total_correlation"] == pytest.approx(-np.log(1 - 0.36) / 2, abs=0.01)
     # C has eigenvalues 1.6 and 0.4: 2 * 2 - 2 (sqrt 1.6 + sqrt 0.4)
     assert found["gaussian_wasserstein_correlation"] == pytest.approx(4 - 2 * (1.6**0.5 + 0.4**0.5), abs=0.01)
-    assert found["active_codes"] == 2
+    assert found["active_latents"] == 2
 
 
 def test_explicitness_of_dci_es_falls_where_reading_takes_machinery():
@@ -268,11 +268,11 @@ def test_udr_ranks_agreeing_models_above_the_odd_one():
     for method in ("lasso", "spearman"):
         scores = metrics.udr(tables, kl, seed=0, method=method)
         assert scores[3] < scores[:3].min() - 0.2
-        assert scores[:3].min() > 0.75  # 0.79: one code of three models is dead in the fourth
+        assert scores[:3].min() > 0.75  # 0.79: one latent of three models is inactive in the fourth
 
 
 def test_udr_of_a_matrix():
-    """The four matrices that disentanglement_lib tests with, and a code that the other model does not know."""
+    """The four matrices that disentanglement_lib tests with, and a latent that the other model does not know."""
     for matrix, expected in (
         (np.eye(3), 1),
         (np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]), 2 / 3),
@@ -283,7 +283,7 @@ def test_udr_of_a_matrix():
         assert (_strength(matrix) + _strength(matrix.T)) / 2 == pytest.approx(expected)
 
 
-def test_udr_leaves_out_codes_of_small_kl():
+def test_udr_leaves_out_latents_of_small_kl():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(1_000, 1))
     tables = [np.hstack([shared, rng.normal(size=(1_000, 9))]) for _ in range(2)]
@@ -298,25 +298,25 @@ def test_udr_leaves_out_codes_of_small_kl():
 # ---------------------------------------------------------------------------------------------------------------------
 
 FIVE = np.diag(np.full(5, 5.0))
-EMPTY_CODE = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+EMPTY_LATENT = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
 MATRICES = {  # importances or information: disentanglement, completeness, modularity
     "diagonal": (FIVE, 1, 1, 1),
-    "a code that tells nothing": (EMPTY_CODE, 1, 1, 2 / 3),
-    "every code twice": (np.vstack([FIVE, FIVE]), 1, 1 - np.log(2) / np.log(10), 1),
-    "factors that no code tells": (FIVE[:2], 1, 1, 1),
-    "two factors a code": (np.hstack([FIVE, FIVE]), 1 - np.log(2) / np.log(10), 1, 1 - 1 / 9),
+    "a latent that tells nothing": (EMPTY_LATENT, 1, 1, 2 / 3),
+    "every latent twice": (np.vstack([FIVE, FIVE]), 1, 1 - np.log(2) / np.log(10), 1),
+    "factors that no latent tells": (FIVE[:2], 1, 1, 1),
+    "two factors a latent": (np.hstack([FIVE, FIVE]), 1 - np.log(2) / np.log(10), 1, 1 - 1 / 9),
 }
 
 
 @pytest.mark.parametrize("case", list(MATRICES))
 def test_matrices_of_disentanglement_lib(case):
     matrix, disentanglement, completeness, modularity = MATRICES[case]
-    codes, factors = matrix.shape
+    latents, factors = matrix.shape
     fit = summarise(TreeFits(matrix, np.zeros((1, factors), int), np.ones(factors)), np.zeros((1, factors), int))
     assert fit.scores()["disentanglement"] == pytest.approx(disentanglement)
     assert fit.scores()["completeness"] == pytest.approx(completeness)
     assert reference.disentanglement(matrix) == pytest.approx(disentanglement)
-    information = Information(matrix, matrix, np.ones(codes), np.ones(factors), 20)
+    information = Information(matrix, matrix, np.ones(latents), np.ones(factors), 20)
     assert modularity_of(information)["modularity"] == pytest.approx(modularity)
 
 
@@ -324,37 +324,37 @@ def test_nothing_is_zero_there_and_undefined_here():
     """No importance at all: its 1e-11 makes the columns uniform and the scores 0; ours says that there is no score."""
     assert reference.disentanglement(np.zeros((10, 10)) + 1e-300) == pytest.approx(0, abs=1e-6)
     fit = summarise(TreeFits(np.zeros((10, 10)), np.zeros((1, 10), int), np.ones(10)), np.zeros((1, 10), int))
-    with pytest.warns(UserWarning, match="no classifier found a code to split on"):
+    with pytest.warns(UserWarning, match="no classifier found a latent to split on"):
         assert np.isnan(fit.scores()["disentanglement"])
     information = Information(np.zeros((10, 10)), np.ones((10, 10)), np.ones(10), np.ones(10), 20)
     assert modularity_of(information)["modularity"] == 0
 
 
-def dlib(name: str, codes: np.ndarray, factors: np.ndarray, **options: object) -> dict[str, float]:
-    return metrics.METRICS[name](codes, factors, seed=0, preset="dlib", **options)
+def dlib(name: str, latents: np.ndarray, factors: np.ndarray, **options: object) -> dict[str, float]:
+    return metrics.METRICS[name](latents, factors, seed=0, preset="dlib", **options)
 
 
 TEN = np.random.default_rng(0).integers(10, size=(6_000, 10))
 
 
 def test_ten_factors_of_ten_values_as_their_own_code():
-    codes, sizes = TEN * 1.0, {"num_train": 3_000, "num_test": 3_000}
-    assert dlib("mig", codes, TEN, num_train=3_000)["mig"] > 0.9
-    assert dlib("sap", codes, TEN, **sizes)["regression"] > 0.9
-    assert dlib("modularity", codes, TEN, num_train=3_000)["modularity"] > 0.9
-    assert dlib("irs", codes, TEN, num_train=3_000)["irs"] > 0.9
+    latents, sizes = TEN * 1.0, {"num_train": 3_000, "num_test": 3_000}
+    assert dlib("mig", latents, TEN, num_train=3_000)["mig"] > 0.9
+    assert dlib("sap", latents, TEN, **sizes)["regression"] > 0.9
+    assert dlib("modularity", latents, TEN, num_train=3_000)["modularity"] > 0.9
+    assert dlib("irs", latents, TEN, num_train=3_000)["irs"] > 0.9
     sizes = {"num_train": 2_000, "num_test": 1_000, "batch_size": 5}
-    assert dlib("beta_vae", codes, TEN, **sizes)["accuracy"] > 0.9
-    assert dlib("factor_vae", codes, TEN, **sizes)["accuracy"] > 0.9
-    twice = np.hstack([codes, codes])
+    assert dlib("beta_vae", latents, TEN, **sizes)["accuracy"] > 0.9
+    assert dlib("factor_vae", latents, TEN, **sizes)["accuracy"] > 0.9
+    twice = np.hstack([latents, latents])
     assert dlib("mig", twice, TEN, num_train=3_000)["mig"] < 0.1
     assert dlib("sap", twice, TEN, num_train=3_000, num_test=100)["regression"] < 0.2
     assert dlib("modularity", twice, TEN, num_train=3_000)["modularity"] > 0.9
-    dead = codes * 0
-    assert dlib("mig", dead, TEN, num_train=3_000)["mig"] == 0
-    assert dlib("sap", dead, TEN, num_train=3_000, num_test=100)["regression"] == 0
-    assert dlib("factor_vae", dead, TEN, **sizes)["accuracy"] == 0
-    # Each row's factors in another order: every code tells a little about every factor.
+    inactive = latents * 0
+    assert dlib("mig", inactive, TEN, num_train=3_000)["mig"] == 0
+    assert dlib("sap", inactive, TEN, num_train=3_000, num_test=100)["regression"] == 0
+    assert dlib("factor_vae", inactive, TEN, **sizes)["accuracy"] == 0
+    # Each row's factors in another order: every latent tells a little about every factor.
     many = np.random.default_rng(1).integers(10, size=(40_000, 10))
     shuffled = np.random.default_rng(0).permuted(many * 1.0, axis=1)
     assert dlib("modularity", shuffled, many, num_train=20_000, num_bins=10)["modularity"] < 0.2
@@ -363,8 +363,8 @@ def test_ten_factors_of_ten_values_as_their_own_code():
 def test_dci_of_factors_as_their_own_code_twice_and_shuffled():
     factors, sizes = TEN[:, :5], {"num_train": 500, "num_test": 200}
     twice = 1 - np.log(2) / np.log(10)
-    for codes, completeness in ((factors * 1.0, 1), (np.hstack([factors, factors]) * 1.0, twice)):
-        found = dlib("dci", codes, factors, **sizes)
+    for latents, completeness in ((factors * 1.0, 1), (np.hstack([factors, factors]) * 1.0, twice)):
+        found = dlib("dci", latents, factors, **sizes)
         assert found["disentanglement"] > 0.9
         assert found["completeness"] == pytest.approx(completeness, abs=0.1)
     found = dlib("dci", np.random.default_rng(0).permuted(factors * 1.0, axis=1), factors, **sizes)
@@ -372,7 +372,7 @@ def test_dci_of_factors_as_their_own_code_twice_and_shuffled():
     assert found["completeness"] < 0.2
 
 
-def test_correlated_gaussian_codes_by_kl_and_by_the_square_root_of_a_matrix():
+def test_correlated_gaussian_latents_by_kl_and_by_the_square_root_of_a_matrix():
     from scipy.linalg import sqrtm
 
     z = np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], 10_000)
@@ -390,20 +390,20 @@ DSPRITES = (3, 6, 40, 32, 32)
 
 
 def test_plug_in_information_of_noise():
-    """A code of pure noise seems to tell (.0015, .0047, .0366, .0301, .0303) nats of dSprites' factors."""
+    """A latent of pure noise seems to tell (.0015, .0047, .0366, .0301, .0303) nats of dSprites' factors."""
     rng = np.random.default_rng(0)
-    factors, codes = rng.integers(DSPRITES, size=(10_000, 5)), rng.normal(size=(10_000, 8))
-    plain = metrics.measure_information(codes, factors, seed=0, num_train=10_000, bias_correction=False)
-    one_code = [0.0015, 0.0047, 0.0366, 0.0301, 0.0303]
-    np.testing.assert_allclose(plain.shared.mean(axis=0), one_code, rtol=0.3)
-    corrected = metrics.measure_information(codes, factors, seed=0, num_train=10_000)
+    factors, latents = rng.integers(DSPRITES, size=(10_000, 5)), rng.normal(size=(10_000, 8))
+    plain = metrics.measure_information(latents, factors, seed=0, num_train=10_000, bias_correction=False)
+    one_latent = [0.0015, 0.0047, 0.0366, 0.0301, 0.0303]
+    np.testing.assert_allclose(plain.shared.mean(axis=0), one_latent, rtol=0.3)
+    corrected = metrics.measure_information(latents, factors, seed=0, num_train=10_000)
     assert corrected.shared.mean(axis=0).max() < 0.01  # measured 0.007: rare bins are still too few
     assert modularity_of(plain)["modularity"] == pytest.approx(0.65, abs=0.03)
     assert modularity_of(corrected)["modularity"] == 0
     few = rng.integers((3, 32, 100), size=(200, 3))
     perfect = metrics.measure_information(few * 1.0, few, seed=0, num_train=200)
     assert modularity_of(perfect)["modularity"] > 0.9  # in cells with less than a row each
-    half = metrics.measure_information(np.column_stack([factors, codes[:, :5]]), factors, seed=0, num_train=10_000)
+    half = metrics.measure_information(np.column_stack([factors, latents[:, :5]]), factors, seed=0, num_train=10_000)
     assert modularity_of(half)["modularity"] == pytest.approx(0.5, abs=0.01)
     assert mig_of(plain)["mig"] < 0.002  # the gap cancels the bias
 
@@ -429,95 +429,95 @@ def test_a_constant_colour_inflates_disentanglement_where_it_counts():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Continuous factors and discrete codes
+# Continuous factors and discrete latents
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def smooth() -> tuple[np.ndarray, np.ndarray]:
-    """Three codes and three continuous factors: one alone, two mixed."""
+    """Three latents and three continuous factors: one alone, two mixed."""
     rng = np.random.default_rng(1)
     factors = rng.normal(size=(2_000, 3))
-    codes = np.stack([factors[:, 0], factors[:, 1] + factors[:, 2], factors[:, 1] - 0.5 * factors[:, 2]], axis=1)
-    return codes + rng.normal(0, 0.1, codes.shape), factors
+    latents = np.stack([factors[:, 0], factors[:, 1] + factors[:, 2], factors[:, 1] - 0.5 * factors[:, 2]], axis=1)
+    return latents + rng.normal(0, 0.1, latents.shape), factors
 
 
 def test_regression_trees_are_those_of_scikit_learn(smooth):
-    codes, factors = smooth
-    codes = codes.astype(np.float32)
-    found = boost_values(codes[:1_500], factors[:1_500], codes[1_500:], seed=0)
+    latents, factors = smooth
+    latents = latents.astype(np.float32)
+    found = boost_values(latents[:1_500], factors[:1_500], latents[1_500:], seed=0)
     for k in range(3):
-        model = GradientBoostingRegressor(random_state=0).fit(codes[:1_500], factors[:1_500, k])
-        np.testing.assert_allclose(found.train[:, k], model.predict(codes[:1_500]), atol=1e-9)
+        model = GradientBoostingRegressor(random_state=0).fit(latents[:1_500], factors[:1_500, k])
+        np.testing.assert_allclose(found.train[:, k], model.predict(latents[:1_500]), atol=1e-9)
         np.testing.assert_allclose(found.gain[:, k] / found.gain[:, k].sum(), model.feature_importances_, atol=2e-3)
-        # Nodes of few rows have equal splits on several codes, so further rows may differ.
+        # Nodes of few rows have equal splits on several latents, so further rows may differ.
         ours, theirs = (
-            explained_share(factors[1_500:, k], p) for p in (found.test[:, k], model.predict(codes[1_500:]))
+            explained_share(factors[1_500:, k], p) for p in (found.test[:, k], model.predict(latents[1_500:]))
         )
         assert ours == pytest.approx(theirs, abs=3e-3)
 
 
 def test_dci_of_continuous_factors(smooth):
-    codes, factors = smooth
+    latents, factors = smooth
     sizes = {"num_train": 1_500, "num_test": 500}
-    ours = metrics.fit_dci(codes, factors, seed=0, **sizes)
-    theirs = metrics.fit_dci(codes, factors, seed=0, estimator="sklearn", **sizes)
+    ours = metrics.fit_dci(latents, factors, seed=0, **sizes)
+    theirs = metrics.fit_dci(latents, factors, seed=0, estimator="sklearn", **sizes)
     np.testing.assert_allclose(ours.importance, theirs.importance, atol=3e-3)
     np.testing.assert_allclose(ours.accuracy, theirs.accuracy, atol=3e-3)
     share = ours.importance / ours.importance.sum(axis=1, keepdims=True)
-    per_code = 1 + (share * np.log(share)).sum(axis=1) / np.log(3)
+    per_latent = 1 + (share * np.log(share)).sum(axis=1) / np.log(3)
     weight = ours.importance.sum(axis=1) / ours.importance.sum()
-    assert ours.scores()["disentanglement"] == pytest.approx(per_code @ weight)
+    assert ours.scores()["disentanglement"] == pytest.approx(per_latent @ weight)
 
 
 def test_a_mixed_table_has_both_kinds_of_trees(smooth):
-    codes, factors = smooth
+    latents, factors = smooth
     labels = np.digitize(factors[:, 0], [-0.5, 0.5])
-    mixed = metrics.fit_dci(codes, np.column_stack([labels, factors[:, 1]]), seed=0, num_train=1_500, num_test=500)
-    alone = metrics.fit_dci(codes, np.column_stack([labels, labels]), seed=0, num_train=1_500, num_test=500)
-    smooth_only = metrics.fit_dci(codes, factors, seed=0, num_train=1_500, num_test=500)
+    mixed = metrics.fit_dci(latents, np.column_stack([labels, factors[:, 1]]), seed=0, num_train=1_500, num_test=500)
+    alone = metrics.fit_dci(latents, np.column_stack([labels, labels]), seed=0, num_train=1_500, num_test=500)
+    smooth_only = metrics.fit_dci(latents, factors, seed=0, num_train=1_500, num_test=500)
     assert mixed.accuracy[0] == alone.accuracy[0]
     assert mixed.accuracy[1] == pytest.approx(smooth_only.accuracy[1], abs=1e-12)
 
 
 def test_information_of_continuous_variables(smooth):
-    codes, factors = smooth
+    latents, factors = smooth
     for k in range(3):
-        theirs = mutual_info_regression(codes, factors[:, k], n_neighbors=10, random_state=0)
-        ours = [continuous_information(code, factors[:, k]) for code in codes.T]
+        theirs = mutual_info_regression(latents, factors[:, k], n_neighbors=10, random_state=0)
+        ours = [continuous_information(latent, factors[:, k]) for latent in latents.T]
         np.testing.assert_allclose(ours, theirs, atol=0.02)
     x, y = np.random.default_rng(0).normal(size=(2, 4_000))
     assert continuous_information(x, 0.8 * x + 0.6 * y) == pytest.approx(-np.log(1 - 0.64) / 2, abs=0.05)
 
 
 def test_infomec_of_continuous_factors(smooth):
-    codes, factors = smooth
-    found = metrics.infomec(codes, factors, seed=0, num_train=1_990, num_test=10)
-    z = (codes - codes.mean(0)) / codes.std(0)
+    latents, factors = smooth
+    found = metrics.infomec(latents, factors, seed=0, num_train=1_990, num_test=10)
+    z = (latents - latents.mean(0)) / latents.std(0)
     own = [continuous_information(y, y) for y in factors.T]
-    share = np.array([[continuous_information(code, factors[:, k]) / own[k] for k in range(3)] for code in z.T])
+    share = np.array([[continuous_information(latent, factors[:, k]) / own[k] for k in range(3)] for latent in z.T])
     infom = ((share.max(1) / share.sum(1)).mean() - 1 / 3) / (1 - 1 / 3)
     assert found["infom"] == pytest.approx(infom, abs=0.01)
-    linear = [LinearRegression().fit(codes, y).score(codes, y) for y in factors.T]
+    linear = [LinearRegression().fit(latents, y).score(latents, y) for y in factors.T]
     assert found["infoe_train"] == pytest.approx(np.mean(linear), abs=0.005)
 
 
 @pytest.fixture(scope="module")
-def quantised(codes) -> np.ndarray:
-    """The codes of `codes`, each rounded to at most 8 values between -1 and 1; the last one nearly always 0."""
-    scaled = codes / np.abs(codes).max(axis=0)
+def quantised(latents) -> np.ndarray:
+    """The latents of `latents`, each rounded to at most 8 values between -1 and 1; the last one nearly always 0."""
+    scaled = latents / np.abs(latents).max(axis=0)
     table = np.round(scaled * 4) / 4
-    table[:, 4] = np.where(np.arange(len(codes)) % 50, 0, 0.25)
+    table[:, 4] = np.where(np.arange(len(latents)) % 50, 0, 0.25)
     return table
 
 
-def test_infomec_of_discrete_codes(quantised):
-    """The discrete mode of the authors: plug-in information of labels, one-hot codes in an unpenalised regression."""
+def test_infomec_of_discrete_latents(quantised):
+    """The discrete mode of the authors: plug-in information of labels, one-hot latents in an unpenalised regression."""
     rows = len(GRID) - 1
     found = metrics.infomec(quantised, GRID, seed=0, discrete=True, num_train=rows, num_test=1, preset="dlib")
     train, _ = draw_rows(len(GRID), (rows, 1), np.random.default_rng(0))
     z, y = quantised[train], GRID[train]
-    labels_of = [np.unique(code, return_inverse=True)[1] for code in z.T]
+    labels_of = [np.unique(latent, return_inverse=True)[1] for latent in z.T]
     share = np.array([[mutual_info_score(a, b) / mutual_info_score(b, b) for b in y.T] for a in labels_of])
     assert found["infom"] == pytest.approx(((share.max(1) / share.sum(1)).mean() - 1 / 4) / (1 - 1 / 4))
     assert found["infoc"] == pytest.approx(((share.max(0) / share.sum(0)).mean() - 1 / 5) / (1 - 1 / 5))
@@ -533,8 +533,8 @@ def test_infomec_of_discrete_codes(quantised):
         metrics.infomec(np.random.default_rng(0).normal(size=(240, 2)), GRID[:240], seed=0, discrete=True)
 
 
-def test_rules_of_infomec(codes, quantised):
-    """Ranges 1, 1/10 and 1/30; the third code has its range from a single outlier."""
+def test_rules_of_infomec(latents, quantised):
+    """Ranges 1, 1/10 and 1/30; the third latent has its range from a single outlier."""
     rng = np.random.default_rng(0)
     table = np.stack([rng.uniform(size=1_000), rng.uniform(size=1_000) / 10, rng.uniform(size=1_000) / 30], axis=1)
     table[0, 2] = 1
@@ -544,28 +544,28 @@ def test_rules_of_infomec(codes, quantised):
     discrete = {"range20": [True] * 5, "range8": [True] * 5, "iqr10": [True] * 4 + [False]}
     for name, kept in discrete.items():
         assert _active(quantised, RULES[name], discrete=True).tolist() == kept, name
-    values = {name: metrics.infomec(codes, GRID, seed=0, rule=name) for name in RULES}
-    three = metrics.infomec(codes, GRID, seed=0, num_neighbours=3)
+    values = {name: metrics.infomec(latents, GRID, seed=0, rule=name) for name in RULES}
+    three = metrics.infomec(latents, GRID, seed=0, num_neighbours=3)
     assert values["range8"]["infoc"] == pytest.approx(three["infoc"]) != values["range20"]["infoc"]
     with pytest.raises(ValueError, match="unknown rule 'range'"):
-        metrics.infomec(codes, GRID, seed=0, rule="range")
+        metrics.infomec(latents, GRID, seed=0, rule="range")
 
 
 def test_mcc_is_the_best_assignment(smooth):
-    codes, factors = smooth
-    found = metrics.mcc(codes, factors, seed=0, num_train=2_000)
+    latents, factors = smooth
+    found = metrics.mcc(latents, factors, seed=0, num_train=2_000)
     for name, correlate in (("pearson", pearsonr), ("spearman", spearmanr)):
-        table = np.array([[abs(correlate(z, y)[0]) for y in factors.T] for z in codes.T])
+        table = np.array([[abs(correlate(z, y)[0]) for y in factors.T] for z in latents.T])
         best = max(np.mean([table[d, k] for k, d in enumerate(order)]) for order in itertools.permutations(range(3)))
         assert found[name] == pytest.approx(best)
-    assert metrics.mcc(codes[:, :1], factors, seed=0)["pearson"] < 1 / 3 + 0.01  # two factors have no code
+    assert metrics.mcc(latents[:, :1], factors, seed=0)["pearson"] < 1 / 3 + 0.01  # two factors have no latent
 
 
 def test_r2_is_that_of_a_regression(smooth):
-    codes, factors = smooth
-    found = metrics.r2(codes, factors, seed=0, num_train=1_500, num_test=500)
+    latents, factors = smooth
+    found = metrics.r2(latents, factors, seed=0, num_train=1_500, num_test=500)
     train, test = draw_rows(2_000, (1_500, 500), np.random.default_rng(0))
-    linear = [LinearRegression().fit(codes[train], y[train]).score(codes[test], y[test]) for y in factors.T]
+    linear = [LinearRegression().fit(latents[train], y[train]).score(latents[test], y[test]) for y in factors.T]
     assert found["linear"] == pytest.approx(np.mean(linear))
 
 
@@ -574,26 +574,26 @@ def test_exclusivity_by_hand():
     np.testing.assert_allclose(exclusivity(np.array([[0.9, 0.3, 0.4]])), [0.9 - np.sqrt((0.09 + 0.16) / 2)])
     rng = np.random.default_rng(0)
     factors = rng.integers(4, size=(3_000, 2))
-    twice = np.repeat(factors, 2, axis=1) + rng.normal(0, 0.02, (3_000, 4))  # two codes a factor
+    twice = np.repeat(factors, 2, axis=1) + rng.normal(0, 0.02, (3_000, 4))  # two latents a factor
     found = metrics.edi(twice, factors, seed=0)
     assert found["modularity"] > 0.95
-    assert found["compactness"] == pytest.approx(1 - np.sqrt(1 / 3), abs=0.05)  # 1, 1, 0, 0 over four codes
+    assert found["compactness"] == pytest.approx(1 - np.sqrt(1 / 3), abs=0.05)  # 1, 1, 0, 0 over four latents
     assert found["explicitness"] > 0.95
     mixed = metrics.edi(factors @ np.array([[1.0, 1.0], [1.0, -1.0]]), factors, seed=0)
     assert mixed["modularity"] < 0.2
 
 
 def test_fairness_of_the_same_rows():
-    """Codes that are factors predict the same for the same rows, whatever another factor is set to."""
-    codes = GRID * 1.0
-    paired = metrics.fairness(codes, GRID, seed=0, paired=True)
+    """Latents that are factors predict the same for the same rows, whatever another factor is set to."""
+    latents = GRID * 1.0
+    paired = metrics.fairness(latents, GRID, seed=0, paired=True)
     assert paired == pytest.approx({"unfairness": 0, "unfairness_worst": 0}, abs=1e-12)
-    assert metrics.fairness(codes, GRID, seed=0)["unfairness"] > 0.05
-    assert metrics.fairness(codes, GRID, seed=0, preset="dlib")["unfairness"] < 0.01
-    mixed = np.column_stack([codes[:, 0] + (codes[:, 1] > 1), codes[:, 2:]])  # the first two cannot be told apart
+    assert metrics.fairness(latents, GRID, seed=0)["unfairness"] > 0.05
+    assert metrics.fairness(latents, GRID, seed=0, preset="dlib")["unfairness"] < 0.01
+    mixed = np.column_stack([latents[:, 0] + (latents[:, 1] > 1), latents[:, 2:]])  # the first two cannot be told apart
     assert metrics.fairness(mixed, GRID, seed=0, paired=True)["unfairness"] > 0.02
     with pytest.warns(UserWarning, match="fairness draws other rows for each value of factor 0, factor 1"):
-        metrics.fairness(codes[:-7], GRID[:-7], seed=0, paired=True)
+        metrics.fairness(latents[:-7], GRID[:-7], seed=0, paired=True)
 
 
 def test_probes_of_the_same_rows_differ_in_one_factor():

@@ -13,7 +13,7 @@ from scipy.stats import t
 from betavae import metrics
 from betavae.runs.scores import score_tables
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:codes \[3\] are left out")  # the dead one of `tables`
+pytestmark = pytest.mark.filterwarnings(r"ignore:latents \[3\] are left out")  # the inactive one of `tables`
 
 SMALL = {"num_train": 300, "num_test": 150}
 CHEAP = ["mig", "irs", "modularity"]
@@ -21,23 +21,23 @@ CHEAP = ["mig", "irs", "modularity"]
 
 @pytest.fixture(scope="module")
 def tables() -> tuple[np.ndarray, np.ndarray]:
-    """Ten times each combination of 2, 3 and 4 values; the first code is mixed, the last one dead."""
+    """Ten times each combination of 2, 3 and 4 values; the first latent is mixed, the last one inactive."""
     rng = np.random.default_rng(0)
     factors = np.tile(np.stack(np.meshgrid(range(2), range(3), range(4), indexing="ij"), -1).reshape(-1, 3), (30, 1))
-    codes = factors + rng.normal(0, 0.2, factors.shape)
-    codes[:, 0] += codes[:, 1]
-    return np.column_stack([codes, rng.normal(0, 0.001, len(codes))]), factors
+    latents = factors + rng.normal(0, 0.2, factors.shape)
+    latents[:, 0] += latents[:, 1]
+    return np.column_stack([latents, rng.normal(0, 0.001, len(latents))]), factors
 
 
 @pytest.fixture(scope="module")
 def everything(tables) -> metrics.Scores:
-    codes, factors = tables
-    return metrics.evaluate(codes, factors, repeats=2, **SMALL)
+    latents, factors = tables
+    return metrics.evaluate(latents, factors, repeats=2, **SMALL)
 
 
 def test_by_default_every_metric_has_a_score_an_interval_and_a_chance_level(everything):
     ran = {name.split(".")[0] for name in everything.scores}
-    assert ran == set(metrics.METRICS) - {"mig_chen", "unibound"}  # which needs sampled codes, and which takes long
+    assert ran == set(metrics.METRICS) - {"mig_chen", "unibound"}  # which needs sampled latents, and which takes long
     assert set(everything.intervals) == set(everything.scores)
     described = {name for name in everything.scores if not name.startswith("downstream.")}
     assert described <= set(metrics.MEANINGS)
@@ -56,8 +56,8 @@ def test_scores_that_look_at_factors_stand_above_chance(everything):
 
 
 def test_shared_work_gives_what_each_metric_gives_alone(tables, everything):
-    codes, factors = tables
-    alive = codes[:, :3]
+    latents, factors = tables
+    alive = latents[:, :3]
     for name in ("dci", "sap", "explicitness", "infomec", "beta_vae"):
         alone = metrics.METRICS[name](alive, factors, seed=0, **SMALL)
         assert alone == {key: everything.scores[f"{name}.{key}".replace(f"{name}.{name}", name)] for key in alone}, name
@@ -68,10 +68,10 @@ def test_shared_work_gives_what_each_metric_gives_alone(tables, everything):
 
 
 def test_an_interval_is_where_one_more_evaluation_falls(tables):
-    codes, factors = tables
-    found = metrics.evaluate(codes, factors, names=["mig"], repeats=4, seed=3, chance=False, **SMALL)
+    latents, factors = tables
+    found = metrics.evaluate(latents, factors, names=["mig"], repeats=4, seed=3, chance=False, **SMALL)
     values = [
-        metrics.evaluate(codes, factors, names=["mig"], repeats=1, seed=seed, chance=False, **SMALL).scores["mig"]
+        metrics.evaluate(latents, factors, names=["mig"], repeats=1, seed=seed, chance=False, **SMALL).scores["mig"]
         for seed in range(3, 7)
     ]
     assert found.scores["mig"] == values[0]
@@ -80,11 +80,11 @@ def test_an_interval_is_where_one_more_evaluation_falls(tables):
 
 
 def test_intervals_cover_other_seeds_about_as_often_as_they_say(tables):
-    codes, factors = tables
+    latents, factors = tables
     options = {"names": ["mig"], "chance": False, **SMALL}
-    low, high = metrics.evaluate(codes, factors, repeats=10, **options).intervals["mig"]
+    low, high = metrics.evaluate(latents, factors, repeats=10, **options).intervals["mig"]
     others = [
-        metrics.evaluate(codes, factors, repeats=1, seed=seed, **options).scores["mig"] for seed in range(10, 110)
+        metrics.evaluate(latents, factors, repeats=1, seed=seed, **options).scores["mig"] for seed in range(10, 110)
     ]
     assert np.mean([low <= value <= high for value in others]) >= 0.88
 
@@ -111,7 +111,7 @@ def test_same_seed_same_numbers_and_another_seed_others(tables):
     assert all(first.scores[name] != other.scores[name] for name in CHEAP)
 
 
-def test_default_leaves_dead_codes_out_and_dlib_keeps_them(tables):
+def test_default_leaves_inactive_latents_out_and_dlib_keeps_them(tables):
     corrected = metrics.evaluate(*tables, names=["dci", "mig"], repeats=1, chance=False, **SMALL)
     np.testing.assert_array_equal(corrected.arrays["active"], [True, True, True, False])
     assert corrected.arrays["dci.importance"].shape == (4, 3)
@@ -124,20 +124,20 @@ def test_default_leaves_dead_codes_out_and_dlib_keeps_them(tables):
 
 
 @pytest.mark.parametrize("preset", sorted(metrics.PRESETS))
-@pytest.mark.filterwarnings("ignore:mig_chen is that of the codes given", "ignore:fairness draws other rows")
+@pytest.mark.filterwarnings("ignore:mig_chen is that of the latents given", "ignore:fairness draws other rows")
 def test_a_function_gives_what_an_evaluation_gives(tables, preset):
-    """Under the same preset, and also of a table with an inactive code, which `tables` has."""
-    codes, factors = tables
+    """Under the same preset, and also of a table with an inactive latent, which `tables` has."""
+    latents, factors = tables
     names = [name for name in metrics.METRICS if name != "unibound"]  # shares nothing, and takes long
     few = {"num_train": 300, "num_test": 100}
-    found = metrics.evaluate(codes, factors, names=names, preset=preset, repeats=1, chance=False, **few)
+    found = metrics.evaluate(latents, factors, names=names, preset=preset, repeats=1, chance=False, **few)
     for name in names:
         accepted = inspect.signature(metrics.METRICS[name]).parameters
         sizes = {key: few[key] for key in few if key in accepted and not name.startswith("z_")}
-        alone = metrics.METRICS[name](codes, factors, seed=0, preset=preset, **sizes)
+        alone = metrics.METRICS[name](latents, factors, seed=0, preset=preset, **sizes)
         together = {key: found.scores[key if key == name else f"{name}.{key}"] for key in alone}
         assert alone == pytest.approx(together, abs=1e-9, nan_ok=True), name  # matrix products on one thread or more
-    importance = metrics.fit_dci(codes, factors, seed=0, preset=preset, **few).importance
+    importance = metrics.fit_dci(latents, factors, seed=0, preset=preset, **few).importance
     np.testing.assert_array_equal(importance, found.arrays["dci.importance"])
 
 
@@ -149,13 +149,13 @@ def test_signatures_are_written_out():
 
 
 def test_dlib_is_the_protocol_with_its_options(tables):
-    codes, factors = tables
+    latents, factors = tables
     own = metrics.Protocol(drop_inactive=False)
-    found = metrics.evaluate(codes, factors, preset="dlib", names=["mig", "sap", "irs"], repeats=1, **SMALL)
-    mig = metrics.mig(codes, factors, seed=0, preset=own, num_train=300, with_replacement=True, bias_correction=False)
-    sap = metrics.sap(codes, factors, seed=0, preset=own, with_replacement=True, **SMALL)
+    found = metrics.evaluate(latents, factors, preset="dlib", names=["mig", "sap", "irs"], repeats=1, **SMALL)
+    mig = metrics.mig(latents, factors, seed=0, preset=own, num_train=300, with_replacement=True, bias_correction=False)
+    sap = metrics.sap(latents, factors, seed=0, preset=own, with_replacement=True, **SMALL)
     irs = metrics.irs(
-        codes,
+        latents,
         factors,
         seed=0,
         preset=own,
@@ -167,54 +167,54 @@ def test_dlib_is_the_protocol_with_its_options(tables):
     assert found.scores == mig | irs | {f"sap.{key}": value for key, value in sap.items()}
 
 
-def test_what_is_left_out_or_dead_is_said(tables):
-    codes, factors = tables
-    with pytest.warns(UserWarning, match=r"codes \[1, 2\] are left out: they vary by less than 5 %"):
+def test_what_is_left_out_or_inactive_is_said(tables):
+    latents, factors = tables
+    with pytest.warns(UserWarning, match=r"latents \[1, 2\] are left out: they vary by less than 5 %"):
         metrics.evaluate(factors * [100.0, 1, 1], factors, names=["mig"], repeats=1, **SMALL)
-    with pytest.warns(UserWarning, match="no code is in use, by KL or spread: all are scored"):
-        metrics.evaluate(codes, factors, names=["mig"], kl=np.zeros(4), repeats=1, **SMALL)
+    with pytest.warns(UserWarning, match="no latent is in use, by KL or spread: all are scored"):
+        metrics.evaluate(latents, factors, names=["mig"], kl=np.zeros(4), repeats=1, **SMALL)
     with pytest.raises(ValueError, match="kl must be finite"):
-        metrics.evaluate(codes, factors, names=["mig"], kl=np.array([1, 1, 1, np.nan]), **SMALL)
-    with pytest.warns(UserWarning, match="mig_chen is that of the codes given"):
-        found = metrics.evaluate(codes[:, :3], factors, names=["mig_chen"], repeats=2, **SMALL)
+        metrics.evaluate(latents, factors, names=["mig"], kl=np.array([1, 1, 1, np.nan]), **SMALL)
+    with pytest.warns(UserWarning, match="mig_chen is that of the latents given"):
+        found = metrics.evaluate(latents[:, :3], factors, names=["mig_chen"], repeats=2, **SMALL)
     assert not found.intervals
 
 
 def test_continuous_factors_have_sap_alone_and_row_numbers_the_unsupervised(tables):
-    codes, factors = tables
+    latents, factors = tables
     measured = factors + np.random.default_rng(0).uniform(0, 0.5, factors.shape)
     with pytest.warns(UserWarning, match="a factor is continuous"):
-        found = metrics.evaluate(codes[:, :3], measured, names=["sap"], repeats=1, **SMALL)
+        found = metrics.evaluate(latents[:, :3], measured, names=["sap"], repeats=1, **SMALL)
     assert found.scores["sap.regression"] > 0.3
-    assert not found.carriers
-    rows = np.arange(len(codes))[:, None]
-    assert metrics.evaluate(codes[:, :3], rows, names=["unsupervised"], repeats=1, **SMALL).carriers == ()
+    assert not found.captures
+    rows = np.arange(len(latents))[:, None]
+    assert metrics.evaluate(latents[:, :3], rows, names=["unsupervised"], repeats=1, **SMALL).captures == ()
 
 
-def test_sampled_codes_go_to_chens_mig_alone(tables):
-    codes, factors = tables
-    noise = np.random.default_rng(1).normal(size=codes.shape)
-    with_noise = metrics.evaluate(codes, factors, names=["mig", "mig_chen"], sampled=noise, repeats=1, **SMALL).scores
-    with pytest.warns(UserWarning, match="mig_chen is that of the codes given"):
-        without = metrics.evaluate(codes, factors, names=["mig", "mig_chen"], repeats=1, **SMALL).scores
+def test_sampled_latents_go_to_chens_mig_alone(tables):
+    latents, factors = tables
+    noise = np.random.default_rng(1).normal(size=latents.shape)
+    with_noise = metrics.evaluate(latents, factors, names=["mig", "mig_chen"], sampled=noise, repeats=1, **SMALL).scores
+    with pytest.warns(UserWarning, match="mig_chen is that of the latents given"):
+        without = metrics.evaluate(latents, factors, names=["mig", "mig_chen"], repeats=1, **SMALL).scores
     assert with_noise["mig"] == without["mig"]
     assert with_noise["mig_chen"] < 0.1 < without["mig_chen"]
-    with pytest.raises(ValueError, match=r"sampled must have the shape of codes, \(720, 4\), got \(720, 3\)"):
-        metrics.evaluate(codes, factors, sampled=noise[:, :3])
+    with pytest.raises(ValueError, match=r"sampled must have the shape of latents, \(720, 4\), got \(720, 3\)"):
+        metrics.evaluate(latents, factors, sampled=noise[:, :3])
 
 
 def test_ceilings_come_with_image_numbers(tables):
-    codes, factors = tables
+    latents, factors = tables
     images = factors[:, 1] * 4 + factors[:, 2]  # the first factor does not show: a coin flip, and no information
-    found = metrics.evaluate(codes, factors, names=["dci", "mig", "irs"], images=images, repeats=1, **SMALL)
+    found = metrics.evaluate(latents, factors, names=["dci", "mig", "irs"], images=images, repeats=1, **SMALL)
     assert found.ceilings["dci.informativeness"] == pytest.approx((0.5 + 1 + 1) / 3)
     assert found.ceilings["mig"] == pytest.approx(2 / 3)
     assert "irs" not in found.ceilings
 
 
 def test_intervals_stay_in_range_whatever_the_number_of_labels(tables):
-    codes, factors = tables
-    found = metrics.evaluate(codes[:60], factors[:60], names=["downstream"], num_train=40, num_test=20, repeats=3)
+    latents, factors = tables
+    found = metrics.evaluate(latents[:60], factors[:60], names=["downstream"], num_train=40, num_test=20, repeats=3)
     assert {"downstream.accuracy_10", "downstream.accuracy_40"} <= found.intervals.keys()
     assert all(0 <= low <= high <= 1 for name, (low, high) in found.intervals.items() if ".accuracy" in name)
 
@@ -229,12 +229,12 @@ def test_progress_counts_every_metric_of_every_evaluation(tables):
 
 
 def test_what_a_table_cannot_serve_is_left_out_with_one_warning(tables):
-    codes, factors = tables
+    latents, factors = tables
     singles = factors.copy()
     singles[0, 2] = 99  # one row of its own: nothing to compare it with
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = metrics.evaluate(codes, singles, repeats=2, **SMALL)
+        found = metrics.evaluate(latents, singles, repeats=2, **SMALL)
     messages = [str(warning.message) for warning in caught]
     assert sum(message.startswith("beta_vae is left out: the BetaVAE score compares rows") for message in messages) == 1
     assert len(messages) == len(set(messages))
@@ -242,19 +242,19 @@ def test_what_a_table_cannot_serve_is_left_out_with_one_warning(tables):
         assert not any(name.startswith(("beta_vae", "factor_vae", "z_m")) for name in scores)
         assert "mig" in scores
     with pytest.raises(ValueError, match="the BetaVAE score compares rows"):
-        metrics.evaluate(codes, singles, names=["mig", "beta_vae"], repeats=2, **SMALL)
+        metrics.evaluate(latents, singles, names=["mig", "beta_vae"], repeats=2, **SMALL)
 
 
 def test_too_few_rows_for_anything_is_an_error(tables):
-    codes, factors = tables
+    latents, factors = tables
     with pytest.raises(ValueError, match=r"10,000 \+ 5,000 different rows are needed, got 720"):
-        metrics.evaluate(codes, factors, num_train=10_000, num_test=5_000)
+        metrics.evaluate(latents, factors, num_train=10_000, num_test=5_000)
 
 
 def test_an_undefined_score_is_nan_in_the_interval_and_warns_once(tables):
-    codes, factors = tables
+    latents, factors = tables
     with pytest.warns(UserWarning, match="is undefined") as caught:
-        found = metrics.evaluate(codes[:, :3], factors[:, :1], names=["modularity"], repeats=3, **SMALL)
+        found = metrics.evaluate(latents[:, :3], factors[:, :1], names=["modularity"], repeats=3, **SMALL)
     assert len(caught) == 1
     assert np.isnan(found.scores["modularity"])
     assert np.isnan(found.intervals["modularity"]).all()
@@ -268,24 +268,24 @@ def test_json_holds_everything_and_reads_back(everything):
     assert back["scores"]["mig"] == everything.scores["mig"]
     assert back["intervals"]["mig"] == list(everything.intervals["mig"])
     assert back["arrays"]["active"] == [True, True, True, False]
-    assert back["carriers"][2]["codes"] == [2]
+    assert back["captures"][2]["latents"] == [2]
     assert (back["preset"], back["seed"], back["num_rows"]) == ("default", 0, 720)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": ["migg"]}, "unknown metric 'migg'; choose from dci, mig, .*; did you mean 'mig'?"),
-        ({"names": ["zzz"]}, "unknown metric 'zzz'; choose from .*unsupervised; if it is your own, name"),
+        ({"names": ["migg"]}, "unknown metric 'migg'; did you mean 'mig'. Known: dci, mig, "),
+        ({"names": ["zzz"]}, "unknown metric 'zzz'; Known: .*unsupervised; if it is your own, name"),
         ({"names": "mig"}, "names must list at least one metric of dci, .*, got 'mig'"),
         ({"names": []}, r"names must list at least one metric of dci, .*, got \[\]"),
-        ({"preset": "dblib"}, "unknown preset 'dblib'; choose from default, dlib; did you mean 'dlib'?"),
+        ({"preset": "dblib"}, "unknown preset 'dblib'; did you mean 'dlib'. Known: default, dlib"),
         ({"repeats": 0}, "repeats is 0; it must be a whole number of at least 1"),
         ({"seed": -1}, "seed is -1; it must be a whole number of at least 0"),
         ({"seed": None}, "seed is None; it must be a whole number"),
         ({"num_train": 1e3}, "num_train is 1000.0; it must be a whole number of at least 1"),
         ({"factor_names": ["shape"]}, r"factor_names must name 3 factors, got 1: \['shape'\]"),
-        ({"kl": np.ones(3)}, r"kl must hold one number for each of the 4 codes, got the shape \(3,\)"),
+        ({"kl": np.ones(3)}, r"kl must hold one number for each of the 4 latents, got the shape \(3,\)"),
     ],
 )
 def test_wrong_options_are_named(tables, options, message):
@@ -293,44 +293,49 @@ def test_wrong_options_are_named(tables, options, message):
         metrics.evaluate(*tables, **options)
 
 
-def test_nan_codes_are_counted_and_located(tables):
-    codes, factors = (table.copy() for table in tables)
-    codes[[5, 7], 2] = np.nan
-    codes[9, 0] = np.inf
-    message = "codes must be finite, got 2 NaN and 1 infinite values in columns [0, 2]; the first is in row 5, column 2"
+def test_nan_latents_are_counted_and_located(tables):
+    latents, factors = (table.copy() for table in tables)
+    latents[[5, 7], 2] = np.nan
+    latents[9, 0] = np.inf
+    message = (
+        "latents must be finite, got 2 NaN and 1 infinite values in columns [0, 2]; the first is in row 5, column 2"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
-        metrics.evaluate(codes, factors)
+        metrics.evaluate(latents, factors)
 
 
 def test_metrics_of_ones_own(own_entries):
     """Numbers of any library; what goes wrong is told with the metric's name, and where all are asked for, left out."""
-    codes, factors = np.random.default_rng(0).normal(size=(600, 3)), np.random.default_rng(1).integers(3, size=(600, 2))
-    metrics.METRICS["mine"] = lambda codes, factors, *, seed: {"mine": np.float32(0.5), "part": np.int64(seed)}
-    found = metrics.evaluate(codes, factors, names=["mine"], seed=7, repeats=1)
+    latents, factors = (
+        np.random.default_rng(0).normal(size=(600, 3)),
+        np.random.default_rng(1).integers(3, size=(600, 2)),
+    )
+    metrics.METRICS["mine"] = lambda latents, factors, *, seed: {"mine": np.float32(0.5), "part": np.int64(seed)}
+    found = metrics.evaluate(latents, factors, names=["mine"], seed=7, repeats=1)
     assert found.scores == {"mine": 0.5, "mine.part": 7.0}
     assert {type(value) for value in found.scores.values()} == {float}
-    metrics.METRICS["mine"] = lambda codes, factors, *, seed: {"counted": np.bincount(factors[:, 0]).max()}
-    metrics.evaluate(codes, factors.astype(np.float32), names=["mine"], repeats=1)  # classes are int64, however given
+    metrics.METRICS["mine"] = lambda latents, factors, *, seed: {"counted": np.bincount(factors[:, 0]).max()}
+    metrics.evaluate(latents, factors.astype(np.float32), names=["mine"], repeats=1)  # classes are int64, however given
     for wrong, reason in (
-        (lambda codes, factors, *, seed: 0.5, "AttributeError: 'float' object has no attribute 'items'"),
-        (lambda codes, factors: {}, r"TypeError: .* unexpected keyword argument 'seed'"),
-        (lambda codes, factors, *, seed: {"x": 1 / 0}, "ZeroDivisionError: division by zero"),
+        (lambda latents, factors, *, seed: 0.5, "AttributeError: 'float' object has no attribute 'items'"),
+        (lambda latents, factors: {}, r"TypeError: .* unexpected keyword argument 'seed'"),
+        (lambda latents, factors, *, seed: {"x": 1 / 0}, "ZeroDivisionError: division by zero"),
     ):
         metrics.METRICS["mine"] = wrong
-        with pytest.raises(ValueError, match=rf"metric mine failed \({reason}\); it is called with codes \(N, D\)"):
-            metrics.evaluate(codes, factors, names=["mine"])
+        with pytest.raises(ValueError, match=rf"metric mine failed \({reason}\); it is called with latents \(N, D\)"):
+            metrics.evaluate(latents, factors, names=["mine"])
 
 
 def test_tables_of_fewer_rows_are_scored_alike_from_python_and_as_a_command():
     factors = np.random.default_rng(0).integers(4, size=(3000, 2))
-    codes = factors + np.random.default_rng(1).normal(0, 0.1, factors.shape)
-    found = metrics.evaluate(codes, factors, names=["mig", "dci"], repeats=1, chance=False)
-    values = score_tables(codes, factors, ["mig", "dci"], repeats=1)
+    latents = factors + np.random.default_rng(1).normal(0, 0.1, factors.shape)
+    found = metrics.evaluate(latents, factors, names=["mig", "dci"], repeats=1, chance=False)
+    values = score_tables(latents, factors, ["mig", "dci"], repeats=1)
     assert found.scores == values["scores"]
     assert (values["protocol"]["num_train"], values["protocol"]["num_test"]) == (2000, 1000)
     assert values["notes"][0] == "2,000 rows to fit and 1,000 to judge: there are no more"
-    chosen = score_tables(codes, factors, ["mig"], repeats=1, num_train=500, num_test=100)
+    chosen = score_tables(latents, factors, ["mig"], repeats=1, num_train=500, num_test=100)
     assert (chosen["protocol"]["num_train"], chosen["protocol"]["num_test"]) == (500, 100)
     assert chosen["notes"] == []
     with pytest.raises(ValueError, match="num_train is 0; it must be a whole number"):
-        score_tables(codes, factors, ["mig"], num_train=0)
+        score_tables(latents, factors, ["mig"], num_train=0)

@@ -53,8 +53,8 @@ def test_other_sizes_are_refused(name):
         ),
         ("encode", torch.zeros(64, 64), ValueError, r"shape \(batch, 1, 64, 64\), got \(64, 64\)"),
         ("encode", torch.zeros(2, 64, 64, 1), ValueError, r"shape \(batch, 1, 64, 64\), got \(2, 64, 64, 1\)"),
-        ("decode", np.zeros((2, 10)), TypeError, "codes must be a tensor, got ndarray"),
-        ("decode", torch.zeros(10), ValueError, r"codes must have the shape \(batch, 10\), got \(10,\)"),
+        ("decode", np.zeros((2, 10)), TypeError, "latents must be a tensor, got ndarray"),
+        ("decode", torch.zeros(10), ValueError, r"latents must have the shape \(batch, 10\), got \(10,\)"),
         (
             "decode",
             torch.zeros(2, 10, dtype=torch.int64),
@@ -71,7 +71,7 @@ def test_what_a_model_cannot_take_is_said_in_a_sentence(call, given, error, mess
 
 
 def test_an_architecture_that_raises_is_named(monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "mine", lambda image_shape, num_codes: undefined_name)  # noqa: F821
+    monkeypatch.setitem(ARCHITECTURES, "mine", lambda image_shape, latent_dim: undefined_name)  # noqa: F821
     with pytest.raises(
         ValueError, match=r"model mine cannot be made \(NameError: name 'undefined_name' is not defined"
     ):
@@ -83,9 +83,9 @@ def test_unknown_architecture():
         VAE("wyde", (1, 64, 64), 3)
 
 
-@pytest.mark.parametrize("codes", [1, 64])
-def test_any_number_of_codes(codes):
-    assert VAE("burgess", (1, 64, 64), codes).encode(torch.rand(2, 1, 64, 64)).mean.shape == (2, codes)
+@pytest.mark.parametrize("latents", [1, 64])
+def test_any_number_of_latents(latents):
+    assert VAE("burgess", (1, 64, 64), latents).encode(torch.rand(2, 1, 64, 64)).mean.shape == (2, latents)
 
 
 def test_burgess_has_the_layers_of_the_paper():
@@ -122,11 +122,11 @@ def test_a_placed_picture_is_that_of_the_equation():
 
 def test_an_untrained_affine_decoder_shows_a_blob_in_the_middle_that_its_map_can_move():
     torch.manual_seed(0)
-    model, codes = VAE("affine", (1, 64, 64), 10), torch.randn(8, 10)
-    images = model.mean_images(codes)
+    model, latents = VAE("affine", (1, 64, 64), 10), torch.randn(8, 10)
+    images = model.mean_images(latents)
     assert (images[:, 0, 32, 32] > 0.5).all()
     assert (images[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]] < 0.05).all()
-    model.bernoulli_error(codes, torch.roll(images.detach(), 5, 3)).sum().backward()
+    model.bernoulli_error(latents, torch.roll(images.detach(), 5, 3)).sum().backward()
     assert model.decoder[-1].map.weight.grad.abs().max() > 1
 
 

@@ -318,8 +318,8 @@ def test_registers_give_what_tiles_give(tiles, capable):
             torch.manual_seed(0)
             model, images = VAE(name, shape, 10), torch.rand(3, *shape)
             with torch.autocast("cpu", torch.bfloat16):
-                codes = model.encode(images).mean
-                decoded, errors = model.decode(codes), model.bernoulli_error(codes, images)
+                latents = model.encode(images).mean
+                decoded, errors = model.decode(latents), model.bernoulli_error(latents, images)
             (decoded.square().mean() + 1e-4 * errors.mean()).backward()
             results.append(errors.detach())
             kernels = [weight for weight in model.parameters() if weight.dim() > 1]

@@ -56,7 +56,7 @@ def test_a_file_is_never_unpacked_whole(tmp_path):
         FactorData("black", black, (1, 64, 64), 1, black[:, :0].astype(np.int32), (), ()), tmp_path / "black.npz"
     )
     program = (
-        "import resource, sys; from betavae.data import load_data\n"
+        "import resource, sys; from betavae.data.loading import load_data\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak(); load_data(sys.argv[1]); print(peak() - before)"
     )

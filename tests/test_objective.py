@@ -33,10 +33,10 @@ def batch():
     return Batch(images, torch.randn(6, 3, generator=generator), 50)
 
 
-def posterior_of(count, codes, seed=0):
+def posterior_of(count, latents, seed=0):
     rng = np.random.default_rng(seed)
-    mean, log_var = rng.normal(size=(count, codes)), rng.normal(size=(count, codes))
-    sample = mean + np.exp(log_var / 2) * rng.normal(size=(count, codes))
+    mean, log_var = rng.normal(size=(count, latents)), rng.normal(size=(count, latents))
+    sample = mean + np.exp(log_var / 2) * rng.normal(size=(count, latents))
     return [torch.from_numpy(array) for array in (sample, mean, log_var)]
 
 
@@ -94,18 +94,18 @@ def test_total_correlations_gradient_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda z, mean, log_var: total_correlation(z, Posterior(mean, log_var)), given)
 
 
-def test_total_correlation_of_far_codes_is_finite():
+def test_total_correlation_of_far_latents_is_finite():
     z, mean, log_var = torch.zeros(2, 2), torch.tensor([[0.0, 0.0], [900.0, 900.0]]), torch.full((2, 2), -8.0)
     assert float(total_correlation(z, Posterior(mean, log_var))) == pytest.approx(math.log(2), rel=1e-6)
 
 
-def test_total_correlation_of_one_code_is_zero():
+def test_total_correlation_of_one_latent_is_zero():
     z, mean, log_var = posterior_of(16, 1)
     assert float(total_correlation(z, Posterior(mean, log_var))) == pytest.approx(0, abs=1e-12)
 
 
-def test_total_correlation_sees_a_copied_code():
-    """Two codes that are one have far more total correlation than two of their own."""
+def test_total_correlation_sees_a_copied_latent():
+    """Two latents that are one have far more total correlation than two of their own."""
     _, mean, log_var = posterior_of(256, 2)
     log_var = log_var - 4
     copied = [torch.stack([array[:, 0]] * 2, 1) for array in (mean, mean, log_var)]
@@ -114,7 +114,7 @@ def test_total_correlation_sees_a_copied_code():
 
 
 def test_others_widen_the_mixture():
-    """With others total correlation is that of the whole mixture, at the codes of the batch."""
+    """With others total correlation is that of the whole mixture, at the latents of the batch."""
     z, mean, log_var = posterior_of(16, 3)
     joint, product = references.weighted_sampling(z.numpy(), mean.numpy(), log_var.numpy())
     first, rest = Posterior(mean[:4], log_var[:4]), Posterior(mean[4:], log_var[4:])
@@ -156,7 +156,7 @@ def test_annealed_presses_the_mean_rate_to_the_capacity(model, batch):
 
 def test_tc_weighs_total_correlation(model, batch):
     seen = evidence(model, batch)
-    correlation = total_correlation(seen.codes, seen.posterior)
+    correlation = total_correlation(seen.latents, seen.posterior)
     loss = tc(TC(beta=6.0, warmup_steps=100), model, batch)
     torch.testing.assert_close(loss.loss, seen.reconstruction + 0.5 * (seen.rate + 5 * correlation))
 
@@ -166,7 +166,7 @@ def test_tc_warms_up_again_where_beta_falls(model, batch):
     falling = TC(beta=6.0, final_beta=1.0, fall_after=30, fall_steps=1, second_warmup_steps=80)
     assert batch.step == 50
     torch.testing.assert_close(tc(falling, model, batch).loss, seen.reconstruction + 0.25 * seen.rate)
-    correlation = total_correlation(seen.codes, seen.posterior)
+    correlation = total_correlation(seen.latents, seen.posterior)
     before = tc(replace(falling, fall_after=51), model, batch).loss
     torch.testing.assert_close(before, seen.reconstruction + seen.rate + 5 * correlation)
 
@@ -175,10 +175,10 @@ def test_tc_warms_up_again_where_beta_falls(model, batch):
 def test_second_derivatives_of_total_correlation_are_those_of_finite_differences(past):
     """Also where the mixture, of past images, has no gradient."""
     torch.manual_seed(0)
-    codes, mean = (torch.randn(4, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    latents, mean = (torch.randn(4, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     fixed = mean.detach()
 
-    def correlation(codes, mean=fixed):
-        return total_correlation(codes, Posterior(mean, torch.zeros(4, 2).double()))
+    def correlation(latents, mean=fixed):
+        return total_correlation(latents, Posterior(mean, torch.zeros(4, 2).double()))
 
-    assert torch.autograd.gradgradcheck(correlation, (codes,) if past else (codes, mean))
+    assert torch.autograd.gradgradcheck(correlation, (latents,) if past else (latents, mean))

@@ -12,7 +12,7 @@ from betavae.model import VAE, Posterior
 from betavae.objectives.aggregate import covariance, dip_penalties, mmd, support_distance
 from betavae.objectives.api import Batch
 from betavae.objectives.elbo import Evidence, evidence, vae
-from betavae.objectives.factor import discriminator, permute_codes
+from betavae.objectives.factor import discriminator, permute_latents
 from betavae.objectives.registry import NETWORKS, OBJECTIVES, controlled
 from betavae.objectives.settings import (
     OBJECTIVE_SETTINGS,
@@ -47,18 +47,18 @@ ALL = {name: cls(discriminator_width=16) if cls is Factor else cls() for name, c
 ALL["tc-stratified"] = TC(sampling="stratified")
 
 
-def model_of(settings, codes=3):
+def model_of(settings, latent_dim=3):
     torch.manual_seed(0)
-    return VAE("tiny", (1, 4, 4), codes, values_per_code=needs_of(settings).values_per_code)
+    return VAE("tiny", (1, 4, 4), latent_dim, values_per_latent=needs_of(settings).values_per_latent)
 
 
-def batch_of(settings=None, codes=3, images=8):
+def batch_of(settings=None, latent_dim=3, images=8):
     generator = torch.Generator().manual_seed(1)
     pixels = (torch.rand(images, 1, 4, 4, generator=generator) > 0.5).float()
-    noise, more = torch.randn(2, images, codes, generator=generator)
+    noise, more = torch.randn(2, images, latent_dim, generator=generator)
     labels = torch.randint(0, 3, (images, 2), generator=generator) / 2
     torch.manual_seed(2)
-    network = NETWORKS[type(settings)](settings, codes) if type(settings) in NETWORKS else None
+    network = NETWORKS[type(settings)](settings, latent_dim) if type(settings) in NETWORKS else None
     return Batch(pixels, noise, 50, {}, more, labels, 1000, network)
 
 
@@ -72,8 +72,8 @@ def loss_of(settings, batch=None, model=None):
     return OBJECTIVES[type(settings)](settings, model or model_of(settings), batch)
 
 
-def normal(count, codes, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, codes)))
+def normal(count, latents, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, latents)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_pairs_of_one_image_with_itself_are_the_vae(settings):
     [
         (Factor(discriminator_width=8), "network", "takes a discriminator as batch.network"),
         (Info(), "more_noise", "samples of the prior; give them as batch.more_noise"),
-        (Hfs(), "more_noise", "pairs of codes by batch.more_noise"),
+        (Hfs(), "more_noise", "pairs of latents by batch.more_noise"),
         (Group(), "labels", "factors of both images of a pair as batch.labels"),
         (Semi(), "labels", "factors of the second half of a batch as batch.labels"),
     ],
@@ -156,7 +156,7 @@ def test_pairs_of_one_image_with_itself_are_the_vae(settings):
 def test_what_is_needed_is_asked_for(settings, missing, message):
     with pytest.raises(ValueError, match=message):
         loss_of(settings, batch_of(settings)._replace(**{missing: None}))
-    with pytest.raises(ValueError, match="make the model with values_per_code"):
+    with pytest.raises(ValueError, match="make the model with values_per_latent"):
         loss_of(Qlae(), model=model_of(Vae()))
 
 
@@ -201,10 +201,10 @@ def test_bias_of_the_estimates_on_gaussians(correlation, truth, bounds):
     for _ in range(30):
         mean = torch.from_numpy(rng.multivariate_normal(np.zeros(3), matrix * (1 - spread**2), 64))
         posterior = Posterior(mean, torch.full_like(mean, 2 * math.log(spread)))
-        codes = posterior.sample(torch.from_numpy(rng.normal(size=(64, 3))))
-        weighted = total_correlation(codes, posterior)
-        stratified = stratified_total_correlation(codes, posterior, 737_280)
-        estimates.append([float(weighted), float(stratified), float(calibrated_total_correlation(codes, posterior))])
+        latents = posterior.sample(torch.from_numpy(rng.normal(size=(64, 3))))
+        weighted = total_correlation(latents, posterior)
+        stratified = stratified_total_correlation(latents, posterior, 737_280)
+        estimates.append([float(weighted), float(stratified), float(calibrated_total_correlation(latents, posterior))])
     for value, (low, high) in zip(np.mean(estimates, 0), bounds, strict=True):
         assert low < value < high, np.mean(estimates, 0)
 
@@ -228,11 +228,11 @@ def test_factor_is_the_log_odds_of_its_discriminator():
     settings = Factor(gamma=3.0, discriminator_width=8)
     model, batch = model_of(settings), batch_of(settings)
     loss, seen = loss_of(settings, batch, model), evidence(model, half_of(batch))
-    odds = batch.network(seen.codes).softmax(1)
+    odds = batch.network(seen.latents).softmax(1)
     correlation = (odds[:, 0].log() - odds[:, 1].log()).mean()
     torch.testing.assert_close(loss.loss, seen.reconstruction + seen.rate + 3 * correlation)
     second = model.encode(batch.images[4:]).sample(batch.noise[4:])
-    permuted = batch.network(permute_codes(second, batch.more_noise[4:])).softmax(1)
+    permuted = batch.network(permute_latents(second, batch.more_noise[4:])).softmax(1)
     torch.testing.assert_close(loss.network_loss, -0.5 * (odds[:, 0].log().mean() + permuted[:, 1].log().mean()))
 
 
@@ -249,17 +249,17 @@ def test_discriminator_and_encoder_do_not_move_each_other():
     assert all(torch.equal(*pair) for pair in zip(before, batch.network.parameters(), strict=True))
 
 
-def test_permutation_is_of_each_code_by_itself():
-    codes = torch.arange(12.0).reshape(4, 3)
+def test_permutation_is_of_each_latent_by_itself():
+    latents = torch.arange(12.0).reshape(4, 3)
     noise = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    permuted = permute_codes(codes, noise)
-    assert torch.equal(permuted, permute_codes(codes, noise))
+    permuted = permute_latents(latents, noise)
+    assert torch.equal(permuted, permute_latents(latents, noise))
     for column in range(3):
-        assert sorted(permuted[:, column].tolist()) == codes[:, column].tolist()
+        assert sorted(permuted[:, column].tolist()) == latents[:, column].tolist()
     together = np.zeros((3, 3))
     for seed in range(900):
         noise = torch.randn(3, 2, generator=torch.Generator().manual_seed(seed))
-        first = permute_codes(torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), noise)[0].long()
+        first = permute_latents(torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), noise)[0].long()
         together[first[0], first[1]] += 1
     assert np.abs(together / 900 - 1 / 9).max() < 0.03  # measured: 0.021; independent columns give 1/9
 
@@ -276,10 +276,10 @@ def test_the_discriminator_has_the_papers_layers():
 
 
 def test_covariance_is_numpys():
-    codes = normal(20, 4)
-    np.testing.assert_allclose(covariance(codes), np.cov(codes.numpy().T, bias=True), rtol=1e-12)
+    latents = normal(20, 4)
+    np.testing.assert_allclose(covariance(latents), np.cov(latents.numpy().T, bias=True), rtol=1e-12)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(covariance(codes.float()), covariance(codes).float())
+        torch.testing.assert_close(covariance(latents.float()), covariance(latents).float())
 
 
 @pytest.mark.parametrize("settings", [Dip1(2.0, 3.0), Dip2(2.0, 3.0)])
@@ -329,30 +329,30 @@ def test_info_weighs_rate_and_divergence():
     settings = Info(alpha=0.25, divergence=3.0)
     model, batch = model_of(settings), batch_of()
     seen = evidence(model, batch)
-    expected = seen.reconstruction + 0.75 * seen.rate + 2.25 * mmd(seen.codes, batch.more_noise)
+    expected = seen.reconstruction + 0.75 * seen.rate + 2.25 * mmd(seen.latents, batch.more_noise)
     torch.testing.assert_close(loss_of(settings, batch, model).loss, expected)
 
 
 def test_support_distance_is_the_papers():
-    codes, pairs = normal(7, 4), [(0, 1), (0, 3), (2, 3)]
-    ours = support_distance(codes, torch.tensor(pairs))
-    assert float(ours) == pytest.approx(references.hausdorff(codes.numpy(), pairs), rel=1e-10)
+    latents, pairs = normal(7, 4), [(0, 1), (0, 3), (2, 3)]
+    ours = support_distance(latents, torch.tensor(pairs))
+    assert float(ours) == pytest.approx(references.hausdorff(latents.numpy(), pairs), rel=1e-10)
     square = torch.tensor(list(itertools.product([0.0, 1.0, 5.0], repeat=2)))
     assert support_distance(square, torch.tensor([[0, 1]])) == 0
-    codes.requires_grad_()
-    assert torch.autograd.gradcheck(lambda codes: support_distance(codes, torch.tensor(pairs)), (codes,))
+    latents.requires_grad_()
+    assert torch.autograd.gradcheck(lambda latents: support_distance(latents, torch.tensor(pairs)), (latents,))
 
 
-def test_hfs_draws_pairs_of_codes_evenly(monkeypatch):
+def test_hfs_draws_pairs_of_latents_evenly(monkeypatch):
     drawn = np.zeros((4, 4))
 
-    def seen(codes, pairs):
+    def seen(latents, pairs):
         for a, b in pairs.tolist():
             drawn[a, b] += 1
-        return codes.new_zeros(())
+        return latents.new_zeros(())
 
     monkeypatch.setattr("betavae.objectives.aggregate.support_distance", seen)
-    settings, batch = Hfs(code_pairs=2), batch_of(codes=4)
+    settings, batch = Hfs(latent_pairs=2), batch_of(latent_dim=4)
     model = model_of(settings, 4)
     for seed in range(300):
         more = torch.randn(8, 4, generator=torch.Generator().manual_seed(seed))
@@ -457,7 +457,7 @@ def test_averaged_posteriors_have_hand_values():
     torch.testing.assert_close(product.log_var.exp(), torch.tensor([[1.5, 4.0]]))  # 2 * 1 * 3 / (1 + 3)
 
 
-def test_codes_that_differ_little_seem_shared():
+def test_latents_that_differ_little_seem_shared():
     """KL 0, 2, 0.98, 1.01: below the middle of 0 and 2 are the first and the third."""
     one = Posterior(torch.zeros(1, 4), torch.zeros(1, 4))
     other = Posterior(torch.tensor([[0.0, 2.0, 1.4, 1.42]]), torch.zeros(1, 4))
@@ -468,7 +468,7 @@ def test_codes_that_differ_little_seem_shared():
     ("settings", "merge"),
     [(AdaGvae(2.0), average_posterior), (AdaMlvae(2.0), product_posterior), (Group(2.0), product_posterior)],
 )
-def test_shared_codes_have_the_merged_posterior(settings, merge):
+def test_shared_latents_have_the_merged_posterior(settings, merge):
     model, batch = model_of(settings), batch_of()
     mean, log_var = model.encode(batch.images)
     one, other = Posterior(mean[:4], log_var[:4]), Posterior(mean[4:], log_var[4:])
@@ -487,12 +487,12 @@ def test_shared_codes_have_the_merged_posterior(settings, merge):
 
 
 def test_supervised_losses_have_hand_values():
-    codes, labels = torch.tensor([[0.0, 3.0], [0.0, 3.0]]), torch.tensor([[1.0], [0.0]])
-    assert float(supervised_loss(codes, labels, "xent")) == pytest.approx(math.log(2))
-    assert float(supervised_loss(codes, labels, "l2")) == pytest.approx(0.25)
-    assert float(supervised_loss(codes, labels, "covariance")) == 0
-    codes = torch.tensor([[5.0, 1.0], [7.0, -1.0]])
-    assert float(supervised_loss(codes, labels, "covariance")) == pytest.approx(0.25)  # (1 * 1/2 + 1 * 1/2)² / 4
+    latents, labels = torch.tensor([[0.0, 3.0], [0.0, 3.0]]), torch.tensor([[1.0], [0.0]])
+    assert float(supervised_loss(latents, labels, "xent")) == pytest.approx(math.log(2))
+    assert float(supervised_loss(latents, labels, "l2")) == pytest.approx(0.25)
+    assert float(supervised_loss(latents, labels, "covariance")) == 0
+    latents = torch.tensor([[5.0, 1.0], [7.0, -1.0]])
+    assert float(supervised_loss(latents, labels, "covariance")) == pytest.approx(0.25)  # (1 * 1/2 + 1 * 1/2)² / 4
 
 
 def test_semi_sees_no_label_of_the_first_half():
@@ -508,48 +508,48 @@ def test_semi_sees_no_label_of_the_first_half():
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_codes_are_rounded_to_the_nearest_value():
-    model = model_of(Qlae(values_per_code=3))
+def test_latents_are_rounded_to_the_nearest_value():
+    model = model_of(Qlae(values_per_latent=3))
     with torch.no_grad():
-        model.code_values.copy_(torch.tensor([[-1.0, 0.0, 1.0], [0.0, 10.0, 20.0], [0.1, 0.2, 0.3]]))
-    codes = torch.tensor([[0.4, 4.9, -7.0], [0.6, 5.1, 0.24]])
-    torch.testing.assert_close(model.quantise(codes), torch.tensor([[0.0, 0.0, 0.1], [1.0, 10.0, 0.2]]))
-    assert torch.equal(model_of(Vae()).quantise(codes), codes)
+        model.codebook.copy_(torch.tensor([[-1.0, 0.0, 1.0], [0.0, 10.0, 20.0], [0.1, 0.2, 0.3]]))
+    latents = torch.tensor([[0.4, 4.9, -7.0], [0.6, 5.1, 0.24]])
+    torch.testing.assert_close(model.quantise(latents), torch.tensor([[0.0, 0.0, 0.1], [1.0, 10.0, 0.2]]))
+    assert torch.equal(model_of(Vae()).quantise(latents), latents)
 
 
 def test_rounding_passes_the_gradient_straight_through():
     settings = Qlae(quantisation=0.0, commitment=0.0)
     model, batch = model_of(settings), batch_of()
-    codes = model.encode(batch.images).mean
-    rounded = model.quantise(codes).detach().requires_grad_()
+    latents = model.encode(batch.images).mean
+    rounded = model.quantise(latents).detach().requires_grad_()
     reconstruction_error(model.decode(rounded), batch.images).mean().backward()
-    expected = torch.autograd.grad(codes, model.encoder[1].weight, rounded.grad)[0]
+    expected = torch.autograd.grad(latents, model.encoder[1].weight, rounded.grad)[0]
     model.zero_grad()
     loss_of(settings, batch, model).loss.backward()
     torch.testing.assert_close(model.encoder[1].weight.grad, expected)
-    assert not model.code_values.grad.any()
+    assert not model.codebook.grad.any()
 
 
-def test_values_follow_codes_and_codes_follow_values():
+def test_values_follow_latents_and_latents_follow_values():
     settings = Qlae(quantisation=2.0, commitment=3.0)
     model, batch = model_of(settings), batch_of()
-    codes = model.encode(batch.images).mean
-    squared = (codes - model.quantise(codes)).square().sum(1).mean()
+    latents = model.encode(batch.images).mean
+    squared = (latents - model.quantise(latents)).square().sum(1).mean()
     loss = loss_of(settings, batch, model)
     torch.testing.assert_close(loss.loss, loss.terms["reconstruction"] + 5 * squared)
     loss.loss.backward()
     (values,) = torch.autograd.grad(
-        2 * (codes.detach() - model.quantise(codes)).square().sum(1).mean(), model.code_values
+        2 * (latents.detach() - model.quantise(latents)).square().sum(1).mean(), model.codebook
     )
-    torch.testing.assert_close(model.code_values.grad, values)
+    torch.testing.assert_close(model.codebook.grad, values)
 
 
-def test_codes_on_their_values_are_a_plain_autoencoder():
-    settings = Qlae(values_per_code=8)
+def test_latents_on_their_values_are_a_plain_autoencoder():
+    settings = Qlae(values_per_latent=8)
     model, batch = model_of(settings), batch_of()
-    codes = model.encode(batch.images).mean.detach()
+    latents = model.encode(batch.images).mean.detach()
     with torch.no_grad():
-        model.code_values.copy_(codes.T)
+        model.codebook.copy_(latents.T)
     loss = loss_of(settings, batch, model)
-    torch.testing.assert_close(loss.loss, reconstruction_error(model.decode(codes), batch.images).mean())
+    torch.testing.assert_close(loss.loss, reconstruction_error(model.decode(latents), batch.images).mean())
     assert float(loss.terms["rate"]) == pytest.approx(3 * math.log(8), rel=1e-5)

@@ -28,28 +28,28 @@ def test_reconstructions_stand_below_their_originals(channels, kept):
 
 
 def test_traversal_grid_sorts_rows_by_kl_and_names_them():
-    traversals = np.stack([np.full((3, 1, 16, 16), code / 5) for code in range(3)])
+    traversals = np.stack([np.full((3, 1, 16, 16), latent / 5) for latent in range(3)])
     figure = pictures.traversal_grid(
         traversals[0, 0],
         traversals[0, 0],
         traversals,
         np.array([-1.5, 0, 1.5]),
         kl=np.array([0.01, 3, 1]),
-        carries=["", "posX", ""],
+        captures=["", "posX", ""],
     )
     grid = figure.axes[2].images[0].get_array()
     assert [int(grid[row * 17, 0]) for row in range(3)] == [51, 102, 0]
     texts = {text.get_text(): text for text in figure.texts}
     assert list(texts)[2:8] == ["z1 · posX", "3.00 nats", "z2", "1.00 nats", "z0", "0.01 nats"]
-    assert texts["z0"].get_color() == charts.GREY  # dead
+    assert texts["z0"].get_color() == charts.GREY  # inactive
     assert {"−1.5", "0", "+1.5"} <= set(texts)
 
 
-def test_traversal_grid_shows_at_most_20_codes_and_says_so():
+def test_traversal_grid_shows_at_most_20_latents_and_says_so():
     image = np.zeros((1, 8, 8))
     figure = pictures.traversal_grid(image, image, np.zeros((23, 2, 1, 8, 8)), np.array([-1, 1]), kl=np.arange(23.0))
     texts = [text.get_text() for text in figure.texts]
-    assert "3 codes of less KL are not shown" in texts[-1]
+    assert "3 latents of less KL are not shown" in texts[-1]
     assert "z22" in texts
     assert "z2" not in texts
 
@@ -61,15 +61,15 @@ def test_every_pixel_of_a_mosaic_covers_a_whole_number_of_dots(width):
     assert dots == pytest.approx(round(dots))
 
 
-def test_traverse_changes_one_code_and_keeps_the_others():
+def test_traverse_changes_one_latent_and_keeps_the_others():
     seen = []
 
-    def remember(codes):
-        seen.append(codes)
-        return codes[:, :, None, None]
+    def remember(latents):
+        seen.append(latents)
+        return latents[:, :, None, None]
 
     images = pictures.traverse(remember, np.array([10.0, 20.0]), np.array([[1, 2, 3], [4, 5, 6]]), batch=4)
-    assert [len(codes) for codes in seen] == [4, 2]
+    assert [len(latents) for latents in seen] == [4, 2]
     assert seen[0].dtype == np.float32
     np.testing.assert_array_equal(images[0, :, :, 0, 0], [[1, 20], [2, 20], [3, 20]])
     np.testing.assert_array_equal(images[1, :, :, 0, 0], [[10, 4], [10, 5], [10, 6]])
@@ -87,7 +87,7 @@ def test_frames_go_there_and_back_without_doubled_ends():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_gif_holds_exactly_its_frames_and_loops_for_ever(tmp_path, channels):
     images = np.random.default_rng(0).uniform(size=(2, 4, channels, 16, 16)).round(1)
-    frames = pictures.traversal_animation(images, kl=np.array([0.0, 2.0]), carries=["", "posX"])
+    frames = pictures.traversal_animation(images, kl=np.array([0.0, 2.0]), captures=["", "posX"])
     with Image.open(pictures.save_gif(frames, tmp_path / "all.gif")) as gif:
         assert gif.info["loop"] == 0
         shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
@@ -149,10 +149,10 @@ IMAGE = np.zeros((1, 8, 8))
         ),
         (lambda: pictures.traversal_frames(np.zeros((1, 2, 8, 8)), np.zeros(1), "z0"), "with 1 or 3 channels"),
         (lambda: pictures.traversal_frames(np.zeros((2, 1, 8, 8)), np.zeros(1), "z0"), "2 images and 1 values"),
-        (lambda: pictures.traversal_animation(np.zeros((2, 1, 8, 8))), r"pass \(codes, steps, C, H, W\)"),
+        (lambda: pictures.traversal_animation(np.zeros((2, 1, 8, 8))), r"pass \(latents, steps, C, H, W\)"),
         (
-            lambda: pictures.traversal_animation(np.zeros((2, 1, 1, 8, 8)), carries=["posX"]),
-            "carries names 1 codes where there are 2",
+            lambda: pictures.traversal_animation(np.zeros((2, 1, 1, 8, 8)), captures=["posX"]),
+            "captures names 1 latents where there are 2",
         ),
         (
             lambda: pictures.traversal_grid(IMAGE, IMAGE, np.zeros((2, 3, 1, 8, 8)), np.zeros(2)),
@@ -160,7 +160,7 @@ IMAGE = np.zeros((1, 8, 8))
         ),
         (
             lambda: pictures.traversal_grid(IMAGE, IMAGE, np.zeros((2, 1, 1, 8, 8)), np.zeros(1), kl=np.zeros(3)),
-            r"kl has shape \(3,\) where there are 2 codes",
+            r"kl has shape \(3,\) where there are 2 latents",
         ),
         (lambda: pictures.save_gif([], "none.gif"), "no frames to write"),
     ],

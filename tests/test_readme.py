@@ -46,7 +46,7 @@ def test_scoring_ones_own_codes_runs(tmp_path, monkeypatch):
     """As it stands, but with one metric on few rows."""
     monkeypatch.chdir(tmp_path)
     factors = np.random.default_rng(0).integers(4, size=(500, 2))
-    np.save("codes.npy", factors * 0.5)
+    np.save("latents.npy", factors * 0.5)
     np.savetxt("factors.csv", factors, fmt="%d", delimiter=",", header="a,b", comments="")
     monkeypatch.setattr(metrics, "evaluate", partial(metrics.evaluate, names=["mig"], num_train=500))
     found: dict[str, metrics.Scores] = {}

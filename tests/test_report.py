@@ -56,9 +56,11 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def full(tmp_path) -> Report:
-    stills = ("loss_curves", "reconstructions", "kl_per_code", "factor_strips", "importance")
+    stills = ("loss_curves", "reconstructions", "kl_per_latent", "factor_strips", "importance")
     names = [f"{name}.png" for name in stills] + ["traversal_grid_0.png", "traversal_grid_1.png", "traversals.gif"]
-    names += [f"seed{seed}_z{code}_{kind}.gif" for seed in (0, 1) for code in range(3) for kind in ("fixed", "fitted")]
+    names += [
+        f"seed{seed}_z{latent}_{kind}.gif" for seed in (0, 1) for latent in range(3) for kind in ("fixed", "fitted")
+    ]
     for name in [*names, "loss_curves.pdf"]:
         (tmp_path / name).write_bytes(PNG + name.encode())
     return Report(
@@ -67,7 +69,7 @@ def full(tmp_path) -> Report:
         config={"seed": 3, "objective": {"name": "tc", "beta": 6.0}, "sizes": [1, 2], "out": None},
         provenance={"versions": {"torch": "2.13"}},
         command="betavae train --seed 3",
-        carriers=["posX: z1", "shape: not found"],
+        captures=["posX: z1", "shape: not captured"],
         scores={
             "dci.disentanglement": 0.4123,
             "dci.informativeness_train": 0.9,
@@ -81,7 +83,7 @@ def full(tmp_path) -> Report:
         chance={"dci.disentanglement": 0.02, "mig": None},
         protocol={
             "preset": "default",
-            "codes": "sampled",
+            "latents": "sampled",
             "rows": 50000,
             "num_train": 10000,
             "num_test": 5000,
@@ -131,8 +133,8 @@ def test_pictures_are_embedded_byte_for_byte(full):
         base64.b64decode(image["src"].split(",")[1]).removeprefix(PNG).decode()
         for image in Page(render_report(full)).all("img")
     }
-    live = {f"seed{seed}_z{code}_fitted.gif" for seed in (0, 1) for code in (0, 1)}  # z2 is dead
-    assert shown == {path.name for path in full.figures if path.suffix == ".png"} | {"traversals.gif"} | live
+    active = {f"seed{seed}_z{latent}_fitted.gif" for seed in (0, 1) for latent in (0, 1)}  # z2 is inactive
+    assert shown == {path.name for path in full.figures if path.suffix == ".png"} | {"traversals.gif"} | active
 
 
 def test_single_traversals_are_sorted_by_kl(full):
@@ -168,9 +170,9 @@ def test_scores_say_their_good_end_their_protocol_and_what_is_left_out(full):
     page = Page(render_report(full))
     cells = [text.strip() for text in re.findall(r'<td class="arrow">(.*?)</td>', render_report(full))]
     assert cells == ["↑", "↑", "", "", "↓", "↓", "↑"]
-    assert "Does each code serve one factor only?" in page.text
+    assert "Does each latent serve one factor only?" in page.text
     assert "1 more scores" in page.text
-    assert "default preset on the codes drawn from the posteriors of 50,000 images, orientation up to" in page.text
+    assert "default preset on the latents drawn from the posteriors of 50,000 images, orientation up to" in page.text
     assert "from 5. Chance" in page.text
     assert "z_max_variance is left out: <too few rows>" in page.text
     old = Page(render_report(Report(title="old", scores={"mig": 0.3})))
@@ -190,7 +192,7 @@ def test_text_stays_text():
         config={EVIL: EVIL},
         provenance={"argv": [EVIL]},
         command=EVIL,
-        carriers=[EVIL],
+        captures=[EVIL],
         scores={EVIL: 0.5},
         records=[{"step": 1, "split": "train", "loss": 1.0}],
         factor_names=[EVIL],
@@ -228,26 +230,26 @@ def test_a_figure_that_is_not_there_is_named():
         render_report(Report(title="run", figures=[Path("gone.png")]))
 
 
-def written(folder: Path, data, *, model=True, codes=True, nan=False, **settings):
+def written(folder: Path, data, *, model=True, latents=True, nan=False, **settings):
     """A run folder as it stands before anything was scored or drawn."""
-    config = Config(data="small.npz", codes=3, train_images=600, validation_images=100, device="cpu", **settings)
+    config = Config(data="small.npz", latent_dim=3, train_images=600, validation_images=100, device="cpu", **settings)
     run = folder.create_run(folder, config)
     network = VAE("burgess", data.image_shape, 3)
     if nan:
         torch.nn.init.constant_(network.decoder[0].bias, float("nan"))
     if model:
         checkpoints.save_model(run, network)
-    if codes:
+    if latents:
         mean = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-        codes.save_codes(run, codes.Codes(np.arange(50), mean, np.full_like(mean, -1)))
+        latents.save_latents(run, latents.Latents(np.arange(50), mean, np.full_like(mean, -1)))
     return run
 
 
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
-        ({"model": False, "codes": False}, "No explorer: .*model.safetensors is missing"),
-        ({"codes": False}, "No explorer: .*codes.npz is missing"),
+        ({"model": False, "latents": False}, "No explorer: .*model.safetensors is missing"),
+        ({"latents": False}, "No explorer: .*latents.npz is missing"),
         ({"nan": True}, "No explorer: .*decoder.0.bias holds values that are not finite"),
     ],
 )

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from betavae.config import Config
-from betavae.runs.codes import Codes, save_codes
 from betavae.runs.folder import create_run
+from betavae.runs.latents import Latents, save_latents
 from betavae.studies import results
 from betavae.studies.results import agreement, collect, measurements, query, read, require
 from betavae.studies.sweep import expand
 from tests import stubs
 
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
-GRID = [{"objective": {"name": "beta", "beta": [1, 4]}}, {"objective": {"name": "vae"}, "codes": 6}]
+GRID = [{"objective": {"name": "beta", "beta": [1, 4]}}, {"objective": {"name": "vae"}, "latent_dim": 6}]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_a_row_a_run_and_metric(table):
     columns = read(table)
     assert len(set(columns["run"])) == 5
     assert len(columns["run"]) == 5 * 9
-    assert set(columns["setting"]) == {"beta, beta 1, codes 10", "beta, beta 4, codes 10", "vae, codes 6"}
+    assert set(columns["setting"]) == {"beta, beta 1, latents 10", "beta, beta 4, latents 10", "vae, latents 6"}
     assert columns["objective.beta"].count(None) == 9
     row = columns["metric"].index("mig")
     assert columns["value"][row] == pytest.approx(0.1, abs=0.011)
@@ -42,9 +42,9 @@ def test_a_row_a_run_and_metric(table):
 
 
 def test_what_is_derived(tmp_path):
-    stubs.quick(Config(codes=7), tmp_path, lambda share: None)
+    stubs.quick(Config(latent_dim=7), tmp_path, lambda share: None)
     values = {row["metric"]: row["value"] for row in measurements(tmp_path, 7)}
-    assert values["active_codes"] == 6
+    assert values["active_latents"] == 6
     assert values["held_out.elbo"] == -20 - values["held_out.rate"]
     assert values["train_seconds"] == 2
 
@@ -131,7 +131,7 @@ def test_an_interrupted_query_is_an_interruption(table, monkeypatch):
 
 
 def test_settings_that_some_runs_leave_out_are_numbers(tmp_path):
-    recipe = {"grid": [{"codes": 4}, {"muon_after": [500, 1000], "muon_learning_rate": 1e-4}]}
+    recipe = {"grid": [{"latent_dim": 4}, {"muon_after": [500, 1000], "muon_learning_rate": 1e-4}]}
     runs = {run: (config, tmp_path / run) for run, config in expand(recipe).items()}
     for config, folder in runs.values():
         stubs.quick(config, folder, lambda share: None)
@@ -178,13 +178,13 @@ def test_a_table_follows_the_folders(tmp_path):
 
 
 def test_udr_tells_the_seed_that_found_something_else(tmp_path):
-    """Two seeds agree up to order and sign; the third has the codes rotated; a run without codes is left out."""
-    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 4, "grid": {"codes": 2}}).items()}
-    codes = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
-    turned = codes @ np.array([[1, -1], [1, 1]], np.float32) / np.sqrt(2, dtype=np.float32)
-    for (config, folder), table in zip(runs.values(), (codes, -codes[:, ::-1], turned), strict=False):
+    """Two seeds agree up to order and sign; the third has the latents rotated; a run without latents is left out."""
+    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 4, "grid": {"latent_dim": 2}}).items()}
+    latents = np.random.default_rng(0).normal(size=(400, 2)).astype(np.float32)
+    turned = latents @ np.array([[1, -1], [1, 1]], np.float32) / np.sqrt(2, dtype=np.float32)
+    for (config, folder), table in zip(runs.values(), (latents, -latents[:, ::-1], turned), strict=False):
         run = create_run(folder, config)
-        save_codes(run, Codes(np.arange(400), table, np.full_like(table, -2)))
+        save_latents(run, Latents(np.arange(400), table, np.full_like(table, -2)))
     found = agreement(runs)
     agreed, agreed_too, alone = (values["udr.lasso"] for values in found.values())
     assert agreed == pytest.approx(agreed_too)
@@ -193,11 +193,11 @@ def test_udr_tells_the_seed_that_found_something_else(tmp_path):
 
 
 def test_eleven_seeds_are_two_groups_and_all_have_udr(tmp_path):
-    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 11, "grid": {"codes": 2}}).items()}
+    runs = {run: (config, tmp_path / run) for run, config in expand({"seeds": 11, "grid": {"latent_dim": 2}}).items()}
     generator = np.random.default_rng(0)
     for config, folder in runs.values():
         table = generator.normal(size=(100, 2)).astype(np.float32)
-        save_codes(create_run(folder, config), Codes(np.arange(100), table, np.full_like(table, -2)))
+        save_latents(create_run(folder, config), Latents(np.arange(100), table, np.full_like(table, -2)))
     assert len(agreement(runs)) == 11
 
 

@@ -1,4 +1,4 @@
-"""Rotations of codes: sources come apart, images stay, labels stay with their codes, runs go on as if uninterrupted."""
+"""Rotations of latents: sources come apart, images stay, labels stay with their latents, runs resume exactly."""
 
 from dataclasses import replace
 
@@ -27,20 +27,20 @@ def turned(sources, seed=1):
     return sources @ mixing.T, mixing
 
 
-@pytest.mark.parametrize("num_codes", [2, 3, 6])
-def test_turned_sources_come_apart(num_codes):
+@pytest.mark.parametrize("latent_dim", [2, 3, 6])
+def test_turned_sources_come_apart(latent_dim):
     """Up to order and sign."""
-    sources = np.random.default_rng(0).uniform(-1.7, 1.7, (4096, num_codes))
-    codes, mixing = turned(sources)
-    rotation = independent_axes(codes, np.zeros(num_codes))
-    assert rotation @ rotation.T == pytest.approx(np.eye(num_codes), abs=1e-9)
+    sources = np.random.default_rng(0).uniform(-1.7, 1.7, (4096, latent_dim))
+    latents, mixing = turned(sources)
+    rotation = independent_axes(latents, np.zeros(latent_dim))
+    assert rotation @ rotation.T == pytest.approx(np.eye(latent_dim), abs=1e-9)
     parted = np.abs(rotation @ mixing)
-    assert parted.max(0) == pytest.approx(np.ones(num_codes), abs=0.02)
-    assert sorted(parted.argmax(0)) == list(range(num_codes))
+    assert parted.max(0) == pytest.approx(np.ones(latent_dim), abs=0.02)
+    assert sorted(parted.argmax(0)) == list(range(latent_dim))
 
 
 def test_positions_seen_with_noise_come_apart():
-    """What a VAE has learnt of dSprites early: two codes of 32 places in a square, turned by half a right angle."""
+    """What a VAE has learnt of dSprites early: two latents of 32 places in a square, turned by half a right angle."""
     rng = np.random.default_rng(0)
     places = rng.integers(0, 32, (4096, 2)) / 31 * 3.4 - 1.7
     diamond = places @ np.array([[1, 1], [-1, 1]]) / np.sqrt(2) + 0.15 * rng.standard_normal((4096, 2))
@@ -49,27 +49,27 @@ def test_positions_seen_with_noise_come_apart():
 
 
 def test_what_gains_nothing_stays_where_it_is():
-    """Independent codes, Gaussian ones, codes that do not move, and a turned pair that turning back would blur."""
+    """Independent latents, Gaussian ones, latents that do not move, and a turned pair that turning back would blur."""
     rng = np.random.default_rng(0)
     sources = rng.uniform(-1, 1, (8192, 4)) * [1, 2, 0.5, 1]
     sources[:, 2:] = rng.standard_normal((8192, 2))
     assert np.array_equal(independent_axes(sources, np.zeros(4)), np.eye(4))
     assert np.array_equal(independent_axes(np.zeros((100, 3)), np.zeros(3)), np.eye(3))
-    codes, _ = turned(sources[:, :2])
-    assert not np.array_equal(independent_axes(codes, np.full(2, -4.0)), np.eye(2))
-    assert np.array_equal(independent_axes(codes, np.array([-4.0, 0.0])), np.eye(2))
+    latents, _ = turned(sources[:, :2])
+    assert not np.array_equal(independent_axes(latents, np.full(2, -4.0)), np.eye(2))
+    assert np.array_equal(independent_axes(latents, np.array([-4.0, 0.0])), np.eye(2))
 
 
 @pytest.mark.parametrize("samples", [256, 1024, 8192])
 def test_gaussian_pairs_seldom_turn_however_many_samples(samples):
     turns = 0
     for seed in range(100):
-        codes = np.random.default_rng(seed).standard_normal((samples, 2))
-        turns += not np.array_equal(independent_axes(codes, np.zeros(2)), np.eye(2))
+        latents = np.random.default_rng(seed).standard_normal((samples, 2))
+        turns += not np.array_equal(independent_axes(latents, np.zeros(2)), np.eye(2))
     assert turns <= 5  # measured: 3, 4, 1
 
 
-def test_posteriors_turn_as_their_codes_do():
+def test_posteriors_turn_as_their_latents_do():
     generator = torch.Generator().manual_seed(0)
     mean, noise = torch.randn(2, 50_000, 3, generator=generator)
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
@@ -88,11 +88,11 @@ def test_the_model_turns_as_its_posterior_does_and_keeps_its_images(name):
     torch.manual_seed(0)
     vae, images = VAE(name, (1, 64, 64), 3).eval(), torch.rand(20, 1, 64, 64)
     nn.init.normal_(vae.encoder[-1].bias)  # a log variance each
-    codes = torch.from_numpy(turned(np.random.default_rng(0).uniform(-1, 1, (4096, 3)))[0])
+    latents = torch.from_numpy(turned(np.random.default_rng(0).uniform(-1, 1, (4096, 3)))[0])
     with torch.no_grad():
         before = vae.encode(images)
         decoded = vae.decode(before.mean)
-        rotation = rotate(vae, Posterior(codes, torch.full((4096, 3), -9.0)), torch.zeros(4096, 3))
+        rotation = rotate(vae, Posterior(latents, torch.full((4096, 3), -9.0)), torch.zeros(4096, 3))
         after, expected = vae.encode(images), before.rotated(rotation)
         assert torch.allclose(vae.decode(after.mean), decoded, atol=1e-4)
     assert not torch.allclose(after.mean, before.mean, atol=0.01)
@@ -108,7 +108,7 @@ def test_what_tc_remembers_turns_too(grid):
     Span(config, grid, np.arange(700), state, None).rotate()
     after = state.model.encode(images).mean
     rotation = torch.linalg.lstsq(before, after).solution.T
-    assert not torch.allclose(rotation, torch.eye(config.codes), atol=0.1)
+    assert not torch.allclose(rotation, torch.eye(config.latent_dim), atol=0.1)
     expected = Posterior(memory["mean"], memory["log_var"]).rotated(rotation)
     assert torch.allclose(state.memory["mean"], expected.mean, atol=1e-3)
     assert torch.allclose(state.memory["log_var"], expected.log_var, atol=1e-3)
@@ -140,7 +140,7 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
     assert Config(objective=AdaGvae(), rotate_at=(5,)).rotate_at == from_dict({"rotate_at": [5]}).rotate_at
     tied = {"factors": Semi(), "values": Qlae(), "a network of its own": Factor()}
     for tie, settings in [*tied.items(), ("factors", Group())]:
-        with pytest.raises(ValueError, match=rf"rotate_at is \[5\], and objective .* ties codes to {tie}"):
+        with pytest.raises(ValueError, match=rf"rotate_at is \[5\], and objective .* ties latents to {tie}"):
             tiny_config(settings, rotate_at=(5,))
     for steps in ((-1,), (5, 5), (9, 7)):
         with pytest.raises(ValueError, match=r"rotate_at is \[.*\]; it must be rising steps, such as 700 1400"):
@@ -148,9 +148,9 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
     with pytest.raises(ValueError, match=r"rotate_at\[0\] is True; it must be a whole number"):
         from_dict({"rotate_at": [True]})
 
-    def bare(image_shape, num_codes):
-        encoder = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2 * num_codes), nn.Identity())
-        return encoder, nn.Sequential(nn.Linear(num_codes, 4096), nn.Unflatten(1, image_shape))
+    def bare(image_shape, latent_dim):
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2 * latent_dim), nn.Identity())
+        return encoder, nn.Sequential(nn.Linear(latent_dim, 4096), nn.Unflatten(1, image_shape))
 
     monkeypatch.setitem(architectures.ARCHITECTURES, "wide", bare)
     with pytest.raises(

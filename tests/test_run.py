@@ -19,7 +19,6 @@ from betavae.files.atomic import replacing, write_atomically
 from betavae.objectives.settings import TC
 from betavae.runs import folder
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
-from betavae.runs.codes import Codes, load_codes, save_codes
 from betavae.runs.folder import (
     append_record,
     create_run,
@@ -31,11 +30,18 @@ from betavae.runs.folder import (
     read_json,
     write_json,
 )
+from betavae.runs.latents import Latents, load_latents, save_latents
 from betavae.training.loop import Record, train
 from betavae.training.state import new_state
 
 CONFIG = Config(
-    objective=TC(memory_images=50), steps=100, batch_size=4, precision="fp32", device="cpu", model="residual", codes=3
+    objective=TC(memory_images=50),
+    steps=100,
+    batch_size=4,
+    precision="fp32",
+    device="cpu",
+    model="residual",
+    latent_dim=3,
 )
 
 
@@ -90,8 +96,10 @@ def test_a_folder_is_as_good_as_its_run(run, small):
     model = load_model(str(run.folder))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(model.decoder[0].weight, state.model.decoder[0].weight)
-    save_codes(run, Codes(np.arange(5), np.zeros((5, CONFIG.codes), np.float32), np.zeros((5, CONFIG.codes))))
-    assert load_codes(run.folder).rows.tolist() == [0, 1, 2, 3, 4]
+    save_latents(
+        run, Latents(np.arange(5), np.zeros((5, CONFIG.latent_dim), np.float32), np.zeros((5, CONFIG.latent_dim)))
+    )
+    assert load_latents(run.folder).rows.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_folders_are_not_overwritten_unless_told(run, tmp_path):
@@ -99,7 +107,7 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
         create_run(run.folder, CONFIG)
     run.path("DONE").touch()
     assert open_run(run.folder).done
-    for mine in (".git", "codes.npz.mine.tex"):
+    for mine in (".git", "latents.npz.mine.tex"):
         run.path(mine).touch()
         with pytest.raises(FileExistsError, match=rf"holds what is no part of a run \({mine}\)"):
             create_run(run.folder, CONFIG, overwrite=True)
@@ -182,7 +190,7 @@ def test_model_round_trip(run, small):
 
 
 def test_missing_files(run):
-    for call in (load_model, load_codes):
+    for call in (load_model, load_latents):
         with pytest.raises(FileNotFoundError, match="is missing: the run is not finished"):
             call(run)
     with pytest.raises(FileNotFoundError, match=r"scores\.json is missing"):
@@ -195,9 +203,9 @@ def test_damaged_files(run, small):
         ("model.safetensors", lambda: save_model(run, state.model), lambda: load_model(run)),
         ("checkpoint.safetensors", lambda: save_checkpoint(run, state), lambda: load_checkpoint(run, state)),
         (
-            "codes.npz",
-            lambda: save_codes(run, Codes(np.arange(4), np.zeros((4, 3), "f4"), np.zeros((4, 3), "f4"))),
-            lambda: load_codes(run),
+            "latents.npz",
+            lambda: save_latents(run, Latents(np.arange(4), np.zeros((4, 3), "f4"), np.zeros((4, 3), "f4"))),
+            lambda: load_latents(run),
         ),
     ):
         save()
@@ -273,7 +281,7 @@ def test_settings_that_lost_a_key_are_not_trained_on(tmp_path, small, lost):
 
 
 def test_weights_that_do_not_fit(run, small, tmp_path):
-    other = create_run(tmp_path / "other", Config(model="burgess", codes=5, device="cpu"))
+    other = create_run(tmp_path / "other", Config(model="burgess", latent_dim=5, device="cpu"))
     save_model(other, new_state(other.config, small).model)
     os.replace(other.path("model.safetensors"), run.path("model.safetensors"))
     with pytest.raises(ValueError, match=r"config.json does not hold the settings that model.safetensors was written"):
@@ -285,9 +293,9 @@ def test_weights_that_do_not_fit(run, small, tmp_path):
     with pytest.raises(ValueError, match="is of format 7, and this version reads format 1"):
         load_model(run)
     with np.errstate(all="ignore"):
-        np.savez(run.path("codes.npz"), rows=np.arange(4), mean=np.zeros((4, 9)), log_var=np.zeros((4, 9)))
-    with pytest.raises(ValueError, match=r"holds codes of shape \(4, 9\), not those of this run"):
-        load_codes(run)
+        np.savez(run.path("latents.npz"), rows=np.arange(4), mean=np.zeros((4, 9)), log_var=np.zeros((4, 9)))
+    with pytest.raises(ValueError, match=r"holds latents of shape \(4, 9\), not those of this run"):
+        load_latents(run)
 
 
 def test_weights_that_are_not_finite(run, small):
@@ -304,10 +312,10 @@ def test_weights_that_are_not_finite(run, small):
         load_model(run)
 
 
-def test_pickled_codes_are_refused(run):
-    np.savez(run.path("codes.npz"), rows=np.array([object()]), mean=np.zeros((1, 3)), log_var=np.zeros((1, 3)))
-    with pytest.raises(ValueError, match=r"codes\.npz is damaged"):
-        load_codes(run)
+def test_pickled_latents_are_refused(run):
+    np.savez(run.path("latents.npz"), rows=np.array([object()]), mean=np.zeros((1, 3)), log_var=np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"latents\.npz is damaged"):
+        load_latents(run)
 
 
 def test_a_full_disk_loses_nothing(run, small):
@@ -315,12 +323,13 @@ def test_a_full_disk_loses_nothing(run, small):
     state = new_state(CONFIG, small)
     save_checkpoint(run, state)
     good = run.path("checkpoint.safetensors").read_bytes()
-    code = f"""
+    latent = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-from betavae.run import open_run, save_checkpoint
-from betavae.train import new_state
+from betavae.runs.checkpoints import save_checkpoint
+from betavae.runs.folder import open_run
+from betavae.training.state import new_state
 from tests.conftest import sprites
 run = open_run({str(run.folder)!r})
 try:
@@ -328,7 +337,7 @@ try:
 except OSError as error:
     print("OSError", error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", latent], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("OSError")
     assert "checkpoint.safetensors" in done.stdout
     assert run.path("checkpoint.safetensors").read_bytes() == good
@@ -351,7 +360,7 @@ def test_replacing_removes_what_it_could_not_finish(tmp_path):
 
 
 def test_layout_is_documented(run):
-    for name in ("config.json", "curve.jsonl", "checkpoint.safetensors", "codes.npz", "DONE"):
+    for name in ("config.json", "curve.jsonl", "checkpoint.safetensors", "latents.npz", "DONE"):
         assert name in folder.__doc__
     assert json.loads(run.path("config.json").read_text())["objective"]["name"] == "tc"
 
@@ -382,7 +391,7 @@ def test_a_folder_in_use_is_not_trained_in_twice(tmp_path):
     """Told by which process; free again when that ends, also where it is killed."""
     run = create_run(tmp_path / "run", Config())
     script = (
-        "import sys, time; from betavae.run import locked, open_run\n"
+        "import sys, time; from betavae.runs.folder import locked, open_run\n"
         "with locked(open_run(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(run.folder)], stdout=subprocess.PIPE, text=True) as other:
@@ -401,12 +410,12 @@ def test_a_folder_in_use_is_not_trained_in_twice(tmp_path):
     create_run(run.folder, Config(seed=1), overwrite=True)
 
 
-def test_only_what_a_dead_process_left_of_a_run_is_removed(tmp_path):
+def test_only_what_a_inactive_process_left_of_a_run_is_removed(tmp_path):
     run = create_run(tmp_path / "run", Config())
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
-    half_written = [f".codes.npz.{ended.pid}", f".scores.json.{os.getpid()}", f"figures/.importance.png.{ended.pid}"]
-    kept = [".notes.2026", ".git/.x.1", f".own.txt.{ended.pid}", f".codes.npz.{os.getppid()}"]
+    half_written = [f".latents.npz.{ended.pid}", f".scores.json.{os.getpid()}", f"figures/.importance.png.{ended.pid}"]
+    kept = [".notes.2026", ".git/.x.1", f".own.txt.{ended.pid}", f".latents.npz.{os.getppid()}"]
     for name in (*half_written, *kept):
         run.path(name).parent.mkdir(exist_ok=True)
         run.path(name).touch()

@@ -1,17 +1,17 @@
-"""What scores say of each code, in numbers and in words."""
+"""What scores say of each latent, in numbers and in words."""
 
 import numpy as np
 
 from betavae import metrics
-from betavae.runs.scores import carried_factors, carrier_phrases, score_tables, strengths
+from betavae.runs.scores import capture_phrases, captured_factors, score_tables, strengths
 
 
 def test_strengths_are_shares_of_entropy():
     scores = {
-        "carriers": [
-            {"factor": "posX", "kind": "spread", "codes": [1, 0], "strength": 0.5},
-            {"factor": "shape", "kind": "carried", "codes": [1], "strength": 0.8},
-            {"factor": "scale", "kind": "not found", "codes": [], "strength": 0.01},
+        "captures": [
+            {"factor": "posX", "kind": "entangled", "latents": [1, 0], "strength": 0.5},
+            {"factor": "shape", "kind": "captured", "latents": [1], "strength": 0.8},
+            {"factor": "scale", "kind": "not captured", "latents": [], "strength": 0.01},
         ],
         "arrays": {"mig.mutual_information": [[0.6, 0, 0], [1.0, 0.8, 0]], "mig.factor_entropy": [2.0, 1.0, 1.0]},
     }
@@ -21,13 +21,13 @@ def test_strengths_are_shares_of_entropy():
 
 def test_words():
     scores = {
-        "carriers": [
-            {"factor": "posX", "kind": "carried", "codes": [1], "strength": 0.9},
-            {"factor": "scale", "kind": "spread", "codes": [1, 0], "strength": 0.4},
+        "captures": [
+            {"factor": "posX", "kind": "captured", "latents": [1], "strength": 0.9},
+            {"factor": "scale", "kind": "entangled", "latents": [1, 0], "strength": 0.4},
         ]
     }
-    assert carried_factors(scores, 3) == ["scale", "posX, scale", ""]
-    assert carrier_phrases(scores) == ["posX: z1 (90 %)", "scale: spread over z1 and z0 (40 %)"]
+    assert captured_factors(scores, 3) == ["scale", "posX, scale", ""]
+    assert capture_phrases(scores) == ["posX: z1 (90 %)", "scale: entangled in z1 and z0 (40 %)"]
 
 
 def test_small_tables_are_scored_by_every_metric_under_dlib():

@@ -58,7 +58,7 @@ for number, command in enumerate((crashes, stays, leaves, is_silent, loses, chan
     case = soak_case.Case(stock, 0, number, command)
     for folder in ("reference", "run"):
         (case.place / folder).mkdir(parents=True)
-        for name in ("model.safetensors", "codes.npz", "scores.json", "config.json", "report.html", "mine.txt"):
+        for name in ("model.safetensors", "latents.npz", "scores.json", "config.json", "report.html", "mine.txt"):
             (case.place / folder / name).write_text(name)
         (case.place / folder / "curve.jsonl").write_text('{"step": 1, "wall_seconds": 2}')
     with case.unharmed(case.place, r"report\\.html|model\\.safetensors"):

@@ -1,4 +1,4 @@
-"""Run folders at a URL: what is carried where, and in which order."""
+"""Run folders at a URL: what is captured where, and in which order."""
 
 from concurrent.futures import ThreadPoolExecutor
 

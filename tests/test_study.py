@@ -17,7 +17,7 @@ from betavae.studies.sweep import expand
 from betavae.studies.workers import Event, work
 from tests import stubs
 
-RECIPE = {"seeds": 3, "steps": 9, "grid": {"codes": [4, 6]}}
+RECIPE = {"seeds": 3, "steps": 9, "grid": {"latents": [4, 6]}}
 
 
 def local(perform, workers=2):
@@ -65,7 +65,7 @@ def test_failed_runs_are_listed_and_retried_on_demand(tmp_path):
     study = create_study(tmp_path, RECIPE)
     tally = run_study(study, local(stubs.two_fail))
     assert (tally.done, tally.failed) == (4, 2)
-    assert sorted(failures(study).values()) == [f"RuntimeError: loss is not finite with {n} codes" for n in (4, 6)]
+    assert sorted(failures(study).values()) == [f"RuntimeError: loss is not finite with {n} latents" for n in (4, 6)]
     (tmp_path / "runs" / "repaired").touch()
     assert run_study(study, nothing_to_do).failed == 2
     tally = run_study(study, local(stubs.two_fail), retry=True)
@@ -138,8 +138,8 @@ def test_a_changed_recipe_is_refused_extended_or_begins_anew(tmp_path):
     assert json.loads((tmp_path / "study.json").read_text())["began"] == began
     assert list(states(more).values()).count("done") == 6
     assert len(open_study(tmp_path).runs) == 8
-    with pytest.raises(ValueError, match=r"codes: 4, 6 → 4; seed: 0, 1, 2, 3 → 0, 1, 2\): it has 5 runs that"):
-        create_study(tmp_path, {**RECIPE, "grid": {"codes": 4}}, extend=True)
+    with pytest.raises(ValueError, match=r"latents: 4, 6 → 4; seed: 0, 1, 2, 3 → 0, 1, 2\): it has 5 runs that"):
+        create_study(tmp_path, {**RECIPE, "grid": {"latent_dim": 4}}, extend=True)
     (tmp_path / "results.parquet").touch()
     anew = create_study(tmp_path, {**RECIPE, "steps": 10}, overwrite=True)
     assert set(states(anew).values()) == {"waiting"}
@@ -182,15 +182,22 @@ def test_a_version_that_knows_more_settings_goes_on(tmp_path):
 
 def test_settings_that_cannot_work_are_refused_with_the_run(small):
     sizes = {"train_images": 100, "validation_images": 100}
-    runs = expand({"seeds": 2, **sizes, "grid": {"codes": [4, 6]}})
+    runs = expand({"seeds": 2, **sizes, "grid": {"latents": [4, 6]}})
     check_runs(runs, lambda name: small)
-    with pytest.raises(ValueError, match=r"semi-burgess-seed0-\w+: codes is 4; objective semi ties a code to each"):
-        check_runs(expand({**sizes, "codes": 4, "objective": {"name": "semi"}}), lambda name: small)
+    with pytest.raises(ValueError, match=r"semi-burgess-seed0-\w+: latents is 4; objective semi ties a latent to each"):
+        check_runs(expand({**sizes, "latent_dim": 4, "objective": {"name": "semi"}}), lambda name: small)
 
 
 def test_the_same_runs_written_otherwise_are_the_same_study(tmp_path):
     create_study(tmp_path, RECIPE)
-    assert len(create_study(tmp_path, {"seeds": [0, 1, 2], "steps": 9, "grid": [{"codes": 4}, {"codes": 6}]}).runs) == 6
+    assert (
+        len(
+            create_study(
+                tmp_path, {"seeds": [0, 1, 2], "steps": 9, "grid": [{"latent_dim": 4}, {"latent_dim": 6}]}
+            ).runs
+        )
+        == 6
+    )
 
 
 def test_folders_that_are_no_study(tmp_path):

@@ -14,7 +14,7 @@ from betavae.studies.sweep import expand
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betavae[study] has it")
 
 TINY = [
-    *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--codes", "3"),
+    *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--latent-dim", "3"),
     *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "1"),
     *("--figures", "False"),
 ]

@@ -23,22 +23,22 @@ def page_of(folder, recipe, skip=0, perform=stubs.quick):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("betas")
-    study = create_study(folder, {"seeds": 6, "grid": {"codes": [4, 60]}})
+    study = create_study(folder, {"seeds": 6, "grid": {"latents": [4, 60]}})
     (folder / "failed").mkdir()
     (folder / "failed" / f"{list(study.runs)[-1]}.json").write_text('{"error": "RuntimeError: <loss> is not finite"}')
-    return page_of(folder, {"seeds": 6, "grid": {"codes": [4, 60]}}, skip=1)
+    return page_of(folder, {"seeds": 6, "grid": {"latents": [4, 60]}}, skip=1)
 
 
 def test_what_was_run(page):
     assert "11 of 12 runs are finished, 1 failed; 6 seeds of each setting." in page
-    assert re.search(r"codes</th><td>4, 60<", page)
+    assert re.search(r"latents</th><td>4, 60<", page)
     assert "RuntimeError: &lt;loss&gt; is not finite" in page
 
 
 def test_scores_comparisons_and_variance(page):
-    # mig is codes/100 and at most 0.01 more: the wide setting always wins, and all the variance is the setting's
+    # mig is latents/100 and at most 0.01 more: the wide setting always wins, and all the variance is the setting's
     assert re.search(r'mig</code></th>\s*<td class="number">0.0[45]\d+ <small>n = 6', page)
-    row = re.search(r"<caption>mig:.*?<tbody>\s*<tr><th scope=\"row\">codes 60</th>(.*?)</tr>", page, re.S)
+    row = re.search(r"<caption>mig:.*?<tbody>\s*<tr><th scope=\"row\">latents 60</th>(.*?)</tr>", page, re.S)
     assert re.findall(r'class="(\w*)">([^<]+)<', row[1]) == [("", "—"), ("more", "1.00")]
     assert re.search(
         r"mig</code></th><td class=\"number\">0 %</td><td class=\"number\">100 %</td><td class=\"number\">0 %", page
@@ -50,15 +50,15 @@ def test_a_score_that_is_undefined_everywhere(page):
 
 
 def test_pictures_are_inside_and_nothing_is_fetched(page):
-    assert page.count("data:image/png;base64,") == 5  # two scores, ELBO, active codes, correlations
+    assert page.count("data:image/png;base64,") == 5  # two scores, ELBO, active latents, correlations
     assert "http-equiv" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
 def test_selection_without_labels(page):
-    # active codes are codes - 1 and so ordered as mig is, but for ties within a setting
+    # active latents are latents - 1 and so ordered as mig is, but for ties within a setting
     cells = re.search(
-        r"<code>active_codes</code></th><td class=\"number\">([^<]+)</td><td class=\"number\">([^<]+)<", page
+        r"<code>active_latents</code></th><td class=\"number\">([^<]+)</td><td class=\"number\">([^<]+)<", page
     )
     assert cells[2] == "+0.87"
 

@@ -107,10 +107,17 @@ def test_many_columns_and_rows_are_read_in_blocks(tmp_path, monkeypatch):
 def frame():
     rng = np.random.default_rng(0)
     shapes, scales = rng.integers(3, size=600), rng.integers(4, size=600)
-    codes = np.stack([shapes, scales], axis=1) + rng.normal(0, 0.1, (600, 2))
+    latents = np.stack([shapes, scales], axis=1) + rng.normal(0, 0.1, (600, 2))
     words = np.array(["square", "heart", "ellipse"])[shapes]
     return pandas.DataFrame(
-        {"z0": codes[:, 0], "z1": codes[:, 1], "shape": words, "big": scales > 1, "posX": scales, "size": scales / 4}
+        {
+            "z0": latents[:, 0],
+            "z1": latents[:, 1],
+            "shape": words,
+            "big": scales > 1,
+            "posX": scales,
+            "size": scales / 4,
+        }
     )
 
 
@@ -126,17 +133,17 @@ def written(frame, path, index):
 
 @pytest.mark.parametrize("index", [True, False])
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "german.csv", "t.parquet"])
-def test_one_file_with_codes_and_factors_of_any_kind(frame, name, index, tmp_path):
+def test_one_file_with_latents_and_factors_of_any_kind(frame, name, index, tmp_path):
     path = written(frame, tmp_path / name, index)
-    codes, names = load_table(f"{path}:z*")
-    np.testing.assert_array_equal(codes, frame[["z0", "z1"]])
+    latents, names = load_table(f"{path}:z*")
+    np.testing.assert_array_equal(latents, frame[["z0", "z1"]])
     assert names == ("z0", "z1")
     factors, names = load_table(f"{path}:shape, big,posX,size", labels=True)
     assert names == ("shape", "big", "posX", "size")
     given = metrics.inputs.as_numbers(frame[list(names)])  # what the functions make of the same columns
     np.testing.assert_array_equal(factors, given)
-    assert metrics.mig(codes, factors, seed=0, num_train=500) == metrics.mig(
-        codes, frame[list(names)], seed=0, num_train=500
+    assert metrics.mig(latents, factors, seed=0, num_train=500) == metrics.mig(
+        latents, frame[list(names)], seed=0, num_train=500
     )
     assert load_table(path, labels=True).names == tuple(frame.columns)  # and no index
     with pytest.raises(
@@ -237,12 +244,12 @@ def test_colons_in_paths(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64])
 def test_safetensors(tmp_path, dtype):
-    codes = (torch.arange(6).reshape(3, 2) / 2).to(dtype)
+    latents = (torch.arange(6).reshape(3, 2) / 2).to(dtype)
     path = tmp_path / "t.safetensors"
-    safetensors.torch.save_file({"mean": codes}, path)
-    np.testing.assert_array_equal(read_table(path), codes.double())
-    safetensors.torch.save_file({"a": torch.arange(3), "f": torch.ones(3, 2, dtype=torch.int32), "mean": codes}, path)
-    np.testing.assert_array_equal(read_table(f"{path}:mean"), codes.double())
+    safetensors.torch.save_file({"mean": latents}, path)
+    np.testing.assert_array_equal(read_table(path), latents.double())
+    safetensors.torch.save_file({"a": torch.arange(3), "f": torch.ones(3, 2, dtype=torch.int32), "mean": latents}, path)
+    np.testing.assert_array_equal(read_table(f"{path}:mean"), latents.double())
     assert read_table(path, "a").tolist() == [[0], [1], [2]]
     with pytest.raises(ValueError, match=r"holds 3 arrays \(.*\): there is no array 'mena'; did you mean 'mean'\?"):
         read_table(path, "mena")
@@ -294,11 +301,11 @@ def test_what_was_saved_by_numpy_and_is_damaged_is_not_told_to_be_saved_by_numpy
 
 
 def test_of_several_arrays_the_one_that_looks_right_is_proposed(tmp_path):
-    path = tmp_path / "codes.npz"
+    path = tmp_path / "latents.npz"
     np.savez(path, rows=np.arange(3), classes=np.eye(3, dtype=int), mean=np.eye(3), log_var=np.eye(3), bad=[None])
-    with pytest.raises(ValueError, match=r"holds 5 arrays \(rows, .*\): say which one, as in .*codes\.npz:mean$"):
+    with pytest.raises(ValueError, match=r"holds 5 arrays \(rows, .*\): say which one, as in .*latents\.npz:mean$"):
         read_table(path)
-    with pytest.raises(ValueError, match=r"say which one, as in .*codes\.npz:classes$"):
+    with pytest.raises(ValueError, match=r"say which one, as in .*latents\.npz:classes$"):
         read_table(path, labels=True)
     with pytest.raises(ValueError, match=r"there is no array 'men'; did you mean 'mean'\?"):
         read_table(f"{path}:men")

@@ -83,7 +83,7 @@ def test_other_objectives_learn_and_go_on_where_they_stopped(name, grid, tmp_pat
         assert same_weights(whole.network, broken.network)
 
 
-def test_weights_decay_and_biases_and_code_values_do_not(grid):
+def test_weights_decay_and_biases_and_latent_values_do_not(grid):
     state = new_state(GRID["qlae"], grid)
     decays = {id(p): group["weight_decay"] for group in state.optimisers[0].param_groups for p in group["params"]}
     for name, parameter in state.model.named_parameters():
@@ -96,10 +96,10 @@ def test_decay_by_muon_comes_to_what_the_objective_asks_for(grid, name, decays):
     assert tuple(optimiser.param_groups[0]["weight_decay"] for optimiser in state.optimisers) == decays
 
 
-def test_a_quantised_code_is_one_of_its_values(grid):
+def test_a_quantised_latent_is_one_of_its_values(grid):
     state = new_state(GRID["qlae"], grid)
     mean, log_var = encode(GRID["qlae"], grid, np.arange(50), state.model)
-    assert np.isin(mean, state.model.code_values.detach().numpy()).all()
+    assert np.isin(mean, state.model.codebook.detach().numpy()).all()
     assert np.isneginf(log_var).all()
 
 
@@ -143,7 +143,11 @@ def test_labels_are_of_the_labelled_images(grid):
         (Semi(), {"bare": True}, "objective semi takes images with known factors, and lattice has none"),
         (Semi(), {}, "labelled_images is 1000, which is 1000 images; there are 700 to train on"),
         (Semi(labelled_images=0.0001), {}, "labelled_images is 0.0001, which is 0 images"),
-        (Semi(labelled_images=9), {"codes": 3}, r"codes is 3; .* each of the 4 factors \(shape, scale, posX, posY\)"),
+        (
+            Semi(labelled_images=9),
+            {"latent_dim": 3},
+            r"latents is 3; .* each of the 4 factors \(shape, scale, posX, posY\)",
+        ),
     ],
 )
 def test_data_that_cannot_serve_are_refused(objective, settings, message, grid):
@@ -262,8 +266,8 @@ def test_layers_that_draw_random_numbers_follow_seed_and_step(small, monkeypatch
                 drawn.append(features.new_empty(1).uniform_().item())
             return super().forward(features)
 
-    def with_dropout(image_shape, num_codes):
-        encoder, decoder = tiny(image_shape, num_codes)
+    def with_dropout(image_shape, latent_dim):
+        encoder, decoder = tiny(image_shape, latent_dim)
         return encoder.insert(2, Dropout(0.5)), decoder
 
     monkeypatch.setitem(ARCHITECTURES, "tiny", with_dropout)
@@ -301,7 +305,7 @@ def test_layers_that_draw_random_numbers_follow_seed_and_step(small, monkeypatch
     ],
 )
 def test_networks_that_do_not_fit_are_refused(networks, sentence, small, monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "tiny", lambda image_shape, num_codes: networks)
+    monkeypatch.setitem(ARCHITECTURES, "tiny", lambda image_shape, latent_dim: networks)
     with pytest.raises(ValueError, match=sentence):
         new_state(config_of(model="tiny"), small)
 

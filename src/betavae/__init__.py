@@ -25,7 +25,7 @@ _NAMES = {
     "model": "VAE",
     "runs.folder": "open_run",
     "runs.checkpoints": "load_model",
-    "runs.codes": "load_codes",
+    "runs.latents": "load_latents",
     "experiment": "resume",
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}

@@ -64,10 +64,10 @@ class Config:
     """Further images kept out of training and validation: a number or a share."""
     model: ModelName = "burgess"
     """Architecture of encoder and decoder."""
-    codes: int = 10
-    """Number of codes (latent dimensions)."""
+    latent_dim: int = 10
+    """Number of latents (latent dimensions)."""
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    """Of pixels given codes: Bernoulli from logits, or Gaussian with unit variance."""
+    """Of pixels given latents: Bernoulli from logits, or Gaussian with unit variance."""
     steps: int = 300_000
     """Parameter updates."""
     batch_size: int = 64
@@ -82,7 +82,7 @@ class Config:
     muon_weight_decay: float = 0.0
     """Decoupled decay of what Muon moves: a step shrinks it by this times the learning rate."""
     rotate_at: tuple[int, ...] = ()
-    """Steps after which the axes of the codes are turned to where these depend on one another least: it parts what
+    """Steps after which the axes of the latents are turned to where these depend on one another least: it parts what
     training has mixed, such as the two of position, and every mean keeps its image."""
     schedule: Literal["constant", "one-cycle"] = "constant"
     """Learning rate over the run: constant, or one-cycle (linear rise, then half a cosine down to 0)."""
@@ -114,7 +114,7 @@ class Config:
         check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
         check_name("schedule", self.schedule, ("constant", "one-cycle"))
         check_name("precision", self.precision, ("auto", "fp32", "bf16"))
-        check_at_least(self, 1, "codes", "steps", "batch_size", "evaluations", "schedule_rise_steps")
+        check_at_least(self, 1, "latent_dim", "steps", "batch_size", "evaluations", "schedule_rise_steps")
         check_at_least(self, 0, "muon_after", "muon_weight_decay", "seed")
         check_evaluations("evaluations", self.evaluations)
         check_above(self, 0, "learning_rate", "muon_learning_rate")
@@ -130,19 +130,19 @@ class Config:
             raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
         needs = needs_of(self.objective)
         ties = {
-            "values": needs.values_per_code,
+            "values": needs.values_per_latent,
             "factors": needs.labelled_images,
             "a network of its own": needs.network_learning_rate,
         }
         if self.rotate_at and (tie := next((name for name, tied in ties.items() if tied), "")):
             raise ValueError(
-                f"rotate_at is {list(self.rotate_at)}, and objective {objective_name(self.objective)} ties codes to "
+                f"rotate_at is {list(self.rotate_at)}, and objective {objective_name(self.objective)} ties latents to "
                 f"{tie}, which would not turn with them: leave it out"
             )
-        if self.codes < needs.codes:
+        if self.latent_dim < needs.latents:
             raise ValueError(
-                f"codes is {self.codes}; objective {objective_name(self.objective)} parts codes from one another: "
-                f"give at least {needs.codes}"
+                f"latent_dim is {self.latent_dim}; objective {objective_name(self.objective)} compares latents with one "
+                f"another: give at least {needs.latents}"
             )
         if self.batch_size < needs.batch_images:
             raise ValueError(
@@ -244,25 +244,25 @@ def prior_note(models: Iterable[str]) -> str:
     )
 
 
-def equivalent_betas(beta: float, codes: int, pixels: int) -> dict[str, float]:
+def equivalent_betas(beta: float, latents: int, pixels: int) -> dict[str, float]:
     """The β by which others would say the same, where reconstruction or KL are averaged and not summed.
 
-    Ours weighs the KL summed over codes against the error summed over pixels. A loss may be multiplied by any number,
-    so averaging the error over P pixels divides β by P, and averaging the KL over D codes multiplies it by D.
+    Ours weighs the KL summed over latents against the error summed over pixels. A loss may be multiplied by any number,
+    so averaging the error over P pixels divides β by P, and averaging the KL over D latents multiplies it by D.
 
     Args:
         beta: ours.
-        codes: D.
+        latents: D.
         pixels: P, channels counted.
 
     Example:
         >>> {name: round(beta, 5) for name, beta in equivalent_betas(4.0, 10, 4096).items()}
-        {'pixels averaged': 0.00098, 'pixels and codes averaged': 0.00977, 'codes averaged': 40.0}
+        {'pixels averaged': 0.00098, 'pixels and latents averaged': 0.00977, 'latents averaged': 40.0}
     """
     return {
         "pixels averaged": beta / pixels,
-        "pixels and codes averaged": beta * codes / pixels,
-        "codes averaged": beta * codes,
+        "pixels and latents averaged": beta * latents / pixels,
+        "latents averaged": beta * latents,
     }
 
 

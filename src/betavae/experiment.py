@@ -1,4 +1,4 @@
-"""The story of a run: settings, data, training, codes, scores, figures, report. Read this file first.
+"""The story of a run: settings, data, training, latents, scores, figures, report. Read this file first.
 
 Each chapter reads what it needs from the run folder and the data, and leaves its result in the folder; so any of them
 can be told again, and an interrupted run goes on where it stopped.
@@ -26,12 +26,11 @@ from betavae.objectives.settings import Qlae
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
-from betavae.runs.codes import Codes, load_codes, save_codes
 from betavae.runs.contents import (
     check_same_data,
-    codes_of,
     count_scored,
     held_out_of,
+    latents_of,
     on_this_machine,
     read_if_present,
     scores_of,
@@ -48,6 +47,7 @@ from betavae.runs.folder import (
     read_json,
     write_json,
 )
+from betavae.runs.latents import Latents, load_latents, save_latents
 from betavae.runs.provenance import peak_memory, provenance
 from betavae.runs.scores import named, score_tables
 from betavae.training.batches import StepRows
@@ -124,11 +124,11 @@ def check(config: Config, data: FactorData) -> None:
         )
     if (count := count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
-    memory, size = memory_of(torch.device("cpu")), 8 * count * config.codes
+    memory, size = memory_of(torch.device("cpu")), 8 * count * config.latent_dim
     if memory is not None and size > memory:
         raise ValueError(
-            f"the codes of {count:,} images take {size / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB: "
-            "ask for fewer scored_images or codes"
+            f"the latents of {count:,} images take {size / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB: "
+            "ask for fewer scored_images or latents"
         )
     if BY_CLASS & set(config.scores):
         num_train, _ = metrics.sample_sizes(count)
@@ -175,7 +175,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         except ValueError as error:
             if run.config.scores:
                 raise
-            known = {"kl": load_codes(run).kl.tolist(), "held_out": held_out_of(run, data)}
+            known = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
             write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **known})
         if run.config.figures:
             draw_run(run, data)
@@ -258,7 +258,7 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
     return state
 
 
-def encode_run(run: Run, data: FactorData, state: State | None = None) -> Codes:
+def encode_run(run: Run, data: FactorData, state: State | None = None) -> Latents:
     """Encode the images to score, once, the same for every seed; from the weights in memory or those in the folder."""
     config = on_this_machine(run.config)
     model = load_model(run).to(choose_device(config.device)) if state is None else state.model
@@ -268,9 +268,9 @@ def encode_run(run: Run, data: FactorData, state: State | None = None) -> Codes:
     if count < len(data):
         rows = np.sort(np.random.default_rng(0).choice(len(data), count, replace=False))
     mean, log_var = encode(config, data, rows, model)
-    codes = Codes(rows, mean, log_var)
-    save_codes(run, codes)
-    return codes
+    latents = Latents(rows, mean, log_var)
+    save_latents(run, latents)
+    return latents
 
 
 def score_run(
@@ -285,7 +285,7 @@ def score_run(
     fold_orientation: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score the codes in the folder against the data's factors; write scores.json and return it.
+    """Score the latents in the folder against the data's factors; write scores.json and return it.
 
     Named metrics join what scores.json has by the same protocol; all of them, or another protocol, replace it.
 
@@ -296,7 +296,7 @@ def score_run(
         preset: protocol, see `metrics.evaluate`.
         seed: of the evaluation; the run's by default.
         evaluations: how many, with different seeds; as the run's settings say by default.
-        sampled: score codes drawn from the posteriors instead of their means.
+        sampled: score latents drawn from the posteriors instead of their means.
         fold_orientation: score dSprites with its orientation up to the symmetry of each shape.
         progress: called with what is being done, parts done, parts in all.
 
@@ -306,11 +306,11 @@ def score_run(
     """
     check_same_data(run, data)
     if not data.factors.shape[1] and (names or fold_orientation):
-        raise ValueError(f"{data.name} has no factors that vary, so there is nothing to score codes against")
-    codes = codes_of(run, data)
+        raise ValueError(f"{data.name} has no factors that vary, so there is nothing to score latents against")
+    latents = latents_of(run, data)
     seed = run.config.seed if seed is None else seed
-    rows, mean, kl, draws = codes.rows, codes.mean, codes.kl, _sampled(codes, seed)
-    del codes  # log variances of all images are large
+    rows, mean, kl, draws = latents.rows, latents.mean, latents.kl, _sampled(latents, seed)
+    del latents  # log variances of all images are large
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
         factors, factor_names = data.factors, list(data.factor_names)
@@ -336,7 +336,7 @@ def score_run(
         values["ceilings"] = {
             name: best for name, best in ceilings.items() if name in values["scores"] and best < 1 - 1e-9
         }
-        values["protocol"]["codes"] = "sampled" if sampled else "means"
+        values["protocol"]["latents"] = "sampled" if sampled else "means"
         values["protocol"]["factors"] = factor_names
         before = scores_of(run, data) if names else {}
         if before.get("protocol") == values["protocol"]:
@@ -348,10 +348,10 @@ def score_run(
     return values
 
 
-def _sampled(codes: Codes, seed: int) -> NDArray[np.float32]:
+def _sampled(latents: Latents, seed: int) -> NDArray[np.float32]:
     """A draw from each posterior."""
-    draws = np.random.default_rng(seed).standard_normal(codes.mean.shape, np.float32)
-    for draw, mean, log_var in zip(draws.T, codes.mean.T, codes.log_var.T, strict=True):
+    draws = np.random.default_rng(seed).standard_normal(latents.mean.shape, np.float32)
+    for draw, mean, log_var in zip(draws.T, latents.mean.T, latents.log_var.T, strict=True):
         draw *= np.exp(log_var / 2)
         draw += mean
     return draws

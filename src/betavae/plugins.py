@@ -96,9 +96,9 @@ _TABLES = {
 """What can be added to, and the module that has its table: none but a file that imported that can have added to it."""
 _CALLS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "function": (("settings", "model", "batch"), {}),
-    "network": (("settings", "num_codes"), {}),
-    "model": (("image_shape", "num_codes"), {}),
-    "metric": (("codes", "factors"), {"seed": 0}),
+    "network": (("settings", "latent_dim"), {}),
+    "model": (("image_shape", "latent_dim"), {}),
+    "metric": (("latents", "factors"), {"seed": 0}),
 }
 """What functions are called with: by place, and by name."""
 

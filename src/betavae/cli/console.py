@@ -17,7 +17,7 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
     from rich.text import Text
 
     from betavae.metrics import METRICS, meaning_of
-    from betavae.runs.scores import carrier_phrases
+    from betavae.runs.scores import capture_phrases
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     columns = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
@@ -49,7 +49,7 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
         say(console, f"{len(scores) - len(chosen)} more scores{why} are in scores.json and in the report")
     for note in notes:
         say(console, f"note: {note}")
-    console.print(" · ".join(carrier_phrases(values)), markup=False, soft_wrap=not console.is_terminal)
+    console.print(" · ".join(capture_phrases(values)), markup=False, soft_wrap=not console.is_terminal)
 
 
 def say(console: "Console", text: str) -> None:

@@ -74,8 +74,8 @@ def grid(given: dict[str, list[Any]]) -> dict[str, Any]:
         ValueError: no objective that is named has one of the settings.
 
     Example:
-        >>> grid({"objective": ["vae", "beta"], "beta": [1, 4], "codes": [5]})
-        {'codes': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
+        >>> grid({"objective": ["vae", "beta"], "beta": [1, 4], "latents": [5]})
+        {'latents': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
     """
     own = settings_of_runs()
     tables, used = [], set[str]()

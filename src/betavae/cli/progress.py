@@ -43,7 +43,7 @@ class TrainingBar(_Bar):
     """A consumer of records: steps, images/s, reconstruction, rate, capacity, time left.
 
     Example:
-        >>> from betavae.train import Record
+        >>> from betavae.training.loop import Record
         >>> with TrainingBar(Config(steps=50), Console(quiet=True)) as bar:
         ...     bar(Record(50, 1.0, "train", {"loss": 3.0, "reconstruction": 2.0, "rate": 1.0}))
     """

@@ -17,20 +17,20 @@ from betavae.cli.train import show
 
 @dataclass(frozen=True)
 class Score:
-    """Score a trained run again and write its scores.json, or score codes from a model trained anywhere.
+    """Score a trained run again and write its scores.json, or score latents from a model trained anywhere.
 
     A run: betavae score runs/x
 
-    Two tables whose rows are samples: betavae score --codes codes.npy --factors factors.npy; also .npz, .safetensors,
-    .csv, .tsv, .txt, .parquet
+    Two tables whose rows are samples: betavae score --latents latents.npy --factors factors.npy; also .npz,
+    .safetensors, .csv, .tsv, .txt, .parquet
 
-    One file with both, by names of columns: betavae score --codes 'all.csv:z*' --factors all.csv:shape,scale
+    One file with both, by names of columns: betavae score --latents 'all.csv:z*' --factors all.csv:shape,scale
     """
 
     run: Positional[Path | None] = None
     """Run folder."""
-    codes: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of codes, without a run. Of an .npz or .safetensors with several arrays: FILE:NAME. Of a .csv, .tsv, .txt
+    latents: Annotated[str | None, argument(metavar="FILE")] = None
+    """Table of latents, without a run. Of an .npz or .safetensors with several arrays: FILE:NAME. Of a .csv, .tsv, .txt
     or .parquet some columns, by names and wildcards: FILE:z*,u (in quotes)."""
     factors: Annotated[str | None, argument(metavar="FILE")] = None
     """Table of the factors of the same samples, likewise: numbers, or text for classes; names of columns are taken for
@@ -48,21 +48,21 @@ class Score:
     num_test: int | None = None
     """Rows to judge on: 5,000, or one third of such a table, if not given."""
     discrete: bool = False
-    """The codes of the table are discrete, as those of a quantised latent space are; InfoMEC then counts values."""
-    sampled_codes: str | None = None
-    """Table of codes drawn from the posteriors, beside --codes, for MIG of Chen et al."""
+    """The latents of the table are discrete, as those of a quantised latent space are; InfoMEC then counts values."""
+    sampled_latents: str | None = None
+    """Table of latents drawn from the posteriors, beside --latents, for MIG of Chen et al."""
     sampled: bool = False
-    """Score codes drawn from the run's posteriors instead of their means."""
+    """Score latents drawn from the run's posteriors instead of their means."""
     fold_orientation: bool = False
     """Score dSprites with its orientation up to the symmetry of each shape."""
     out: Path | None = None
     """JSON file to write the scores of two tables to."""
 
     def __call__(self, console: "Console") -> None:
-        if (self.run is None) == (self.codes is None) or (self.codes is None) != (self.factors is None):
+        if (self.run is None) == (self.latents is None) or (self.latents is None) != (self.factors is None):
             if taken := next((name for name in self.metrics if Path(name).is_dir()), ""):
                 raise ValueError(f"--metrics takes all names that follow, {taken} as well: give the run folder first")
-            raise ValueError("give either a run folder, or --codes FILE together with --factors FILE")
+            raise ValueError("give either a run folder, or --latents FILE together with --factors FILE")
         if self.run is None:
             self._score_tables(console)
         else:
@@ -77,14 +77,19 @@ class Score:
 
         if self.sampled or self.fold_orientation:
             raise ValueError("--sampled and --fold-orientation are for runs; tables are scored as they are")
-        if self.sampled_codes is not None and self.metrics and "mig_chen" not in self.metrics:
-            raise ValueError("--sampled-codes is for mig_chen, which is not among --metrics; leave one of the two out")
+        if self.sampled_latents is not None and self.metrics and "mig_chen" not in self.metrics:
+            raise ValueError(
+                "--sampled-latents is for mig_chen, which is not among --metrics; leave one of the two out"
+            )
         out = None if self.out is None else writable_file(self.out)
-        codes, (factors, factor_names) = load_table(str(self.codes)).values, load_table(str(self.factors), labels=True)
-        sampled = None if self.sampled_codes is None else load_table(self.sampled_codes).values
+        latents, (factors, factor_names) = (
+            load_table(str(self.latents)).values,
+            load_table(str(self.factors), labels=True),
+        )
+        sampled = None if self.sampled_latents is None else load_table(self.sampled_latents).values
         with progress_bar(console) as progress:
             values = score_tables(
-                codes,
+                latents,
                 factors,
                 self.metrics,
                 preset=self.preset,
@@ -99,14 +104,14 @@ class Score:
             )
         if out is not None:
             write_atomically(out, json.dumps(values, indent=2).encode())
-        print_scores(values, f"{self.codes}: {len(codes):,} samples, {self.preset} preset", console)
+        print_scores(values, f"{self.latents}: {len(latents):,} samples, {self.preset} preset", console)
 
     def _score_run(self, folder: Path, console: "Console") -> None:
         from betavae.experiment import data_of, encode_run, score_run
         from betavae.runs.folder import open_run
 
-        if self.sampled_codes is not None:
-            raise ValueError("--sampled-codes is for tables; those of a run are drawn from its posteriors")
+        if self.sampled_latents is not None:
+            raise ValueError("--sampled-latents is for tables; those of a run are drawn from its posteriors")
         if self.num_train is not None or self.num_test is not None or self.discrete:
             raise ValueError(
                 "--num-train, --num-test and --discrete are for two tables; a run is scored as its settings say"
@@ -115,7 +120,7 @@ class Score:
             raise ValueError("--out is for two tables; the scores of a run stay in its scores.json")
         run = open_run(folder)
         data = data_of(run)
-        if not run.path("codes.npz").exists():
+        if not run.path("latents.npz").exists():
             encode_run(run, data)
         with progress_bar(console) as progress:
             score_run(

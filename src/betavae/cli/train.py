@@ -132,7 +132,7 @@ def _training(config: Config, folder: Path, console: "Console") -> Iterator["Tra
 
 
 def show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
-    """Print a run's scores, or those of some names, which code carries what, and where the report is."""
+    """Print a run's scores, or those of some names, which latent captures what, and where the report is."""
     from betavae.runs.folder import read_json
 
     values = read_json(run, "scores.json")
@@ -143,9 +143,9 @@ def show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
         say(console, note)
     beta, pixels = _rate_weight(run.config), facts.get("data", {}).get("pixels")
     if names and beta is not None and pixels:
-        equal = configuration.equivalent_betas(beta, run.config.codes, pixels)
+        equal = configuration.equivalent_betas(beta, run.config.latent_dim, pixels)
         said = ", ".join(f"{value:.3g} with {name}" for name, value in equal.items())
-        say(console, f"the weight of the rate, {beta:g} of sums over pixels and codes, is {said}")
+        say(console, f"the weight of the rate, {beta:g} of sums over pixels and latents, is {said}")
     if run.path("report.html").exists():
         say(console, f"report: {run.path('report.html')}")
 

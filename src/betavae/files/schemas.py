@@ -10,7 +10,7 @@ recipes) are refused where they have a key that this version does not know, sinc
     curve.jsonl             `CurveLine` a line, and terms, which are numbers or null
     model.safetensors       `ModelHeader` beside the tensors
     checkpoint.safetensors  `CheckpointHeader` beside the tensors
-    codes.npz               `CODES`
+    latents.npz               `LATENTS`
     .holder.json            `Holder`
     study.json              `StudyFile`
     failed/<run id>.json    `Failure`
@@ -31,8 +31,8 @@ STUDY_FORMAT = 2
 """Version of the layout of a study's folder."""
 LARGEST = 100_000_000
 """Bytes of a text that are read; no run writes a tenth of them."""
-CODES = {"rows": ("iu", 1), "mean": ("f", 2), "log_var": ("f", 2)}
-"""Arrays of codes.npz: their kinds of numbers, as NumPy calls them, and how many axes they have."""
+LATENTS = {"rows": ("iu", 1), "mean": ("f", 2), "log_var": ("f", 2)}
+"""Arrays of latents.npz: their kinds of numbers, as NumPy calls them, and how many axes they have."""
 
 
 class Data(TypedDict):
@@ -68,12 +68,12 @@ class Provenance(TypedDict):
     peak_memory_bytes: NotRequired[int | None]
 
 
-class Carrier(TypedDict):
-    """Which codes carry a factor: `metrics.Carrier`."""
+class Capture(TypedDict):
+    """Which latents capture a factor: `metrics.Capture`."""
 
     factor: str
-    kind: Literal["carried", "spread", "not found", "does not vary"]
-    codes: list[int]
+    kind: Literal["captured", "entangled", "not captured", "does not vary"]
+    latents: list[int]
     strength: float | None
 
 
@@ -87,7 +87,7 @@ class Protocol(TypedDict):
     num_train: int
     num_test: int
     betavae: NotRequired[str]
-    codes: NotRequired[str]
+    latents: NotRequired[str]
     factors: NotRequired[list[str]]
 
 
@@ -101,7 +101,7 @@ class Scores(TypedDict):
     chance: NotRequired[dict[str, float | None]]
     ceilings: NotRequired[dict[str, float | None]]
     arrays: NotRequired[dict[str, list[Any]]]
-    carriers: NotRequired[list[Carrier]]
+    captures: NotRequired[list[Capture]]
     protocol: NotRequired[Protocol]
     notes: NotRequired[list[str]]
 
@@ -110,11 +110,11 @@ DRAWN: dict[str, tuple[str, Any]] = {
     "mig.mutual_information": ("DK", list[list[float]]),
     "mig.factor_entropy": ("K", list[float]),
     "dci.importance": ("DK", list[list[float | None]]),
-    "dci.per_code": ("D", list[float | None]),
+    "dci.per_latent": ("D", list[float | None]),
     "dci.per_factor": ("K", list[float | None]),
     "dci.accuracy": ("K", list[float | None]),
 }
-"""Axes (D codes, K factors) and types of those of `Scores.arrays` that are drawn; a metric has all of its own or
+"""Axes (D latents, K factors) and types of those of `Scores.arrays` that are drawn; a metric has all of its own or
 none."""
 
 
@@ -277,8 +277,8 @@ def read_provenance(folder: Path) -> Provenance:
     return values
 
 
-def read_scores(folder: Path, num_codes: int, num_factors: int | None = None) -> Scores:
-    """The scores of the run in a folder, for so many codes as its settings have and factors as its data have.
+def read_scores(folder: Path, latent_dim: int, num_factors: int | None = None) -> Scores:
+    """The scores of the run in a folder, for so many latents as its settings have and factors as its data have.
 
     Raises:
         FileNotFoundError, ValueError: as `read_json`.
@@ -286,33 +286,35 @@ def read_scores(folder: Path, num_codes: int, num_factors: int | None = None) ->
     path, cure = folder / "scores.json", f"score the run again: betavae score {shlex.quote(str(folder))}"
     values: Scores = read_json(path, Scores, cure)
     try:
-        _check_scores(values, num_codes, num_factors)
+        _check_scores(values, latent_dim, num_factors)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); {cure}") from None
     return values
 
 
-def _check_scores(values: Scores, num_codes: int, num_factors: int | None) -> None:
+def _check_scores(values: Scores, latent_dim: int, num_factors: int | None) -> None:
     """Refuse tables whose sizes do not fit one another."""
-    if len(values["kl"]) != num_codes:
-        raise ValueError(f"kl is of {len(values['kl'])} codes, and the settings have {num_codes}")
-    carriers, tables = values.get("carriers", []), values.get("arrays", {})
-    sizes = {"D": num_codes}
-    if carriers or num_factors is not None:
-        sizes["K"] = len(carriers) if num_factors is None else num_factors
-    if carriers and len(carriers) != sizes["K"]:
-        raise ValueError(f"carriers are of {len(carriers)} factors, and the data have {sizes['K']}")
-    for number, carrier in enumerate(carriers):
-        if not all(0 <= code < num_codes for code in carrier["codes"]):
-            raise ValueError(f"carriers[{number}].codes is {short(carrier['codes'])}; there are {num_codes} codes")
-        if carrier["codes"] and carrier["strength"] is None:
-            raise ValueError(f"carriers[{number}] has codes and no strength")
+    if len(values["kl"]) != latent_dim:
+        raise ValueError(f"kl is of {len(values['kl'])} latents, and the settings have {latent_dim}")
+    captures, tables = values.get("captures", []), values.get("arrays", {})
+    sizes = {"D": latent_dim}
+    if captures or num_factors is not None:
+        sizes["K"] = len(captures) if num_factors is None else num_factors
+    if captures and len(captures) != sizes["K"]:
+        raise ValueError(f"captures are of {len(captures)} factors, and the data have {sizes['K']}")
+    for number, capture in enumerate(captures):
+        if not all(0 <= latent < latent_dim for latent in capture["latents"]):
+            raise ValueError(
+                f"captures[{number}].latents is {short(capture['latents'])}; there are {latent_dim} latents"
+            )
+        if capture["latents"] and capture["strength"] is None:
+            raise ValueError(f"captures[{number}] has latents and no strength")
     for name, (axes, kind) in DRAWN.items():
         if name in tables:
             table = typed(f"arrays.{name}", tables[name], kind)
             shape = [len(table), *{len(row) for row in table if len(axes) > 1}]
             wanted = [sizes.setdefault(axis, size) for axis, size in zip(axes, shape, strict=False)]
             if shape != wanted:
-                raise ValueError(f"arrays.{name} is of {short(shape)} codes and factors, and not of {wanted}")
+                raise ValueError(f"arrays.{name} is of {short(shape)} latents and factors, and not of {wanted}")
         elif missing := next((other for other in tables if other in DRAWN and other[:4] == name[:4]), ""):
             raise ValueError(f"arrays has {missing} and lacks {name}")

@@ -111,7 +111,7 @@ def _from_array(path: Path, array: NDArray[Any], labels: bool) -> Table:
         if not labels:
             raise ValueError(
                 f"{path} holds text, such as {shorten(str(array[0, 0]))}, which only factors may (in Python with "
-                "labels=True); save codes as numbers"
+                "labels=True); save latents as numbers"
             )
         array = as_numbers(array)
     if array.dtype.kind not in "fiub":
@@ -125,7 +125,7 @@ def _array_name(path: Path, names: list[str], select: str | None, likely: Callab
     if select is None and len(names) == 1:
         return names[0]
     if select is None:
-        raise _Unclear(f"{held}: say which one, as in {path}:{likely() if names else 'codes'}")
+        raise _Unclear(f"{held}: say which one, as in {path}:{likely() if names else 'latents'}")
     if select not in names:
         raise _Unclear(f"{held}: there is no array {select!r}{nearest(select, names)}")
     return select
@@ -156,7 +156,7 @@ def _read_numpy(path: Path, select: str | None, labels: bool) -> NDArray[Any]:
 
 
 def _likely(archive: ZipFile, labels: bool) -> str:
-    """The array of an archive that is most like the table: of two axes, factors in whole numbers, codes in others."""
+    """The array of an archive that is most like the table: of two axes, factors in whole numbers, latents in others."""
     found = {}
     for name in names_in(archive):
         with suppress(Exception), open_member(archive, name) as (_, header):  # others are damaged, or hold objects

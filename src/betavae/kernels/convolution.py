@@ -275,7 +275,8 @@ def _fit(layer: nn.Module, shape: tuple[int, ...], in_float32: bool) -> _Fit | N
 def exact(layers: Sequence[nn.Module], place: int) -> bool:
     """Whether a layer of a network runs in float32 always: a linear one that is last, or first and takes few numbers.
 
-    With the 8 bits of bf16, posterior means near 2 would be 1/64 apart; of few numbers, as of codes, it saves nothing.
+    With the 8 bits of bf16, posterior means near 2 would be 1/64 apart; of few numbers, as of latents, it saves
+    nothing.
     """
     layer = layers[place]
     return isinstance(layer, nn.Linear) and (place == len(layers) - 1 or (place == 0 and layer.in_features <= _FEW))

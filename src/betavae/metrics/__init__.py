@@ -1,8 +1,8 @@
-"""Disentanglement metrics on two tables: codes (N, D) and factors (N, K). No model, no data set, no torch."""
+"""Disentanglement metrics on two tables: latents (N, D) and factors (N, K). No model, no data set, no torch."""
 
 from betavae.files.tables import read_table
 from betavae.metrics.beta_vae import beta_vae
-from betavae.metrics.carriers import Carrier, describe_carriers, find_carriers
+from betavae.metrics.captures import Capture, describe_captures, find_captures
 from betavae.metrics.ceilings import accuracy_ceiling, information_ceiling, score_ceilings
 from betavae.metrics.dci import DCI, dci, fit_dci
 from betavae.metrics.dci_es import dci_es
@@ -12,7 +12,7 @@ from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_varianc
 from betavae.metrics.fairness import fairness
 from betavae.metrics.infomec import RULES, infomec
 from betavae.metrics.information import Information, measure_information
-from betavae.metrics.inputs import active_codes
+from betavae.metrics.inputs import active_latents
 from betavae.metrics.irs import irs
 from betavae.metrics.mcc import mcc
 from betavae.metrics.meanings import MEANINGS, Meaning, meaning_of
@@ -32,25 +32,25 @@ __all__ = [
     "METRICS",
     "PRESETS",
     "RULES",
-    "Carrier",
+    "Capture",
     "Information",
     "Meaning",
     "Protocol",
     "Scores",
     "accuracy_ceiling",
-    "active_codes",
+    "active_latents",
     "beta_vae",
     "dci",
     "dci_es",
     "dcimig",
-    "describe_carriers",
+    "describe_captures",
     "downstream",
     "edi",
     "evaluate",
     "explicitness",
     "factor_vae",
     "fairness",
-    "find_carriers",
+    "find_captures",
     "fit_dci",
     "infomec",
     "information_ceiling",

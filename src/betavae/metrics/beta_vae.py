@@ -10,7 +10,7 @@ from betavae.metrics.undefined import warn_undefined
 
 
 def beta_vae(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -19,19 +19,19 @@ def beta_vae(
     num_test: int | None = None,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """Accuracy of a linear classifier that tells which factor was held, from differences between codes.
+    """Accuracy of a linear classifier that tells which factor was held, from differences between latents.
 
     One point: draw a factor k; draw ``batch_size`` pairs of rows that agree in it; the features are the mean of
     |z - z'| over the pairs, the label is k. The classifier is a multinomial logistic regression with an L2 penalty of
     1, as in disentanglement_lib under current versions of scikit-learn (the paper trained one by Adagrad). Features are
-    not scaled, so the penalty weighs more on codes with a small spread.
+    not scaled, so the penalty weighs more on latents with a small spread.
 
     Source:
         beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),
         section 3. https://openreview.net/forum?id=Sy2fzU9gl
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors; every value of a factor needs two rows.
         seed: seed of the factors and rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`.
@@ -53,21 +53,21 @@ def beta_vae(
         1.0
     """
     protocol = choose(preset)
-    codes, factors = prepare(codes, factors, protocol)
-    num_train, num_test = sample_sizes(len(codes), protocol, num_train, num_test)
+    latents, factors = prepare(latents, factors, protocol)
+    num_train, num_test = sample_sizes(len(latents), protocol, num_train, num_test)
     varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2:
         warn_undefined("BetaVAE score", f"it needs two factors that vary, got {len(varying)}")
         return {"accuracy": float("nan"), "accuracy_train": float("nan")}
     rng = np.random.default_rng(seed)
     held = rng.choice(varying, size=num_train + num_test)
-    points = np.empty((len(held), codes.shape[1]))
+    points = np.empty((len(held), latents.shape[1]))
     for k in varying:
         mine = np.flatnonzero(held == k)
         groups = Groups.by_value(factors, [int(k)], "the BetaVAE score")
-        first = rng.integers(len(codes), size=(len(mine), batch_size))
+        first = rng.integers(len(latents), size=(len(mine), batch_size))
         second = groups.draw_like(first.ravel(), rng).reshape(first.shape)
-        points[mine] = np.abs(codes[first] - codes[second]).mean(axis=1, dtype=np.float64)
+        points[mine] = np.abs(latents[first] - latents[second]).mean(axis=1, dtype=np.float64)
     model = Logistic.fit(points[:num_train], held[:num_train])
     right = model.predict(points) == held
     return {"accuracy": float(right[num_train:].mean()), "accuracy_train": float(right[:num_train].mean())}

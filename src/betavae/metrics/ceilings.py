@@ -11,7 +11,7 @@ _SHARES = ("mig", "mig_chen")
 
 
 def accuracy_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Best accuracy that any classifier can reach, for each factor, when some images carry several labels.
+    """Best accuracy that any classifier can reach, for each factor, when some images have several labels.
 
     The best guess for an image is its most frequent label; its other labels are lost.
 
@@ -41,7 +41,7 @@ def accuracy_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def information_ceiling(factors: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Share of each factor's entropy that its images tell, which bounds what codes can tell; 1 without ambiguity.
+    """Share of each factor's entropy that its images tell, which bounds what latents can tell; 1 without ambiguity.
 
     Args:
         factors: (N, K) integer factors of all rows.

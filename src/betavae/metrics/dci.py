@@ -20,33 +20,33 @@ class DCI:
     """Everything one DCI fit knows; `scores` sums it up.
 
     Attributes:
-        importance: (D, K) share of each code in the prediction of each factor; a column sums to 1, or is ``nan`` for a
-            factor that does not vary.
-        per_code: (D,) disentanglement of each code; ``nan`` for a code that no classifier uses.
-        code_weight: (D,) weight of each code in the disentanglement score; sums to 1.
+        importance: (D, K) share of each latent in the prediction of each factor; a column sums to 1, or is ``nan`` for
+            a factor that does not vary.
+        per_latent: (D,) disentanglement of each latent; ``nan`` for a latent that no classifier uses.
+        latent_weight: (D,) weight of each latent in the disentanglement score; sums to 1.
         per_factor: (K,) completeness of each factor.
         accuracy: (K,) held-out accuracy of each factor's classifier; of a continuous factor, R2 of its regression.
         accuracy_train: (K,) the same on the rows of the fit.
     """
 
     importance: np.ndarray
-    per_code: np.ndarray
-    code_weight: np.ndarray
+    per_latent: np.ndarray
+    latent_weight: np.ndarray
     per_factor: np.ndarray
     accuracy: np.ndarray
     accuracy_train: np.ndarray
 
     def widen(self, kept: np.ndarray) -> "DCI":
-        """Put back codes that were left out, with importance and weight 0.
+        """Put back latents that were left out, with importance and weight 0.
 
         Args:
-            kept: (D,) mask of the codes that were fitted.
+            kept: (D,) mask of the latents that were fitted.
         """
         importance, weight = np.zeros((len(kept), self.importance.shape[1])), np.zeros(len(kept))
-        per_code = np.full(len(kept), np.nan)
+        per_latent = np.full(len(kept), np.nan)
         importance[:, np.isnan(self.importance).any(axis=0)] = np.nan
-        importance[kept], weight[kept], per_code[kept] = self.importance, self.code_weight, self.per_code
-        return replace(self, importance=importance, per_code=per_code, code_weight=weight)
+        importance[kept], weight[kept], per_latent[kept] = self.importance, self.latent_weight, self.per_latent
+        return replace(self, importance=importance, per_latent=per_latent, latent_weight=weight)
 
     def scores(self) -> dict[str, float]:
         """Sum up: ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``.
@@ -54,19 +54,19 @@ class DCI:
         Undefined scores are ``nan``, with one warning that names them all.
         """
         varying = ~np.isnan(self.importance).any(axis=0)
-        used = self.code_weight > 0
+        used = self.latent_weight > 0
         reasons = []
         if varying.sum() < 2:
             reasons.append(f"disentanglement needs two factors that vary, got {varying.sum()}")
         if len(self.importance) < 2:
-            reasons.append("completeness needs two codes, got 1")
+            reasons.append("completeness needs two latents, got 1")
         if not used.any():
-            reasons.append("no classifier found a code to split on")
+            reasons.append("no classifier found a latent to split on")
         if reasons:
             warn_undefined("a DCI score", "; ".join(reasons))
         mass = np.where(varying, np.nan_to_num(self.importance).sum(axis=0), 0.0)
         return {
-            "disentanglement": _weighted_mean(self.per_code[used], self.code_weight[used]),
+            "disentanglement": _weighted_mean(self.per_latent[used], self.latent_weight[used]),
             "completeness": _weighted_mean(self.per_factor[mass > 0], mass[mass > 0]),
             "informativeness": _mean(self.accuracy[varying]),
             "informativeness_train": _mean(self.accuracy_train[varying]),
@@ -74,7 +74,7 @@ class DCI:
 
 
 def dci(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -86,20 +86,20 @@ def dci(
 ) -> dict[str, float]:
     """Disentanglement, completeness and informativeness, from gradient boosted trees.
 
-    R[d, k] is the share of code d in the error that the trees for factor k remove. With p the rows of R scaled to sum
-    1 and K factors, a code's disentanglement is 1 - H(p) / log K; the score weights the codes by their share of R.
+    R[d, k] is the share of latent d in the error that the trees for factor k remove. With p the rows of R scaled to sum
+    1 and K factors, a latent's disentanglement is 1 - H(p) / log K; the score weights the latents by their share of R.
     Completeness is the same for columns, with log D. Informativeness is the accuracy on held-out rows (larger is
     better; some papers report 1 - accuracy under this name). Trees for a continuous factor are regression trees, and R2
     takes the place of accuracy.
 
-    Inactive codes, where the preset keeps them, count in D: completeness grows with their number.
+    Inactive latents, where the preset keeps them, count in D: completeness grows with their number.
 
     Source:
         A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood & Williams, 2018), section
         2. https://openreview.net/forum?id=By-7dz-AZ
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) labels, or continuous factors.
         seed: seed of the rows drawn, and of scikit-learn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -124,7 +124,7 @@ def dci(
         (1.0, 1.0, 1.0)
     """
     return fit_dci(
-        codes,
+        latents,
         factors,
         seed=seed,
         preset=preset,
@@ -136,7 +136,7 @@ def dci(
 
 
 def fit_dci(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -146,9 +146,9 @@ def fit_dci(
     estimator: str = "fast",
     with_replacement: bool | None = None,
 ) -> DCI:
-    """Fit the classifiers of `dci` (same arguments) and keep the matrix and the values of each code and factor.
+    """Fit the classifiers of `dci` (same arguments) and keep the matrix and the values of each latent and factor.
 
-    Codes that the preset leaves out have importance and weight 0, and no disentanglement (``nan``).
+    Latents that the preset leaves out have importance and weight 0, and no disentanglement (``nan``).
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
@@ -157,8 +157,8 @@ def fit_dci(
                [1., 0.]])
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors, continuous, train, test, _, kept = draw_sample(
-        codes,
+    latents, factors, continuous, train, test, _, kept = draw_sample(
+        latents,
         factors,
         protocol,
         seed=seed,
@@ -166,7 +166,9 @@ def fit_dci(
         num_test=num_test,
         factors_as="classes or numbers",
     )
-    fits = fit_trees(codes[train], factors[train], codes[test], seed=seed, estimator=estimator, continuous=continuous)
+    fits = fit_trees(
+        latents[train], factors[train], latents[test], seed=seed, estimator=estimator, continuous=continuous
+    )
     fitted = summarise(fits, factors[test], continuous)
     return fitted if kept.all() else fitted.widen(kept)
 
@@ -175,7 +177,7 @@ class TreeFits(NamedTuple):
     """What boosted trees, one set for each factor, know about a table.
 
     Attributes:
-        importance: (D, K) share of each code; a column sums to 1, or is ``nan`` for a factor that does not vary.
+        importance: (D, K) share of each latent; a column sums to 1, or is ``nan`` for a factor that does not vary.
         predicted: (M, K) predicted values of the test rows.
         accuracy_train: (K,) accuracy on the training rows; R2 of a continuous factor.
         log_probability: for each factor (M, values) log probabilities of its values, and the (values,) values; `None`
@@ -189,9 +191,9 @@ class TreeFits(NamedTuple):
 
 
 def fit_trees(
-    train_codes: np.ndarray,
+    train_latents: np.ndarray,
     train_factors: np.ndarray,
-    test_codes: np.ndarray,
+    test_latents: np.ndarray,
     *,
     seed: int,
     estimator: str = "fast",
@@ -199,13 +201,13 @@ def fit_trees(
 ) -> TreeFits:
     """Fit gradient boosted trees to each factor, on all cores, and predict further rows.
 
-    Trees take codes for equal that are 1e-7 apart, whatever their unit; so all are scaled by the power of two that
-    brings the most varied one near to a standard deviation of 1, as codes of a VAE are.
+    Trees take latents for equal that are 1e-7 apart, whatever their unit; so all are scaled by the power of two that
+    brings the most varied one near to a standard deviation of 1, as latents of a VAE are.
 
     Args:
-        train_codes: (N, D) codes.
+        train_latents: (N, D) latents.
         train_factors: (N, K) factors.
-        test_codes: (M, D) codes.
+        test_latents: (M, D) latents.
         seed: seed of the estimator.
         estimator: ``"fast"`` or ``"sklearn"``.
         continuous: (K,) which factors are continuous; none by default.
@@ -222,18 +224,18 @@ def fit_trees(
         array([[1]])
     """
     check_name("estimator", estimator, ESTIMATORS)
-    spread = train_codes.std(axis=0, dtype=np.float64).max()
+    spread = train_latents.std(axis=0, dtype=np.float64).max()
     magnitude = round(np.log2(spread)) if 0 < spread < np.inf else 0
-    train_codes, test_codes = np.ldexp(train_codes, -magnitude), np.ldexp(test_codes, -magnitude)
+    train_latents, test_latents = np.ldexp(train_latents, -magnitude), np.ldexp(test_latents, -magnitude)
     continuous = np.zeros(train_factors.shape[1], bool) if continuous is None else continuous
 
     def fit_factor(k: int) -> tuple[np.ndarray, np.ndarray, float, tuple[np.ndarray, np.ndarray] | None]:
         values = train_factors[:, k]
         if (values == values[0]).all():
-            return np.full(train_codes.shape[1], np.nan), np.full(len(test_codes), values[0]), np.nan, None
+            return np.full(train_latents.shape[1], np.nan), np.full(len(test_latents), values[0]), np.nan, None
         if continuous[k]:
             fit_values = _values_fast if estimator == "fast" else _values_sklearn
-            gain, train_values, test_values = fit_values(train_codes, values, test_codes, seed)
+            gain, train_values, test_values = fit_values(train_latents, values, test_latents, seed)
             return (
                 gain / max(gain.sum(), np.finfo(float).tiny),
                 test_values,
@@ -241,7 +243,7 @@ def fit_trees(
                 None,
             )
         fit = _fit_fast if estimator == "fast" else _fit_sklearn
-        gain, train_class, test_class, *probability = fit(train_codes, values, test_codes, seed)
+        gain, train_class, test_class, *probability = fit(train_latents, values, test_latents, seed)
         accuracy = float((train_class == values).mean())
         return gain / max(gain.sum(), np.finfo(float).tiny), test_class, accuracy, tuple(probability)  # type: ignore[return-value]
 
@@ -317,7 +319,7 @@ def summarise(fits: TreeFits, test_factors: np.ndarray, continuous: np.ndarray |
         continuous: (K,) which factors are continuous; none by default.
 
     Returns:
-        Disentanglement of each code, completeness and accuracy of each factor.
+        Disentanglement of each latent, completeness and accuracy of each factor.
 
     Example:
         >>> fits = TreeFits(np.array([[1.0, 0.5], [0.0, 0.5]]), np.array([[0, 1]]), np.ones(2))
@@ -333,8 +335,8 @@ def summarise(fits: TreeFits, test_factors: np.ndarray, continuous: np.ndarray |
         accuracy[k] = explained_share(test_factors[:, k], fits.predicted[:, k])
     return DCI(
         importance=fits.importance,
-        per_code=_concentration(known),
-        code_weight=known.sum(axis=1) / max(known.sum(), np.finfo(float).tiny),
+        per_latent=_concentration(known),
+        latent_weight=known.sum(axis=1) / max(known.sum(), np.finfo(float).tiny),
         per_factor=per_factor,
         accuracy=np.where(varying, accuracy, np.nan),
         accuracy_train=fits.accuracy_train,

@@ -1,4 +1,4 @@
-"""DCI-ES: how much machinery does it take to read the factors off the codes, and how many codes are there?"""
+"""DCI-ES: how much machinery does it take to read the factors off the latents, and how many latents are there?"""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ CAPACITIES = (16, 32, 64, 128, 256, 512)
 
 
 def dci_es(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -23,13 +23,13 @@ def dci_es(
 
     Probes of growing capacity c predict a factor; l(c) is the lowest loss on held-out rows up to capacity c. With the
     area A between l and its minimum over log c, from the smallest to the largest capacity, and the loss B of a probe
-    that sees no code, explicitness is 1 - 2 A / (B log(c_max / c_min)), averaged over factors: 1 where the smallest
+    that sees no latent, explicitness is 1 - 2 A / (B log(c_max / c_min)), averaged over factors: 1 where the smallest
     probe does as well as the largest, 0 where the loss falls from B to 0 along a straight line. Size is factors over
-    codes, K / D.
+    latents, K / D.
 
-    Probes are ridge regressions from random Fourier features of the standardised codes to one-hot labels, c their
+    Probes are ridge regressions from random Fourier features of the standardised latents to one-hot labels, c their
     number, 16 to 512; the loss is the squared error over that of predicting frequencies, so B = 1. Numbers depend on
-    the family of probes; the paper uses perceptrons, forests and random features. Codes that know nothing have a flat
+    the family of probes; the paper uses perceptrons, forests and random features. Latents that know nothing have a flat
     curve and score 1: read explicitness beside informativeness.
 
     Source:
@@ -37,7 +37,7 @@ def dci_es(
         section 4. https://arxiv.org/abs/2210.00364
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn and of the random features.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -46,8 +46,8 @@ def dci_es(
         with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
-        ``explicitness``, at most 1, larger is better; ``size``, 1 where codes and factors are as many, less where codes
-        are more. ``nan`` with a warning when no factor varies.
+        ``explicitness``, at most 1, larger is better; ``size``, 1 where latents and factors are as many, less where
+        latents are more. ``nan`` with a warning when no factor varies.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -59,13 +59,13 @@ def dci_es(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
-    codes, factors, _, train, test, rng = sample[:6]
+    sample = draw_sample(latents, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    latents, factors, _, train, test, rng = sample[:6]
     varying = np.flatnonzero(varying_factors(factors[train]))
     if not len(varying):
         warn_undefined("DCI-ES", "no factor varies")
         return {"explicitness": float("nan"), "size": float("nan")}
-    z, z_test = standardised(codes[train], codes[test])
+    z, z_test = standardised(latents[train], latents[test])
     scale = np.sqrt(z.shape[1])  # typical distance of two standardised rows, over sqrt 2
     frequencies = rng.normal(size=(z.shape[1], max(CAPACITIES))) / scale
     phases = rng.uniform(0, 2 * np.pi, max(CAPACITIES))
@@ -84,7 +84,7 @@ def dci_es(
     log_capacity = np.log(CAPACITIES)
     area = ((above[:, :-1] + above[:, 1:]) / 2 * np.diff(log_capacity)).sum(axis=1)
     explicitness = 1 - 2 * area / (log_capacity[-1] - log_capacity[0])
-    return {"explicitness": float(explicitness.mean()), "size": len(varying) / codes.shape[1]}
+    return {"explicitness": float(explicitness.mean()), "size": len(varying) / latents.shape[1]}
 
 
 def _probe_losses(

@@ -1,4 +1,4 @@
-"""How many labels does it take to learn the factors from the codes?"""
+"""How many labels does it take to learn the factors from the latents?"""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ NUM_LABELS = (10, 100, 1_000, 10_000)
 
 
 def downstream(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -33,7 +33,7 @@ def downstream(
         2019), section 5.6. https://arxiv.org/abs/1811.12359
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -59,10 +59,10 @@ def downstream(
     """
     protocol = choose(preset, with_replacement=with_replacement)
     if num_labels is None:
-        num_labels = label_counts(sample_sizes(len(codes), protocol, num_train)[0])
-    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=max(num_labels), num_test=num_test)
-    codes, factors, _, train, test = sample[:5]
-    accuracies = [tree_accuracy(codes, factors, train[:number], test, seed) for number in num_labels]
+        num_labels = label_counts(sample_sizes(len(latents), protocol, num_train)[0])
+    sample = draw_sample(latents, factors, protocol, seed=seed, num_train=max(num_labels), num_test=num_test)
+    latents, factors, _, train, test = sample[:5]
+    accuracies = [tree_accuracy(latents, factors, train[:number], test, seed) for number in num_labels]
     return efficiencies(num_labels, accuracies)
 
 
@@ -76,7 +76,7 @@ def label_counts(num_train: int) -> list[int]:
     return [number for number in NUM_LABELS if number < num_train] + [num_train]
 
 
-def tree_accuracy(codes: np.ndarray, factors: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:
+def tree_accuracy(latents: np.ndarray, factors: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:
     """Mean accuracy, over the factors that vary among the test rows, of trees fitted to the training rows.
 
     ``nan`` when none varies.
@@ -89,7 +89,7 @@ def tree_accuracy(codes: np.ndarray, factors: np.ndarray, train: np.ndarray, tes
     varying = varying_factors(factors[test])
     if not varying.any():
         return float("nan")
-    predicted = fit_trees(codes[train], factors[train], codes[test], seed=seed).predicted
+    predicted = fit_trees(latents[train], factors[train], latents[test], seed=seed).predicted
     return float((predicted == factors[test])[:, varying].mean())
 
 

@@ -12,7 +12,7 @@ _NEIGHBOURS = 10
 
 
 def edi(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -23,18 +23,18 @@ def edi(
 ) -> dict[str, float]:
     """Exclusivity disentanglement index: modularity, compactness and explicitness.
 
-    With m[d, k] = I(z_d; y_k) / I(z; y_k), the share of what all codes together tell about factor k that one code
+    With m[d, k] = I(z_d; y_k) / I(z; y_k), the share of what all latents together tell about factor k that one latent
     tells, exclusivity of a row or column x of m is its largest entry less the root of the mean square of the others:
     e(x) = max x - sqrt((sum x^2 - max^2 x) / (n - 1)).
 
-    - ``modularity``: the exclusivity of each code counts for the factor that it tells most about; sum over codes, at
-      most 1 a factor, mean over factors
-    - ``compactness``: mean over factors of the exclusivity over codes
+    - ``modularity``: the exclusivity of each latent counts for the factor that it tells most about; sum over latents,
+      at most 1 a factor, mean over factors
+    - ``compactness``: mean over factors of the exclusivity over latents
     - ``explicitness``: mean over factors of I(z; y_k) / H(y_k)
 
     I(z_d; y_k) is estimated from ten nearest neighbours. The authors estimate I(z; y_k) by a neural network (MINE);
     here it is what boosted trees find: the entropy of the factor less their cross-entropy on held-out rows (of a
-    continuous factor, -log(1 - R2) / 2), and at least the information of the best code. H(y_k) of a continuous factor
+    continuous factor, -log(1 - R2) / 2), and at least the information of the best latent. H(y_k) of a continuous factor
     is its information with itself, by the same estimate.
 
     Source:
@@ -42,7 +42,7 @@ def edi(
         authors' code. https://arxiv.org/abs/2410.03056, https://github.com/julka01/InnVariant
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) labels, or continuous factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -52,7 +52,7 @@ def edi(
 
     Returns:
         ``modularity``, ``compactness`` and ``explicitness``, 0..1, larger is better; ``nan`` with a warning where fewer
-        than two factors vary (modularity), there is one code (compactness), or no factor varies (explicitness).
+        than two factors vary (modularity), there is one latent (compactness), or no factor varies (explicitness).
 
     Raises:
         TypeError: A table holds no numbers.
@@ -67,15 +67,15 @@ def edi(
     """
     protocol = choose(preset, with_replacement=with_replacement)
     sample = draw_sample(
-        codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="classes or numbers"
+        latents, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="classes or numbers"
     )
-    codes, factors, continuous, train, test = sample[:5]
-    fits = fit_trees(codes[train], factors[train], codes[test], seed=seed, continuous=continuous)
-    return exclusivity_scores(codes[train], factors[train], continuous, fits, factors[test], seed)
+    latents, factors, continuous, train, test = sample[:5]
+    fits = fit_trees(latents[train], factors[train], latents[test], seed=seed, continuous=continuous)
+    return exclusivity_scores(latents[train], factors[train], continuous, fits, factors[test], seed)
 
 
 def exclusivity_scores(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     continuous: np.ndarray,
     fits: TreeFits,
@@ -92,12 +92,12 @@ def exclusivity_scores(
         1.0
     """
     varying = np.flatnonzero(varying_factors(factors))
-    if len(varying) < 2 or codes.shape[1] < 2:
-        why = f"it needs two factors that vary and two codes, got {len(varying)} and {codes.shape[1]}"
+    if len(varying) < 2 or latents.shape[1] < 2:
+        why = f"it needs two factors that vary and two latents, got {len(varying)} and {latents.shape[1]}"
         warn_undefined("a score of EDI", why)
     if not len(varying):
         return dict.fromkeys(("modularity", "compactness", "explicitness"), float("nan"))
-    z = tell_apart(standardised(codes)[0], np.random.default_rng(seed))
+    z = tell_apart(standardised(latents)[0], np.random.default_rng(seed))
     shared, own = neighbour_information(z, factors[:, varying], continuous[varying], _NEIGHBOURS)
     told = np.array([tree_information(fits, test_factors, k) for k in varying.tolist()])
     joint = np.maximum(told, shared.max(axis=0))

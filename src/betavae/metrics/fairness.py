@@ -11,7 +11,7 @@ from betavae.metrics.undefined import warn_undefined
 
 
 def fairness(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -24,14 +24,14 @@ def fairness(
 ) -> dict[str, float]:
     """Unfairness: how far predictions of a factor shift when another one is set to a value.
 
-    Boosted trees predict each target factor from the codes. For a sensitive factor, draw ``num_per_value`` rows with
+    Boosted trees predict each target factor from the latents. For a sensitive factor, draw ``num_per_value`` rows with
     each of its values; the total variation distance between the predictions for one value and those for all of them is
     0 where the sensitive factor does not matter, at most 1 where it decides everything. disentanglement_lib calls the
     same quantity fairness; smaller is fairer.
 
-    Two samples of 100 rows differ by chance: expect about 0.2 for a target with 40 values even from perfect codes. The
-    preset ``dlib`` avoids that as disentanglement_lib does: it sets the sensitive factor of the *same* 100 rows to each
-    value, which takes a table that holds all of these rows, such as a full grid. If one is missing, other rows are
+    Two samples of 100 rows differ by chance: expect about 0.2 for a target with 40 values even from perfect latents.
+    The preset ``dlib`` avoids that as disentanglement_lib does: it sets the sensitive factor of the *same* 100 rows to
+    each value, which takes a table that holds all of these rows, such as a full grid. If one is missing, other rows are
     drawn for each value, with a warning.
 
     Source:
@@ -39,7 +39,7 @@ def fairness(
         https://arxiv.org/abs/1905.13662
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -64,11 +64,11 @@ def fairness(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement, paired_fairness=paired)
-    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
-    codes, factors, _, train = sample[:4]
+    sample = draw_sample(latents, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    latents, factors, _, train = sample[:4]
     probes = draw_probes(factors, seed, num_per_value, paired=protocol.paired_fairness)
     rows = np.concatenate([probe.ravel() for probe in probes])
-    return unfairness(fit_trees(codes[train], factors[train], codes[rows], seed=seed).predicted, probes)
+    return unfairness(fit_trees(latents[train], factors[train], latents[rows], seed=seed).predicted, probes)
 
 
 def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100, *, paired: bool = False) -> list[np.ndarray]:

@@ -15,14 +15,14 @@ from betavae.metrics.undefined import warn_undefined
 
 
 class Rule(NamedTuple):
-    """Which codes count as active, and how information is estimated, in one version of the authors' code.
+    """Which latents count as active, and how information is estimated, in one version of the authors' code.
 
     Attributes:
-        quantiles: the spread of a code is the distance between these two quantiles of it.
-        share: continuous codes count whose spread is above this share of the largest.
-        discrete_share: the same for discrete codes.
-        discrete_spread: spread that a discrete code must exceed.
-        num_neighbours: neighbours of the information estimate, for continuous codes.
+        quantiles: the spread of a latent is the distance between these two quantiles of it.
+        share: continuous latents count whose spread is above this share of the largest.
+        discrete_share: the same for discrete latents.
+        discrete_spread: spread that a discrete latent must exceed.
+        num_neighbours: neighbours of the information estimate, for continuous latents.
     """
 
     quantiles: tuple[float, float]
@@ -41,7 +41,7 @@ RULES: Final[dict[str, Rule]] = {
 
 
 def infomec(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -53,25 +53,25 @@ def infomec(
     num_neighbours: int | None = None,
     with_replacement: bool = False,
 ) -> dict[str, float]:
-    """InfoM, InfoE and InfoC, of continuous or discrete codes.
+    """InfoM, InfoE and InfoC, of continuous or discrete latents.
 
-    With n[d, k] = I(z_d; y_k) / H(y_k), S factors and A codes kept:
+    With n[d, k] = I(z_d; y_k) / H(y_k), S factors and A latents kept:
 
-    - InfoM, modularity: (mean over codes of max_k n / sum_k n - 1/S) / (1 - 1/S)
+    - InfoM, modularity: (mean over latents of max_k n / sum_k n - 1/S) / (1 - 1/S)
     - InfoC, compactness: (mean over factors of max_d n / sum_d n - 1/A) / (1 - 1/A)
     - InfoE, explicitness: mean over factors of 1 - CE / CE_0, the cross-entropy of an unpenalised logistic regression
-      on all codes (classes balanced) over that of one that sees no code
+      on all latents (classes balanced) over that of one that sees no latent
 
-    Information of a continuous code is estimated from distances to the 10th neighbour, after noise of 1e-7 standard
-    deviations, which tells equal codes apart (the authors' estimator does the same; without it, codes of few values
-    would seem to tell nothing). Information of a discrete code, as quantised latents are, is the plug-in estimate, and
-    the regression sees one-hot codes.
+    Information of a continuous latent is estimated from distances to the 10th neighbour, after noise of 1e-7 standard
+    deviations, which tells equal latents apart (the authors' estimator does the same; without it, latents of few values
+    would seem to tell nothing). Information of a discrete latent, as quantised latents are, is the plug-in estimate,
+    and the regression sees one-hot latents.
 
-    The authors have published three rules for which codes are kept:
+    The authors have published three rules for which latents are kept:
 
-    - ``range20`` (the code of the paper, 2023): the range is above 1/20 of the largest; of discrete codes, above 0
-    - ``range8`` (its earlier form, 2023): above 1/8 of the largest, also of discrete codes; 3 neighbours
-    - ``iqr10`` (Tripod, 2024): the interquartile range is above 1/10 of the largest; of discrete codes, above 0.1
+    - ``range20`` (the code of the paper, 2023): the range is above 1/20 of the largest; of discrete latents, above 0
+    - ``range8`` (its earlier form, 2023): above 1/8 of the largest, also of discrete latents; 3 neighbours
+    - ``iqr10`` (Tripod, 2024): the interquartile range is above 1/10 of the largest; of discrete latents, above 0.1
 
     The authors score InfoE on the rows of the fit; that is ``infoe_train``, while ``infoe`` uses held-out rows.
 
@@ -84,13 +84,13 @@ def infomec(
         https://doi.org/10.1371/journal.pone.0087357
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) factors: labels, or continuous ones, of which information is estimated as of Kraskov et al., and
             the regression is linear, with 1 - squared error / variance in place of 1 - CE / CE_0.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`.
         rule: ``"range20"``, ``"range8"`` or ``"iqr10"``; if unset, as the preset says: the first.
-        discrete: whether codes are discrete, as those of a quantised latent space.
+        discrete: whether latents are discrete, as those of a quantised latent space.
         num_train: rows that information and classifiers are fitted to; see `sample_sizes`.
         num_test: rows that ``infoe`` is taken on; see `sample_sizes`.
         num_neighbours: neighbours of the information estimate; if unset, as the rule says.
@@ -98,8 +98,8 @@ def infomec(
 
     Returns:
         ``infom``, ``infoc``, ``infoe``, ``infoe_train``; 1 at best, 0 by chance; ``nan`` with one warning where fewer
-        than two factors vary or fewer than two codes are kept. ``infoe`` falls below 0 where the classifier is worse on
-        new rows than knowing nothing.
+        than two factors vary or fewer than two latents are kept. ``infoe`` falls below 0 where the classifier is worse
+        on new rows than knowing nothing.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -115,8 +115,8 @@ def infomec(
     protocol = choose(preset, with_replacement=with_replacement, infomec_rule=rule)
     check_name("rule", protocol.infomec_rule, RULES)
     chosen = RULES[protocol.infomec_rule]
-    codes, factors, continuous, train, test, rng, _ = draw_sample(
-        codes,
+    latents, factors, continuous, train, test, rng, _ = draw_sample(
+        latents,
         factors,
         protocol,
         seed=seed,
@@ -127,15 +127,15 @@ def infomec(
     varying = varying_factors(factors[train])
     factors, continuous = factors[:, varying], continuous[varying]
     neighbours = chosen.num_neighbours if num_neighbours is None else num_neighbours
-    share = _shares(codes[train], factors[train], continuous, None if discrete else neighbours, rng)
-    kept = share[_active(codes[train].astype(np.float64), chosen, discrete)]
+    share = _shares(latents[train], factors[train], continuous, None if discrete else neighbours, rng)
+    kept = share[_active(latents[train].astype(np.float64), chosen, discrete)]
     scores = {"infom": _concentration(kept), "infoc": _concentration(kept.T)}
     if missing := [name for name, value in scores.items() if np.isnan(value)]:
         warn_undefined(
             " and ".join(missing),
-            f"they need two factors that vary and two codes in use, got {factors.shape[1]} and {len(kept)}",
+            f"they need two factors that vary and two latents in use, got {factors.shape[1]} and {len(kept)}",
         )
-    z, z_test = (_one_hot if discrete else standardised)(codes[train], codes[test])
+    z, z_test = (_one_hot if discrete else standardised)(latents[train], latents[test])
     explained = [
         (_explained_variance if continuous[k] else _explained)(z, factors[train, k], z_test, factors[test, k])
         for k in range(factors.shape[1])
@@ -144,28 +144,28 @@ def infomec(
     return scores | {"infoe": float(held_out), "infoe_train": float(fitted)}
 
 
-def _active(codes: np.ndarray, rule: Rule, discrete: bool) -> np.ndarray:
-    low, high = np.quantile(codes, rule.quantiles, axis=0)
+def _active(latents: np.ndarray, rule: Rule, discrete: bool) -> np.ndarray:
+    low, high = np.quantile(latents, rule.quantiles, axis=0)
     spread = high - low
     share = rule.discrete_share if discrete else rule.share
     return np.asarray((spread > (rule.discrete_spread if discrete else 0)) & (spread >= share * spread.max()))
 
 
 def _shares(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     continuous: np.ndarray,
     num_neighbours: int | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(D, K) information over the entropy of the factor; of discrete codes where no number of neighbours is given."""
-    share = np.empty((codes.shape[1], factors.shape[1]))
+    """(D, K) information over the entropy of the factor; of discrete latents where no number of neighbours is given."""
+    share = np.empty((latents.shape[1], factors.shape[1]))
     if num_neighbours is None:
-        table = np.stack([np.unique(code, return_inverse=True)[1] for code in codes.T], axis=1)
+        table = np.stack([np.unique(latent, return_inverse=True)[1] for latent in latents.T], axis=1)
         most = int(table.max()) + 1
         if most > max(len(table) // 2, 1):
             raise ValueError(
-                f"a code has {most:,} values in {len(table):,} rows, so it is not discrete; score it as continuous"
+                f"a latent has {most:,} values in {len(table):,} rows, so it is not discrete; score it as continuous"
             )
         for k, column in enumerate(factors.T):
             labels = (
@@ -174,15 +174,15 @@ def _shares(
             found = count_information(table, labels[:, None].astype(np.int64), most)
             share[:, k] = found.shared[:, 0] / found.factor_entropy[0]
         return share
-    shared, own = neighbour_information(tell_apart(standardised(codes)[0], rng), factors, continuous, num_neighbours)
+    shared, own = neighbour_information(tell_apart(standardised(latents)[0], rng), factors, continuous, num_neighbours)
     return np.asarray(shared / own)
 
 
-def _one_hot(codes: np.ndarray, others: np.ndarray) -> list[np.ndarray]:
-    values = [np.unique(code) for code in codes.T]
+def _one_hot(latents: np.ndarray, others: np.ndarray) -> list[np.ndarray]:
+    values = [np.unique(latent) for latent in latents.T]
     return [
         np.concatenate([table[:, d, None] == values[d] for d in range(table.shape[1])], axis=1).astype(np.float64)
-        for table in (codes, others)
+        for table in (latents, others)
     ]
 
 
@@ -197,7 +197,7 @@ def _concentration(share: np.ndarray) -> float:
 
 def _explained(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> tuple[float, float]:
     model = Logistic.fit(train, labels, penalty=0.0, balanced=True)
-    nothing = np.log(len(model.classes))  # balanced classes and no code: every class is equally likely
+    nothing = np.log(len(model.classes))  # balanced classes and no latent: every class is equally likely
     losses = []
     for table, truth in ((test, test_labels), (train, labels)):
         known = np.isin(truth, model.classes)

@@ -1,4 +1,4 @@
-"""Mutual information between codes and factors, estimated from bins."""
+"""Mutual information between latents and factors, estimated from bins."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,21 @@ from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 
 @dataclass(frozen=True)
 class Information:
-    """Entropies of D discrete codes and K factors, and what they share, in nats.
+    """Entropies of D discrete latents and K factors, and what they share, in nats.
 
     Attributes:
-        shared: (D, K) mutual information of each code and each factor.
-        joint: (D, K) joint entropy of each code and each factor.
-        code_entropy: (D,) entropy of each code's bins.
+        shared: (D, K) mutual information of each latent and each factor.
+        joint: (D, K) joint entropy of each latent and each factor.
+        latent_entropy: (D,) entropy of each latent's bins.
         factor_entropy: (K,) entropy of each factor.
-        num_bins: bins of each code.
+        num_bins: bins of each latent.
         noise: (D, K) corrected information that one independent pair in 10,000 exceeds; 0 where nothing is corrected,
             and where there are fewer rows than cells, of which the chi-squared distribution knows nothing.
     """
 
     shared: np.ndarray
     joint: np.ndarray
-    code_entropy: np.ndarray
+    latent_entropy: np.ndarray
     factor_entropy: np.ndarray
     num_bins: int
     noise: np.ndarray | float = 0.0
@@ -36,7 +36,7 @@ class Information:
 
 
 def measure_information(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -46,7 +46,7 @@ def measure_information(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> Information:
-    """Cut the codes into equal-width bins and count; every code has its row, inactive ones as well.
+    """Cut the latents into equal-width bins and count; every latent has its row, inactive ones as well.
 
     The plug-in estimate of an entropy, - sum p log p with the observed frequencies, is too small by about
     (occupied cells - 1) / (2 N) nats; the Miller-Madow correction adds that. Without it the mutual information of
@@ -57,17 +57,17 @@ def measure_information(
         https://doi.org/10.1162/089976603321780272
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each code, from its smallest to its largest value among those rows.
+        num_bins: equal-width bins of each latent, from its smallest to its largest value among those rows.
         with_replacement: draw rows with replacement; if unset, as the preset says.
         bias_correction: apply the Miller-Madow correction; if unset, as the preset says.
 
     Returns:
-        Everything in nats; a constant code or factor has entropy 0.
+        Everything in nats; a constant latent or factor has entropy 0.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -79,47 +79,47 @@ def measure_information(
         >>> found.shared.round(2), np.log(4).round(2)
         (array([[1.38]]), np.float64(1.39))
     """
-    codes, factors = check_tables(codes, factors)
+    latents, factors = check_tables(latents, factors)
     if num_bins < 2:
         raise ValueError(f"num_bins must be at least 2, got {num_bins}")
     protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
-    size, _ = sample_sizes(len(codes), protocol, num_train)
-    (rows,) = draw_rows(len(codes), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
+    size, _ = sample_sizes(len(latents), protocol, num_train)
+    (rows,) = draw_rows(len(latents), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
     check_classes(factors[rows])
-    return count_information(discretise(codes[rows], num_bins), factors[rows], num_bins, protocol.bias_correction)
+    return count_information(discretise(latents[rows], num_bins), factors[rows], num_bins, protocol.bias_correction)
 
 
 def information_of_kept(
-    codes: np.ndarray, factors: np.ndarray, protocol: Protocol, *, seed: int, num_train: int | None, num_bins: int
+    latents: np.ndarray, factors: np.ndarray, protocol: Protocol, *, seed: int, num_train: int | None, num_bins: int
 ) -> Information:
-    """Measure the `Information` of the codes that a protocol keeps; see `measure_information`.
+    """Measure the `Information` of the latents that a protocol keeps; see `measure_information`.
 
     Example:
-        >>> codes, factors = np.array([[0.0, 7], [1, 7]] * 50), np.array([[0], [1]] * 50)
-        >>> information_of_kept(codes, factors, Protocol(), seed=0, num_train=None, num_bins=20).shared.shape
+        >>> latents, factors = np.array([[0.0, 7], [1, 7]] * 50), np.array([[0], [1]] * 50)
+        >>> information_of_kept(latents, factors, Protocol(), seed=0, num_train=None, num_bins=20).shared.shape
         (1, 1)
     """
-    codes, factors = prepare(codes, factors, protocol)
-    return measure_information(codes, factors, seed=seed, preset=protocol, num_train=num_train, num_bins=num_bins)
+    latents, factors = prepare(latents, factors, protocol)
+    return measure_information(latents, factors, seed=seed, preset=protocol, num_train=num_train, num_bins=num_bins)
 
 
 def count_information(
     binned: np.ndarray, factors: np.ndarray, num_bins: int, bias_correction: bool = False
 ) -> Information:
-    """Measure the `Information` of codes that are discrete already.
+    """Measure the `Information` of latents that are discrete already.
 
     Args:
         binned: (N, D) integers in 0 .. num_bins - 1.
         factors: (N, K) integers.
-        num_bins: number of values that a code may take.
+        num_bins: number of values that a latent may take.
         bias_correction: apply the Miller-Madow correction.
 
     Returns:
         Everything in nats.
 
     Example:
-        >>> codes, factors = np.array([[0], [0], [1], [1]]), np.array([[5, 0], [5, 1], [7, 0], [7, 1]])
-        >>> count_information(codes, factors, 2).shared.round(3)
+        >>> latents, factors = np.array([[0], [0], [1], [1]]), np.array([[5, 0], [5, 1], [7, 0], [7, 1]])
+        >>> count_information(latents, factors, 2).shared.round(3)
         array([[0.693, 0.   ]])
     """
     joint, cells = np.empty((2, binned.shape[1], factors.shape[1]))
@@ -127,18 +127,18 @@ def count_information(
     for k, column in enumerate(factors.T):
         values, label = np.unique(column, return_inverse=True)
         factor_entropy[k], num_values[k] = entropy(np.bincount(label), bias_correction), len(values)
-        for d, code in enumerate(binned.T):
-            counts = np.bincount(label * num_bins + code)
+        for d, latent in enumerate(binned.T):
+            counts = np.bincount(label * num_bins + latent)
             joint[d, k], cells[d, k] = entropy(counts, bias_correction), np.count_nonzero(counts)
-    code_counts = [np.bincount(code) for code in binned.T]
-    code_entropy = np.array([entropy(counts, bias_correction) for counts in code_counts])
-    shared = (code_entropy[:, None] + factor_entropy - joint).clip(min=0.0)
+    latent_counts = [np.bincount(latent) for latent in binned.T]
+    latent_entropy = np.array([entropy(counts, bias_correction) for counts in latent_counts])
+    shared = (latent_entropy[:, None] + factor_entropy - joint).clip(min=0.0)
     if not bias_correction:
-        return Information(shared, joint, code_entropy, factor_entropy, num_bins)
-    occupied = np.array([np.count_nonzero(counts) for counts in code_counts])[:, None]
+        return Information(shared, joint, latent_entropy, factor_entropy, num_bins)
+    occupied = np.array([np.count_nonzero(counts) for counts in latent_counts])[:, None]
     noise = _likelihood_ratio((occupied - 1) * (num_values - 1)) + occupied + num_values - cells - 1
     noise = np.where(len(binned) >= occupied * num_values, noise / (2 * len(binned)), 0.0)
-    return Information(shared, joint, code_entropy, factor_entropy, num_bins, noise)
+    return Information(shared, joint, latent_entropy, factor_entropy, num_bins, noise)
 
 
 def _likelihood_ratio(freedom: np.ndarray) -> np.ndarray:
@@ -148,24 +148,24 @@ def _likelihood_ratio(freedom: np.ndarray) -> np.ndarray:
     return np.asarray(chi2.ppf(0.9999, freedom))
 
 
-def discretise(codes: np.ndarray, num_bins: int = 20) -> np.ndarray:
-    """Number the equal-width bins of each code, from its smallest to its largest value.
+def discretise(latents: np.ndarray, num_bins: int = 20) -> np.ndarray:
+    """Number the equal-width bins of each latent, from its smallest to its largest value.
 
     Args:
-        codes: (N, D) codes.
-        num_bins: bins of each code, at least 1.
+        latents: (N, D) latents.
+        num_bins: bins of each latent, at least 1.
 
     Returns:
-        (N, D) integers in 0 .. num_bins - 1, of 16 bits if that will do; the same throughout for a constant code.
+        (N, D) integers in 0 .. num_bins - 1, of 16 bits if that will do; the same throughout for a constant latent.
 
     Example:
         >>> discretise(np.array([[0.0], [0.4], [1.0]]), num_bins=2).ravel()
         array([0, 0, 1], dtype=int16)
     """
-    binned = np.zeros(codes.shape, np.int16 if num_bins <= np.iinfo(np.int16).max else np.int64)
-    for d in np.flatnonzero(standard_deviation(codes)):
-        edges = np.histogram_bin_edges(codes[:, d].astype(np.float64), num_bins)
-        binned[:, d] = np.digitize(codes[:, d], edges[1:-1])
+    binned = np.zeros(latents.shape, np.int16 if num_bins <= np.iinfo(np.int16).max else np.int64)
+    for d in np.flatnonzero(standard_deviation(latents)):
+        edges = np.histogram_bin_edges(latents[:, d].astype(np.float64), num_bins)
+        binned[:, d] = np.digitize(latents[:, d], edges[1:-1])
     return binned
 
 

@@ -9,32 +9,32 @@ import numpy as np
 
 from betavae.files.conversion import as_array, as_numbers
 
-DEAD_NATS = 0.05
-"""A code whose KL is below this carries next to nothing: it counts as dead, and is drawn in grey."""
+INACTIVE_NATS = 0.05
+"""A latent whose KL is below this carries next to nothing: it counts as inactive, and is drawn in grey."""
 MIN_RELATIVE_SPREAD = 0.05
 CONTINUOUS = ("dci", "infomec", "mcc", "r2", "edi", "sap", "unsupervised")
 """Metrics that take continuous factors as well."""
 _ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
 _LARGEST = {  # of floats
-    "codes": 1e12,  # products of more leave the range in which fits converge and float32 ends
+    "latent_dim": 1e12,  # products of more leave the range in which fits converge and float32 ends
     "factors": 1e100,  # whose square can still be summed
 }
 
 
 def check_tables(
-    codes: np.ndarray, factors: np.ndarray, *, integer_factors: bool = True
+    latents: np.ndarray, factors: np.ndarray, *, integer_factors: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the two tables as arrays that every metric can work on, or say what is wrong with them.
 
     Args:
-        codes: (N, D) finite numbers.
+        latents: (N, D) finite numbers.
         factors: (N, K), or (N,) for one factor: labels of any kind, see `as_numbers`; any finite numbers where
             ``integer_factors`` is false.
         integer_factors: whether factors serve as classes.
 
     Returns:
-        Codes as float32 or float64, factors as int64; where ``integer_factors`` is false as float64, whole ones from 0
-        on.
+        Latents as float32 or float64, factors as int64; where ``integer_factors`` is false as float64, whole ones from
+        0 on.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -42,15 +42,15 @@ def check_tables(
             in rows; a factor has missing or too many values.
 
     Example:
-        >>> codes, factors = check_tables(np.array([[0, 1]]), np.array([[2.0]]))
-        >>> codes.dtype, factors.dtype
+        >>> latents, factors = check_tables(np.array([[0, 1]]), np.array([[2.0]]))
+        >>> latents.dtype, factors.dtype
         (dtype('float64'), dtype('int64'))
     """
-    for name, given in (("codes", codes), ("factors", factors)):
+    for name, given in (("latents", latents), ("factors", factors)):
         if np.ma.is_masked(given):
             raise ValueError(f"{name} has masked entries; leave their rows out of both tables")
-    codes, factors = as_array(codes), as_numbers(factors)
-    for name, table, columns in (("codes", codes, "codes"), ("factors", factors, "factors")):
+    latents, factors = as_array(latents), as_numbers(factors)
+    for name, table, columns in (("latents", latents, "latents"), ("factors", factors, "factors")):
         if table.dtype.kind not in "fiub":
             text = table.dtype.kind in "US" or any(isinstance(value, str) for value in table.flat)
             cure = "leave out what is text, or give each text a number" if text else "convert it with astype(float)"
@@ -63,31 +63,31 @@ def check_tables(
         if table.size == 0:
             raise ValueError(f"{name} is empty: its shape is {table.shape}")
         _check_finite(name, table)
-    if len(codes) != len(factors):
+    if len(latents) != len(factors):
         transposed = next(
             (
                 name
-                for name, one, other in (("codes", codes, factors), ("factors", factors, codes))
+                for name, one, other in (("latents", latents, factors), ("factors", factors, latents))
                 if one.shape[1] == len(other)
             ),
             "",
         )
         raise ValueError(
-            f"codes and factors must have one row for each sample, got {len(codes):,} rows of codes "
+            f"latents and factors must have one row for each sample, got {len(latents):,} rows of latents "
             f"and {len(factors):,} rows of factors"
             + (f"; {transposed} seem to be transposed: pass {transposed}.T" if transposed else "")
         )
-    if codes.dtype not in (np.float32, np.float64):
-        codes = codes.astype(np.float64)
+    if latents.dtype not in (np.float32, np.float64):
+        latents = latents.astype(np.float64)
     if not integer_factors:
         if factors.dtype.kind in "iu":
             whole = factors.astype(np.int64, copy=False)
             factors = whole - whole.min(axis=0)  # of large ones a double holds the differences, not the numbers
-        return codes, factors.astype(np.float64, copy=False)
+        return latents, factors.astype(np.float64, copy=False)
     whole = factors.astype(np.int64, copy=False)
     if factors.dtype.kind == "f" and not np.array_equal(whole, factors):
         whole = np.stack([_numbered(column, k) for k, column in enumerate(factors.T)], axis=1)
-    return codes, whole
+    return latents, whole
 
 
 def _numbered(column: np.ndarray, factor: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def check_classes(factors: np.ndarray) -> None:
     """Refuse factors that cannot serve as classes because nearly every row has its own value.
 
     Such a factor is a row number or a measurement; every estimate from so few rows a class would be a number without
-    meaning (plug-in information, for one, would say that any code tells everything about it).
+    meaning (plug-in information, for one, would say that any latent tells everything about it).
 
     Args:
         factors: (N, K) integer factors of the rows that something is estimated from.
@@ -202,16 +202,16 @@ def draw_rows(
     return np.split(rows, np.cumsum(sizes)[:-1])
 
 
-def standard_deviation(codes: np.ndarray) -> np.ndarray:
-    """Standard deviation of each code, (D,) float64; exactly 0 where a code varies by rounding only.
+def standard_deviation(latents: np.ndarray) -> np.ndarray:
+    """Standard deviation of each latent, (D,) float64; exactly 0 where a latent varies by rounding only.
 
     Example:
         >>> standard_deviation(np.full((2400, 1), 0.1))
         array([0.])
     """
-    low, high = codes.min(axis=0), codes.max(axis=0)
+    low, high = latents.min(axis=0), latents.max(axis=0)
     varies = high - low > _ROUNDING * np.maximum(high, -low)
-    spread = [column.std(dtype=np.float64) for column in codes.T]  # doubles of all of dSprites would take 60 MB
+    spread = [column.std(dtype=np.float64) for column in latents.T]  # doubles of all of dSprites would take 60 MB
     return np.where(varies, spread, 0.0)
 
 
@@ -227,37 +227,37 @@ def standardised(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     return [(table - mean) / np.where(std > 0, std, 1) for table in (train, *others)]
 
 
-def active_codes(codes: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
-    """Tell which codes are in use.
+def active_latents(latents: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
+    """Tell which latents are in use.
 
-    A code is dead when its standard deviation is below 5 % of the largest one, or, where ``kl`` is known, when its
-    mean KL divergence from the prior is below 0.05 nats. A relative spread leaves the mask independent of the unit of
-    the codes.
+    A latent is inactive when its standard deviation is below 5 % of the largest one, or, where ``kl`` is known, when
+    its mean KL divergence from the prior is below 0.05 nats. A relative spread leaves the mask independent of the unit
+    of the latents.
 
     Args:
-        codes: (N, D) codes.
-        kl: (D,) mean KL divergence of each code in nats.
+        latents: (N, D) latents.
+        kl: (D,) mean KL divergence of each latent in nats.
 
     Returns:
-        (D,) boolean mask, true for active codes.
+        (D,) boolean mask, true for active latents.
 
     Raises:
-        ValueError: ``kl`` does not hold one finite number for each code.
+        ValueError: ``kl`` does not hold one finite number for each latent.
 
     Example:
-        >>> active_codes(np.array([[0.0, 0.0, 5.0], [1.0, 0.01, 5.0]]))
+        >>> active_latents(np.array([[0.0, 0.0, 5.0], [1.0, 0.01, 5.0]]))
         array([ True, False, False])
     """
-    spread = standard_deviation(as_array(codes))
+    spread = standard_deviation(as_array(latents))
     active: np.ndarray = (spread > 0) & (spread >= MIN_RELATIVE_SPREAD * spread.max())
     if kl is None:
         return active
     kl = np.asarray(kl, dtype=np.float64)
     if kl.shape != spread.shape:
-        raise ValueError(f"kl must hold one number for each of the {len(spread)} codes, got the shape {kl.shape}")
+        raise ValueError(f"kl must hold one number for each of the {len(spread)} latents, got the shape {kl.shape}")
     if not np.isfinite(kl).all():
         raise ValueError(f"kl must be finite, got {kl.tolist()}")
-    return np.asarray(active & (kl >= DEAD_NATS))
+    return np.asarray(active & (kl >= INACTIVE_NATS))
 
 
 def num_threads() -> int:

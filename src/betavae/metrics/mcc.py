@@ -1,4 +1,4 @@
-"""Mean correlation coefficient: how well do single codes follow single factors, one code each?"""
+"""Mean correlation coefficient: how well do single latents follow single factors, one latent each?"""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from betavae.metrics.undefined import warn_undefined
 
 
 def mcc(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -17,14 +17,14 @@ def mcc(
     num_train: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Mean absolute correlation of each factor and the code that is assigned to it.
+    """Mean absolute correlation of each factor and the latent that is assigned to it.
 
-    Every factor gets a code of its own, by the assignment whose sum of absolute correlations is largest (Hungarian
-    algorithm). ``pearson`` asks for straight relations, ``spearman`` for monotonous ones. Where codes are fewer than
-    factors, a factor without a code counts 0.
+    Every factor gets a latent of its own, by the assignment whose sum of absolute correlations is largest (Hungarian
+    algorithm). ``pearson`` asks for straight relations, ``spearman`` for monotonous ones. Where latents are fewer than
+    factors, a factor without a latent counts 0.
 
     A label counts as the number that it is, so the order of its values matters. A periodic factor, such as an angle,
-    has no monotonous relation to any continuous code.
+    has no monotonous relation to any continuous latent.
 
     Source:
         Unsupervised Feature Extraction by Time-Contrastive Learning and Nonlinear ICA (Hyvarinen & Morioka, 2016),
@@ -33,7 +33,7 @@ def mcc(
         section 5. https://arxiv.org/abs/1907.04809
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) numbers, continuous or labels.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -57,10 +57,10 @@ def mcc(
     from scipy.stats import rankdata
 
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
-    size, _ = sample_sizes(len(codes), protocol, num_train)
-    (rows,) = draw_rows(len(codes), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
-    z, y = codes[rows].astype(np.float64), factors[rows]
+    latents, factors = prepare(latents, factors, protocol, integer_factors=False)
+    size, _ = sample_sizes(len(latents), protocol, num_train)
+    (rows,) = draw_rows(len(latents), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
+    z, y = latents[rows].astype(np.float64), factors[rows]
     y = y[:, varying_factors(y)]
     if not y.shape[1]:
         warn_undefined("MCC", "no factor varies")
@@ -68,8 +68,8 @@ def mcc(
     return {"pearson": _assigned(z, y), "spearman": _assigned(rankdata(z, axis=0), rankdata(y, axis=0))}
 
 
-def _assigned(codes: np.ndarray, factors: np.ndarray) -> float:
+def _assigned(latents: np.ndarray, factors: np.ndarray) -> float:
     from scipy.optimize import linear_sum_assignment
 
-    correlation = np.sqrt(squared_correlation(codes, factors))
+    correlation = np.sqrt(squared_correlation(latents, factors))
     return float(correlation[linear_sum_assignment(correlation, maximize=True)].sum() / factors.shape[1])

@@ -1,4 +1,4 @@
-"""Scores that read the mutual information matrix: gaps between codes, and gaps between factors."""
+"""Scores that read the mutual information matrix: gaps between latents, and gaps between factors."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from betavae.metrics.undefined import warn_undefined
 
 
 def mig(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -19,25 +19,25 @@ def mig(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """Mutual information gap of binned codes: is each factor told by one code alone?
+    """Mutual information gap of binned latents: is each factor told by one latent alone?
 
-    MIG = mean over factors k of (I(z_1; y_k) - I(z_2; y_k)) / H(y_k), z_1 and z_2 the two codes that tell most about
-    y_k. A single code has nothing next to it: its gap is its information.
+    MIG = mean over factors k of (I(z_1; y_k) - I(z_2; y_k)) / H(y_k), z_1 and z_2 the two latents that tell most about
+    y_k. A single latent has nothing next to it: its gap is its information.
 
     This is the quantity of disentanglement_lib, which uses no bias correction and draws with replacement; both change
-    it little, because the gap cancels the bias. Chen et al. integrate over sampled codes instead: see `mig_chen`.
+    it little, because the gap cancels the bias. Chen et al. integrate over sampled latents instead: see `mig_chen`.
 
     Source:
         Isolating Sources of Disentanglement in VAEs (Chen, Li, Grosse & Duvenaud, 2018), equation 6.
         https://arxiv.org/abs/1802.04942
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each code.
+        num_bins: equal-width bins of each latent.
         with_replacement: draw rows with replacement; if unset, as the preset says.
         bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
@@ -54,7 +54,7 @@ def mig(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
-    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
+    information = information_of_kept(latents, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return mig_of(information)
 
 
@@ -75,7 +75,7 @@ def mig_of(information: Information) -> dict[str, float]:
 
 
 def mig_chen(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -83,23 +83,23 @@ def mig_chen(
     num_bins: int = 256,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """Mutual information gap as Chen et al. mean it, from one sampled code of every image.
+    """Mutual information gap as Chen et al. mean it, from one sampled latent of every image.
 
     The paper integrates I(z; y_k) over the aggregated posterior. Here the integral is a fine histogram of all N sampled
-    codes, with the Miller-Madow correction; nothing is drawn. Give sampled codes (mean + std * noise), one row for each
-    image of a full grid, and leave the shape out of the factors, as the paper's code does, to compare with its numbers.
-    Every code takes part: a sampled code that is inactive has the spread of the prior, and tells nothing.
+    latents, with the Miller-Madow correction; nothing is drawn. Give sampled latents (mean + std * noise), one row for
+    each image of a full grid, and leave the shape out of the factors, as the paper's code does, to compare with its
+    numbers. Every latent takes part: a sampled latent that is inactive has the spread of the prior, and tells nothing.
 
     Source:
         Isolating Sources of Disentanglement in VAEs (Chen, Li, Grosse & Duvenaud, 2018), equations 5 and 6.
         https://arxiv.org/abs/1802.04942
 
     Args:
-        codes: (N, D) sampled codes.
+        latents: (N, D) sampled latents.
         factors: (N, K) integer factors.
         seed: not used: every row counts. Present because every metric takes one.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_bins: equal-width bins of each code; their width should be below the posterior's standard deviation.
+        num_bins: equal-width bins of each latent; their width should be below the posterior's standard deviation.
         bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
     Returns:
@@ -115,20 +115,20 @@ def mig_chen(
         >>> round(mig_chen(factors + rng.normal(0, 0.01, factors.shape), factors, seed=0)["mig_chen"], 2)
         1.0
     """
-    codes, factors = check_tables(codes, factors)
+    latents, factors = check_tables(latents, factors)
     most = max(len(np.unique(column)) for column in factors.T)
-    if 2 * len(codes) < num_bins * most:
+    if 2 * len(latents) < num_bins * most:
         raise ValueError(
             f"the MIG of Chen et al. is estimated from {num_bins} bins by up to {most} values of a factor and needs at "
-            f"least half as many rows, got {len(codes):,}; give more rows, or fewer bins (num_bins)"
+            f"least half as many rows, got {len(latents):,}; give more rows, or fewer bins (num_bins)"
         )
     correct = choose(preset, bias_correction=bias_correction).bias_correction
-    information = count_information(discretise(codes, num_bins), factors, num_bins, correct)
+    information = count_information(discretise(latents, num_bins), factors, num_bins, correct)
     return {"mig_chen": mig_of(information)["mig"]}
 
 
 def mig_sup(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -138,23 +138,23 @@ def mig_sup(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """MIG-sup, the gap the other way round: does each code tell about one factor alone?
+    """MIG-sup, the gap the other way round: does each latent tell about one factor alone?
 
-    MIG-sup = mean over codes d of (I_1 - I_2), I_1 and I_2 the two largest of I(z_d; y_k) / H(y_k) over factors.
+    MIG-sup = mean over latents d of (I_1 - I_2), I_1 and I_2 the two largest of I(z_d; y_k) / H(y_k) over factors.
 
-    The mean runs over all codes that the preset keeps; an inactive one tells nothing and counts 0.
+    The mean runs over all latents that the preset keeps; an inactive one tells nothing and counts 0.
 
     Source:
         Progressive Learning and Disentanglement of Hierarchical Representations (Li, Murkute, Gyawali & Wang, 2020).
         https://arxiv.org/abs/2002.10549
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each code.
+        num_bins: equal-width bins of each latent.
         with_replacement: draw rows with replacement; if unset, as the preset says.
         bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
@@ -171,7 +171,7 @@ def mig_sup(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
-    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
+    information = information_of_kept(latents, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return mig_sup_of(information)
 
 
@@ -191,7 +191,7 @@ def mig_sup_of(information: Information) -> dict[str, float]:
 
 
 def dcimig(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -201,22 +201,22 @@ def dcimig(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """DCIMIG: gaps of codes, credited to the factors they tell best.
+    """DCIMIG: gaps of latents, credited to the factors they tell best.
 
-    A code's gap is I(z_d; y_1) - I(z_d; y_2), its two most informative factors; it counts for y_1. With m_k the largest
-    gap credited to factor k (0 if none), DCIMIG = sum_k m_k / sum_k H(y_k).
+    A latent's gap is I(z_d; y_1) - I(z_d; y_2), its two most informative factors; it counts for y_1. With m_k the
+    largest gap credited to factor k (0 if none), DCIMIG = sum_k m_k / sum_k H(y_k).
 
     Source:
         How to Not Measure Disentanglement (Sepliarskaia, Kiseleva & de Rijke, 2019).
         https://arxiv.org/abs/1910.05587
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each code.
+        num_bins: equal-width bins of each latent.
         with_replacement: draw rows with replacement; if unset, as the preset says.
         bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
@@ -233,7 +233,7 @@ def dcimig(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
-    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
+    information = information_of_kept(latents, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return dcimig_of(information)
 
 
@@ -257,7 +257,7 @@ def dcimig_of(information: Information) -> dict[str, float]:
 
 
 def jemmig(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -267,24 +267,24 @@ def jemmig(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """JEMMIG, normalised: like MIG, and the best code should carry nothing else either.
+    """JEMMIG, normalised: like MIG, and the best latent should carry nothing else either.
 
     JEMMIG_k = H(z_1, y_k) - I(z_1; y_k) + I(z_2; y_k), which is 0 at best and H(y_k) + log(bins) at worst. Reported is
-    1 - JEMMIG_k / (H(y_k) + log(bins)), averaged over factors. Even a perfect code reaches 1 only if it takes no other
-    values than its factor does: with more bins than values, the joint entropy is as small as it can be, H(y_k). Of
-    codes that tell equally much, the one with the smallest joint entropy counts as z_1.
+    1 - JEMMIG_k / (H(y_k) + log(bins)), averaged over factors. Even a perfect latent reaches 1 only if it takes no
+    other values than its factor does: with more bins than values, the joint entropy is as small as it can be, H(y_k).
+    Of latents that tell equally much, the one with the smallest joint entropy counts as z_1.
 
     Source:
         Theory and Evaluation Metrics for Learning Disentangled Representations (Do & Tran, 2020).
         https://arxiv.org/abs/1908.09961
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each code.
+        num_bins: equal-width bins of each latent.
         with_replacement: draw rows with replacement; if unset, as the preset says.
         bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
@@ -301,7 +301,7 @@ def jemmig(
         True
     """
     protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
-    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
+    information = information_of_kept(latents, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return jemmig_of(information)
 
 

@@ -1,4 +1,4 @@
-"""Modularity and explicitness: one factor a code, and every factor linearly there."""
+"""Modularity and explicitness: one factor a latent, and every factor linearly there."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from betavae.metrics.undefined import warn_undefined
 
 
 def modularity(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -20,28 +20,28 @@ def modularity(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """Does each code tell about one factor only, whichever?
+    """Does each latent tell about one factor only, whichever?
 
-    For a code with information m_k about factor k and the largest of them m, modularity is
-    1 - sum over the other factors of m_k^2 / (m^2 (K - 1)); the score is the mean over codes.
+    For a latent with information m_k about factor k and the largest of them m, modularity is
+    1 - sum over the other factors of m_k^2 / (m^2 (K - 1)); the score is the mean over latents.
 
-    A code that tells nothing counts 0, and with the bias correction, information that a G test cannot tell from none
+    A latent that tells nothing counts 0, and with the bias correction, information that a G test cannot tell from none
     (level 1e-4) is none, where there are as many rows as bins times values. Being a ratio, modularity would else be
-    high for a dead code that still wobbles: pure noise scores about 0.65 on 10,000 rows of dSprites by plain estimates,
-    because they are biased upwards, the more so the more values a factor has, and 0.75 by corrected ones, among whose
-    remains of noise the largest stands out. The mean over codes would then mostly count dead ones.
+    high for an inactive latent that still wobbles: pure noise scores about 0.65 on 10,000 rows of dSprites by plain
+    estimates, because they are biased upwards, the more so the more values a factor has, and 0.75 by corrected ones,
+    among whose remains of noise the largest stands out. The mean over latents would then mostly count inactive ones.
 
     Source:
         Learning Deep Disentangled Embeddings With the F-Statistic Loss (Ridgeway & Mozer, 2018), section 4.
         https://arxiv.org/abs/1802.05312
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each code.
+        num_bins: equal-width bins of each latent.
         with_replacement: draw rows with replacement; if unset, as the preset says.
         bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
 
@@ -58,7 +58,7 @@ def modularity(
         1.0
     """
     protocol = choose(preset, with_replacement=with_replacement, bias_correction=bias_correction)
-    information = information_of_kept(codes, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
+    information = information_of_kept(latents, factors, protocol, seed=seed, num_train=num_train, num_bins=num_bins)
     return modularity_of(information)
 
 
@@ -81,7 +81,7 @@ def modularity_of(information: Information) -> dict[str, float]:
 
 
 def explicitness(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -90,9 +90,9 @@ def explicitness(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """How well does a linear classifier on all codes rank each value of each factor above the others?
+    """How well does a linear classifier on all latents rank each value of each factor above the others?
 
-    For each factor a multinomial logistic regression (L2 penalty 1, standardised codes) and the area under the ROC
+    For each factor a multinomial logistic regression (L2 penalty 1, standardised latents) and the area under the ROC
     curve of each value against the rest, on held-out rows; mean over the values that occur there, then over factors.
 
     Source:
@@ -100,7 +100,7 @@ def explicitness(
         https://arxiv.org/abs/1802.05312
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -122,20 +122,20 @@ def explicitness(
         1.0
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
-    codes, factors, _, train, test = sample[:5]
+    sample = draw_sample(latents, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    latents, factors, _, train, test = sample[:5]
     varying = np.flatnonzero(varying_factors(factors[train]) & varying_factors(factors[test]))
     if not len(varying):
         warn_undefined("explicitness", "no factor varies")
         return {"explicitness": float("nan"), "train": float("nan")}
-    train_codes, test_codes = standardised(codes[train], codes[test])
+    train_latents, test_latents = standardised(latents[train], latents[test])
     areas = []
     for k in varying:
-        model = Logistic.fit(train_codes, factors[train, k])
+        model = Logistic.fit(train_latents, factors[train, k])
         areas.append(
             [
                 np.mean(roc_areas(model.log_probabilities(x), model.classes, factors[rows, k]))
-                for x, rows in ((test_codes, test), (train_codes, train))
+                for x, rows in ((test_latents, test), (train_latents, train))
             ]
         )
     held_out, fitted = np.mean(areas, axis=0)

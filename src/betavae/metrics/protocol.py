@@ -1,4 +1,4 @@
-"""Presets: which rows are drawn, which codes count, and how information is estimated."""
+"""Presets: which rows are drawn, which latents count, and how information is estimated."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from betavae.files.validation import check_name
-from betavae.metrics.inputs import active_codes, by_kind, check_classes, check_tables, check_whole, draw_rows
+from betavae.metrics.inputs import active_latents, by_kind, check_classes, check_tables, check_whole, draw_rows
 
 NUM_TRAIN: Final = 10_000
 NUM_TEST: Final = 5_000
@@ -19,13 +19,13 @@ class Protocol:
     Attributes:
         with_replacement: draw rows with replacement; training and test rows may then coincide.
         bias_correction: correct entropies by Miller and Madow.
-        drop_inactive: leave out inactive codes, by the rule of `active_codes`.
+        drop_inactive: leave out inactive latents, by the rule of `active_latents`.
         paired_fairness: set a factor of the *same* rows to each value, where the table holds all of these rows.
-        min_std: standard deviation that a code needs to take part in the FactorVAE vote; if `None`, codes take part
+        min_std: standard deviation that a latent needs to take part in the FactorVAE vote; if `None`, latents take part
             that are active.
         irs_reference: quantile of the deviations from the overall mean in IRS; if `None`, that of the others.
         irs_bins: bins of the factors in IRS; if `None`, factors are not binned.
-        infomec_rule: which codes InfoMEC keeps, one of `RULES`.
+        infomec_rule: which latents InfoMEC keeps, one of `RULES`.
     """
 
     with_replacement: bool = False
@@ -50,7 +50,7 @@ PRESETS: Final[dict[str, Protocol]] = {
         irs_bins=20,
     ),
 }
-"""``default``: disjoint rows, corrected information, active codes. ``dlib``: the protocol of disentanglement_lib."""
+"""``default``: disjoint rows, corrected information, active latents. ``dlib``: the protocol of disentanglement_lib."""
 
 
 def choose(preset: str | Protocol, **given: Any) -> Protocol:
@@ -70,9 +70,9 @@ def choose(preset: str | Protocol, **given: Any) -> Protocol:
 
 
 def prepare(
-    codes: np.ndarray, factors: np.ndarray, protocol: Protocol, *, integer_factors: bool = True
+    latents: np.ndarray, factors: np.ndarray, protocol: Protocol, *, integer_factors: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check the two tables, and leave out inactive codes where the protocol says so and any code is active.
+    """Check the two tables, and leave out inactive latents where the protocol says so and any latent is active.
 
     Raises:
         TypeError, ValueError: See `check_tables`.
@@ -81,14 +81,14 @@ def prepare(
         >>> prepare(np.array([[0.0, 5.0], [1.0, 5.0]]), np.array([[0], [1]]), Protocol())[0].shape
         (2, 1)
     """
-    codes, factors = check_tables(codes, factors, integer_factors=integer_factors)
-    kept = kept_codes(codes, protocol)
-    return codes if kept.all() else codes[:, kept], factors
+    latents, factors = check_tables(latents, factors, integer_factors=integer_factors)
+    kept = kept_latents(latents, protocol)
+    return latents if kept.all() else latents[:, kept], factors
 
 
-def kept_codes(codes: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Which codes a protocol scores, (D,) boolean: all of them where it keeps inactive ones or none is active."""
-    active = active_codes(codes) if protocol.drop_inactive else np.ones(codes.shape[1], bool)
+def kept_latents(latents: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """Which latents a protocol scores, (D,) boolean: all of them where it keeps inactive ones or none is active."""
+    active = active_latents(latents) if protocol.drop_inactive else np.ones(latents.shape[1], bool)
     return active if active.any() else np.ones_like(active)
 
 
@@ -96,16 +96,16 @@ class Sample(NamedTuple):
     """What a metric works on: checked tables, and the rows that it fits to and tests on.
 
     Attributes:
-        codes: (N, kept codes) the codes that the protocol scores.
+        latents: (N, kept latents) the latents that the protocol scores.
         factors: (N, K) factors.
         continuous: (K,) which factors are continuous.
         train: row numbers.
         test: row numbers.
         rng: where further random numbers come from.
-        kept: (D,) which of the codes given are in ``codes``.
+        kept: (D,) which of the latents given are in ``latents``.
     """
 
-    codes: np.ndarray
+    latents: np.ndarray
     factors: np.ndarray
     continuous: np.ndarray
     train: np.ndarray
@@ -115,7 +115,7 @@ class Sample(NamedTuple):
 
 
 def draw_sample(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     protocol: Protocol,
     *,
@@ -124,12 +124,12 @@ def draw_sample(
     num_test: int | None = None,
     factors_as: Literal["classes", "classes or numbers", "numbers"] = "classes",
 ) -> Sample:
-    """Check the two tables, leave out the codes that the protocol does not score, and draw training and test rows.
+    """Check the two tables, leave out the latents that the protocol does not score, and draw training and test rows.
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) factors.
-        protocol: how rows are drawn, and which codes count.
+        protocol: how rows are drawn, and which latents count.
         seed: seed of the rows.
         num_train: rows to fit; see `sample_sizes`.
         num_test: rows to test on; see `sample_sizes`.
@@ -141,20 +141,20 @@ def draw_sample(
 
     Example:
         >>> sample = draw_sample(np.eye(6)[:, :1], np.arange(6) % 2, Protocol(), seed=0, num_train=4)
-        >>> sample.codes.shape, len(sample.train), len(sample.test), sample.factors.dtype
+        >>> sample.latents.shape, len(sample.train), len(sample.test), sample.factors.dtype
         ((6, 1), 4, 2, dtype('int64'))
     """
-    codes, factors = check_tables(codes, factors, integer_factors=factors_as == "classes")
-    kept = kept_codes(codes, protocol)
+    latents, factors = check_tables(latents, factors, integer_factors=factors_as == "classes")
+    kept = kept_latents(latents, protocol)
     continuous = np.zeros(factors.shape[1], bool)
     if factors_as == "classes or numbers":
         factors, continuous = by_kind(factors)
     rng = np.random.default_rng(seed)
-    sizes = sample_sizes(len(codes), protocol, num_train, num_test)
-    train, test = draw_rows(len(codes), sizes, rng, with_replacement=protocol.with_replacement)
+    sizes = sample_sizes(len(latents), protocol, num_train, num_test)
+    train, test = draw_rows(len(latents), sizes, rng, with_replacement=protocol.with_replacement)
     if factors_as != "numbers":
         check_classes(factors[train][:, ~continuous])
-    return Sample(codes if kept.all() else codes[:, kept], factors, continuous, train, test, rng, kept)
+    return Sample(latents if kept.all() else latents[:, kept], factors, continuous, train, test, rng, kept)
 
 
 def sample_sizes(

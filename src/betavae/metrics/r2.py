@@ -1,4 +1,4 @@
-"""R2: how much of a factor's variance do regressions on all codes explain?"""
+"""R2: how much of a factor's variance do regressions on all latents explain?"""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from betavae.metrics.undefined import warn_undefined
 
 
 def r2(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -17,12 +17,12 @@ def r2(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Explained variance of regressions from all codes to each factor, on held-out rows; mean over factors.
+    """Explained variance of regressions from all latents to each factor, on held-out rows; mean over factors.
 
     R2 = 1 - sum (y - prediction)^2 / sum (y - mean y)^2. ``linear`` is a least-squares fit with an intercept, which
-    reaches 1 where codes and factors are linear maps of each other. ``trees`` are boosted regression trees, which reach
-    1 where codes determine the factors in any smooth way. A label counts as the number that it is, so the order of its
-    values matters.
+    reaches 1 where latents and factors are linear maps of each other. ``trees`` are boosted regression trees, which
+    reach 1 where latents determine the factors in any smooth way. A label counts as the number that it is, so the order
+    of its values matters.
 
     Source:
         Greedy Function Approximation: A Gradient Boosting Machine (Friedman, 2001), algorithm 2.
@@ -31,7 +31,7 @@ def r2(
         2021), section 5, for the use as a score. https://arxiv.org/abs/2106.04619
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) numbers, continuous or labels.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -40,16 +40,16 @@ def r2(
         with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
-        ``linear`` and ``trees``: 1 at best, about 0 for codes that know nothing, below 0 for predictions that are worse
-        than the mean; ``nan`` with a warning when no factor varies.
+        ``linear`` and ``trees``: 1 at best, about 0 for latents that know nothing, below 0 for predictions that are
+        worse than the mean; ``nan`` with a warning when no factor varies.
 
     Raises:
         TypeError: A table holds no numbers.
         ValueError: A table is malformed, or holds too few rows.
 
     Example:
-        >>> codes = np.random.default_rng(0).normal(size=(900, 2))
-        >>> scores = r2(codes, codes @ [[1.0, 2.0], [0.5, -1.0]], seed=0)
+        >>> latents = np.random.default_rng(0).normal(size=(900, 2))
+        >>> scores = r2(latents, latents @ [[1.0, 2.0], [0.5, -1.0]], seed=0)
         >>> round(scores["linear"], 3), scores["trees"] > 0.9
         (1.0, True)
     """
@@ -57,16 +57,16 @@ def r2(
 
     protocol = choose(preset, with_replacement=with_replacement)
     sample = draw_sample(
-        codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="numbers"
+        latents, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="numbers"
     )
-    codes, factors, _, train, test = sample[:5]
+    latents, factors, _, train, test = sample[:5]
     varying = varying_factors(factors[train]) & varying_factors(factors[test])
     if not varying.any():
         warn_undefined("R2", "no factor varies")
         return {"linear": float("nan"), "trees": float("nan")}
     factors = factors[:, varying]
-    linear = [r_squared(codes[train], y[train], codes[test], y[test]) for y in factors.T]
-    predicted = boost_values(codes[train], factors[train], codes[test], seed=seed).test
+    linear = [r_squared(latents[train], y[train], latents[test], y[test]) for y in factors.T]
+    predicted = boost_values(latents[train], factors[train], latents[test], seed=seed).test
     trees = [explained_share(y, f) for y, f in zip(factors[test].T, predicted.T, strict=True)]
     return {"linear": float(np.mean(linear)), "trees": float(np.mean(trees))}
 

@@ -1,4 +1,4 @@
-"""Separated attribute predictability: does one code alone predict each factor?"""
+"""Separated attribute predictability: does one latent alone predict each factor?"""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ _MAX_STEPS = 100
 
 
 def sap(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -21,19 +21,19 @@ def sap(
     cost: float = 0.01,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Mean gap between the two codes that predict a factor best, each alone; in both published forms.
+    """Mean gap between the two latents that predict a factor best, each alone; in both published forms.
 
-    ``classification`` takes as S[d, k] the held-out accuracy of a linear support vector machine on code d (squared
-    hinge, one against the rest, classes balanced, cost 0.01, intercept penalised, code unscaled: the protocol of
-    disentanglement_lib). ``regression`` takes the squared correlation of code d and factor k. Numbers of the two differ
-    several-fold and must not be compared. One line cannot separate 32 classes, so the first form stays small.
+    ``classification`` takes as S[d, k] the held-out accuracy of a linear support vector machine on latent d (squared
+    hinge, one against the rest, classes balanced, cost 0.01, intercept penalised, latent unscaled: the protocol of
+    disentanglement_lib). ``regression`` takes the squared correlation of latent d and factor k. Numbers of the two
+    differ several-fold and must not be compared. One line cannot separate 32 classes, so the first form stays small.
 
     Source:
         Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar, Sattigeri &
         Balakrishnan, 2018), section 3. https://arxiv.org/abs/1711.00848
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) factors; continuous ones (any that are not whole numbers) have the regression form only.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -44,7 +44,7 @@ def sap(
 
     Returns:
         ``classification`` and ``regression`` in 0..1, larger is better; ``nan`` with a warning when no factor varies,
-        and for ``classification`` when a factor is continuous. With a single code the runner-up is 0.
+        and for ``classification`` when a factor is continuous. With a single latent the runner-up is 0.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -58,17 +58,17 @@ def sap(
     """
     protocol = choose(preset, with_replacement=with_replacement)
     sample = draw_sample(
-        codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="numbers"
+        latents, factors, protocol, seed=seed, num_train=num_train, num_test=num_test, factors_as="numbers"
     )
-    codes, all_factors, _, train, test = sample[:5]
+    latents, all_factors, _, train, test = sample[:5]
     varying = np.flatnonzero(varying_factors(all_factors[train]))
     if not len(varying):
         warn_undefined("SAP", "no factor varies")
         return {"classification": float("nan"), "regression": float("nan")}
     continuous = any((column != np.round(column)).any() for column in all_factors.T[varying])
-    codes, test_codes = (codes[rows].astype(np.float64) for rows in (train, test))
+    latents, test_latents = (latents[rows].astype(np.float64) for rows in (train, test))
     factors, test_factors = (all_factors[rows][:, varying] for rows in (train, test))
-    regression = _mean_gap(squared_correlation(codes, factors))
+    regression = _mean_gap(squared_correlation(latents, factors))
     if continuous:
         warn_undefined("SAP's classification form", "a factor is continuous")
         return {"classification": float("nan"), "regression": regression}
@@ -76,24 +76,24 @@ def sap(
     accuracy = np.array(
         [
             [
-                _svm_accuracy(codes[:, d], factors[:, k], test_codes[:, d], test_factors[:, k], cost)
+                _svm_accuracy(latents[:, d], factors[:, k], test_latents[:, d], test_factors[:, k], cost)
                 for k in range(len(varying))
             ]
-            for d in range(codes.shape[1])
+            for d in range(latents.shape[1])
         ]
     )
     return {"classification": _mean_gap(accuracy), "regression": regression}
 
 
-def squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Squared Pearson correlation of each code and each factor, (D, K); 0 for a constant.
+def squared_correlation(latents: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Squared Pearson correlation of each latent and each factor, (D, K); 0 for a constant.
 
     Example:
         >>> squared_correlation(np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[3], [4]]))
         array([[1.],
                [0.]])
     """
-    z, y = (table - table.mean(axis=0) for table in (codes, factors))
+    z, y = (table - table.mean(axis=0) for table in (latents, factors))
     product = (z**2).sum(axis=0)[:, None] * (y**2).sum(axis=0)
     return np.asarray(np.divide((z.T @ y) ** 2, product, out=np.zeros_like(product), where=product > 1e-24))
 
@@ -104,23 +104,23 @@ def _mean_gap(scores: np.ndarray) -> float:
 
 
 def _svm_accuracy(
-    code: np.ndarray, labels: np.ndarray, test_code: np.ndarray, test_labels: np.ndarray, cost: float
+    latent: np.ndarray, labels: np.ndarray, test_latent: np.ndarray, test_labels: np.ndarray, cost: float
 ) -> float:
     classes, index = np.unique(labels, return_inverse=True)
-    slope, intercept = fit_svm(code, index, len(classes), cost)
-    return float((classes[(test_code[:, None] * slope + intercept).argmax(axis=1)] == test_labels).mean())
+    slope, intercept = fit_svm(latent, index, len(classes), cost)
+    return float((classes[(test_latent[:, None] * slope + intercept).argmax(axis=1)] == test_labels).mean())
 
 
-def fit_svm(code: np.ndarray, labels: np.ndarray, num_classes: int, cost: float) -> tuple[np.ndarray, np.ndarray]:
-    """Linear support vector machines on one code, one class against the rest, solved exactly.
+def fit_svm(latent: np.ndarray, labels: np.ndarray, num_classes: int, cost: float) -> tuple[np.ndarray, np.ndarray]:
+    """Linear support vector machines on one latent, one class against the rest, solved exactly.
 
     Each minimises (w^2 + b^2) / 2 + cost * sum of c_i max(0, 1 - y_i (w z_i + b))^2, y_i = +-1, c_i = N / (C N_class)
     for the class and 1 for the rest (of two classes: for both), as liblinear does for balanced classes. Rows with a
-    positive loss are those on one side of a threshold, so with running sums over the sorted code a Newton step needs no
-    pass over the rows.
+    positive loss are those on one side of a threshold, so with running sums over the sorted latent a Newton step needs
+    no pass over the rows.
 
     Args:
-        code: (N,) one code.
+        latent: (N,) one latent.
         labels: (N,) integers 0 .. num_classes - 1.
         num_classes: number of classes C.
         cost: cost of an error.
@@ -133,8 +133,8 @@ def fit_svm(code: np.ndarray, labels: np.ndarray, num_classes: int, cost: float)
         >>> slope.round(2), abs(intercept).max() < 1e-6
         (array([-1.,  1.]), np.True_)
     """
-    order = np.argsort(code, kind="stable")
-    z = code[order]
+    order = np.argsort(latent, kind="stable")
+    z = latent[order]
     member = labels[order][:, None] == np.arange(num_classes)
     counts = member.sum(axis=0)
     balance = len(z) / (num_classes * np.maximum(counts, 1))

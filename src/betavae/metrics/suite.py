@@ -15,7 +15,7 @@ import numpy as np
 
 from betavae.files.validation import check_name
 from betavae.metrics.beta_vae import beta_vae
-from betavae.metrics.carriers import Carrier, find_carriers
+from betavae.metrics.captures import Capture, find_captures
 from betavae.metrics.ceilings import score_ceilings
 from betavae.metrics.dci import DCI, TreeFits, dci, fit_trees, summarise
 from betavae.metrics.dci_es import dci_es
@@ -27,7 +27,7 @@ from betavae.metrics.infomec import infomec
 from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import (
     CONTINUOUS,
-    active_codes,
+    active_latents,
     by_kind,
     check_classes,
     check_tables,
@@ -91,11 +91,11 @@ class Scores:
     Attributes:
         scores: value of each score; ``nan`` where it is undefined.
         intervals: 95 % interval of each score: where the same evaluation with another seed falls (see `evaluate`).
-        chance: the same score with the codes' rows shuffled against the factors'; not for scores that ignore factors.
+        chance: the same score with the latents' rows shuffled against the factors'; not for scores that ignore factors.
         ceilings: best score that the labels allow, where images with several labels lower it.
-        arrays: matrices and per-code, per-factor values: ``"dci.importance"`` (D, K), ``"dci.per_code"`` (D,),
-            ``"mig.mutual_information"`` (D, K) nats, ``"active"`` (D,). Rows of codes that were left out are 0.
-        carriers: which code carries which factor.
+        arrays: matrices and per-latent, per-factor values: ``"dci.importance"`` (D, K), ``"dci.per_latent"`` (D,),
+            ``"mig.mutual_information"`` (D, K) nats, ``"active"`` (D,). Rows of latents that were left out are 0.
+        captures: which latent captures which factor.
         preset: name of the protocol.
         seed: seed of the evaluation.
         num_rows: rows of the tables.
@@ -106,7 +106,7 @@ class Scores:
     chance: dict[str, float]
     ceilings: dict[str, float]
     arrays: dict[str, np.ndarray] = field(repr=False)
-    carriers: tuple[Carrier, ...]
+    captures: tuple[Capture, ...]
     preset: str
     seed: int
     num_rows: int
@@ -121,7 +121,7 @@ class Scores:
         """
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["arrays"] = {name: array.tolist() for name, array in self.arrays.items()}
-        plain["carriers"] = [asdict(carrier) for carrier in self.carriers]
+        plain["captures"] = [asdict(capture) for capture in self.captures]
         return {name: _without_nan(value) for name, value in plain.items()}
 
 
@@ -142,7 +142,7 @@ class _Draw:
 
     label: str
     names: Sequence[str]
-    codes: np.ndarray
+    latents: np.ndarray
     sampled: Callable[[], np.ndarray]
     factors: np.ndarray
     labels: np.ndarray
@@ -154,18 +154,18 @@ class _Draw:
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
-        return sample_sizes(len(self.codes), self.protocol, **self.given)
+        return sample_sizes(len(self.latents), self.protocol, **self.given)
 
     @cached_property
     def information(self) -> Information:
         return measure_information(
-            self.codes, self.labels, seed=self.seed, num_train=self.sizes[0], preset=self.protocol
+            self.latents, self.labels, seed=self.seed, num_train=self.sizes[0], preset=self.protocol
         )
 
     @cached_property
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(self.seed)
-        train, test = draw_rows(len(self.codes), self.sizes, rng, with_replacement=self.protocol.with_replacement)
+        train, test = draw_rows(len(self.latents), self.sizes, rng, with_replacement=self.protocol.with_replacement)
         check_classes(self.labels[train][:, ~self.continuous])
         return train, test
 
@@ -181,7 +181,7 @@ class _Draw:
         train, test = self.rows
         others = np.concatenate([test, *(probe.ravel() for probe in self.probes)])
         return fit_trees(
-            self.codes[train], self.labels[train], self.codes[others], seed=self.seed, continuous=self.continuous
+            self.latents[train], self.labels[train], self.latents[others], seed=self.seed, continuous=self.continuous
         )
 
     @cached_property
@@ -213,7 +213,7 @@ def _measure(name: str, draw: _Draw) -> _Measured:
         case "downstream":
             train, test = draw.rows
             sizes = label_counts(draw.sizes[0])
-            few = [tree_accuracy(draw.codes, draw.labels, train[:number], test, draw.seed) for number in sizes[:-1]]
+            few = [tree_accuracy(draw.latents, draw.labels, train[:number], test, draw.seed) for number in sizes[:-1]]
             return efficiencies(sizes, [*few, draw.dci.scores()["informativeness"]]), {}
         case "fairness":
             return unfairness(draw.trees.predicted[len(draw.rows[1]) :], draw.probes), {}
@@ -221,7 +221,7 @@ def _measure(name: str, draw: _Draw) -> _Measured:
             train, test = draw.rows
             labels = draw.labels
             return exclusivity_scores(
-                draw.codes[train], labels[train], draw.continuous, draw.trees, labels[test], draw.seed
+                draw.latents[train], labels[train], draw.continuous, draw.trees, labels[test], draw.seed
             ), {}
     if name not in _SHIPPED:
         return _by_another(name, draw), {}
@@ -234,7 +234,7 @@ def _by_another(name: str, draw: _Draw) -> dict[str, float]:
         return {str(key): float(value) for key, value in _call(name, draw).items()}
     except Exception as error:
         raise ValueError(
-            f"metric {name} failed ({type(error).__name__}: {error}); it is called with codes (N, D), factors (N, K) "
+            f"metric {name} failed ({type(error).__name__}: {error}); it is called with latents (N, D), factors (N, K) "
             "and a seed, and returns a dict of numbers by name"
         ) from error
 
@@ -245,14 +245,14 @@ def _call(name: str, draw: _Draw) -> dict[str, float]:
     given: dict[str, Any] = {"preset": draw.protocol, "discrete": draw.discrete}
     if name not in ("z_min_variance", "z_max_variance"):  # they have the sizes of their papers
         given |= draw.given
-    codes = draw.sampled() if name == "mig_chen" else draw.codes
+    latents = draw.sampled() if name == "mig_chen" else draw.latents
     options = {key: value for key, value in given.items() if key in accepted}
     factors = draw.factors if name in CONTINUOUS else draw.labels
-    return metric(codes, factors, seed=draw.seed, **options)
+    return metric(latents, factors, seed=draw.seed, **options)
 
 
 def evaluate(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     names: Sequence[str] | None = None,
@@ -278,26 +278,26 @@ def evaluate(
     trained once more. Evaluations of a table of little more than ``num_train + num_test`` rows share most of them,
     and the interval is then too narrow; `mig_chen`, which takes every row, has no interval.
 
-    The chance level is the same evaluation with the rows of the codes shuffled once.
+    The chance level is the same evaluation with the rows of the latents shuffled once.
 
     Args:
-        codes: (N, D) codes, all of them: rows are drawn here.
+        latents: (N, D) latents, all of them: rows are drawn here.
         factors: (N, K) labels of any kind, also a DataFrame, or (N,) for one factor. Where one is continuous, the
             metrics in `betavae.metrics.inputs.CONTINUOUS` remain.
         names: metrics to run, keys of `METRICS`. By default all but `unibound`, which takes long, and `mig_chen` only
             where ``sampled`` is given; one that the table cannot serve is then left out with a warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib; ``"default"``, corrected; or a `Protocol` of your own.
-        discrete: whether codes are discrete, as those of a quantised latent space; see `infomec`.
+        discrete: whether latents are discrete, as those of a quantised latent space; see `infomec`.
         seed: seed of everything random.
         factor_names: K names; by default those of a DataFrame's columns, or ``factor 0``, ...
-        kl: (D,) mean KL divergence of each code in nats; helps to tell dead codes.
-        sampled: (N, D) codes drawn from the posteriors, which `mig_chen` takes instead of ``codes``.
+        kl: (D,) mean KL divergence of each latent in nats; helps to tell inactive latents.
+        sampled: (N, D) latents drawn from the posteriors, which `mig_chen` takes instead of ``latents``.
         images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
             `betavae.metrics.ceilings`).
         num_train: rows (or points) that metrics are fitted to; by default as `sample_sizes` says.
         num_test: rows (or points) that they are tested on; likewise.
         repeats: evaluations, with the seeds ``seed``, ``seed + 1``, ...; two or more give intervals.
-        chance: also score codes whose rows are shuffled.
+        chance: also score latents whose rows are shuffled.
         progress: called with what is being done, how many parts are done, and how many there are; from several threads,
             one at a time.
 
@@ -324,7 +324,7 @@ def evaluate(
         wanted = [name for name in wanted if name not in left]
     if factor_names is None and hasattr(factors, "columns"):
         factor_names = [str(name) for name in factors.columns]
-    codes, factors = check_tables(codes, factors, integer_factors=False)
+    latents, factors = check_tables(latents, factors, integer_factors=False)
     labels, continuous = by_kind(factors)
     if continuous.any() and names is None:
         left_out = [name for name in wanted if name in _SHIPPED and name not in CONTINUOUS]
@@ -337,31 +337,33 @@ def evaluate(
         )
     protocol = choose(preset)
     seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
-    sample_sizes(len(codes), protocol, num_train, num_test)  # refuse wrong sizes before any work
+    sample_sizes(len(latents), protocol, num_train, num_test)  # refuse wrong sizes before any work
     if sampled is None:
-        sampled = codes
+        sampled = latents
         if "mig_chen" in wanted:
-            warnings.warn("mig_chen is that of the codes given; the paper's takes sampled ones (sampled)", stacklevel=2)
-    elif np.shape(sampled) != codes.shape:
-        raise ValueError(f"sampled must have the shape of codes, {codes.shape}, got {np.shape(sampled)}")
+            warnings.warn(
+                "mig_chen is that of the latents given; the paper's takes sampled ones (sampled)", stacklevel=2
+            )
+    elif np.shape(sampled) != latents.shape:
+        raise ValueError(f"sampled must have the shape of latents, {latents.shape}, got {np.shape(sampled)}")
     else:
         sampled, _ = check_tables(sampled, factors, integer_factors=False)
     if factor_names is None:
         factor_names = [f"factor {k}" for k in range(factors.shape[1])]
     if len(factor_names) != factors.shape[1]:
         raise ValueError(f"factor_names must name {factors.shape[1]} factors, got {len(factor_names)}: {factor_names}")
-    active = active_codes(codes, kl)
+    active = active_latents(latents, kl)
     kept = active if protocol.drop_inactive and active.any() else np.ones_like(active)
     if protocol.drop_inactive and not active.any():
-        warnings.warn("no code is in use, by KL or spread: all are scored", stacklevel=2)
-    if kl is None and (narrow := np.flatnonzero(~kept & (standard_deviation(codes) > 0))).size:
+        warnings.warn("no latent is in use, by KL or spread: all are scored", stacklevel=2)
+    if kl is None and (narrow := np.flatnonzero(~kept & (standard_deviation(latents) > 0))).size:
         warnings.warn(
-            f"codes {narrow.tolist()} are left out: they vary by less than 5 % of what the widest does; if they are in "
-            "use, bring all codes to one scale",
+            f"latents {narrow.tolist()} are left out: they vary by less than 5 % of what the widest does; if they "
+            "are in use, bring all latents to one scale",
             stacklevel=2,
         )
     if not kept.all():
-        codes = codes[:, kept]
+        latents = latents[:, kept]
 
     chosen = replace(protocol, drop_inactive=False)  # they are left out already
 
@@ -369,7 +371,7 @@ def evaluate(
         return _Draw(
             label=label,
             names=wanted,
-            codes=codes[rows],
+            latents=latents[rows],
             sampled=lambda: sampled[rows],  # a table of all images is large, and few metrics want this one
             factors=factors,
             labels=labels,
@@ -383,7 +385,7 @@ def evaluate(
     everything = slice(None)
     draws = [draw(f"evaluation {i + 1} of {repeats}", i, everything) for i in range(repeats)]
     if chance:
-        draws.append(draw("shuffled", 0, np.random.default_rng(seed).permutation(len(codes))))
+        draws.append(draw("shuffled", 0, np.random.default_rng(seed).permutation(len(latents))))
     if names is None:
         _ = draws[0].rows  # too few rows would leave out nearly all metrics: one error instead
     measured = _measure_all(draws, wanted, progress, must_succeed=names is not None)
@@ -394,20 +396,20 @@ def evaluate(
         chance={key: value for key, value in measured[-1][0].items() if not key.startswith(_BLIND)} if chance else {},
         ceilings=_ceilings(factors, images, scores),
         arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
-        carriers=_carriers(draws[0], kept, factor_names, active),
+        captures=_captures(draws[0], kept, factor_names, active),
         preset=preset if isinstance(preset, str) else "custom",
         seed=seed,
-        num_rows=len(codes),
+        num_rows=len(latents),
     )
 
 
-def _carriers(draw: _Draw, kept: np.ndarray, names: Sequence[str], active: np.ndarray) -> tuple[Carrier, ...]:
-    """Which code carries which factor; nothing where factors cannot serve as classes."""
+def _captures(draw: _Draw, kept: np.ndarray, names: Sequence[str], active: np.ndarray) -> tuple[Capture, ...]:
+    """Which latent captures which factor; nothing where factors cannot serve as classes."""
     try:
         found = draw.information
     except ValueError:
         return ()
-    return find_carriers(_widen("mig.mutual_information", found.shared, kept), found.factor_entropy, names, active)
+    return find_captures(_widen("mig.mutual_information", found.shared, kept), found.factor_entropy, names, active)
 
 
 def _measure_all(
@@ -476,12 +478,12 @@ def _each_warning_once() -> Iterator[None]:
         warnings.warn(text, category, stacklevel=5)
 
 
-_PER_CODE: Final = ("dci.importance", "dci.per_code", "dci.code_weight", "mig.mutual_information")
+_PER_LATENT: Final = ("dci.importance", "dci.per_latent", "dci.latent_weight", "mig.mutual_information")
 
 
 def _widen(name: str, array: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Put zeros where codes were left out."""
-    if name not in _PER_CODE:
+    """Put zeros where latents were left out."""
+    if name not in _PER_LATENT:
         return array
     wide = np.zeros((len(kept), *array.shape[1:]))
     wide[kept] = array

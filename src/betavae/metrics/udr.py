@@ -1,4 +1,4 @@
-"""UDR: rank models without labels, by how well their codes agree with those of other models."""
+"""UDR: rank models without labels, by how well their latents agree with those of other models."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ METHODS = ("lasso", "spearman")
 
 
 def udr(
-    codes: Sequence[np.ndarray],
+    latents: Sequence[np.ndarray],
     kl: np.ndarray,
     *,
     seed: int,
@@ -23,29 +23,29 @@ def udr(
 ) -> np.ndarray:
     """Unsupervised disentanglement ranking of M models.
 
-    For two models, R[a, b] is the weight of code a of the one for code b of the other: the absolute coefficient of a
-    lasso on standardised codes, or the absolute rank correlation. Codes with a KL below ``min_kl`` are left out. Models
-    that agree up to order and sign have one large entry in each row and column: the pair's score is the mean of
-    max^2 / sum over columns and the same over rows, averaged; a row or column of zeros, a code that the other model
+    For two models, R[a, b] is the weight of latent a of the one for latent b of the other: the absolute coefficient of
+    a lasso on standardised latents, or the absolute rank correlation. Latents with a KL below ``min_kl`` are left out.
+    Models that agree up to order and sign have one large entry in each row and column: the pair's score is the mean of
+    max^2 / sum over columns and the same over rows, averaged; a row or column of zeros, a latent that the other model
     does not know, counts 0. A model's score is the median over its pairs. As in the authors' code, rows and columns
-    weigh the same also where one model has more codes in use; the paper's formula takes one mean over all of them.
+    weigh the same also where one model has more latents in use; the paper's formula takes one mean over all of them.
 
     Source:
         Unsupervised Model Selection for Variational Disentangled Representation Learning (Duan et al., 2020), equations
         2 and 3. https://arxiv.org/abs/1905.12614
 
     Args:
-        codes: M tables (N, D_m) of codes of the same N images, from models that differ in their seeds.
-        kl: M rows (D_m,) of mean KL divergence of each code in nats.
+        latents: M tables (N, D_m) of latents of the same N images, from models that differ in their seeds.
+        kl: M rows (D_m,) of mean KL divergence of each latent in nats.
         seed: seed of the images drawn.
         method: ``"lasso"`` or ``"spearman"``.
         num_points: images drawn; all when there are fewer.
-        min_kl: codes below this are dead, in nats.
+        min_kl: latents below this are inactive, in nats.
         alpha: penalty of the lasso.
 
     Returns:
-        (M,) scores in 0..1, larger is better; 0 for a model without active codes; ``nan`` with a warning when no model
-        has any.
+        (M,) scores in 0..1, larger is better; 0 for a model without active latents; ``nan`` with a warning when no
+        model has any.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -56,22 +56,23 @@ def udr(
         >>> udr([z, -z[:, ::-1]], np.ones((2, 2)), seed=0, method="spearman").round(1)
         array([1., 1.])
     """
-    if len(codes) < 2:
-        raise ValueError(f"UDR compares models with each other and needs at least two, got {len(codes)}")
-    if len(codes) != len(kl):
-        raise ValueError(f"kl must have one row for each of the {len(codes)} models, got {len(kl)}")
+    if len(latents) < 2:
+        raise ValueError(f"UDR compares models with each other and needs at least two, got {len(latents)}")
+    if len(latents) != len(kl):
+        raise ValueError(f"kl must have one row for each of the {len(latents)} models, got {len(kl)}")
     check_name("method", method, METHODS)
-    lengths = {len(table) for table in codes}
+    lengths = {len(table) for table in latents}
     if len(lengths) > 1:
         raise ValueError(f"all models must encode the same images, got tables of {sorted(lengths)} rows")
     tables = []
     (length,) = lengths
     rows = np.random.default_rng(seed).permutation(length)[:num_points]
-    for table, nats in zip(codes, kl, strict=True):
+    for table, nats in zip(latents, kl, strict=True):
         checked, _ = check_tables(table, np.zeros((length, 1), np.int64))
         if np.shape(nats) != checked.shape[1:]:
             raise ValueError(
-                f"kl must hold one number for each code of its model, got {np.shape(nats)} for {checked.shape[1]} codes"
+                f"kl must hold one number for each latent of its model, got {np.shape(nats)} for "
+                f"{checked.shape[1]} latents"
             )
         chosen = checked[rows].astype(np.float64)
         if not np.isfinite(nats).all():
@@ -80,9 +81,9 @@ def udr(
         used = (np.asarray(nats) > min_kl) & (std > 0)
         tables.append(((chosen - chosen.mean(axis=0)) / np.where(std > 0, std, 1))[:, used])
     if not any(table.shape[1] for table in tables):
-        warn_undefined("UDR", "no model has a code in use")
-        return np.full(len(codes), np.nan)
-    pairs = np.full((len(codes), len(codes)), np.nan)
+        warn_undefined("UDR", "no model has a latent in use")
+        return np.full(len(latents), np.nan)
+    pairs = np.full((len(latents), len(latents)), np.nan)
     for i, first in enumerate(tables):
         for j, second in enumerate(tables):
             if i != j:

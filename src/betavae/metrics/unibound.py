@@ -1,4 +1,4 @@
-"""UniBound: does one code tell what all other codes together do not?"""
+"""UniBound: does one latent tell what all other latents together do not?"""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from betavae.metrics.undefined import warn_undefined
 
 
 def unibound(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -19,15 +19,15 @@ def unibound(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Lower bound of the information about a factor that is unique to one code.
+    """Lower bound of the information about a factor that is unique to one latent.
 
-    UniBound = mean over factors k of max over codes d of max(0, I(y_k; z_d) - I(y_k; z_-d)) / H(y_k), where z_-d are
-    all codes but d. `mig` compares a code with the next best code alone, and so does not see a factor that other codes
-    tell together: for codes and a rotated copy of them, MIG stays large and UniBound is 0.
+    UniBound = mean over factors k of max over latents d of max(0, I(y_k; z_d) - I(y_k; z_-d)) / H(y_k), where z_-d are
+    all latents but d. `mig` compares a latent with the next best latent alone, and so does not see a factor that other
+    latents tell together: for latents and a rotated copy of them, MIG stays large and UniBound is 0.
 
     The paper integrates over the posteriors of the model. Two tables have none; here each information is what boosted
     trees find, the entropy of the factor less their cross-entropy on held-out rows, which is a lower bound of it. Trees
-    are fitted twice a code and factor, so this takes as long as 2 D times `dci`, and is not part of `evaluate` unless
+    are fitted twice a latent and factor, so this takes as long as 2 D times `dci`, and is not part of `evaluate` unless
     named.
 
     Source:
@@ -35,7 +35,7 @@ def unibound(
         https://arxiv.org/abs/2108.13753
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) labels.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
@@ -57,10 +57,10 @@ def unibound(
         (True, True)
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    sample = draw_sample(codes, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
-    codes, factors, _, train, test = sample[:5]
+    sample = draw_sample(latents, factors, protocol, seed=seed, num_train=num_train, num_test=num_test)
+    latents, factors, _, train, test = sample[:5]
     factors = factors[:, varying_factors(factors[train])]
-    num_codes, num_factors = codes.shape[1], factors.shape[1]
+    latent_dim, num_factors = latents.shape[1], factors.shape[1]
     if not num_factors:
         warn_undefined("UniBound", "no factor varies")
         return {"unibound": float("nan")}
@@ -68,12 +68,12 @@ def unibound(
     def told(columns: list[int]) -> np.ndarray:
         if not columns:
             return np.zeros(num_factors)
-        table = codes[:, columns]
+        table = latents[:, columns]
         fits = fit_trees(table[train], factors[train], table[test], seed=seed)
         return np.array([tree_information(fits, factors[test], k) for k in range(num_factors)])
 
-    alone = np.stack([told([d]) for d in range(num_codes)])
-    rest = np.stack([told([e for e in range(num_codes) if e != d]) for d in range(num_codes)])
+    alone = np.stack([told([d]) for d in range(latent_dim)])
+    rest = np.stack([told([e for e in range(latent_dim) if e != d]) for d in range(latent_dim)])
     entropies = np.array([entropy(np.unique(column, return_counts=True)[1]) for column in factors[test].T])
     unique = (alone - rest).clip(min=0).max(axis=0)
     return {"unibound": float(np.divide(unique, entropies, out=np.zeros_like(unique), where=entropies > 0).mean())}

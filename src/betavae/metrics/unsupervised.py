@@ -1,15 +1,15 @@
-"""Scores that need no factors: how dependent are the codes, and how many are in use?"""
+"""Scores that need no factors: how dependent are the latents, and how many are in use?"""
 
 import numpy as np
 
 from betavae.metrics.information import count_information, discretise
-from betavae.metrics.inputs import active_codes, draw_rows, standard_deviation
+from betavae.metrics.inputs import active_latents, draw_rows, standard_deviation
 from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 from betavae.metrics.undefined import warn_undefined
 
 
 def unsupervised(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     *,
     seed: int,
@@ -18,34 +18,33 @@ def unsupervised(
     num_bins: int = 20,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Dependence between codes, from their covariance C and from pairs of binned codes.
+    """Dependence between latents, from their covariance C and from pairs of binned latents.
 
     - ``gaussian_total_correlation`` = (sum of log C_dd - log det C) / 2, in nats: the total correlation of a Gaussian
       with this covariance
     - ``gaussian_wasserstein_correlation`` = 2 tr C - 2 tr (diag(C)^1/2 C diag(C)^1/2)^1/2: squared distance between
       that Gaussian and the one without correlations; ``..._normalised`` divides by tr C
-    - ``mutual_information``: mean over pairs of different codes, in nats, 20 bins, plug-in estimate
-    - ``active_codes``: how many codes are in use (see `betavae.metrics.inputs.active_codes`)
+    - ``mutual_information``: mean over pairs of different latents, in nats, 20 bins, plug-in estimate
+    - ``active_latents``: how many latents are in use (see `betavae.metrics.inputs.active_latents`)
 
-    A constant code makes the first undefined in disentanglement_lib; here constant codes are left out of it, and tell
-    0 nats about each other code. All are
-    blind to whether codes have anything to do with factors.
+    A constant latent makes the first undefined in disentanglement_lib; here constant latents are left out of it, and
+    tell 0 nats about each other latent. All are blind to whether latents have anything to do with factors.
 
     Source:
         Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
         2019), appendix. https://arxiv.org/abs/1811.12359
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) any numbers; not used. Present because every metric takes them.
         seed: seed of the rows drawn.
         preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
         num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each code.
+        num_bins: equal-width bins of each latent.
         with_replacement: draw rows with replacement; if unset, as the preset says.
 
     Returns:
-        The scores above, 0 or more; smaller is more independent. ``nan`` with one warning when fewer than two codes
+        The scores above, 0 or more; smaller is more independent. ``nan`` with one warning when fewer than two latents
         vary.
 
     Raises:
@@ -55,24 +54,25 @@ def unsupervised(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> a = rng.normal(size=5000)
-        >>> codes = np.stack([a, 0.6 * a + 0.8 * rng.normal(size=5000)], axis=1)  # correlation 0.6: -log(1 - 0.36) / 2
-        >>> scores = unsupervised(codes, np.zeros((5000, 1), int), seed=0, num_train=5000)
-        >>> round(scores["gaussian_total_correlation"], 1), scores["active_codes"]
+        >>> latents = np.stack([a, 0.6 * a + 0.8 * rng.normal(size=5000)], axis=1)  # correlation 0.6: -log(1 - 0.36) /
+        2
+        >>> scores = unsupervised(latents, np.zeros((5000, 1), int), seed=0, num_train=5000)
+        >>> round(scores["gaussian_total_correlation"], 1), scores["active_latents"]
         (0.2, 2.0)
     """
     protocol = choose(preset, with_replacement=with_replacement)
-    codes, factors = prepare(codes, factors, protocol, integer_factors=False)
-    size, _ = sample_sizes(len(codes), protocol, num_train)
-    (rows,) = draw_rows(len(codes), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
-    z = codes[rows].astype(np.float64)
-    num_active = float(active_codes(codes).sum())
+    latents, factors = prepare(latents, factors, protocol, integer_factors=False)
+    size, _ = sample_sizes(len(latents), protocol, num_train)
+    (rows,) = draw_rows(len(latents), (size,), np.random.default_rng(seed), with_replacement=protocol.with_replacement)
+    z = latents[rows].astype(np.float64)
+    num_active = float(active_latents(latents).sum())
     binned = discretise(z, num_bins)
     z = z[:, standard_deviation(z) > 0]
     if z.shape[1] < 2:
-        warn_undefined("dependence between codes", f"it needs two codes that vary, got {z.shape[1]}")
+        warn_undefined("dependence between latents", f"it needs two latents that vary, got {z.shape[1]}")
         names = ("total_correlation", "wasserstein_correlation", "wasserstein_correlation_normalised")
         missing = {f"gaussian_{name}": float("nan") for name in names}
-        return missing | {"mutual_information": float("nan"), "active_codes": num_active}
+        return missing | {"mutual_information": float("nan"), "active_latents": num_active}
     covariance = np.cov(z.T)
     distance = _wasserstein_correlation(covariance)
     pairs = count_information(binned, binned, num_bins).shared[~np.eye(binned.shape[1], dtype=bool)]
@@ -81,7 +81,7 @@ def unsupervised(
         "gaussian_wasserstein_correlation": distance,
         "gaussian_wasserstein_correlation_normalised": distance / float(np.trace(covariance)),
         "mutual_information": float(pairs.mean()),
-        "active_codes": num_active,
+        "active_latents": num_active,
     }
 
 

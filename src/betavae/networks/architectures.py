@@ -1,8 +1,8 @@
 """Encoders and decoders by name.
 
-`ARCHITECTURES` maps a name to a function `(image_shape, num_codes) -> (encoder, decoder)`. The encoder turns images
-(B, C, H, W) into (B, 2 * num_codes): the posterior's means, then its log variances. The decoder turns codes
-(B, num_codes) into pixel logits (B, C, H, W).
+`ARCHITECTURES` maps a name to a function `(image_shape, latent_dim) -> (encoder, decoder)`. The encoder turns images
+(B, C, H, W) into (B, 2 * latent_dim): the posterior's means, then its log variances. The decoder turns latents
+(B, latent_dim) into pixel logits (B, C, H, W).
 """
 
 import math
@@ -21,7 +21,7 @@ def residual_block(resample: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(resample=resample, residual=residual))
 
 
-def burgess(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+def burgess(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Convolutions 4x4 of stride 2 with 32 channels down to 4x4 pixels, then two layers of 256; the decoder mirrors it.
 
     Source:
@@ -37,10 +37,10 @@ def burgess(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.
         nn.ReLU(),
         nn.Linear(256, 256),
         nn.ReLU(),
-        nn.Linear(256, 2 * num_codes),
+        nn.Linear(256, 2 * latent_dim),
     )
     decoder = nn.Sequential(
-        nn.Linear(num_codes, 256),
+        nn.Linear(latent_dim, 256),
         nn.ReLU(),
         nn.Linear(256, 256),
         nn.ReLU(),
@@ -53,7 +53,7 @@ def burgess(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.
     return encoder, decoder
 
 
-def affine(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+def affine(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Burgess's encoder, and a decoder that draws a picture of half the image's side and places it by an affine map.
 
     The decoder has two linear layers of 256 as Burgess's. From there his next layers draw the picture, and one linear
@@ -66,7 +66,7 @@ def affine(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.S
     """
     channels, height, _ = image_shape
     halvings = _halvings("affine", image_shape) - 1
-    encoder, _ = burgess(image_shape, num_codes)
+    encoder, _ = burgess(image_shape, latent_dim)
     picture = nn.Sequential(
         nn.Linear(256, 512),
         nn.ReLU(),
@@ -75,7 +75,7 @@ def affine(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.S
         Upsample(32, channels),
     )
     decoder = nn.Sequential(
-        nn.Linear(num_codes, 256),
+        nn.Linear(latent_dim, 256),
         nn.ReLU(),
         nn.Linear(256, 256),
         nn.ReLU(),
@@ -84,7 +84,7 @@ def affine(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.S
     return encoder, decoder
 
 
-def locatello(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+def locatello(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Sequential]:
     """The study's convolutions: kernels 4, 4, 2, 2 of stride 2 with 32, 32, 64, 64 channels. 64x64 pixels only.
 
     Weights start uniform after Glorot and biases at zero, as in the TensorFlow original.
@@ -110,10 +110,10 @@ def locatello(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, n
         nn.Flatten(),
         nn.Linear(1024, 256),
         nn.ReLU(),
-        nn.Linear(256, 2 * num_codes),
+        nn.Linear(256, 2 * latent_dim),
     )
     decoder = nn.Sequential(
-        nn.Linear(num_codes, 256),
+        nn.Linear(latent_dim, 256),
         nn.ReLU(),
         nn.Linear(256, 1024),
         nn.ReLU(),
@@ -134,7 +134,7 @@ def locatello(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, n
     return encoder, decoder
 
 
-def higgins(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+def higgins(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Fully connected: two layers of 1200 with ReLU, and three of 1200 with tanh in the decoder.
 
     Source:
@@ -148,10 +148,10 @@ def higgins(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.
         nn.ReLU(),
         nn.Linear(1200, 1200),
         nn.ReLU(),
-        nn.Linear(1200, 2 * num_codes),
+        nn.Linear(1200, 2 * latent_dim),
     )
     decoder = nn.Sequential(
-        nn.Linear(num_codes, 1200),
+        nn.Linear(latent_dim, 1200),
         nn.Tanh(),
         nn.Linear(1200, 1200),
         nn.Tanh(),
@@ -163,7 +163,7 @@ def higgins(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.
     return encoder, decoder
 
 
-def residual(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+def residual(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Residual blocks of 32, 32, 64, 64 channels, one linear layer each side. 64x64 pixels reach 4x4.
 
     The blocks of a public β-VAE for dSprites, less its dropout, and with the last layer a plain convolution to pixels
@@ -178,11 +178,11 @@ def residual(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn
             for width_in, width_out in pairwise([channels, *widths])
         ],
         nn.Flatten(),
-        nn.Linear(math.prod(features), 2 * num_codes),
+        nn.Linear(math.prod(features), 2 * latent_dim),
     )
     backwards = widths[::-1]
     decoder = nn.Sequential(
-        nn.Linear(num_codes, math.prod(features)),
+        nn.Linear(latent_dim, math.prod(features)),
         nn.ReLU(),
         nn.Unflatten(1, features),
         *[
@@ -194,7 +194,7 @@ def residual(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn
     return encoder, decoder
 
 
-def wide(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Sequential]:
+def wide(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Sequential]:
     """Convolutions 4x4 of stride 2 with 32, 64, 128, 256 channels and one linear layer each side.
 
     The network of a public β-VAE written from scratch. https://github.com/GMPilankar/Beta-VAE-from-scratch-
@@ -207,11 +207,11 @@ def wide(image_shape: ImageShape, num_codes: int) -> tuple[nn.Sequential, nn.Seq
         nn.ReLU(),
         *_chain(*[(nn.Conv2d(i, o, 4, 2, 1), nn.ReLU()) for i, o in pairwise(widths)]),
         nn.Flatten(),
-        nn.Linear(math.prod(features), 2 * num_codes),
+        nn.Linear(math.prod(features), 2 * latent_dim),
     )
     backwards = widths[::-1]
     decoder = nn.Sequential(
-        nn.Linear(num_codes, math.prod(features)),
+        nn.Linear(latent_dim, math.prod(features)),
         nn.Unflatten(1, features),
         *_chain(*[(Upsample(i, o), nn.ReLU()) for i, o in pairwise(backwards)]),
         Upsample(32, channels),

@@ -1,6 +1,6 @@
 """What is minimised: pure functions of tensors, and the first objectives composed of them.
 
-Conventions, the same everywhere: a term is summed over pixels or codes and averaged over the images of a batch; it is
+Conventions, the same everywhere: a term is summed over pixels or latents and averaged over the images of a batch; it is
 in nats; β multiplies the summed KL.
 
 An objective is a function `(settings, model, batch) -> Loss`. It encodes and decodes, and draws nothing at random by
@@ -29,15 +29,15 @@ class Batch(NamedTuple):
 
     images: Float[Tensor, "batch channel height width"]
     """Pixels in [0, 1]."""
-    noise: Float[Tensor, "batch codes"]
+    noise: Float[Tensor, "batch latents"]
     """Standard normal, for sampling the posterior."""
     step: Step
     """Updates done before this one: 0 for the first. On CUDA, where many steps are recorded at once, a tensor: weigh
     terms by `ramp` and the like, which take both."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
     """What the objective returned as `Loss.memory` at the step before; empty at the first. `mean` and `log_var` in it
-    are posteriors, which turn when the codes' axes do."""
-    more_noise: Float[Tensor, "batch codes"] | None = None
+    are posteriors, which turn when the latents' axes do."""
+    more_noise: Float[Tensor, "batch latents"] | None = None
     """Standard normal, independent of `noise`, for objectives that need more of it."""
     labels: Float[Tensor, "batch factors"] | None = None
     """Factors scaled to [0, 1] by their number of values, -1 where not known, for objectives that need them."""

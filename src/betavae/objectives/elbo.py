@@ -17,7 +17,7 @@ class Evidence(NamedTuple):
 
     reconstruction: Float[Tensor, ""]
     rate: Float[Tensor, ""]
-    codes: Float[Tensor, "batch codes"]
+    latents: Float[Tensor, "batch latents"]
     posterior: Posterior
 
 
@@ -28,9 +28,9 @@ def evidence(model: VAE, batch: Batch) -> Evidence:
         Auto-Encoding Variational Bayes (Kingma & Welling, 2014), equations 7 and 10. https://arxiv.org/abs/1312.6114
     """
     posterior = model.encode(batch.images)
-    codes = posterior.sample(batch.noise)
-    error = decoded_error(model, codes, batch.images)
-    return Evidence(error.mean(), gaussian_kl(*posterior).sum(1).mean(), codes, posterior)
+    latents = posterior.sample(batch.noise)
+    error = decoded_error(model, latents, batch.images)
+    return Evidence(error.mean(), gaussian_kl(*posterior).sum(1).mean(), latents, posterior)
 
 
 def vae(settings: Vae, model: VAE, batch: Batch) -> Loss:

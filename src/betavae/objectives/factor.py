@@ -1,4 +1,4 @@
-"""FactorVAE: total correlation as a discriminator sees it that tells codes from codes permuted among images."""
+"""FactorVAE: total correlation as a discriminator sees it that tells latents from latents permuted among images."""
 
 from itertools import pairwise
 
@@ -17,10 +17,10 @@ def factor(settings: Factor, model: VAE, batch: Batch) -> Loss:
     """Reconstruction + rate + γ · total correlation on the first half of the batch.
 
     Total correlation is the mean of log D(z) / (1 - D(z)) with D the discriminator's probability that z is not
-    permuted. `network_loss` is the discriminator's cross-entropy between codes of the first half and permuted codes of
-    the second, neither of which it can change. The two losses have no parameter in common: the encoder is not trained
-    to help the discriminator, as it is where both are accumulated before one step. In the paper the second half is
-    encoded after the model's step; here before it, so that one call gives both losses. The discriminator is float32.
+    permuted. `network_loss` is the discriminator's cross-entropy between latents of the first half and permuted latents
+    of the second, neither of which it can change. The two losses have no parameter in common: the encoder is not
+    trained to help the discriminator, as it is where both are accumulated before one step. In the paper the second half
+    is encoded after the model's step; here before it, so that one call gives both losses. The discriminator is float32.
 
     Source:
         Disentangling by Factorising (Kim & Mnih, 2018), equations 2 and 3, algorithm 2.
@@ -32,11 +32,11 @@ def factor(settings: Factor, model: VAE, batch: Batch) -> Loss:
     seen = evidence(model, batch._replace(images=batch.images[:half], noise=batch.noise[:half]))
     with torch.no_grad():
         second = model.encode(batch.images[half:]).sample(batch.noise[half:])
-        permuted = permute_codes(second, batch.more_noise[half:])
-    with torch.autocast(seen.codes.device.type, enabled=False):
-        logits = batch.network(seen.codes)
+        permuted = permute_latents(second, batch.more_noise[half:])
+    with torch.autocast(seen.latents.device.type, enabled=False):
+        logits = batch.network(seen.latents)
         correlation = (logits[:, 0] - logits[:, 1]).mean()
-        answers = batch.network(torch.cat([seen.codes.detach(), permuted]))
+        answers = batch.network(torch.cat([seen.latents.detach(), permuted]))
     truth = (torch.arange(len(answers), device=answers.device) >= half).long()
     error = F.cross_entropy(answers, truth, reduction="none")
     network_loss = 0.5 * (error[:half].mean() + error[half:].mean())
@@ -51,32 +51,32 @@ def factor(settings: Factor, model: VAE, batch: Batch) -> Loss:
     return Loss(loss, terms, network_loss=network_loss)
 
 
-def permute_codes(
-    codes: Float[Tensor, "batch codes"], noise: Float[Tensor, "batch codes"]
-) -> Float[Tensor, "batch codes"]:
-    """Each code permuted among the images by itself, so that codes keep their distributions and lose their dependence.
+def permute_latents(
+    latents: Float[Tensor, "batch latents"], noise: Float[Tensor, "batch latents"]
+) -> Float[Tensor, "batch latents"]:
+    """Permute each latent among the images, independently: marginals stay, dependence between latents goes.
 
     Source:
         Disentangling by Factorising (Kim & Mnih, 2018), algorithm 1. https://arxiv.org/abs/1802.05983
 
     Args:
-        codes: of a batch.
-        noise: continuous and independent; the order of a column is the permutation of that code.
+        latents: of a batch.
+        noise: continuous and independent; the order of a column is the permutation of that latent.
 
     Example:
-        >>> codes = torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
-        >>> permute_codes(codes, torch.tensor([[0.3, 0.1], [0.1, 0.2], [0.2, 0.3]])).tolist()
+        >>> latents = torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
+        >>> permute_latents(latents, torch.tensor([[0.3, 0.1], [0.1, 0.2], [0.2, 0.3]])).tolist()
         [[2.0, 10.0], [3.0, 20.0], [1.0, 30.0]]
     """
-    return codes.gather(0, noise.argsort(0))
+    return latents.gather(0, noise.argsort(0))
 
 
-def discriminator(settings: Factor, num_codes: int) -> nn.Sequential:
+def discriminator(settings: Factor, latent_dim: int) -> nn.Sequential:
     """Six hidden layers of 1000 units with leaky ReLU of slope 0.2; two logits: not permuted, permuted.
 
     Source:
         Disentangling by Factorising (Kim & Mnih, 2018), appendix A. https://arxiv.org/abs/1802.05983
     """
-    widths = [num_codes] + settings.discriminator_layers * [settings.discriminator_width]
+    widths = [latent_dim] + settings.discriminator_layers * [settings.discriminator_width]
     hidden = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.LeakyReLU(0.2))]
     return nn.Sequential(*hidden, nn.Linear(widths[-1], 2))

@@ -1,4 +1,4 @@
-"""QLAE: codes rounded to a few learned values each."""
+"""QLAE: latents rounded to a few learned values each."""
 
 import torch
 
@@ -9,28 +9,28 @@ from betavae.objectives.terms import decoded_error
 
 
 def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction from rounded codes + λ_q Σ (sg(z) - v)² + λ_c Σ (z - sg(v))², v the value nearest to code z.
+    """Reconstruction from rounded latents + λ_q Σ (sg(z) - v)² + λ_c Σ (z - sg(v))², v the value nearest to latent z.
 
-    There is no noise and no KL: the encoder's means are the codes. The decoder's gradient passes rounding unchanged
+    There is no noise and no KL: the encoder's means are the latents. The decoder's gradient passes rounding unchanged
     (straight through). The weight decay, which makes the method, is the optimiser's. `rate` is the entropy of each
-    code's values within the batch, summed over codes: the nats that the codes can carry, without a gradient.
+    latent's values within the batch, summed over latents: the nats that the latents can carry, without a gradient.
 
-    The original averages over pixels and over codes where this sums, and clips gradients of these means at 1 an entry;
-    Adam is insensitive to the first, and the clipping is left out.
+    The original averages over pixels and over latents where this sums, and clips gradients of these means at 1 an
+    entry; Adam is insensitive to the first, and the clipping is left out.
 
     Source:
         Disentanglement via Latent Quantization (Hsu et al., 2023). https://arxiv.org/abs/2305.18378
     """
-    if model.code_values is None:
-        raise ValueError("qlae rounds codes; make the model with values_per_code")
-    codes = model.encode(batch.images).mean
-    values = model.quantise(codes)
-    reconstruction = decoded_error(model, codes + (values - codes).detach(), batch.images).mean()
-    quantisation = (codes.detach() - values).square().sum(1).mean()
-    commitment = (codes - values.detach()).square().sum(1).mean()
+    if model.codebook is None:
+        raise ValueError("qlae rounds latents; make the model with values_per_latent")
+    latents = model.encode(batch.images).mean
+    values = model.quantise(latents)
+    reconstruction = decoded_error(model, latents + (values - latents).detach(), batch.images).mean()
+    quantisation = (latents.detach() - values).square().sum(1).mean()
+    commitment = (latents - values.detach()).square().sum(1).mean()
     loss = reconstruction + settings.quantisation * quantisation + settings.commitment * commitment
     with torch.no_grad():
-        nearest = (codes[:, :, None] - model.code_values).abs().argmin(2)
-        share = (nearest[:, :, None] == torch.arange(settings.values_per_code, device=codes.device)).float().mean(0)
+        nearest = (latents[:, :, None] - model.codebook).abs().argmin(2)
+        share = (nearest[:, :, None] == torch.arange(settings.values_per_latent, device=latents.device)).float().mean(0)
         rate = torch.special.entr(share).sum()
     return Loss(loss, {"reconstruction": reconstruction, "rate": rate, "rounding": commitment})

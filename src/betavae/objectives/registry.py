@@ -39,4 +39,4 @@ OBJECTIVES: dict[type, Objective] = {
 """The function of each settings class; an own one is added here, and to `OBJECTIVE_SETTINGS` by name."""
 
 NETWORKS: dict[type, Callable[[Any, int], nn.Module]] = {settings.Factor: discriminator}
-"""Makers `(settings, num_codes) -> network` of the networks that an objective trains beside the model."""
+"""Makers `(settings, latent_dim) -> network` of the networks that an objective trains beside the model."""

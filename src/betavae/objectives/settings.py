@@ -9,7 +9,7 @@ from betavae.files.validation import check_above, check_at_least, check_image_sh
 LARGEST_NETWORK = 1_000_000_000
 """Weights that an objective's own network may have: 16 GB while it trains."""
 MAX_VALUES = 10_000
-"""Values that a code may be rounded to."""
+"""Values that a latent may be rounded to."""
 
 PairRule = Literal["locatello", "one", "uniform"]
 
@@ -22,8 +22,8 @@ class Needs:
     """Least number of images in a batch."""
     because: str = ""
     """Why so many, as the beginning of a sentence."""
-    codes: int = 1
-    """Least number of codes; with one there is nothing to tell apart."""
+    latents: int = 1
+    """Least number of latents; with one there is nothing to tell apart."""
     halves: bool = False
     """Whether the two halves of a batch have different purposes, so that its size must be even."""
     pairs: PairRule | None = None
@@ -32,10 +32,10 @@ class Needs:
     """Training images whose factors are shown: a number or a share. Without pairs, the second half is of these."""
     more_noise: bool = False
     """Whether a second table of standard normal noise is wanted."""
-    values_per_code: int = 0
-    """Values that each code is rounded to; 0 for codes of any value."""
+    values_per_latent: int = 0
+    """Values that each latent is rounded to; 0 for latents of any value."""
     weight_decay: float = 0.0
-    """Decoupled decay of the model's weights; not of biases and code values."""
+    """Decoupled decay of the model's weights; not of biases and codebooks."""
     network_learning_rate: float = 0.0
     """Of the objective's own network, where `NETWORKS` has one; it follows the schedule of the model's."""
 
@@ -63,7 +63,7 @@ class Beta:
     Dial: --beta."""
 
     beta: float = 4.0
-    """Weight of the rate: KL summed over codes, averaged over images, in nats. 1 is the VAE."""
+    """Weight of the rate: KL summed over latents, averaged over images, in nats. 1 is the VAE."""
     warmup_steps: int = 0
     """Steps over which β rises linearly from 0; 0 for none."""
 
@@ -94,7 +94,7 @@ class TC:
     Dial: --beta."""
 
     beta: float = 6.0
-    """Weight of the total correlation of the codes; 1 is the VAE."""
+    """Weight of the total correlation of the latents; 1 is the VAE."""
     warmup_steps: int = 0
     """Steps over which the weight of the whole rate rises linearly from 0 to 1 (and of TC from 0 to β); 0 for none."""
     memory_images: int = 0
@@ -130,14 +130,14 @@ class TC:
     @property
     def needs(self) -> Needs:
         """Two images at least."""
-        return Needs(batch_images=2, because="total correlation is estimated within a batch", codes=2)
+        return Needs(batch_images=2, because="total correlation is estimated within a batch", latents=2)
 
 
 @dataclass(frozen=True)
 class Factor:
     """FactorVAE: the VAE with γ · total correlation added, as a discriminator sees it (Kim & Mnih 2018).
     https://arxiv.org/abs/1802.05983
-    Dial: --gamma. The VAE trains on the first half of a batch, the discriminator is shown codes of the second.
+    Dial: --gamma. The VAE trains on the first half of a batch, the discriminator is shown latents of the second.
     """
 
     gamma: float = 35.0
@@ -164,8 +164,8 @@ class Factor:
         """Two halves of two images at least, a permutation, a discriminator."""
         return Needs(
             batch_images=4,
-            codes=2,
-            because="codes are permuted within half a batch",
+            latents=2,
+            because="latents are permuted within half a batch",
             halves=True,
             more_noise=True,
             network_learning_rate=self.discriminator_learning_rate,
@@ -194,7 +194,7 @@ class Dip1:
 
 @dataclass(frozen=True)
 class Dip2(Dip1):
-    """DIP-VAE-II: the VAE with the covariance of sampled codes pressed to the identity (Kumar et al. 2018).
+    """DIP-VAE-II: the VAE with the covariance of sampled latents pressed to the identity (Kumar et al. 2018).
     https://arxiv.org/abs/1711.00848
     Dial: --off-diagonal."""
 
@@ -209,7 +209,7 @@ class Info:
     Dial: --divergence. MMD is the squared maximum mean discrepancy with a kernel of at most 1."""
 
     alpha: float = 0.0
-    """α: nats of information between image and code that cost nothing, as a share of the rate; at most 1."""
+    """α: nats of information between image and latent that cost nothing, as a share of the rate; at most 1."""
     divergence: float = 1000.0
     """λ: weight of the aggregate posterior's distance from the prior. α = 0 and λ = 1 is the VAE."""
     kernel: Literal["imq", "rbf"] = "imq"
@@ -222,7 +222,7 @@ class Info:
         if not (math.isfinite(self.divergence) and self.alpha + self.divergence >= 1):
             raise ValueError(
                 f"alpha is {self.alpha} and divergence {self.divergence}; their sum must be at least 1, for MMD is "
-                "weighed with their sum - 1 and a negative weight would drive codes away from the prior"
+                "weighed with their sum - 1 and a negative weight would drive latents away from the prior"
             )
 
     @property
@@ -313,7 +313,7 @@ class AdaGvae:
     @property
     def needs(self) -> Needs:
         """Pairs."""
-        return Needs(batch_images=2, because="images come in pairs", codes=2, halves=True, pairs=self.pairs)
+        return Needs(batch_images=2, because="images come in pairs", latents=2, halves=True, pairs=self.pairs)
 
 
 @dataclass(frozen=True)
@@ -325,9 +325,9 @@ class AdaMlvae(AdaGvae):
 
 @dataclass(frozen=True)
 class Group:
-    """GVAE and ML-VAE: β-VAE of image pairs that are known to share factors, a code to each (Bouchacourt et al. 2018).
+    """GVAE and ML-VAE: β-VAE of image pairs that share known factors, one latent each (Bouchacourt et al. 2018).
     https://arxiv.org/abs/1705.08841
-    Dial: --beta. Code k belongs to factor k; codes without a factor are shared by every pair."""
+    Dial: --beta. Code k belongs to factor k; latents without a factor are shared by every pair."""
 
     beta: float = 1.0
     """Weight of the rate. The grid of Locatello et al. 2020 is 1, 2, 4, 6, 8, 16."""
@@ -335,7 +335,7 @@ class Group:
     """Factors redrawn for a pair's second image: one; one in half of the pairs, else a random number (locatello); a
     random number (uniform). At least one stays; a value drawn anew may be the old one."""
     averaging: Literal["gvae", "mlvae"] = "mlvae"
-    """Posterior of a shared code: the product of the two (mlvae), or their average (gvae; Hosoya 2019)."""
+    """Posterior of a shared latent: the product of the two (mlvae), or their average (gvae; Hosoya 2019)."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "beta")
@@ -350,7 +350,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Semi:
-    """β-VAE with γ · a supervised loss on a few labelled images, code k predicting factor k (Locatello et al. 2020).
+    """β-VAE with γ · a supervised loss on a few labelled images, latent k predicting factor k (Locatello et al. 2020).
     https://arxiv.org/abs/1905.01258
     Dial: --gamma. The first half of a batch is of any training images, the second of labelled ones."""
 
@@ -361,8 +361,8 @@ class Semi:
     labelled_images: int | float = 1000
     """Training images with labels: a number (1000) or, with a decimal point, a share (0.01)."""
     supervision: Literal["xent", "l2", "covariance"] = "xent"
-    """Cross-entropy or squared error between sigmoid(code k) and factor k scaled to [0, 1], or squared covariances of
-    codes with the factors of others."""
+    """Cross-entropy or squared error between sigmoid(latent k) and factor k scaled to [0, 1], or squared covariances of
+    latents with the factors of others."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "gamma", "beta")
@@ -379,58 +379,58 @@ class Semi:
 
 @dataclass(frozen=True)
 class Hfs:
-    """Hausdorff factorised support: β-VAE whose codes are to occur in every combination (Roth et al. 2023).
+    """Hausdorff factorised support: β-VAE whose latents are to occur in every combination (Roth et al. 2023).
     https://arxiv.org/abs/2210.07347
     Dial: --gamma."""
 
     gamma: float = 100.0
-    """Weight of the squared Hausdorff distances of pairs of codes; 0 is the β-VAE. The paper's grid is 0.1 to 1e4."""
+    """Weight of the squared Hausdorff distances of pairs of latents; 0 is the β-VAE. The paper's grid is 0.1 to 1e4."""
     beta: float = 1.0
     """Weight of the rate. The paper's grid is 0, 1, 2, 4, 6, 8, 10, 16."""
-    code_pairs: int = 25
-    """Pairs of codes a step, drawn at random; all where there are fewer."""
+    latent_pairs: int = 25
+    """Pairs of latents a step, drawn at random; all where there are fewer."""
     scale: float = 0.0
-    """Weight of the shortfall of each code's standard deviation over the batch from 1."""
+    """Weight of the shortfall of each latent's standard deviation over the batch from 1."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "gamma", "beta", "scale")
-        check_at_least(self, 1, "code_pairs")
+        check_at_least(self, 1, "latent_pairs")
 
     @property
     def needs(self) -> Needs:
-        """Two images at least, random pairs of codes."""
-        return Needs(batch_images=2, because="support is estimated within a batch", codes=2, more_noise=True)
+        """Two images at least, random pairs of latents."""
+        return Needs(batch_images=2, because="support is estimated within a batch", latents=2, more_noise=True)
 
 
 @dataclass(frozen=True)
 class Qlae:
-    """QLAE: an autoencoder with each code rounded to one of a few values, and weight decay (Hsu et al. 2023).
+    """QLAE: an autoencoder with each latent rounded to one of a few values, and weight decay (Hsu et al. 2023).
     https://arxiv.org/abs/2305.18378
     Dial: --weight-decay."""
 
     weight_decay: float = 0.1
-    """Decoupled decay of the weights (AdamW); not of biases and code values."""
-    values_per_code: int = 10
-    """Values that a code can take, learned, at first evenly from -0.5 to 0.5."""
+    """Decoupled decay of the weights (AdamW); not of biases and codebooks."""
+    values_per_latent: int = 10
+    """Values that a latent can take, learned, at first evenly from -0.5 to 0.5."""
     quantisation: float = 0.41
-    """Weight of the squared distance by which values follow codes, summed over codes: the original's 0.001 of means
-    over 4,096 pixels and 10 codes is 0.41 of sums."""
+    """Weight of the squared distance by which values follow latents, summed over latents: the original's 0.001 of means
+    over 4,096 pixels and 10 latents is 0.41 of sums."""
     commitment: float = 0.41
-    """Weight of the same distance by which codes follow values."""
+    """Weight of the same distance by which latents follow values."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "weight_decay", "quantisation", "commitment")
-        check_at_least(self, 2, "values_per_code")
-        if self.values_per_code > MAX_VALUES:
+        check_at_least(self, 2, "values_per_latent")
+        if self.values_per_latent > MAX_VALUES:
             raise ValueError(
-                f"values_per_code is {self.values_per_code}; give at most {MAX_VALUES:,}, for each is compared with "
-                "every code of a batch"
+                f"values_per_latent is {self.values_per_latent}; give at most {MAX_VALUES:,}, for each is compared "
+                "with every latent of a batch"
             )
 
     @property
     def needs(self) -> Needs:
-        """Rounded codes and weight decay."""
-        return Needs(values_per_code=self.values_per_code, weight_decay=self.weight_decay)
+        """Rounded latents and weight decay."""
+        return Needs(values_per_latent=self.values_per_latent, weight_decay=self.weight_decay)
 
 
 OBJECTIVE_SETTINGS: dict[str, type[Any]] = {

@@ -21,7 +21,7 @@ _LOG_2 = math.log(2)
 
 
 def ada_gvae(settings: AdaGvae, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate of pairs, the codes that seem shared having the average of both posteriors.
+    """Reconstruction + β · rate of pairs, the latents that seem shared having the average of both posteriors.
 
     Source:
         Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
@@ -31,7 +31,7 @@ def ada_gvae(settings: AdaGvae, model: VAE, batch: Batch) -> Loss:
 
 
 def ada_mlvae(settings: AdaMlvae, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate of pairs, the codes that seem shared having the product of both posteriors.
+    """Reconstruction + β · rate of pairs, the latents that seem shared having the product of both posteriors.
 
     Source:
         Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
@@ -41,9 +41,10 @@ def ada_mlvae(settings: AdaMlvae, model: VAE, batch: Batch) -> Loss:
 
 
 def group(settings: Group, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate of pairs, the codes of factors known to be shared having one posterior.
+    """Reconstruction + β · rate of pairs, the latents of factors known to be shared having one posterior.
 
-    Code k belongs to factor k. Codes beyond the factors belong to none that changes, so they are shared by every pair.
+    Code k belongs to factor k. Latents beyond the factors belong to none that changes, so they are shared by every
+    pair.
 
     Source:
         Multi-Level Variational Autoencoder (Bouchacourt et al., 2018), section 3. https://arxiv.org/abs/1705.08841
@@ -60,11 +61,11 @@ def group(settings: Group, model: VAE, batch: Batch) -> Loss:
     return _paired(settings.beta, model, batch, one, other, shared, merge(one, other))
 
 
-def seem_shared(one: Posterior, other: Posterior) -> Bool[Tensor, "pairs codes"]:
-    """Which codes of a pair seem to be of factors that its images share: those whose posteriors differ little.
+def seem_shared(one: Posterior, other: Posterior) -> Bool[Tensor, "pairs latents"]:
+    """Which latents of a pair seem to be of factors that its images share: those whose posteriors differ little.
 
-    A code is shared where KL(one || other) is below the middle between the least and the largest of the pair's codes.
-    No gradient passes.
+    A latent is shared where KL(one || other) is below the middle between the least and the largest of the pair's
+    latents. No gradient passes.
 
     Source:
         Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
@@ -125,14 +126,14 @@ def _halves(posterior: Posterior) -> tuple[Posterior, Posterior]:
 def _paired(
     beta: float, model: VAE, batch: Batch, one: Posterior, other: Posterior, shared: Tensor, merged: Posterior
 ) -> Loss:
-    """Reconstruction + β · rate with the merged posterior for shared codes of both images."""
+    """Reconstruction + β · rate with the merged posterior for shared latents of both images."""
     tables = [
         torch.cat([torch.where(shared, m, own) for own in pair]) for *pair, m in zip(one, other, merged, strict=True)
     ]
     posterior = Posterior(*tables)
     reconstruction = decoded_error(model, posterior.sample(batch.noise), batch.images).mean()
     rate = gaussian_kl(*posterior).sum(1).mean()
-    terms = {"reconstruction": reconstruction, "rate": rate, "shared_codes": shared.float().sum(1).mean()}
+    terms = {"reconstruction": reconstruction, "rate": rate, "shared_latents": shared.float().sum(1).mean()}
     return Loss(reconstruction + beta * rate, {**terms})
 
 
@@ -144,7 +145,7 @@ def _paired(
 def semi(settings: Semi, model: VAE, batch: Batch) -> Loss:
     """Reconstruction + β · rate on the first half of the batch + γ · a supervised loss on the second, labelled half.
 
-    Code k predicts factor k by its posterior mean; further codes are free.
+    Code k predicts factor k by its posterior mean; further latents are free.
 
     Source:
         Disentangling Factors of Variation Using Few Labels (Locatello et al., 2020).
@@ -160,20 +161,21 @@ def semi(settings: Semi, model: VAE, batch: Batch) -> Loss:
 
 
 def supervised_loss(
-    codes: Float[Tensor, "batch codes"], labels: Float[Tensor, "batch factors"], kind: str = "xent"
+    latents: Float[Tensor, "batch latents"], labels: Float[Tensor, "batch factors"], kind: str = "xent"
 ) -> Float[Tensor, ""]:
-    """How badly code k predicts factor k, summed over factors and averaged over images.
+    """How badly latent k predicts factor k, summed over factors and averaged over images.
 
-    xent: cross-entropy between the factor, in [0, 1], and sigmoid(code), in nats. l2: their squared difference.
-    covariance: the sum of squared covariances between codes and factors of other indices, further codes included; it
-    does not say that code k must predict factor k, only that no other code may.
+    xent: cross-entropy between the factor, in [0, 1], and sigmoid(latent), in nats. l2: their squared difference.
+    covariance: the sum of squared covariances between latents and factors of other indices, further latents included;
+        it
+    does not say that latent k must predict factor k, only that no other latent may.
 
     Source:
         Disentangling Factors of Variation Using Few Labels (Locatello et al., 2020).
         https://arxiv.org/abs/1905.01258
 
     Args:
-        codes: posterior means; at least as many columns as there are factors.
+        latents: posterior means; at least as many columns as there are factors.
         labels: factors in [0, 1].
         kind: `xent`, `l2` or `covariance`.
 
@@ -181,10 +183,10 @@ def supervised_loss(
         >>> supervised_loss(torch.zeros(2, 3), torch.ones(2, 1), "l2")
         tensor(0.2500)
     """
-    predicted = codes[:, : labels.shape[1]]
+    predicted = latents[:, : labels.shape[1]]
     if kind == "xent":
         return F.binary_cross_entropy_with_logits(predicted, labels, reduction="none").sum(1).mean()
     if kind == "l2":
         return (torch.sigmoid(predicted) - labels).square().sum(1).mean()
-    crossed = ((codes - codes.mean(0))[:, :, None] * (labels - labels.mean(0))[:, None]).mean(0)  # [code, factor]
+    crossed = ((latents - latents.mean(0))[:, :, None] * (labels - labels.mean(0))[:, None]).mean(0)  # [latent, factor]
     return crossed.square().sum() - crossed.diagonal().square().sum()

@@ -22,11 +22,10 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     β; with the other two weights at 1 that is this sum. With `memory_images` total correlation is estimated among the
     batch and that many images seen last, with the posteriors that they had then (not in the paper): a small batch then
     sees dependence that only a large one could. With `final_beta` β falls (not in the paper): a large β has parted the
-    factors by then, and a small one lets the codes carry more. With `second_warmup_steps` w then rises from 0 again, a
-    cyclical schedule: codes that had fallen silent wake while they cost nothing. Stratified sampling is the paper's
-    other estimate.
-    Without gradients, as for held-out images, the terms also have `calibrated_total_correlation`, which can be read in
-    nats.
+    factors by then, and a small one lets the latents capture more. With `second_warmup_steps` w then rises from 0
+    again, a cyclical schedule: latents that had fallen silent wake while they cost nothing. Stratified sampling is the
+    paper's other estimate. Without gradients, as for held-out images, the terms also have
+    `calibrated_total_correlation`, which can be read in nats.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation 4.
@@ -37,9 +36,9 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     seen = evidence(model, batch)
     past = Posterior(batch.memory["mean"], batch.memory["log_var"]) if batch.memory else None
     if settings.sampling == "stratified":
-        correlation = stratified_total_correlation(seen.codes, seen.posterior, batch.num_images)
+        correlation = stratified_total_correlation(seen.latents, seen.posterior, batch.num_images)
     else:
-        correlation = total_correlation(seen.codes, seen.posterior, past)
+        correlation = total_correlation(seen.latents, seen.posterior, past)
     weight = ramp(batch.step, settings.warmup_steps)
     if settings.second_warmup_steps:
         again = ramp(since(batch.step, settings.fall_after), settings.second_warmup_steps)
@@ -47,7 +46,7 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
     loss = seen.reconstruction + weight * (seen.rate + (beta_at(settings, batch.step) - 1) * correlation)
     terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation}
     if not torch.is_grad_enabled():
-        terms["calibrated_total_correlation"] = calibrated_total_correlation(seen.codes, seen.posterior, past)
+        terms["calibrated_total_correlation"] = calibrated_total_correlation(seen.latents, seen.posterior, past)
     return Loss(loss, {**terms}, _remembered(seen.posterior, past, settings.memory_images))
 
 

@@ -1,6 +1,6 @@
 """Terms of objectives: pure functions of tensors, in nats.
 
-A term is summed over pixels or codes; objectives average it over the images of a batch.
+A term is summed over pixels or latents; objectives average it over the images of a batch.
 """
 
 import math
@@ -45,29 +45,29 @@ def reconstruction_error(
 
 
 def decoded_error(
-    model: VAE, codes: Float[Tensor, "batch codes"], images: Float[Tensor, "batch channel height width"]
+    model: VAE, latents: Float[Tensor, "batch latents"], images: Float[Tensor, "batch channel height width"]
 ) -> Float[Tensor, " batch"]:
-    """`reconstruction_error` of images by what a model decodes from codes, where that can be in less time than apart.
+    """`reconstruction_error` of images by what a model decodes from latents, where that can be in less time than apart.
 
     Args:
         model: whose decoder and likelihood.
-        codes: one row an image.
+        latents: one row an image.
         images: pixels in [0, 1].
 
     Returns:
         One value an image, in nats.
     """
     if model.likelihood == "bernoulli":
-        return model.bernoulli_error(codes, images)
-    return reconstruction_error(model.decode(codes), images, model.likelihood)
+        return model.bernoulli_error(latents, images)
+    return reconstruction_error(model.decode(latents), images, model.likelihood)
 
 
 def gaussian_kl(
-    mean: Float[Tensor, "*batch codes"], log_var: Float[Tensor, "*batch codes"]
-) -> Float[Tensor, "*batch codes"]:
-    """KL divergence of a diagonal Gaussian from the standard normal, per code, in nats: (μ² + σ² - log σ² - 1) / 2.
+    mean: Float[Tensor, "*batch latents"], log_var: Float[Tensor, "*batch latents"]
+) -> Float[Tensor, "*batch latents"]:
+    """KL divergence of a diagonal Gaussian from the standard normal, per latent, in nats: (μ² + σ² - log σ² - 1) / 2.
 
-    No reduction: sum over codes for the rate of an image, then average over the batch.
+    No reduction: sum over latents for the rate of an image, then average over the batch.
 
     Source:
         Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix B. https://arxiv.org/abs/1312.6114
@@ -87,7 +87,7 @@ def gaussian_kl(
 
 
 def gaussian_log_density(
-    codes: Float[Tensor, "..."], mean: Float[Tensor, "..."], log_var: Float[Tensor, "..."]
+    latents: Float[Tensor, "..."], mean: Float[Tensor, "..."], log_var: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
     """Logarithm of the normal density, elementwise, in nats.
 
@@ -98,4 +98,4 @@ def gaussian_log_density(
         >>> gaussian_log_density(torch.zeros(1), torch.zeros(1), torch.zeros(1))
         tensor([-0.9189])
     """
-    return -0.5 * ((codes - mean) ** 2 * torch.exp(-log_var) + log_var + math.log(2 * math.pi))
+    return -0.5 * ((latents - mean) ** 2 * torch.exp(-log_var) + log_var + math.log(2 * math.pi))

@@ -1,4 +1,4 @@
-"""Estimates of the total correlation of codes, in nats."""
+"""Estimates of the total correlation of latents, in nats."""
 
 import math
 from typing import Any
@@ -11,19 +11,19 @@ from betavae.model import Posterior
 from betavae.objectives.terms import gaussian_log_density
 
 _CACHED_VALUES = 100_000
-"""Densities of codes among images that a CPU works on at once: 0.4 MB."""
+"""Densities of latents among images that a CPU works on at once: 0.4 MB."""
 
 
 def total_correlation(
-    codes: Float[Tensor, "batch codes"], mixture: Posterior, others: Posterior | None = None
+    latents: Float[Tensor, "batch latents"], mixture: Posterior, others: Posterior | None = None
 ) -> Float[Tensor, ""]:
-    """Total correlation of the codes, KL(q(z) || Π q(z_d)), by minibatch-weighted sampling, in nats.
+    """Total correlation of the latents, KL(q(z) || Π q(z_d)), by minibatch-weighted sampling, in nats.
 
     Mean over i of  log Σ_j Π_d q(z_id | x_j)  -  Σ_d log Σ_j q(z_id | x_j)  +  (D - 1) log M,  j over M images.
 
     The constant is that of M images taken for the whole data set. The paper's has N · M in place of M, which adds
-    (D - 1) log N: it changes no gradient, but no value could be read (41.7 nats for five independent codes, against
-    about 2 here). The estimate is biased: compare it between runs of one M only. It sees no dependence between codes
+    (D - 1) log N: it changes no gradient, but no value could be read (41.7 nats for five independent latents, against
+    about 2 here). The estimate is biased: compare it between runs of one M only. It sees no dependence between latents
     that carry more than log M nats together, for then hardly two of M images are neighbours; more images help.
 
     Source:
@@ -31,7 +31,7 @@ def total_correlation(
         appendix. https://arxiv.org/abs/1802.04942
 
     Args:
-        codes: one sample of each image's posterior.
+        latents: one sample of each image's posterior.
         mixture: posteriors of the same images.
         others: posteriors of further images.
 
@@ -39,8 +39,8 @@ def total_correlation(
         Nats; an estimate below 0 is possible.
 
     Example:
-        >>> codes, mixture = torch.zeros(4, 1), Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
-        >>> total_correlation(codes, mixture)
+        >>> latents, mixture = torch.zeros(4, 1), Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
+        >>> total_correlation(latents, mixture)
         tensor(0.)
     """
     if others is not None:
@@ -49,9 +49,9 @@ def total_correlation(
     precision = torch.exp(-log_var)
     at_zero = gaussian_log_density(torch.zeros_like(mean), mean, log_var)
     natural = torch.stack([-0.5 * precision, mean * precision, at_zero], 1)
-    statistics = torch.stack([codes.T**2, codes.T, torch.ones_like(codes.T)], 2)
+    statistics = torch.stack([latents.T**2, latents.T, torch.ones_like(latents.T)], 2)
     ratio: Tensor = _DensityRatio.apply(statistics, natural)  # type: ignore[no-untyped-call]
-    return ratio + (codes.shape[1] - 1) * math.log(len(mixture.mean))
+    return ratio + (latents.shape[1] - 1) * math.log(len(mixture.mean))
 
 
 class _DensityRatio(torch.autograd.Function):
@@ -59,7 +59,7 @@ class _DensityRatio(torch.autograd.Function):
 
     A Gaussian's log density is the inner product of (z², z, 1) with its natural parameters. Autograd would keep several
     arrays of D x B x M; but the gradient with respect to l_dij is the difference of two softmaxes over j, and so a few
-    codes at a time fit a CPU's cache.
+    latents at a time fit a CPU's cache.
     """
 
     @staticmethod
@@ -110,9 +110,9 @@ def _exp(values: Tensor) -> Tensor:
 
 
 def stratified_total_correlation(
-    codes: Float[Tensor, "batch codes"], mixture: Posterior, num_images: int
+    latents: Float[Tensor, "batch latents"], mixture: Posterior, num_images: int
 ) -> Float[Tensor, ""]:
-    """Total correlation of the codes, KL(q(z) || Π q(z_d)), by minibatch-stratified sampling, in nats.
+    """Total correlation of the latents, KL(q(z) || Π q(z_d)), by minibatch-stratified sampling, in nats.
 
     Mean over i of  log Σ_j W_ij Π_d q(z_id | x_j)  -  Σ_d log Σ_j W_ij q(z_id | x_j)  with weights W that make the sums
     unbiased estimates of the aggregate posterior over all N images. With M = batch - 1: W_ii = 1/N; (N - M)/(N M) for
@@ -124,7 +124,7 @@ def stratified_total_correlation(
         https://arxiv.org/abs/1802.04942
 
     Args:
-        codes: one sample of each image's posterior; at least 2.
+        latents: one sample of each image's posterior; at least 2.
         mixture: posteriors of the same images.
         num_images: N, images that the batch was drawn from; taken as the batch's size where it is less.
 
@@ -132,12 +132,12 @@ def stratified_total_correlation(
         Nats; an estimate below 0 is possible.
 
     Example:
-        >>> codes, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
-        >>> stratified_total_correlation(codes, mixture, 100).abs() < 1e-6
+        >>> latents, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> stratified_total_correlation(latents, mixture, 100).abs() < 1e-6
         tensor(True)
     """
-    log_q = gaussian_log_density(codes[:, None], mixture.mean[None], mixture.log_var[None])  # [i, j, d]
-    log_weights = stratified_weights(len(codes), num_images, codes.device).log().to(codes)
+    log_q = gaussian_log_density(latents[:, None], mixture.mean[None], mixture.log_var[None])  # [i, j, d]
+    log_weights = stratified_weights(len(latents), num_images, latents.device).log().to(latents)
     joint = (log_weights + log_q.sum(2)).logsumexp(1)
     product = (log_weights[:, :, None] + log_q).logsumexp(1).sum(1)
     return (joint - product).mean()
@@ -163,21 +163,21 @@ def stratified_weights(batch: int, num_images: int, device: torch.device | None 
 
 
 def calibrated_total_correlation(
-    codes: Float[Tensor, "batch codes"], mixture: Posterior, others: Posterior | None = None
+    latents: Float[Tensor, "batch latents"], mixture: Posterior, others: Posterior | None = None
 ) -> Float[Tensor, ""]:
-    """Total correlation of the codes in nats that can be read: 0 for independent codes, whatever the batch.
+    """Total correlation of the latents in nats that can be read: 0 for independent latents, whatever the batch.
 
-    The estimate of `total_correlation`, less the estimate for the same codes with every dimension shifted to other
+    The estimate of `total_correlation`, less the estimate for the same latents with every dimension shifted to other
     images, which have the same marginals and no dependence. In the difference both the constant and the marginal
     densities cancel, and with them nearly all of the bias:
 
         mean over i of  log Σ_j Π_d q(z_id | x_j)  -  log Σ_j Π_d q(z_(i+s_d)d | x_(j+s_d))
 
-    Dependent codes have too little: at most log M for M images, and nothing where codes carry so much that hardly two
-    of M images are neighbours. It is for reading, not for training.
+    Dependent latents have too little: at most log M for M images, and nothing where latents carry so much that hardly
+    two of M images are neighbours. It is for reading, not for training.
 
     Args:
-        codes: one sample of each image's posterior, images in random order and at least as many as codes.
+        latents: one sample of each image's posterior, images in random order and at least as many as latents.
         mixture: posteriors of the same images.
         others: posteriors of further images.
 
@@ -185,13 +185,13 @@ def calibrated_total_correlation(
         Nats; an estimate below 0 is possible.
 
     Example:
-        >>> codes, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
-        >>> calibrated_total_correlation(codes, mixture)
+        >>> latents, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> calibrated_total_correlation(latents, mixture)
         tensor(0.)
     """
 
-    def joint(codes: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-        return gaussian_log_density(codes[:, None], mean[None], log_var[None]).sum(2).logsumexp(1).mean()
+    def joint(latents: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+        return gaussian_log_density(latents[:, None], mean[None], log_var[None]).sum(2).logsumexp(1).mean()
 
     def shifted(table: Tensor) -> Tensor:
         """The columns moved down, each by another number of rows."""
@@ -204,4 +204,4 @@ def calibrated_total_correlation(
     if others is not None:
         own = [torch.cat(pair) for pair in zip(own, others, strict=True)]
         moved = [torch.cat([table, shifted(more)]) for table, more in zip(moved, others, strict=True)]
-    return joint(codes, *own) - joint(shifted(codes), *moved)
+    return joint(latents, *own) - joint(shifted(latents), *moved)

@@ -1,8 +1,8 @@
 """Charts: arrays in, a matplotlib `Figure` out.
 
-Nothing here knows a model, a data set or a run. Codes are (N, D); KL divergences are in nats. Codes are called z0, z1,
-... by their index and, wherever they stand in a row, are sorted by their KL, the most informative first. A code below
-`DEAD_NATS` counts as dead and is drawn in grey.
+Nothing here knows a model, a data set or a run. Latents are (N, D); KL divergences are in nats. Latents are called z0,
+z1, ... by their index and, wherever they stand in a row, are sorted by their KL, the most informative first. A latent
+below `INACTIVE_NATS` counts as inactive and is drawn in grey.
 
 One style throughout: the colour-blind safe palette of Okabe and Ito for lines, viridis for ordered values. Figures are
 built with matplotlib's object interface, so neither pyplot's state nor the user's rcParams change.
@@ -25,12 +25,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
 from betavae.files.atomic import write_atomically
-from betavae.metrics.inputs import DEAD_NATS
+from betavae.metrics.inputs import INACTIVE_NATS
 
 BLUE, VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INK, GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"
 _DPI = 160
-MAX_CODES = 20  # shown in a traversal grid, an animation or a strip plot; beyond that it is unreadable
+MAX_LATENTS = 20  # shown in a traversal grid, an animation or a strip plot; beyond that it is unreadable
 _LEVEL_HEADING = 11  # letters that stand above a column of a matrix without touching the next
 
 
@@ -96,22 +96,23 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
 def importance_heatmap(
     importance: np.ndarray,
     factor_names: Sequence[str],
-    code_labels: Sequence[str] = (),
+    latent_labels: Sequence[str] = (),
     *,
-    per_code: Mapping[str, np.ndarray] | None = None,
+    per_latent: Mapping[str, np.ndarray] | None = None,
     per_factor: Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
-    """A matrix of codes and factors as colours with the number in each cell.
+    """A matrix of latents and factors as colours with the number in each cell.
 
     Args:
-        importance: (D, K), at least 0; any matrix of codes and factors will do. NaN is drawn as an empty cell.
+        importance: (D, K), at least 0; any matrix of latents and factors will do. NaN is drawn as an empty cell.
         factor_names: K names.
-        code_labels: D labels, "z0", "z1", ... if not given. Rows stay in the order given.
-        per_code: Named columns (D,) to the right of the matrix, such as the disentanglement of each code, in [0, 1].
+        latent_labels: D labels, "z0", "z1", ... if not given. Rows stay in the order given.
+        per_latent: Named columns (D,) to the right of the matrix, such as the disentanglement of each latent, in [0,
+            1].
         per_factor: Named rows (K,) below the matrix, such as the completeness of each factor, in [0, 1].
 
     Returns:
-        A figure with one row a code and one column a factor.
+        A figure with one row a latent and one column a factor.
 
     Raises:
         ValueError: The sizes do not fit together.
@@ -124,11 +125,12 @@ def importance_heatmap(
     matrix = np.asarray(importance, dtype=float)
     if matrix.ndim != 2 or matrix.shape[1] != len(factor_names):
         raise ValueError(
-            f"the matrix has shape {matrix.shape} but there are {len(factor_names)} factor names: pass (codes, factors)"
+            f"the matrix has shape {matrix.shape} but there are {len(factor_names)} factor names: "
+            "pass (latents, factors)"
         )
     rows, columns = matrix.shape
-    labels = list(code_labels) or labels_of(rows, ())
-    right, below = per_code or {}, per_factor or {}
+    labels = list(latent_labels) or labels_of(rows, ())
+    right, below = per_latent or {}, per_factor or {}
     for name, values, size in [(n, v, rows) for n, v in right.items()] + [(n, v, columns) for n, v in below.items()]:
         if len(values) != size:
             raise ValueError(f"{name!r} has {len(values)} values where the matrix has {size}: pass one for each")
@@ -152,12 +154,12 @@ def importance_heatmap(
         _cells(figure.add_subplot(grid[0, 1]), table, list(right), (), "Greys", 2.2, bool(slanted))
     if below:
         _cells(figure.add_subplot(grid[1, 0]), np.stack(list(below.values())), (), list(below), "Greys", 2.2)
-    figure.suptitle("Importance of each code for each factor", fontsize=11, color=INK, fontweight="bold")
+    figure.suptitle("Importance of each latent for each factor", fontsize=11, color=INK, fontweight="bold")
     return figure
 
 
 def factor_strips(
-    codes: np.ndarray,
+    latents: np.ndarray,
     factors: np.ndarray,
     factor_names: Sequence[str],
     *,
@@ -166,17 +168,17 @@ def factor_strips(
     num_points: int = 2_500,
     seed: int = 0,
 ) -> Figure:
-    """For each factor, every code's values coloured by the factor's value.
+    """For each factor, every latent's values coloured by the factor's value.
 
-    A code that carries the factor shows a colour gradient from bottom to top; one that knows nothing of it shows all
+    A latent that captures the factor shows a colour gradient from bottom to top; one that knows nothing of it shows all
     colours mixed.
 
     Args:
-        codes: Posterior means (N, D).
+        latents: Posterior means (N, D).
         factors: Indices of the factors' values (N, K).
         factor_names: K names.
         factor_values: By factor name, the real value (or its name) of each index, for the colour bar.
-        kl: KL of each code (D,) in nats: codes are sorted by it and dead ones drawn in grey.
+        kl: KL of each latent (D,) in nats: latents are sorted by it and inactive ones drawn in grey.
         num_points: Rows drawn, at random without replacement.
         seed: Seed of the choice of rows and of the horizontal jitter.
 
@@ -191,18 +193,18 @@ def factor_strips(
         >>> figure.axes[0].get_title()
         'scale'
     """
-    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) == 0:
+    if latents.ndim != 2 or factors.ndim != 2 or len(latents) != len(factors) or len(latents) == 0:
         raise ValueError(
-            f"codes {codes.shape} and factors {factors.shape} must be tables of the same rows, one or more"
+            f"latents {latents.shape} and factors {factors.shape} must be tables of the same rows, one or more"
         )
     if factors.shape[1] != len(factor_names) or not len(factor_names):
         raise ValueError(f"factors have {factors.shape[1]} columns but there are {len(factor_names)} factor names")
     generator = np.random.default_rng(seed)
-    rows = generator.permutation(len(codes))[:num_points]
-    order = by_kl(kl, codes.shape[1])[:MAX_CODES]
-    dead = kl[order] < DEAD_NATS if kl is not None else np.zeros(len(order), dtype=bool)
+    rows = generator.permutation(len(latents))[:num_points]
+    order = by_kl(kl, latents.shape[1])[:MAX_LATENTS]
+    inactive = kl[order] < INACTIVE_NATS if kl is not None else np.zeros(len(order), dtype=bool)
     places = np.arange(len(order)) + generator.uniform(-0.36, 0.36, (len(rows), len(order)))
-    heights = codes[np.ix_(rows, order)]
+    heights = latents[np.ix_(rows, order)]
     num_factors = len(factor_names)
     across = num_factors if num_factors < 4 else 2 if num_factors == 4 else 3
     down = -(-num_factors // across)
@@ -210,17 +212,17 @@ def factor_strips(
     figure = Figure(figsize=(panel * across, 3.1 * down), dpi=130, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     for axes, name, column in zip(panels, factor_names, factors.T, strict=False):
-        style_axes(axes, name, "code" if kl is None else "code, sorted by KL", "mean of the code")
+        style_axes(axes, name, "latent" if kl is None else "latent, sorted by KL", "mean of the latent")
         size = int(column.max()) + 1
         scale = ScalarMappable(Normalize(-0.5, size - 0.5), matplotlib.colormaps["viridis"].resampled(size))
         colours = scale.to_rgba(column[rows], alpha=0.55)
-        live = ~dead
-        axes.scatter(places[:, dead], heights[:, dead], s=3, color=_PALE, linewidths=0, rasterized=True)
-        repeated = np.repeat(colours, int(live.sum()), axis=0)
-        axes.scatter(places[:, live], heights[:, live], s=5, c=repeated, linewidths=0, rasterized=True)
-        axes.set_xticks(range(len(order)), [f"z{code}" for code in order])
-        for tick, is_dead in zip(axes.get_xticklabels(), dead, strict=True):
-            tick.set_color(GREY if is_dead else INK)
+        active = ~inactive
+        axes.scatter(places[:, inactive], heights[:, inactive], s=3, color=_PALE, linewidths=0, rasterized=True)
+        repeated = np.repeat(colours, int(active.sum()), axis=0)
+        axes.scatter(places[:, active], heights[:, active], s=5, c=repeated, linewidths=0, rasterized=True)
+        axes.set_xticks(range(len(order)), [f"z{latent}" for latent in order])
+        for tick, is_inactive in zip(axes.get_xticklabels(), inactive, strict=True):
+            tick.set_color(GREY if is_inactive else INK)
         if len(order) > 12:
             axes.tick_params(axis="x", labelsize=7, labelrotation=60)
         axes.tick_params(labelleft=True)
@@ -231,41 +233,41 @@ def factor_strips(
         bar.ax.tick_params(labelsize=8, length=2, colors=INK)
     for axes in panels[num_factors:]:
         axes.set_axis_off()
-    if codes.shape[1] > len(order):
-        figure.suptitle(f"the {len(order)} codes of most KL, of {codes.shape[1]}", fontsize=9, color=GREY)
+    if latents.shape[1] > len(order):
+        figure.suptitle(f"the {len(order)} latents of most KL, of {latents.shape[1]}", fontsize=9, color=GREY)
     return figure
 
 
-def kl_per_code(kl: np.ndarray, carries: Sequence[str] = ()) -> Figure:
-    """KL divergence of each code from the prior, in nats, as sorted bars; dead codes in grey.
+def kl_per_latent(kl: np.ndarray, captures: Sequence[str] = ()) -> Figure:
+    """KL divergence of each latent from the prior, in nats, as sorted bars; inactive latents in grey.
 
     Args:
         kl: Mean over the data (D,) in nats.
-        carries: For each code the factor it carries, "" where it carries none.
+        captures: For each latent the factor it captures, "" where it captures none.
 
     Returns:
-        A figure with one bar a code.
+        A figure with one bar a latent.
 
     Raises:
-        ValueError: There is no code, or `carries` has another length.
+        ValueError: There is no latent, or `captures` has another length.
 
     Example:
-        >>> figure = kl_per_code(np.array([0.0, 3.1]), ("", "posX"))
+        >>> figure = kl_per_latent(np.array([0.0, 3.1]), ("", "posX"))
         >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
         ['z1 · posX', 'z0']
     """
     if np.ndim(kl) != 1 or len(kl) == 0:
-        raise ValueError(f"kl has shape {np.shape(kl)}: pass one value for each code")
-    order, labels = by_kl(kl, len(kl)), labels_of(len(kl), carries)
+        raise ValueError(f"kl has shape {np.shape(kl)}: pass one value for each latent")
+    order, labels = by_kl(kl, len(kl)), labels_of(len(kl), captures)
     figure = Figure(figsize=(6.2, 1.0 + 0.27 * len(kl)), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
-    style_axes(axes, f"KL per code: {np.sum(kl):.1f} nats in all", "nats", "")
-    colours = [BLUE if kl[code] >= DEAD_NATS else GREY for code in order]
+    style_axes(axes, f"KL per latent: {np.sum(kl):.1f} nats in all", "nats", "")
+    colours = [BLUE if kl[latent] >= INACTIVE_NATS else GREY for latent in order]
     bars = axes.barh(range(len(kl)), kl[order], color=colours, height=0.72)
-    axes.bar_label(bars, [f"{kl[code]:.2f}" for code in order], padding=3, fontsize=8, color=INK)
-    axes.set_yticks(range(len(kl)), [plain(labels[code]) for code in order])
+    axes.bar_label(bars, [f"{kl[latent]:.2f}" for latent in order], padding=3, fontsize=8, color=INK)
+    axes.set_yticks(range(len(kl)), [plain(labels[latent]) for latent in order])
     axes.set_ylim(len(kl) - 0.4, -0.6)
-    axes.set_xlim(0, 1.12 * max(float(np.nanmax(kl)), DEAD_NATS))
+    axes.set_xlim(0, 1.12 * max(float(np.nanmax(kl)), INACTIVE_NATS))
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=_FAINT, linewidth=0.7)
     return figure
@@ -288,7 +290,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
     Example:
         >>> import tempfile
-        >>> save_figure(kl_per_code(np.ones(2)), Path(tempfile.mkdtemp()) / "kl.svg").name
+        >>> save_figure(kl_per_latent(np.ones(2)), Path(tempfile.mkdtemp()) / "kl.svg").name
         'kl.svg'
     """
     path = Path(path)
@@ -327,22 +329,23 @@ def style_axes(
     axes.set_axisbelow(True)
 
 
-def labels_of(num_codes: int, carries: Sequence[str]) -> list[str]:
-    if carries and len(carries) != num_codes:
+def labels_of(latent_dim: int, captures: Sequence[str]) -> list[str]:
+    if captures and len(captures) != latent_dim:
         raise ValueError(
-            f"carries names {len(carries)} codes where there are {num_codes}: pass one text a code, or none"
+            f"captures names {len(captures)} latents where there are {latent_dim}: pass one text a latent, or none"
         )
     return [
-        f"z{code} · {carried}" if carried else f"z{code}" for code, carried in enumerate(carries or [""] * num_codes)
+        f"z{latent} · {captured}" if captured else f"z{latent}"
+        for latent, captured in enumerate(captures or [""] * latent_dim)
     ]
 
 
-def by_kl(kl: np.ndarray | None, num_codes: int) -> np.ndarray:
-    """Codes sorted by KL, the largest first; in their own order where there is none."""
+def by_kl(kl: np.ndarray | None, latent_dim: int) -> np.ndarray:
+    """Latents sorted by KL, the largest first; in their own order where there is none."""
     if kl is None:
-        return np.arange(num_codes)
-    if np.shape(kl) != (num_codes,):
-        raise ValueError(f"kl has shape {np.shape(kl)} where there are {num_codes} codes: pass one value for each")
+        return np.arange(latent_dim)
+    if np.shape(kl) != (latent_dim,):
+        raise ValueError(f"kl has shape {np.shape(kl)} where there are {latent_dim} latents: pass one value for each")
     return np.argsort(-np.asarray(kl), kind="stable")
 
 

@@ -25,15 +25,15 @@ _PANELS = ("loss", "reconstruction", "rate")
 
 @dataclass(frozen=True)
 class Traversal:
-    """One code of one run, moved through its range.
+    """One latent of one run, moved through its range.
 
     Attributes:
-        code: which code.
+        latent: which latent.
         share: how much of the factor's entropy it tells.
         images: decoded images (n, C, H, W) uint8.
     """
 
-    code: int
+    latent: int
     share: float
     images: NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ class Member:
         config: settings, nested as in config.json.
         scores: by name; None where undefined.
         records: lines of the training curve.
-        traversals: by factor, the code that tells most about it.
+        traversals: by factor, the latent that tells most about it.
     """
 
     name: str

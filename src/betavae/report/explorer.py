@@ -1,4 +1,4 @@
-"""What the page's sliders need: the range of each code, and images to start from."""
+"""What the page's sliders need: the range of each latent, and images to start from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ _SAMPLES = 20_000
 
 
 @dataclass(frozen=True)
-class Code:
+class LatentSummary:
     """One slider.
 
     Attributes:
-        index: which code.
+        index: which latent.
         kl: KL from the prior, in nats.
         low: lower end of the slider.
         high: upper end.
-        counts: histogram of the code over the data between them, the largest bar being 1.
-        carries: factors that it carries, each with the share of the factor's entropy that the code tells.
+        counts: histogram of the latent over the data between them, the largest bar being 1.
+        captures: factors that it captures, each with the share of the factor's entropy that the latent tells.
     """
 
     index: int
@@ -31,7 +31,7 @@ class Code:
     low: float
     high: float
     counts: tuple[float, ...]
-    carries: tuple[tuple[str, float], ...]
+    captures: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,23 @@ class Explorer:
 
     Attributes:
         model: on the CPU, in evaluation mode.
-        codes: one for each code of the model, in the order of the sliders.
+        latents: one for each latent of the model, in the order of the sliders.
         seed_images: images to start from (S, C, H, W) uint8, 0 to 255.
-        seed_codes: their posterior means (S, D).
+        seed_latents: their posterior means (S, D).
     """
 
     model: VAE
-    codes: Sequence[Code]
+    latents: Sequence[LatentSummary]
     seed_images: NDArray[np.uint8]
-    seed_codes: NDArray[np.float32]
+    seed_latents: NDArray[np.float32]
 
 
-def describe_codes(
+def describe_latents(
     mean: NDArray[np.float32],
     log_var: NDArray[np.float32],
     kl: NDArray[np.float64],
-    carries: Sequence[Sequence[tuple[str, float]]],
-) -> list[Code]:
+    captures: Sequence[Sequence[tuple[str, float]]],
+) -> list[LatentSummary]:
     """The sliders, sorted by KL. A slider spans 99 % of the aggregate posterior q(z), and at least -2 to 2.
 
     The aggregate posterior is the mixture of the images' posteriors; it is sampled.
@@ -64,41 +64,41 @@ def describe_codes(
     Args:
         mean: posterior means (N, D).
         log_var: posterior log variances (N, D).
-        kl: KL of each code from the prior (D,), in nats.
-        carries: for each code the factors that it carries, with strengths.
+        kl: KL of each latent from the prior (D,), in nats.
+        captures: for each latent the factors that it captures, with strengths.
 
     Returns:
-        D codes, the largest KL first.
+        D latents, the largest KL first.
 
     Raises:
         ValueError: the tables do not fit together.
 
     Example:
-        >>> code, = describe_codes(np.zeros((9, 1), np.float32), np.zeros((9, 1), np.float32), np.zeros(1), [[]])
-        >>> code.low <= -2, code.high >= 2, len(code.counts) == BINS
+        >>> latent, = describe_latents(np.zeros((9, 1), np.float32), np.zeros((9, 1), np.float32), np.zeros(1), [[]])
+        >>> latent.low <= -2, latent.high >= 2, len(latent.counts) == BINS
         (True, True, True)
     """
-    if mean.shape != log_var.shape or kl.shape != mean.shape[1:] or len(carries) != len(kl):
+    if mean.shape != log_var.shape or kl.shape != mean.shape[1:] or len(captures) != len(kl):
         raise ValueError(
-            f"mean {mean.shape}, log_var {log_var.shape}, kl {kl.shape} and {len(carries)} lists of factors do not fit "
-            "together: pass (N, D), (N, D), (D,) and D lists"
+            f"mean {mean.shape}, log_var {log_var.shape}, kl {kl.shape} and {len(captures)} lists of factors do not "
+            "fit together: pass (N, D), (N, D), (D,) and D lists"
         )
     rng = np.random.default_rng(0)
     rows = rng.integers(len(mean), size=_SAMPLES)
     samples = mean[rows] + np.exp(0.5 * log_var[rows]) * rng.standard_normal((_SAMPLES, mean.shape[1]))
     low, high = np.quantile(samples, [0.005, 0.995], axis=0)
     low, high = np.minimum(np.floor(10 * low) / 10, -2), np.maximum(np.ceil(10 * high) / 10, 2)
-    codes = []
+    latents = []
     for d in np.argsort(-kl, kind="stable"):
         counts, _ = np.histogram(samples[:, d], BINS, (low[d], high[d]))
-        codes.append(
-            Code(
+        latents.append(
+            LatentSummary(
                 int(d),
                 float(kl[d]),
                 float(low[d]),
                 float(high[d]),
                 tuple((counts / counts.max()).tolist()),
-                tuple(carries[d]),
+                tuple(captures[d]),
             )
         )
-    return codes
+    return latents

@@ -27,7 +27,7 @@ def pack_network(network: nn.Module, input_shape: ImageShape, single_weights: in
 
     Args:
         network: layers in evaluation mode.
-        input_shape: what it takes, (C, H, W); codes are (D, 1, 1).
+        input_shape: what it takes, (C, H, W); latents are (D, 1, 1).
         single_weights: up to how many weights they are stored as float32; beyond as float16.
 
     Returns:
@@ -60,8 +60,8 @@ ConvTranspose2d, Flatten, Linear, ReLU, Residual, Sequential, Tanh, Unflatten
 
 
 def pack_decoder(model: VAE) -> dict[str, Any]:
-    """The decoder as `pack_network` does, from codes to what the likelihood is parameterised by."""
-    return pack_network(model.decoder, (model.num_codes, 1, 1), _SINGLE_WEIGHTS)
+    """The decoder as `pack_network` does, from latents to what the likelihood is parameterised by."""
+    return pack_network(model.decoder, (model.latent_dim, 1, 1), _SINGLE_WEIGHTS)
 
 
 def pack_encoder(model: VAE) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from betavae.files.atomic import write_atomically
-from betavae.metrics.inputs import DEAD_NATS
+from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.metrics.meanings import meaning_of
-from betavae.report.explorer import Code, Explorer
+from betavae.report.explorer import Explorer, LatentSummary
 from betavae.report.network_export import pack_decoder, pack_encoder
 from betavae.report.templates import (
     data_uri,
@@ -54,28 +54,28 @@ class Report:
     """Where the run comes from, nested as in provenance.json."""
     command: str = ""
     """The command that repeats the run."""
-    carriers: Sequence[str] = ()
+    captures: Sequence[str] = ()
     """One text for each factor, such as "posX: z6 (60 %)"."""
     scores: Mapping[str, float | None] = field(default_factory=dict)
     """Scores by name; None or nan is shown as undefined."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """95 % intervals, for any of the scores."""
     chance: Mapping[str, float] = field(default_factory=dict)
-    """What codes that know nothing reach, for any of the scores."""
+    """What latents that know nothing reach, for any of the scores."""
     ceilings: Mapping[str, float] = field(default_factory=dict)
-    """The best that any codes could reach, for any of the scores."""
+    """The best that any latents could reach, for any of the scores."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """How the scores came about: preset, seed, evaluations, rows, codes."""
+    """How the scores came about: preset, seed, evaluations, rows, latents."""
     notes: Sequence[str] = ()
     """What was left out of the scores or is undefined, and why."""
     records: Sequence[Mapping[str, Any]] = ()
     """Lines of the training curve; the last of each split is shown as numbers."""
     kl: Sequence[float] = ()
-    """KL of each code in nats, to count the live ones."""
+    """KL of each latent in nats, to count the active ones."""
     factor_names: Sequence[str] = ()
     """Factors of the data: the columns of `information`."""
     information: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """For each code, by name, the share of each factor's entropy that it tells."""
+    """For each latent, by name, the share of each factor's entropy that it tells."""
     figures: Sequence[Path] = ()
     """The files that `betavae.report.figures.draw_all` wrote; only PNG and GIF are shown."""
     explorer: Explorer | None = None
@@ -135,24 +135,24 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
         no_explorer=reason,
         encoder=encoder is not None,
         seed_uris=seeds,
-        dead_nats=DEAD_NATS,
-        live=[code for code in explorer.codes if code.kl >= DEAD_NATS] if explorer else [],
-        dead=[code for code in explorer.codes if code.kl < DEAD_NATS] if explorer else [],
-        pad=_initial_axes(explorer.codes) if explorer else (),
+        inactive_nats=INACTIVE_NATS,
+        active=[latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS] if explorer else [],
+        inactive=[latent for latent in explorer.latents if latent.kl < INACTIVE_NATS] if explorer else [],
+        pad=_initial_axes(explorer.latents) if explorer else (),
         page_data=_page_data(report.title, explorer, decoder, encoder) if explorer else {},
     )
 
 
-def _initial_axes(codes: Sequence[Code]) -> list[int]:
-    """The codes that the pad begins with: the two of most KL, and what a picture has upwards goes upwards.
+def _initial_axes(latents: Sequence[LatentSummary]) -> list[int]:
+    """The latents that the pad begins with: the two of most KL, and what a picture has upwards goes upwards.
 
     Example:
-        >>> z0, z1 = (Code(i, 1.0, -2.0, 2.0, [], [(name, 0.9)]) for i, name in enumerate(("posY", "posX")))
+        >>> z0, z1 = (LatentSummary(i, 1.0, -2.0, 2.0, [], [(name, 0.9)]) for i, name in enumerate(("posY", "posX")))
         >>> _initial_axes([z0, z1]), _initial_axes([z1, z0])
         ([1, 0], [1, 0])
     """
-    upright = [any(name.lower().endswith("y") for name, _ in code.carries[:1]) for code in codes[:2]]
-    first_two = [code.index for code in codes[:2]]
+    upright = [any(name.lower().endswith("y") for name, _ in latent.captures[:1]) for latent in latents[:2]]
+    first_two = [latent.index for latent in latents[:2]]
     return first_two[::-1] if upright == [True, False] else first_two
 
 
@@ -184,8 +184,8 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     last = _last_records(report.records)[-1:]
     tiles += [(key, ending[key], "nats") for ending in last for key in ("reconstruction", "rate")]
     if len(report.kl):
-        live = sum(value >= DEAD_NATS for value in report.kl)
-        tiles.append(("live codes", str(live), f"of {len(report.kl)}"))
+        active = sum(value >= INACTIVE_NATS for value in report.kl)
+        tiles.append(("active latents", str(active), f"of {len(report.kl)}"))
     if "train_seconds" in report.provenance:
         tiles.append(("trained in", format_number(report.provenance["train_seconds"] / 60, 1), "minutes"))
     if "images_per_second" in report.provenance:
@@ -195,7 +195,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
 
 def _is_detail(name: str) -> bool:
     """Whether a score only explains another one; such scores are folded away."""
-    return name.endswith(("_train", ".train", "_codes", "num_active", ".size")) or ".efficiency_" in name
+    return name.endswith(("_train", ".train", "_latents", "num_active", ".size")) or ".efficiency_" in name
 
 
 def _score_row(name: str, report: Report) -> dict[str, Any]:
@@ -235,15 +235,15 @@ def _protocol(protocol: Mapping[str, Any]) -> str:
     """How the scores came about, in a sentence; nothing for a run that does not say."""
     if not protocol:
         return ""
-    codes = "codes drawn from the posteriors" if protocol.get("codes") == "sampled" else "posterior means"
+    latents = "latents drawn from the posteriors" if protocol.get("latents") == "sampled" else "posterior means"
     folded = (
         ", orientation up to each shape's symmetry" if "orientation (folded)" in protocol.get("factors", ()) else ""
     )
     return (
-        f"Protocol: {protocol['preset']} preset on the {codes} of {protocol['rows']:,} images{folded}; "
+        f"Protocol: {protocol['preset']} preset on the {latents} of {protocol['rows']:,} images{folded}; "
         f"{protocol['num_train']:,} of them to fit and {protocol['num_test']:,} to judge. "
         f"Intervals: where one more evaluation of the same model would fall, from {protocol['evaluations']}. "
-        "Chance: the same codes, shuffled against the images."
+        "Chance: the same latents, shuffled against the images."
     )
 
 
@@ -283,21 +283,21 @@ class _ByteBudget:
 
 
 def _traversals(report: Report, room: _ByteBudget) -> list[tuple[str, list[tuple[str, str]]]]:
-    """GIFs of live codes over the fitted interval, by KL, as far as there is room.
+    """GIFs of active latents over the fitted interval, by KL, as far as there is room.
 
-    Each entry is a seed image, counted from 1, with pairs of a code and a data URI.
+    Each entry is a seed image, counted from 1, with pairs of a latent and a data URI.
     """
     kl, found = report.kl, []
     for path in report.figures:
         if match := re.fullmatch(r"seed(\d+)_z(\d+)_fitted\.gif", path.name):
-            seed, code = map(int, match.groups())
-            nats = kl[code] if code < len(kl) else math.inf
-            if nats >= DEAD_NATS:
-                found.append((seed, -nats, code, path))
+            seed, latent = map(int, match.groups())
+            nats = kl[latent] if latent < len(kl) else math.inf
+            if nats >= INACTIVE_NATS:
+                found.append((seed, -nats, latent, path))
     rows: dict[int, list[tuple[str, str]]] = {}
-    for seed, _, code, path in sorted(found):
+    for seed, _, latent, path in sorted(found):
         if uri := room.embed(path):
-            rows.setdefault(seed, []).append((f"z{code}", uri))
+            rows.setdefault(seed, []).append((f"z{latent}", uri))
     return [(str(seed + 1), cells) for seed, cells in rows.items()]
 
 
@@ -336,8 +336,8 @@ def _page_data(
         "name": name,
         "image": explorer.model.image_shape,
         "likelihood": explorer.model.likelihood,
-        "codes": [{"index": code.index, "low": code.low, "high": code.high} for code in explorer.codes],
-        "seeds": np.round(explorer.seed_codes.astype(float), 4).tolist(),
+        "latents": [{"index": latent.index, "low": latent.low, "high": latent.high} for latent in explorer.latents],
+        "seeds": np.round(explorer.seed_latents.astype(float), 4).tolist(),
         "decoder": decoder,
         "encoder": encoder,
     }

@@ -1,6 +1,6 @@
 """Pictures made of images: mosaics as a matplotlib `Figure`, animations as a list of Pillow frames.
 
-Nothing here knows a model, a data set or a run. Images are (n, C, H, W) with C 1 or 3 and values in [0, 1]. Codes are
+Nothing here knows a model, a data set or a run. Images are (n, C, H, W) with C 1 or 3 and values in [0, 1]. Latents are
 named and sorted as in `charts`.
 """
 
@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from betavae.files.atomic import write_atomically
-from betavae.metrics.inputs import DEAD_NATS
-from betavae.report.charts import BLUE, GREY, INK, MAX_CODES, by_kl, labels_of, plain
+from betavae.metrics.inputs import INACTIVE_NATS
+from betavae.report.charts import BLUE, GREY, INK, MAX_LATENTS, by_kl, labels_of, plain
 
 Decode = Callable[[np.ndarray], np.ndarray]
-"""From codes (n, D) float32 to images (n, C, H, W) in [0, 1]."""
+"""From latents (n, D) float32 to images (n, C, H, W) in [0, 1]."""
 
 _CELL = 0.5  # inches of one image in a mosaic
 _NIGHT, _SNOW, _TRACK, _ACCENT = (13, 17, 23), (236, 240, 245), (64, 72, 84), (240, 170, 40)
@@ -74,19 +74,19 @@ def traversal_grid(
     values: np.ndarray,
     *,
     kl: np.ndarray | None = None,
-    carries: Sequence[str] = (),
+    captures: Sequence[str] = (),
 ) -> Figure:
-    """One image decoded again and again while one code at a time takes other values.
+    """One image decoded again and again while one latent at a time takes other values.
 
-    Rows are codes sorted by KL (at most 20, the rest is counted below), columns are values of the code.
+    Rows are latents sorted by KL (at most 20, the rest is counted below), columns are values of the latent.
 
     Args:
         original: The seed image (C, H, W) in [0, 1].
         reconstruction: Its reconstruction, of the same shape.
         traversals: Decoded images (D, steps, C, H, W); see `traverse`.
-        values: What the code of the row is set to in each column (steps,).
-        kl: KL of each code (D,) in nats, for order and labels; without it the codes stay in their order.
-        carries: For each code the factor it carries, "" where it carries none.
+        values: What the latent of the row is set to in each column (steps,).
+        kl: KL of each latent (D,) in nats, for order and labels; without it the latents stay in their order.
+        captures: For each latent the factor it captures, "" where it captures none.
 
     Returns:
         A figure with the original and its reconstruction left of the grid.
@@ -99,13 +99,13 @@ def traversal_grid(
         >>> figure = traversal_grid(image, image, np.zeros((4, 3, 1, 8, 8)), np.array([-1, 0, 1]))
     """
     rows = _traversed(traversals)
-    num_codes, steps = rows.shape[:2]
+    latent_dim, steps = rows.shape[:2]
     if len(values) != steps:
         raise ValueError(f"traversals have {steps} steps but there are {len(values)} values: pass one value a step")
-    labels, flat = labels_of(num_codes, carries), _tall(rows) < 0.8 * _CELL
+    labels, flat = labels_of(latent_dim, captures), _tall(rows) < 0.8 * _CELL
     if kl is not None and flat:  # too little room for two lines
         labels = [f"{label}, {nats:.2f} nats" for label, nats in zip(labels, kl, strict=True)]
-    order, shown = by_kl(kl, num_codes), min(num_codes, MAX_CODES)
+    order, shown = by_kl(kl, latent_dim), min(latent_dim, MAX_LATENTS)
     beside = _pixels(np.stack([original, reconstruction]), "original and reconstruction")
     side, head, (down, pitch), tall = 1.0, 0.3, _pitch(rows), _tall(rows)
     names = max(1.45, 0.2 + 0.085 * max(map(len, labels)))  # a bold character of 9 points is 0.085 inches wide
@@ -117,58 +117,58 @@ def traversal_grid(
         _place(figure, image[None, None], (side - _CELL) / 2, top)
         _text(figure, side / 2, top + tall + 0.13, name, ha="center", size=8)
     _place(figure, rows[order[:shown]], left, head)
-    for row, code in enumerate(order[:shown]):
+    for row, latent in enumerate(order[:shown]):
         top = head + row * down + (tall - _CELL) / 2
-        dead = kl is not None and kl[code] < DEAD_NATS
+        inactive = kl is not None and kl[latent] < INACTIVE_NATS
         name_top = top + (_CELL / 2 if kl is None or flat else 0.16)
-        _text(figure, left - 0.1, name_top, labels[code], ha="right", color=GREY if dead else INK, weight="bold")
+        _text(figure, left - 0.1, name_top, labels[latent], ha="right", color=GREY if inactive else INK, weight="bold")
         if kl is not None and not flat:
-            _text(figure, left - 0.1, top + 0.34, f"{kl[code]:.2f} nats", ha="right", color=GREY, size=8)
+            _text(figure, left - 0.1, top + 0.34, f"{kl[latent]:.2f} nats", ha="right", color=GREY, size=8)
     every = max(1, -(-steps // 13))
     for column in range(0, steps, every):
         text = f"{values[column]:+.2g}".replace("-", "−") if values[column] else "0"
         _text(figure, left + column * pitch + _CELL / 2, head - 0.12, text, ha="center", size=8)
-    foot = "value of the code, the others as encoded"
-    if num_codes > shown:
-        foot += f"; {num_codes - shown} codes of less KL are not shown"
+    foot = "value of the latent, the others as encoded"
+    if latent_dim > shown:
+        foot += f"; {latent_dim - shown} latents of less KL are not shown"
     _text(figure, left, head + shown * down + 0.12, foot, ha="left", color=GREY, size=8)
     return figure
 
 
-def traverse(decode: Decode, code: np.ndarray, values: np.ndarray, *, batch: int = 256) -> np.ndarray:
-    """Images decoded from one image's code with one entry at a time set to other values.
+def traverse(decode: Decode, latent: np.ndarray, values: np.ndarray, *, batch: int = 256) -> np.ndarray:
+    """Images decoded from one image's latent with one entry at a time set to other values.
 
     Args:
-        decode: From codes (n, D) float32 to images (n, C, H, W) in [0, 1].
-        code: The code of the image (D,).
-        values: What to set the entries to, (steps,) for all codes alike or (D, steps).
-        batch: Codes decoded at a time.
+        decode: From latents (n, D) float32 to images (n, C, H, W) in [0, 1].
+        latent: The latent of the image (D,).
+        values: What to set the entries to, (steps,) for all latents alike or (D, steps).
+        batch: Latents decoded at a time.
 
     Returns:
         Images (D, steps, C, H, W).
 
     Example:
-        >>> decode = lambda codes: codes[:, :1, None, None]
+        >>> decode = lambda latents: latents[:, :1, None, None]
         >>> traverse(decode, np.array([0.5, 0.0]), np.array([0.0, 1.0])).ravel()
         array([0. , 1. , 0.5, 0.5], dtype=float32)
     """
-    num_codes = len(code)
-    values = np.broadcast_to(values, (num_codes, np.shape(values)[-1]))
-    table = np.tile(np.asarray(code, dtype=np.float32), (num_codes, values.shape[1], 1))
-    which = np.arange(num_codes)
+    latent_dim = len(latent)
+    values = np.broadcast_to(values, (latent_dim, np.shape(values)[-1]))
+    table = np.tile(np.asarray(latent, dtype=np.float32), (latent_dim, values.shape[1], 1))
+    which = np.arange(latent_dim)
     table[which, :, which] = values
-    flat = table.reshape(-1, num_codes)
+    flat = table.reshape(-1, latent_dim)
     images = np.concatenate([decode(flat[start : start + batch]) for start in range(0, len(flat), batch)])
     return images.reshape(*table.shape[:2], *images.shape[1:])
 
 
 def traversal_frames(images: np.ndarray, values: np.ndarray, label: str, *, size: int = 192) -> list[Image.Image]:
-    """Frames of one code's traversal, there and back without a doubled end, each with a caption.
+    """Frames of one latent's traversal, there and back without a doubled end, each with a caption.
 
     Args:
         images: Decoded images (steps, C, H, W) in [0, 1].
-        values: The code's value in each (steps,).
-        label: Name of the code and of what it carries, such as "z3 · posX".
+        values: The latent's value in each (steps,).
+        label: Name of the latent and of what it captures, such as "z3 · posX".
         size: Width of the frame in pixels, reached as nearly as a whole factor allows.
 
     Returns:
@@ -199,16 +199,16 @@ def traversal_animation(
     traversals: np.ndarray,
     *,
     kl: np.ndarray | None = None,
-    carries: Sequence[str] = (),
+    captures: Sequence[str] = (),
 ) -> list[Image.Image]:
-    """Frames of one animated grid in which every code moves at once, there and back.
+    """Frames of one animated grid in which every latent moves at once, there and back.
 
-    Of more than 20 codes the 20 of most KL are shown.
+    Of more than 20 latents the 20 of most KL are shown.
 
     Args:
         traversals: Decoded images (D, steps, C, H, W) in [0, 1]; see `traverse`.
-        kl: KL of each code (D,) in nats; cells are sorted by it, dead codes have a dim label.
-        carries: For each code the factor it carries, "" where it carries none.
+        kl: KL of each latent (D,) in nats; cells are sorted by it, inactive latents have a dim label.
+        captures: For each latent the factor it captures, "" where it captures none.
 
     Returns:
         2 * steps - 2 palette images (1 where there is one step) for `save_gif`.
@@ -217,12 +217,12 @@ def traversal_animation(
         ValueError: The arrays do not fit together or are not images in [0, 1].
 
     Example:
-        >>> len(traversal_animation(np.zeros((3, 5, 1, 64, 64)), carries=("posX", "", "scale")))
+        >>> len(traversal_animation(np.zeros((3, 5, 1, 64, 64)), captures=("posX", "", "scale")))
         8
     """
     rows = _traversed(traversals)
-    num_codes, steps = rows.shape[:2]
-    order, labels = by_kl(kl, num_codes)[:MAX_CODES], labels_of(num_codes, carries)
+    latent_dim, steps = rows.shape[:2]
+    order, labels = by_kl(kl, latent_dim)[:MAX_LATENTS], labels_of(latent_dim, captures)
     indices, palette = _indexed(rows[order].reshape(-1, *rows.shape[2:]))
     cells = _enlarge(indices, _ANIMATED_PIXELS)
     cells = cells.reshape(len(order), steps, *cells.shape[1:])
@@ -234,11 +234,11 @@ def traversal_animation(
     frames = []
     for step in range(steps):
         place = step / (steps - 1) if steps > 1 else 0.5
-        for cell, code in enumerate(order):
-            dead = kl is not None and kl[code] < DEAD_NATS
+        for cell, latent in enumerate(order):
+            inactive = kl is not None and kl[latent] < INACTIVE_NATS
             y, x = gap + cell // columns * (height + strip + gap), gap + cell % columns * (width + gap)
             canvas[y : y + height, x : x + width] = cells[cell, step]
-            caption = _caption(width, labels[code], "", place, dim=dead)
+            caption = _caption(width, labels[latent], "", place, dim=inactive)
             canvas[y + height : y + height + strip, x : x + width] = len(palette) + caption
         frames.append(_paletted(canvas.copy(), palette))
     return _there_and_back(frames)
@@ -267,7 +267,7 @@ def save_gif(frames: Sequence[Image.Image], path: str | os.PathLike[str]) -> Pat
         raise ValueError("no frames to write: pass at least one image")
     memory = io.BytesIO()
     first, *rest = frames
-    palette = bytes(first.getpalette() or b"") or None  # one for all frames, else each would carry its own
+    palette = bytes(first.getpalette() or b"") or None  # one for all frames, else each would have its own
     options = {"duration": _FRAME_MILLISECONDS, "loop": 0, "optimize": True, "palette": palette}
     first.save(memory, "GIF", save_all=True, append_images=rest, **options)
     return write_atomically(path, memory.getvalue())
@@ -290,7 +290,7 @@ def _pixels(images: np.ndarray, name: str) -> np.ndarray:
 def _traversed(traversals: np.ndarray) -> np.ndarray:
     """Traversals (D, steps, C, H, W) in [0, 1] as bytes (D, steps, H, W, C), checked."""
     if traversals.ndim != 5:
-        raise ValueError(f"traversals have shape {traversals.shape}: pass (codes, steps, C, H, W)")
+        raise ValueError(f"traversals have shape {traversals.shape}: pass (latents, steps, C, H, W)")
     pixels = _pixels(traversals.reshape(-1, *traversals.shape[2:]), "traversals")
     return pixels.reshape(*traversals.shape[:2], *pixels.shape[1:])
 

@@ -12,10 +12,10 @@ from betavae.config import to_dict
 from betavae.data.factor_data import FactorData
 from betavae.files.atomic import write_atomically
 from betavae.report import comparison
-from betavae.report.explorer import describe_codes
+from betavae.report.explorer import describe_latents
 from betavae.report.run_figures import seed_rows
 from betavae.runs.checkpoints import load_model
-from betavae.runs.contents import check_same_data, codes_of, scores_of
+from betavae.runs.contents import check_same_data, latents_of, scores_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.scores import information_shares, strengths
 from betavae.training.encoding import encode
@@ -60,32 +60,34 @@ def _distinct_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> comparison.Member:
-    """A run for the comparison: its scores, and for each factor the traversal of the code that tells most about it."""
-    scores, model, codes = scores_of(run, data), load_model(run), codes_of(run, data)
+    """Scores of a run, and for each factor the traversal of the latent with the most information about it."""
+    scores, model, latents = scores_of(run, data), load_model(run), latents_of(run, data)
     start = encode(run.config, data, row, model)[0][0]
     ranges = {
-        code.index: np.linspace(code.low, code.high, COMPARED_IMAGES)
-        for code in describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
+        latent.index: np.linspace(latent.low, latent.high, COMPARED_IMAGES)
+        for latent in describe_latents(
+            latents.mean, latents.log_var, latents.kl, strengths(scores, run.config.latent_dim)
+        )
     }
-    shares = information_shares(scores, codes.kl.tolist())
+    shares = information_shares(scores, latents.kl.tolist())
     traversals = {}
     for k, factor in enumerate(data.factor_names if shares else ()):
-        code = max(ranges, key=lambda code: shares[f"z{code}"][k])
+        latent = max(ranges, key=lambda latent: shares[f"z{latent}"][k])
         moved = np.tile(start, (COMPARED_IMAGES, 1))
-        moved[:, code] = rising(ranges[code], codes.mean[:, code], data.factors[codes.rows, k])
+        moved[:, latent] = rising(ranges[latent], latents.mean[:, latent], data.factors[latents.rows, k])
         with torch.inference_mode():
             images = model.mean_images(torch.from_numpy(moved)).mul(255).round().byte().numpy()
-        traversals[factor] = comparison.Traversal(code, shares[f"z{code}"][k], images)
+        traversals[factor] = comparison.Traversal(latent, shares[f"z{latent}"][k], images)
     return comparison.Member(name, to_dict(run.config), scores.get("scores", {}), read_curve(run), traversals)
 
 
 def rising(
-    values: NDArray[np.float64], codes: NDArray[np.float32], factor: NDArray[np.integer[Any]]
+    values: NDArray[np.float64], latents: NDArray[np.float32], factor: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
-    """Values of a code, turned so that the factor rises along them: then runs can be compared picture by picture.
+    """Values of a latent, turned so that the factor rises along them: then runs can be compared picture by picture.
 
     Example:
         >>> rising(np.array([-1.0, 0.0, 1.0]), np.array([0.9, 0.1, -0.7], np.float32), np.array([0, 1, 2]))
         array([ 1.,  0., -1.])
     """
-    return values if np.cov(codes, factor)[0, 1] >= 0 else values[::-1]
+    return values if np.cov(latents, factor)[0, 1] >= 0 else values[::-1]

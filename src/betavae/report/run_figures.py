@@ -14,9 +14,9 @@ from betavae.files import schemas
 from betavae.model import VAE
 from betavae.report.figures import draw_all
 from betavae.runs.checkpoints import load_model
-from betavae.runs.contents import check_same_data, codes_of, split_of
+from betavae.runs.contents import check_same_data, latents_of, split_of
 from betavae.runs.folder import Run, read_curve
-from betavae.runs.scores import carried_factors
+from betavae.runs.scores import captured_factors
 from betavae.training.encoding import encode
 
 SEED_IMAGES = 20
@@ -26,14 +26,14 @@ SEED_IMAGES = 20
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`."""
     check_same_data(run, data)
-    scores = schemas.read_scores(run.folder, run.config.codes, data.factors.shape[1])
-    codes, model = codes_of(run, data), load_model(run)
+    scores = schemas.read_scores(run.folder, run.config.latent_dim, data.factors.shape[1])
+    latents, model = latents_of(run, data), load_model(run)
     rows = seed_rows(run.config, data, model)
-    seed_codes, _ = encode(run.config, data, rows, model)
+    seed_latents, _ = encode(run.config, data, rows, model)
 
-    def decode(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+    def decode(latents: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            images: NDArray[np.float32] = model.mean_images(torch.from_numpy(codes)).numpy()
+            images: NDArray[np.float32] = model.mean_images(torch.from_numpy(latents)).numpy()
         return images
 
     tables = scores.get("arrays", {})
@@ -43,18 +43,18 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
         run.path("figures"),
         decode=decode,
         seed_images=data.images(rows) / data.max_value,
-        seed_codes=seed_codes,
-        code_mean=codes.mean.mean(0),
-        code_std=codes.mean.std(0),
-        kl=codes.kl,
-        carries=carried_factors(scores, run.config.codes),
+        seed_latents=seed_latents,
+        latent_mean=latents.mean.mean(0),
+        latent_std=latents.mean.std(0),
+        kl=latents.kl,
+        captures=captured_factors(scores, run.config.latent_dim),
         records=read_curve(run),
-        codes=codes.mean,
-        factors=data.factors[codes.rows],
+        latents=latents.mean,
+        factors=data.factors[latents.rows],
         factor_names=data.factor_names,
         factor_values=_factor_values(data),
         importance=arrays.get("dci.importance"),
-        per_code={"disentanglement": arrays["dci.per_code"]} if scored else None,
+        per_latent={"disentanglement": arrays["dci.per_latent"]} if scored else None,
         per_factor={"completeness": arrays["dci.per_factor"], "informativeness": arrays["dci.accuracy"]}
         if scored
         else None,
@@ -91,9 +91,9 @@ def _reconstruction_errors(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Of each image the sums of absolute differences to its reconstruction, and to the mean of all these images."""
     images = data.images(rows) / np.float32(data.max_value)
-    codes, _ = encode(config, data, rows, model)
+    latents, _ = encode(config, data, rows, model)
     with torch.inference_mode():
-        rebuilt = model.mean_images(torch.from_numpy(codes)).numpy()
+        rebuilt = model.mean_images(torch.from_numpy(latents)).numpy()
     return abs(images - rebuilt).sum((1, 2, 3)), abs(images - images.mean(0)).sum((1, 2, 3))
 
 

@@ -12,12 +12,12 @@ from betavae.data.factor_data import FactorData
 from betavae.model import VAE
 from betavae.objectives.settings import objective_name
 from betavae.report import page
-from betavae.report.explorer import Explorer, describe_codes
+from betavae.report.explorer import Explorer, describe_latents
 from betavae.report.run_figures import seed_rows
-from betavae.runs.codes import Codes
-from betavae.runs.contents import check_same_data, model_and_codes, read_if_present, scores_of, split_of
+from betavae.runs.contents import check_same_data, model_and_latents, read_if_present, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
-from betavae.runs.scores import carrier_phrases, information_shares, strengths
+from betavae.runs.latents import Latents
+from betavae.runs.scores import capture_phrases, information_shares, strengths
 from betavae.training.encoding import encode
 
 EXPLORED_IMAGES = 16
@@ -28,8 +28,8 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
     """Write the run's report.html from what is in its folder; the page says what is missing there or does not fit."""
     check_same_data(run, data)
     scores, facts = scores_of(run, data), read_if_present(run, "provenance.json")
-    model, codes, problem = model_and_codes(run)
-    kl = codes.kl.tolist() if codes else []
+    model, latents, problem = model_and_latents(run)
+    kl = latents.kl.tolist() if latents else []
     pictures = run.path("figures")
     found = [*pictures.glob("*.png"), *pictures.glob("*.gif"), *pictures.glob("traversals/*.gif")]
     figures = sorted(path for path in found if path.is_file())
@@ -40,7 +40,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             config=to_dict(run.config),
             provenance=facts | ({"command": shlex.join(facts["command"])} if "command" in facts else {}),
             command=_repeat_command(run, facts),
-            carriers=carrier_phrases(scores),
+            captures=capture_phrases(scores),
             scores=scores.get("scores", {}),
             intervals=scores.get("intervals", {}),
             chance=scores.get("chance", {}),
@@ -52,7 +52,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             factor_names=scores.get("protocol", {}).get("factors", data.factor_names),
             information=information_shares(scores, kl),
             figures=figures,
-            explorer=_explorer(run, data, scores, model, codes) if model and codes else None,
+            explorer=_explorer(run, data, scores, model, latents) if model and latents else None,
             no_explorer=problem,
         ),
         run.path("report.html"),
@@ -69,11 +69,11 @@ def _repeat_command(run: Run, facts: Mapping[str, Any]) -> str:
     return shlex.join(["betavae", *own, "train", "--from", settings, "--out", "runs/again"])
 
 
-def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, codes: Codes) -> Explorer:
+def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, latents: Latents) -> Explorer:
     rows = seed_rows(run.config, data, model)[:EXPLORED_IMAGES]
-    seed_codes, _ = encode(run.config, data, rows, model)
-    sliders = describe_codes(codes.mean, codes.log_var, codes.kl, strengths(scores, run.config.codes))
-    return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_codes)
+    seed_latents, _ = encode(run.config, data, rows, model)
+    sliders = describe_latents(latents.mean, latents.log_var, latents.kl, strengths(scores, run.config.latent_dim))
+    return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_latents)
 
 
 def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
@@ -83,7 +83,7 @@ def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
         trained = f", in {facts['train_seconds'] / 60:.1f} minutes"
         trained += f" on {facts['device']}" if "device" in facts else ""
     return (
-        f"{objective_name(config.objective)} objective, {config.model} network with {config.codes} codes: "
+        f"{objective_name(config.objective)} objective, {config.model} network with {config.latent_dim} latents: "
         f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}. "
         f"{prior_note([config.model])}"
     ).strip()

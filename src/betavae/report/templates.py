@@ -18,7 +18,7 @@ from PIL import Image
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A template beside this file, filled in; text is escaped, `style` and its hash for the policy are added.
+    """A template of `assets`, filled in; text is escaped, `style` and its hash for the policy are added.
 
     Args:
         template: Name of the file.
@@ -28,7 +28,7 @@ def render_page(template: str, **values: Any) -> str:
         HTML.
 
     Example:
-        >>> render_page("report.html", report=Report("run"))
+        >>> render_page("report.html", report=None)
         Traceback (most recent call last):
         jinja2.exceptions.UndefinedError: 'explorer' is undefined
     """

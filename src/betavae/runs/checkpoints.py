@@ -96,7 +96,7 @@ def load_model(run: Run | str | Path) -> VAE:
     if min(shape) < 1 or math.prod(shape) > LARGEST_IMAGE:
         raise ValueError(f"{path} is damaged (image_shape is {shape}); repeat the run with --overwrite")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # nobody else's random numbers change
-        model = VAE(config.model, shape, config.codes, config.likelihood, needs.values_per_code)
+        model = VAE(config.model, shape, config.latent_dim, config.likelihood, needs.values_per_latent)
     _restore(model, tensors, path)
     return model.eval()
 

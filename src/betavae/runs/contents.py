@@ -10,8 +10,8 @@ from betavae.files import schemas
 from betavae.model import VAE
 from betavae.objectives.settings import needs_of
 from betavae.runs.checkpoints import load_checkpoint, load_model
-from betavae.runs.codes import Codes, load_codes
 from betavae.runs.folder import Run, read_json
+from betavae.runs.latents import Latents, load_latents
 from betavae.training.devices import choose_device
 from betavae.training.loop import held_out_terms
 from betavae.training.state import new_state
@@ -27,14 +27,14 @@ def check_same_data(run: Run, data: FactorData) -> None:
         )
 
 
-def codes_of(run: Run, data: FactorData) -> Codes:
-    codes = load_codes(run)
-    if codes.rows.max() >= len(data):
+def latents_of(run: Run, data: FactorData) -> Latents:
+    latents = load_latents(run)
+    if latents.rows.max() >= len(data):
         raise ValueError(
-            f"{run.path('codes.npz')} is of images that {data.name} has not; delete it and encode again with `betavae "
-            f"score {run.folder}`"
+            f"{run.path('latents.npz')} is of images that {data.name} has not; delete it and encode again with "
+            f"`betavae score {run.folder}`"
         )
-    return codes
+    return latents
 
 
 def count_scored(config: Config, data: FactorData) -> int:
@@ -95,12 +95,12 @@ def scores_of(run: Run, data: FactorData) -> dict[str, Any]:
     """
     if not run.path("scores.json").exists():
         return {}
-    return dict(schemas.read_scores(run.folder, run.config.codes, data.factors.shape[1]))
+    return dict(schemas.read_scores(run.folder, run.config.latent_dim, data.factors.shape[1]))
 
 
-def model_and_codes(run: Run) -> tuple[VAE | None, Codes | None, str]:
-    """The trained network and its codes, or what of them is missing or damaged, in a sentence."""
+def model_and_latents(run: Run) -> tuple[VAE | None, Latents | None, str]:
+    """The trained network and its latents, or what of them is missing or damaged, in a sentence."""
     try:
-        return load_model(run), load_codes(run), ""
+        return load_model(run), load_latents(run), ""
     except (FileNotFoundError, ValueError) as error:
         return None, None, f"No explorer: {error}."

@@ -5,8 +5,8 @@
     curve.jsonl             one record a line: step, wall_seconds, split, terms in nats
     checkpoint.safetensors  weights, optimiser, step and what else the objective needs; continues the run
     model.safetensors       trained weights
-    codes.npz               posterior `mean` and `log_var` (N, D) float32 of the data's `rows` (N,) int64
-    scores.json             metrics, importance and information matrices, which code carries which factor
+    latents.npz               posterior `mean` and `log_var` (N, D) float32 of the data's `rows` (N,) int64
+    scores.json             metrics, importance and information matrices, which latent captures which factor
     figures/                PNG and GIF
     report.html             all of it on one page
     DONE                    empty; written last
@@ -39,13 +39,13 @@ from betavae.files.schemas import Holder
 from betavae.training.loop import Record
 
 LAYOUT = (
-    *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "codes.npz"),
+    *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "latents.npz"),
     *("scores.json", "figures", "report.html", "DONE"),
 )
 """The names in a run folder."""
 _LOCK, _HOLDER = ".lock", ".holder.json"
 _FIGURES = re.compile(
-    r"(loss_curves|reconstructions|kl_per_code|factor_strips|importance|traversal_grid_\d+)\.(png|pdf|svg)"
+    r"(loss_curves|reconstructions|kl_per_latent|factor_strips|importance|traversal_grid_\d+)\.(png|pdf|svg)"
     r"|traversals(\.gif|/seed\d+_z\d+_(fixed|fitted)\.gif)?"
 )
 """The names in its folder `figures`."""
@@ -237,7 +237,7 @@ def read_json(run: Run, name: str) -> dict[str, Any]:
     """
     path = existing_file(run, name)
     if name == "scores.json":
-        return dict(schemas.read_scores(run.folder, run.config.codes))
+        return dict(schemas.read_scores(run.folder, run.config.latent_dim))
     if name == "provenance.json":
         return dict(schemas.read_provenance(run.folder))
     return dict(schemas.read_json(path, dict[str, Any], "bring it back, or repeat the run"))

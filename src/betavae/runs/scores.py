@@ -1,4 +1,4 @@
-"""Scores of two tables as plain values, what scores.json keeps of them, and what that says of each code."""
+"""Scores of two tables as plain values, what scores.json keeps of them, and what that says of each latent."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from betavae.metrics.protocol import NUM_TEST, NUM_TRAIN
 
 
 def score_tables(
-    codes: NDArray[Any],
+    latents: NDArray[Any],
     factors: NDArray[Any],
     names: Sequence[str] = (),
     *,
@@ -27,10 +27,10 @@ def score_tables(
     num_test: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score codes of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
+    """Score latents of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
 
     Args:
-        codes: (N, D) codes.
+        latents: (N, D) latents.
         factors: (N, K) integer factors.
         names: metrics; all that the tables allow where none is named.
         preset: protocol.
@@ -50,7 +50,7 @@ def score_tables(
         warnings.simplefilter("always", UserWarning)
         try:
             scores = metrics.evaluate(
-                codes,
+                latents,
                 factors,
                 names=names or None,
                 preset=preset,
@@ -62,13 +62,13 @@ def score_tables(
             )
         except ValueError as error:
             raise ValueError(named(str(error), factor_names)) from error
-    fitted, tested = metrics.sample_sizes(len(codes), preset, num_train, num_test)
+    fitted, tested = metrics.sample_sizes(len(latents), preset, num_train, num_test)
     protocol = {
         "betavae": metadata.version("betavae"),
         "preset": preset,
         "seed": seed,
         "evaluations": repeats,
-        "rows": len(codes),
+        "rows": len(latents),
         "num_train": fitted,
         "num_test": tested,
     }
@@ -90,10 +90,10 @@ def named(note: str, names: Sequence[str]) -> str:
     return re.sub(r"\bfactor (\d+)", lambda found: names[int(found[1])] if names else found[0], note)
 
 
-def carrier_phrases(scores: dict[str, Any]) -> list[str]:
-    """For each factor the codes that carry it, in words: "posX: z6 (60 %)", "shape: not found"."""
-    carriers = [carrier | {"strength": undefined_as_nan(carrier["strength"])} for carrier in scores.get("carriers", [])]
-    return [metrics.describe_carriers([metrics.Carrier(**carrier)]) for carrier in carriers]
+def capture_phrases(scores: dict[str, Any]) -> list[str]:
+    """For each factor the latents that capture it, in words: "posX: z6 (60 %)", "shape: not captured"."""
+    captures = [capture | {"strength": undefined_as_nan(capture["strength"])} for capture in scores.get("captures", [])]
+    return [metrics.describe_captures([metrics.Capture(**capture)]) for capture in captures]
 
 
 def undefined_as_nan(value: float | None) -> float:
@@ -106,44 +106,44 @@ def undefined_as_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def strengths(scores: Mapping[str, Any], num_codes: int) -> list[list[tuple[str, float]]]:
-    """For each code the factors that it carries, with the share of the factor's entropy that it tells.
+def strengths(scores: Mapping[str, Any], latent_dim: int) -> list[list[tuple[str, float]]]:
+    """For each latent the factors that it captures, with the share of the factor's entropy that it tells.
 
     Args:
         scores: as in scores.json; empty where there are none.
-        num_codes: codes of the model.
+        latent_dim: latents of the model.
 
     Example:
-        >>> carriers = [{"factor": "posX", "kind": "carried", "codes": [1], "strength": 0.8}]
-        >>> strengths({"carriers": carriers}, 2)
+        >>> captures = [{"factor": "posX", "kind": "captured", "latents": [1], "strength": 0.8}]
+        >>> strengths({"captures": captures}, 2)
         [[], [('posX', 0.8)]]
     """
     arrays = scores.get("arrays", {})
     information, entropies = arrays.get("mig.mutual_information"), arrays.get("mig.factor_entropy")
-    found: list[list[tuple[str, float]]] = [[] for _ in range(num_codes)]
-    for k, carrier in enumerate(scores.get("carriers", [])):
-        for code in carrier["codes"]:
-            share = information[code][k] / entropies[k] if information and entropies[k] else carrier["strength"]
-            found[code].append((carrier["factor"], min(share, 1.0)))
+    found: list[list[tuple[str, float]]] = [[] for _ in range(latent_dim)]
+    for k, capture in enumerate(scores.get("captures", [])):
+        for latent in capture["latents"]:
+            share = information[latent][k] / entropies[k] if information and entropies[k] else capture["strength"]
+            found[latent].append((capture["factor"], min(share, 1.0)))
     return [sorted(factors, key=lambda factor: -factor[1]) for factors in found]
 
 
-def carried_factors(scores: Mapping[str, Any], num_codes: int) -> list[str]:
-    """For each code the names of the factors that it carries, the strongest first, joined; empty where there are none.
+def captured_factors(scores: Mapping[str, Any], latent_dim: int) -> list[str]:
+    """Names of the factors that each latent captures, the strongest first, joined by commas.
 
     Example:
-        >>> carriers = [{"factor": "posX", "kind": "carried", "codes": [1], "strength": 0.8}]
-        >>> carried_factors({"carriers": carriers}, 2)
+        >>> captures = [{"factor": "posX", "kind": "captured", "latents": [1], "strength": 0.8}]
+        >>> captured_factors({"captures": captures}, 2)
         ['', 'posX']
     """
-    return [", ".join(factor for factor, _ in code) for code in strengths(scores, num_codes)]
+    return [", ".join(factor for factor, _ in latent) for latent in strengths(scores, latent_dim)]
 
 
 def information_shares(scores: dict[str, Any], kl: Sequence[float]) -> dict[str, list[float]]:
-    """For each code, the largest KL first, the share of each factor's entropy that it tells; empty without scores."""
+    """For each latent, the largest KL first, the share of each factor's entropy that it tells; empty without scores."""
     arrays = scores.get("arrays", {})
     if not kl or "mig.mutual_information" not in arrays:
         return {}
     entropies = np.array(arrays["mig.factor_entropy"], float)
     shares = np.array(arrays["mig.mutual_information"], float) / np.where(entropies > 0, entropies, 1)
-    return {f"z{code}": shares[code].clip(0, 1).tolist() for code in np.argsort(-np.array(kl), kind="stable")}
+    return {f"z{latent}": shares[latent].clip(0, 1).tolist() for latent in np.argsort(-np.array(kl), kind="stable")}

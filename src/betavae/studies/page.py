@@ -26,11 +26,11 @@ from betavae.studies.sweep import flat, varied, worded
 
 HEADLINES = ("dci.disentanglement", "mig", "factor_vae.accuracy", "infomec.infom")
 """Scores by which settings are compared, where a study has them."""
-SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_codes")
+SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_latents")
 """What can be known of a run without labels."""
 COSTS = ("train_seconds", "images_per_second")
 """What runs took; no scores."""
-_POSITIVE = (*COSTS, "active_codes", "held_out.reconstruction", "held_out.rate")
+_POSITIVE = (*COSTS, "active_latents", "held_out.reconstruction", "held_out.rate")
 MAX_COMPARED = 12
 """Settings compared one by one; of more, those with the highest medians, for a wider table is hard to read."""
 

@@ -10,8 +10,8 @@ Metrics are those of scores.json under their own names, and these:
 
     held_out.loss, held_out.rate ...   terms on held-out images, in nats
     held_out.elbo                      - (reconstruction + rate), in nats
-    active_codes                       codes whose KL is above 0.05 nats
-    udr.lasso, udr.spearman            agreement with the codes of other seeds of the setting
+    active_latents                       latents whose KL is above 0.05 nats
+    udr.lasso, udr.spearman            agreement with the latents of other seeds of the setting
     train_seconds, images_per_second   of training alone
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from betavae.config import Config, run_id
 from betavae.files import schemas
 from betavae.files.atomic import replacing
-from betavae.metrics.inputs import DEAD_NATS
+from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.studies.sweep import flat, label, varied
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _AGAIN = "delete it: `betavae report STUDY` writes it again from the runs"
 _DIGEST = "betavae.scores"
 """Key of a table's metadata: `_digest` of the scores that it was made from."""
 UDR_MODELS = 10
-"""Most seeds of a setting whose codes are compared with one another; more are groups as equal as can be."""
+"""Most seeds of a setting whose latents are compared with one another; more are groups as equal as can be."""
 
 
 def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
@@ -70,7 +70,7 @@ def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
     for run, (config, folder) in finished.items():
         which = {"run": run, "setting": label(config, keys), **flat(config)}
         agreed = [{"metric": metric, "value": value} for metric, value in agreements.get(run, {}).items()]
-        rows += [which | row for row in measurements(folder, config.codes) + agreed]
+        rows += [which | row for row in measurements(folder, config.latent_dim) + agreed]
     table = _table(rows, [config for config, _ in runs.values()])
     digest = _digest({run: folder for run, (_, folder) in finished.items()})
     with replacing(path) as temporary:
@@ -128,13 +128,13 @@ def _types() -> dict[str, "pyarrow.DataType"]:
     return {"text": text, "whole": pyarrow.int64(), "number": pyarrow.float64(), "truth": pyarrow.bool_()}
 
 
-def measurements(folder: Path, num_codes: int) -> list[dict[str, Any]]:
-    """Rows of one run of so many codes: everything that its folder holds a number for.
+def measurements(folder: Path, latent_dim: int) -> list[dict[str, Any]]:
+    """Rows of one run of so many latents: everything that its folder holds a number for.
 
     Raises:
         FileNotFoundError, ValueError: scores.json is missing or damaged, or provenance.json is damaged.
     """
-    scores = schemas.read_scores(folder, num_codes)
+    scores = schemas.read_scores(folder, latent_dim)
     facts: Mapping[str, Any] = schemas.read_provenance(folder) if (folder / "provenance.json").exists() else {}
     chance, ceilings = scores.get("chance", {}), scores.get("ceilings", {})
     preset, rows = scores["protocol"]["preset"] if "protocol" in scores else None, []
@@ -146,7 +146,7 @@ def measurements(folder: Path, num_codes: int) -> list[dict[str, Any]]:
     others = {f"held_out.{name}": value for name, value in terms.items()}
     if "reconstruction" in terms and "rate" in terms:
         others["held_out.elbo"] = -(terms["reconstruction"] + terms["rate"])
-    others["active_codes"] = float(sum(kl >= DEAD_NATS for kl in scores["kl"]))
+    others["active_latents"] = float(sum(kl >= INACTIVE_NATS for kl in scores["kl"]))
     others |= {name: facts[name] for name in ("train_seconds", "images_per_second") if name in facts}
     return rows + [{"metric": metric, "value": value} for metric, value in others.items()]
 
@@ -154,25 +154,25 @@ def measurements(folder: Path, num_codes: int) -> list[dict[str, Any]]:
 def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, float]]:
     """UDR of each finished run among the other seeds of its setting, by the run's id.
 
-    Runs that kept no codes, have none in use, or have no other seed, are left out; see `betavae.metrics.udr`.
+    Runs that kept no latents, have none in use, or have no other seed, are left out; see `betavae.metrics.udr`.
 
     Raises:
-        ValueError: a run's codes are damaged.
+        ValueError: a run's latents are damaged.
     """
     from betavae.metrics import udr
-    from betavae.runs.codes import load_codes
     from betavae.runs.folder import open_run
+    from betavae.runs.latents import load_latents
 
     settings: dict[str, list[str]] = {}
     for run, (config, folder) in runs.items():
-        if (folder / "codes.npz").exists():
+        if (folder / "latents.npz").exists():
             settings.setdefault(run_id(replace(config, seed=0)), []).append(run)
     found: dict[str, dict[str, float]] = {}
     for members in settings.values():
         groups = [group.tolist() for group in np.array_split(members, -(-len(members) // UDR_MODELS))]
         for group in groups if len(members) > 1 else []:
-            codes = [load_codes(open_run(runs[run][1])) for run in group]
-            tables, kl = [each.mean for each in codes], np.array([each.kl for each in codes])
+            latents = [load_latents(open_run(runs[run][1])) for run in group]
+            tables, kl = [each.mean for each in latents], np.array([each.kl for each in latents])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # that UDR is undefined: such a run has none
                 values = {f"udr.{method}": udr(tables, kl, seed=0, method=method) for method in ("lasso", "spearman")}

@@ -94,9 +94,9 @@ class StepRows:
                 f"objective {name} takes images with known factors, and {data.name} has none; "
                 "give data with latents_classes, or take an objective such as beta"
             )
-        if needs.labelled_images and config.codes < num_factors:
+        if needs.labelled_images and config.latent_dim < num_factors:
             raise ValueError(
-                f"codes is {config.codes}; objective {name} ties a code to each of the {num_factors} factors "
+                f"latents is {config.latent_dim}; objective {name} ties a latent to each of the {num_factors} factors "
                 f"({', '.join(data.factor_names)}): give at least {num_factors}"
             )
         if config.batch_size > len(rows):

@@ -22,14 +22,14 @@ def encode(
     batch_size: int = 256,
     images: DeviceImages | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Posterior means and log variances of images, each (len(rows), codes) float32, in the order of the rows.
+    """Posterior means and log variances of images, each (len(rows), latents) float32, in the order of the rows.
 
-    Of a model that rounds its codes: the rounded codes, and the log variance of what has no variance, minus infinity.
-    The data's images are put on the device where they are not given.
+    Of a model that rounds its latents: the rounded latents, and the log variance of what has no variance, minus
+    infinity. The data's images are put on the device where they are not given.
     """
     device = next(model.parameters()).device
     images = images or DeviceImages(data, device)
-    mean = np.empty((len(rows), config.codes), np.float32)
+    mean = np.empty((len(rows), config.latent_dim), np.float32)
     log_var = np.empty_like(mean)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), evaluation_mode(model), autocast(config, device):
@@ -37,7 +37,7 @@ def encode(
             span = slice(start, start + batch_size)
             posterior = model.encode(images(rows[span]))
             mean[span], log_var[span] = model.quantise(posterior.mean).cpu().numpy(), posterior.log_var.cpu().numpy()
-    if model.code_values is not None:
+    if model.codebook is not None:
         log_var[:] = -np.inf
     return mean, log_var
 

@@ -37,7 +37,7 @@ from betavae.training.state import State
 RECORD_STEPS = 50
 """Steps that a training record is the mean of."""
 ROTATION_IMAGES = 8_192
-"""Training images whose codes decide a rotation."""
+"""Training images whose latents decide a rotation."""
 RECORDED = ["cuda"]
 """Types of devices on which the steps of a training record are recorded and launched together; elsewhere they are done
 one by one."""
@@ -160,13 +160,13 @@ class Span:
         return seen
 
     def _steps(self, first: int) -> range:
-        """Those of a call: they end where a training record does, and before the axes of the codes turn."""
+        """Those of a call: they end where a training record does, and before the axes of the latents turn."""
         count = RECORD_STEPS - first % RECORD_STEPS if self._repeated else 1
         turns = (step for step in self._config.rotate_at if step > first)
         return range(first, min(first + count, self._config.steps, *turns))
 
     def rotate(self) -> None:
-        """Turn the axes of the codes to where those of the first training images depend on one another least.
+        """Turn the axes of the latents to where those of the first training images depend on one another least.
 
         What the objective remembers as `mean` and `log_var` turns with them; the optimisers' moments, which a few steps
         renew, do not.
@@ -182,7 +182,7 @@ class Span:
     def _given(self, steps: range) -> dict[str, Any]:
         """What steps are given, one after another: tensors where they are recorded, else step and share as numbers."""
         config, device = self._config, self._device
-        shape = config.batch_size, config.codes
+        shape = config.batch_size, config.latent_dim
         rows, shares = [self._rows(step) for step in steps], [learning_rate_factor(config, step) for step in steps]
         given: dict[str, Any] = {
             "rows": to_device(np.stack(rows), device),
@@ -290,7 +290,7 @@ def held_out_terms(
             if partners:
                 chosen = partners(batch, np.random.default_rng(derive_seed(config, "validation pairs", start)))
                 batch = np.concatenate([batch, chosen])
-            shape = (len(batch), config.codes)
+            shape = (len(batch), config.latent_dim)
             noise = draw_noise(config, "validation", start, shape, device)
             more = draw_noise(config, "more validation", start, shape, device) if needs.more_noise else None
             labels = to_device(scaled_factors(data, batch), device) if needs.labelled_images else None

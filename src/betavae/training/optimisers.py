@@ -35,7 +35,7 @@ def optimisers(
     Args:
         model: whose weights to move.
         learning_rate: of all.
-        weight_decay: of weights of two and more dimensions by Adam, decoupled; not of biases and code values.
+        weight_decay: of weights of two and more dimensions by Adam, decoupled; not of biases and codebooks.
         muon_weight_decay: of the same by Muon; no Muon if not given.
         dtype: in which networks multiply, and Muon.
 

@@ -1,4 +1,4 @@
-"""Turning the axes of the code space to the least total correlation; the image of every mean stays."""
+"""Turning the axes of the latent space to the least total correlation; the image of every mean stays."""
 
 import math
 from itertools import combinations
@@ -12,27 +12,27 @@ from torch import Tensor, nn
 from betavae.model import VAE, Posterior
 
 ANGLES = 30
-"""Angles that are tried for a pair of codes, from -45 degrees on."""
+"""Angles that are tried for a pair of latents, from -45 degrees on."""
 SWEEPS = 5
-"""Times that all pairs of codes are gone through at most."""
+"""Times that all pairs of latents are gone through at most."""
 LEAST_GAIN = 0.005
-"""Nats below which a pair of 8,192 samples is left alone: of two Gaussian codes some angle seems that much better by
+"""Nats below which a pair of 8,192 samples is left alone: of two Gaussian latents some angle seems that much better by
 chance in one case of a hundred. Of fewer, from 64 on, it seems so by (8192 / samples) ** 0.72 times as many nats."""
 
 
 def independent_axes(
-    codes: Float[NDArray[np.float64], "samples codes"], log_vars: Float[NDArray[np.float64], " codes"]
-) -> Float[NDArray[np.float64], "codes codes"]:
-    """The rotation R after which codes R z depend on one another least, found pair by pair.
+    latents: Float[NDArray[np.float64], "samples latents"], log_vars: Float[NDArray[np.float64], " latents"]
+) -> Float[NDArray[np.float64], "latents latents"]:
+    """The rotation R after which latents R z depend on one another least, found pair by pair.
 
     TC(z) = Σ H(z_k) - H(z), and no rotation moves the joint entropy: left to minimise is the sum of the marginal ones.
-    They are estimated from spacings of sorted samples (Vasicek 1976) at `ANGLES` angles of a pair. Two codes that are
+    They are estimated from spacings of sorted samples (Vasicek 1976) at `ANGLES` angles of a pair. Two latents that are
     unequally sharp would lose sharpness together: to the pair's sum comes the divergence of the nearest diagonal
-    posterior from the turned one, ½ Σ log (Σ R_kj² / σ_j²) + ½ Σ log σ_j². A pair of Gaussian codes of one width, which
-    looks alike from all sides, stays, but for one in a hundred, whose turning costs nothing.
+    posterior from the turned one, ½ Σ log (Σ R_kj² / σ_j²) + ½ Σ log σ_j². A pair of Gaussian latents of one width,
+    which looks alike from all sides, stays, but for one in a hundred, whose turning costs nothing.
 
     Args:
-        codes: samples of q(z), thousands.
+        latents: samples of q(z), thousands.
         log_vars: log σ² of the posteriors, averaged over images.
 
     Source:
@@ -46,18 +46,18 @@ def independent_axes(
         array([[0.7, 0.7],
                [0.7, 0.7]])
     """
-    codes, log_vars, rotation = codes.copy(), log_vars.copy(), np.eye(codes.shape[1])
+    latents, log_vars, rotation = latents.copy(), log_vars.copy(), np.eye(latents.shape[1])
     angles = (np.arange(ANGLES) / ANGLES - 0.5) * math.pi / 2
     turns = np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]).transpose(2, 0, 1)
-    least_gain = LEAST_GAIN * (8192 / len(codes)) ** 0.72
+    least_gain = LEAST_GAIN * (8192 / len(latents)) ** 0.72
     for _ in range(SWEEPS):
         before = rotation.copy()
-        for i, j in combinations(range(codes.shape[1]), 2):
-            pair, sharpness = codes[:, [i, j]].T, np.exp(-log_vars[[i, j]])
+        for i, j in combinations(range(latents.shape[1]), 2):
+            pair, sharpness = latents[:, [i, j]].T, np.exp(-log_vars[[i, j]])
             costs = (_entropy(turns @ pair) + 0.5 * np.log(turns**2 @ sharpness)).sum(1)
             best = int(costs.argmin())
             if costs[ANGLES // 2] - costs[best] > least_gain:
-                codes[:, [i, j]] = (turns[best] @ pair).T
+                latents[:, [i, j]] = (turns[best] @ pair).T
                 log_vars[[i, j]] = turns[best] ** 2 @ log_vars[[i, j]]
                 rotation[[i, j]] = turns[best] @ rotation[[i, j]]
         if np.array_equal(rotation, before):
@@ -93,11 +93,13 @@ def linear_ends(model: VAE) -> tuple[nn.Linear, nn.Linear]:
 
 
 @torch.no_grad()
-def rotate(model: VAE, posterior: Posterior, noise: Float[Tensor, "samples codes"]) -> Float[Tensor, "codes codes"]:
-    """Turn a model's axes to where codes, sampled from posteriors of many images, depend on one another least.
+def rotate(
+    model: VAE, posterior: Posterior, noise: Float[Tensor, "samples latents"]
+) -> Float[Tensor, "latents latents"]:
+    """Turn a model's axes to where latents, sampled from posteriors of many images, depend on one another least.
 
     With R the rotation, means become R m and the decoder's first weights W Rᵀ: every mean keeps the image it had. Log
-    variances become R∘R log σ², which is exact for codes that are equally sharp.
+    variances become R∘R log σ², which is exact for latents that are equally sharp.
 
     Returns:
         R.
@@ -106,8 +108,8 @@ def rotate(model: VAE, posterior: Posterior, noise: Float[Tensor, "samples codes
         ValueError: the encoder does not end, or the decoder not begin, with a linear layer.
     """
     last, first = linear_ends(model)
-    codes, log_vars = (table.cpu().double().numpy() for table in (posterior.sample(noise), posterior.log_var.mean(0)))
-    rotation = torch.from_numpy(independent_axes(codes, log_vars)).to(first.weight)
+    latents, log_vars = (table.cpu().double().numpy() for table in (posterior.sample(noise), posterior.log_var.mean(0)))
+    rotation = torch.from_numpy(independent_axes(latents, log_vars)).to(first.weight)
     last.weight.copy_(torch.cat(Posterior(*last.weight.T.chunk(2, 1)).rotated(rotation), 1).T)
     if last.bias is not None:
         last.bias.copy_(torch.cat(Posterior(*last.bias[None].chunk(2, 1)).rotated(rotation), 1)[0])

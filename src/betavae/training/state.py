@@ -50,10 +50,10 @@ def new_state(config: Config, data: FactorData) -> State:
     _check_memory(config, data, device)
     network = None
     with seeded_global_generator(derive_seed(config, "weights")), torch.device("cpu"):
-        model = VAE(config.model, data.image_shape, config.codes, config.likelihood, needs.values_per_code)
+        model = VAE(config.model, data.image_shape, config.latent_dim, config.likelihood, needs.values_per_latent)
         _check_networks(model, config)
         if type(config.objective) in NETWORKS:
-            network = NETWORKS[type(config.objective)](config.objective, config.codes)
+            network = NETWORKS[type(config.objective)](config.objective, config.latent_dim)
     if config.rotate_at:
         linear_ends(model)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -97,8 +97,8 @@ def memory_of(device: torch.device) -> int | None:
 
 def _check_networks(model: VAE, config: Config) -> None:
     """Refuse an architecture whose networks do not give what they must."""
-    images, codes = torch.zeros(2, *model.image_shape), torch.zeros(2, config.codes)
-    given = {"encoder": (images, (2, 2 * config.codes)), "decoder": (codes, tuple(images.shape))}
+    images, latents = torch.zeros(2, *model.image_shape), torch.zeros(2, config.latent_dim)
+    given = {"encoder": (images, (2, 2 * config.latent_dim)), "decoder": (latents, tuple(images.shape))}
     with torch.no_grad(), evaluation_mode(model):
         for name, (batch, wanted) in given.items():
             shape = tuple(batch.shape)

@@ -28,7 +28,7 @@ _SPLITS: Final = 7  # inner nodes of a tree: node i has the children 2i + 1 and 
 _LEAVES: Final = 8
 _MAX_BINS: Final = 256
 _ROWS_PER_BIN: Final = 40
-_SAME: Final = 1e-7  # codes closer than this count as equal, as in scikit-learn
+_SAME: Final = 1e-7  # latents closer than this count as equal, as in scikit-learn
 _LARGE_STEP: Final = 5.0  # smaller steps cannot bring back, within 100 stages, odds that vanished
 _FLAT: Final = 2.2e-16  # variance below which a node is not split, as in scikit-learn
 
@@ -37,7 +37,7 @@ class Boosted(NamedTuple):
     """What boosting leaves behind: no trees, only what they did.
 
     Attributes:
-        gain: (D,) squared error removed by the splits on each code, over all trees; not normalised.
+        gain: (D,) squared error removed by the splits on each latent, over all trees; not normalised.
         train_class: (N,) predicted class of each training row.
         test_class: (M,) predicted class of each test row.
         classes: (C,) the classes, ascending.
@@ -55,7 +55,7 @@ class BoostedValues(NamedTuple):
     """What boosting of values leaves behind.
 
     Attributes:
-        gain: (D, K) squared error removed by the splits on each code, over all trees; not normalised.
+        gain: (D, K) squared error removed by the splits on each latent, over all trees; not normalised.
         train: (N, K) predicted values of the training rows.
         test: (M, K) predicted values of the test rows.
     """
@@ -66,18 +66,18 @@ class BoostedValues(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """Codes to split on, (D, N), with everything that does not change while boosting.
+    """Latents to split on, (D, N), with everything that does not change while boosting.
 
     Attributes:
-        codes: the codes themselves, float32.
-        rows: row numbers in ascending order of each code.
+        latents: the latents themselves, float32.
+        rows: row numbers in ascending order of each latent.
         is_step: whether a split may fall behind a place of that order.
         bins: bin of each row.
         starts: (D, bins + 1) place where each bin begins.
-        is_one: (D, bins) whether all of a bin's codes are equal, so that no split falls inside it.
+        is_one: (D, bins) whether all of a bin's latents are equal, so that no split falls inside it.
     """
 
-    codes: np.ndarray
+    latents: np.ndarray
     rows: np.ndarray
     is_step: np.ndarray
     bins: np.ndarray
@@ -86,10 +86,10 @@ class _Table(NamedTuple):
 
 
 class _Trees(NamedTuple):
-    """One tree in each lane: gain, code and threshold of the inner nodes, (_SPLITS, _LANES), and each row's node."""
+    """One tree in each lane: gain, latent and threshold of the inner nodes, (_SPLITS, _LANES), and each row's node."""
 
     gain: np.ndarray
-    code: np.ndarray
+    latent: np.ndarray
     threshold: np.ndarray
     node: np.ndarray
 
@@ -126,25 +126,25 @@ def boost(
         https://doi.org/10.1214/aos/1013203451
 
     Args:
-        train: (N, D) codes to fit.
+        train: (N, D) latents to fit.
         labels: (N,) integer classes of ``train``; any values, at least two different ones.
-        test: (M, D) further codes to predict.
+        test: (M, D) further latents to predict.
         num_stages: trees for each class.
         learning_rate: shrinkage of each tree.
-        seed: seed of the order in which codes are tried; of equally good splits the first wins, as in scikit-learn.
+        seed: seed of the order in which latents are tried; of equally good splits the first wins, as in scikit-learn.
 
     Returns:
         Gains and predicted classes; see `Boosted`.
 
     Example:
-        >>> codes = np.linspace(0, 1, 100)[:, None]
-        >>> boost(codes, np.arange(100) // 25, np.array([[0.1], [0.9]]), num_stages=5).test_class
+        >>> latents = np.linspace(0, 1, 100)[:, None]
+        >>> boost(latents, np.arange(100) // 25, np.array([[0.1], [0.9]]), num_stages=5).test_class
         array([0, 3])
     """
     classes, indices = np.unique(labels, return_inverse=True)
-    num_codes = train.shape[1]
+    latent_dim = train.shape[1]
     train, test = _near_zero(train, test)
-    orders = np.broadcast_to(np.arange(num_codes), (num_stages, -(-len(classes) // _LANES), num_codes))
+    orders = np.broadcast_to(np.arange(latent_dim), (num_stages, -(-len(classes) // _LANES), latent_dim))
     gain, train_raw, test_raw = _boost(
         _sort(np.ascontiguousarray(train.T, dtype=np.float32)),
         indices.astype(np.int64),
@@ -181,19 +181,19 @@ def boost_values(
         https://doi.org/10.1214/aos/1013203451
 
     Args:
-        train: (N, D) codes to fit.
+        train: (N, D) latents to fit.
         values: (N, K) targets, each with at least two different values.
-        test: (M, D) further codes to predict.
+        test: (M, D) further latents to predict.
         num_stages: trees for each target.
         learning_rate: shrinkage of each tree.
-        seed: seed of the order in which codes are tried; of equally good splits the first wins, as in scikit-learn.
+        seed: seed of the order in which latents are tried; of equally good splits the first wins, as in scikit-learn.
 
     Returns:
         Gains and predicted values; see `BoostedValues`.
 
     Example:
-        >>> codes = np.linspace(0, 1, 100)[:, None]
-        >>> boost_values(codes, codes, np.array([[0.1], [0.9]])).test.round(1)
+        >>> latents = np.linspace(0, 1, 100)[:, None]
+        >>> boost_values(latents, latents, np.array([[0.1], [0.9]])).test.round(1)
         array([[0.1],
                [0.9]])
     """
@@ -224,19 +224,19 @@ def boost_values(
 
 
 def _near_zero(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Move codes that are far from 0, of which float32 would lose the digits, to a mean of 0."""
+    """Move latents that are far from 0, of which float32 would lose the digits, to a mean of 0."""
     centre, spread = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     far = np.where(np.abs(centre) > 1e3 * spread, centre, 0).astype(train.dtype)
     return train - far, test - far
 
 
 def _memory(n: int, table: _Table) -> tuple[_Work, _Trees]:
-    num_codes, num_bins = len(table.codes), table.starts.shape[1] - 1
+    latent_dim, num_bins = len(table.latents), table.starts.shape[1] - 1
     work = _Work(
         np.empty((3, n, _LANES), np.int64),
-        np.empty((4, num_codes, num_bins, _LANES), np.int64),
-        np.empty((4, num_codes, num_bins, _LANES)),
-        np.empty((2, num_codes, num_bins, _LANES)),
+        np.empty((4, latent_dim, num_bins, _LANES), np.int64),
+        np.empty((4, latent_dim, num_bins, _LANES)),
+        np.empty((2, latent_dim, num_bins, _LANES)),
     )
     trees = _Trees(
         np.zeros((_SPLITS, _LANES)),
@@ -250,11 +250,11 @@ def _memory(n: int, table: _Table) -> tuple[_Work, _Trees]:
 def _boost(
     table: _Table, labels: np.ndarray, test: np.ndarray, num_classes: int, learning_rate: float, orders: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain of each code, and of both tables' rows the logits (blocks, _LANES, rows), after all stages.
+    """Gain of each latent, and of both tables' rows the logits (blocks, _LANES, rows), after all stages.
 
     What is not done in every stage is done here, and every array has one layout: so little is compiled, and once.
     """
-    num_codes, n = table.codes.shape
+    latent_dim, n = table.latents.shape
     blocks = orders.shape[1]
     prior = np.bincount(labels) / n
     if two := num_classes == 2:  # they need one tree a stage
@@ -269,22 +269,22 @@ def _boost(
     for k, value in enumerate(start):
         raw[k // _LANES, :, k % _LANES] = test_raw[k // _LANES, k % _LANES] = value
     work, trees = _memory(n, table)
-    gain, residual = np.zeros(num_codes), np.zeros_like(raw)
+    gain, residual = np.zeros(latent_dim), np.zeros_like(raw)
     _stages(
         table, labels, members, lanes, ends, test, two, shrinkage, orders, raw, residual, test_raw, work, trees, gain
     )
     return gain, raw.transpose(0, 2, 1), test_raw
 
 
-def _sort(codes: np.ndarray) -> _Table:
-    num_codes, n = codes.shape
-    rows = np.argsort(codes, axis=1, kind="stable")
-    ordered = np.take_along_axis(codes, rows, axis=1).astype(np.float64)
+def _sort(latents: np.ndarray) -> _Table:
+    latent_dim, n = latents.shape
+    rows = np.argsort(latents, axis=1, kind="stable")
+    ordered = np.take_along_axis(latents, rows, axis=1).astype(np.float64)
     is_step = np.diff(ordered, axis=1, append=ordered[:, -1:]) > _SAME
     num_bins = min(_MAX_BINS, 2 + n // _ROWS_PER_BIN)
-    bins = np.empty((num_codes, n), np.uint16)
-    starts = np.full((num_codes, num_bins + 1), n)
-    for d in range(num_codes):
+    bins = np.empty((latent_dim, n), np.uint16)
+    starts = np.full((latent_dim, num_bins + 1), n)
+    for d in range(latent_dim):
         places = np.flatnonzero(is_step[d]) + 1
         if len(places) >= num_bins:
             wanted = np.arange(1, num_bins) * n / num_bins
@@ -293,10 +293,10 @@ def _sort(codes: np.ndarray) -> _Table:
         starts[d, 1 : len(places) + 1] = places
         bins[d, rows[d]] = np.searchsorted(places, np.arange(n), side="right")
     starts = starts[:, : bins.max() + 2].copy()
-    steps = np.concatenate([np.zeros((num_codes, 1), np.int64), is_step.cumsum(axis=1)], axis=1)
+    steps = np.concatenate([np.zeros((latent_dim, 1), np.int64), is_step.cumsum(axis=1)], axis=1)
     first, last = starts[:, :-1], (starts[:, 1:] - 1).clip(min=0)
     inside = np.take_along_axis(steps, last, 1) - np.take_along_axis(steps, first, 1)
-    return _Table(codes, rows, is_step, bins, starts, inside <= 0)
+    return _Table(latents, rows, is_step, bins, starts, inside <= 0)
 
 
 def _decide(raw: np.ndarray, num_classes: int) -> np.ndarray:
@@ -317,7 +317,7 @@ def _logits(raw: np.ndarray, num_classes: int) -> np.ndarray:
 def _value_stages(  # type: ignore[no-untyped-def]
     table, target, test, learning_rate, orders, raw, test_raw, work, trees, gain
 ):
-    """Every stage of one block of targets, which moves the predictions and adds to the gain of codes."""
+    """Every stage of one block of targets, which moves the predictions and adds to the gain of latents."""
     n, width = target.shape
     members = np.empty(n * width, np.int64)
     lanes = np.empty(n * width, np.int64)
@@ -335,7 +335,7 @@ def _value_stages(  # type: ignore[no-untyped-def]
         _grow(table, orders[stage], residual, members, lanes, work, trees)
         for node in range(_SPLITS):
             for j in range(width):
-                gain[trees.code[node, j], j] += trees.gain[node, j]
+                gain[trees.latent[node, j], j] += trees.gain[node, j]
         values[:] = 0.0
         counts[:] = 0.0
         for s in range(n):
@@ -355,7 +355,7 @@ def _value_stages(  # type: ignore[no-untyped-def]
 def _stages(  # type: ignore[no-untyped-def]
     table, labels, members, lanes, ends, test, two, shrinkage, orders, raw, residual, test_raw, work, trees, gain
 ):
-    """Every stage, which moves the logits and adds to the gain of codes. Rows of block i are members[ends[i]:]."""
+    """Every stage, which moves the logits and adds to the gain of latents. Rows of block i are members[ends[i]:]."""
     num_stages, blocks, _ = orders.shape
     odds = np.empty(raw.shape)
     growth = np.empty((_LEAVES, _LANES))
@@ -370,7 +370,7 @@ def _stages(  # type: ignore[no-untyped-def]
             _grow(table, orders[stage, i], residual[i], members[span], lanes[span], work, trees)
             for node in range(_SPLITS):
                 for j in range(_LANES):
-                    gain[trees.code[node, j]] += trees.gain[node, j]
+                    gain[trees.latent[node, j]] += trees.gain[node, j]
             values = _leaf_values(residual[i], trees.node, shrinkage)
             # Odds that are too small for a number stay 0 however much they grow: a large step starts them afresh.
             for node in range(_LEAVES):
@@ -432,42 +432,42 @@ def _leaf_values(residual, leaf, shrinkage):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _descend(codes, trees, level):  # type: ignore[no-untyped-def]
+def _descend(latents, trees, level):  # type: ignore[no-untyped-def]
     """Move every row one level down; nodes of a level are counted from 0."""
-    node = np.empty(codes.shape[1], np.uint8)
-    above = np.empty(codes.shape[1], np.uint8)
+    node = np.empty(latents.shape[1], np.uint8)
+    above = np.empty(latents.shape[1], np.uint8)
     for j in range(_LANES):
-        for s in range(codes.shape[1]):
+        for s in range(latents.shape[1]):
             node[s] = trees.node[s, j]
-        _step_down(codes, trees, level, j, node, above)
-        for s in range(codes.shape[1]):
+        _step_down(latents, trees, level, j, node, above)
+        for s in range(latents.shape[1]):
             trees.node[s, j] = node[s]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_leaves(codes, trees, values, raw):  # type: ignore[no-untyped-def]
+def _add_leaves(latents, trees, values, raw):  # type: ignore[no-untyped-def]
     """Send further rows down the whole trees and add the values of the leaves they end in to raw (_LANES, rows)."""
-    node = np.empty(codes.shape[1], np.uint8)
-    above = np.empty(codes.shape[1], np.uint8)
+    node = np.empty(latents.shape[1], np.uint8)
+    above = np.empty(latents.shape[1], np.uint8)
     for j in range(_LANES):
         node[:] = 0
         for level in range(_DEPTH):
-            _step_down(codes, trees, level, j, node, above)
-        for s in range(codes.shape[1]):
+            _step_down(latents, trees, level, j, node, above)
+        for s in range(latents.shape[1]):
             raw[j, s] += values[node[s], j]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step_down(codes, trees, level, lane, node, above):  # type: ignore[no-untyped-def]
+def _step_down(latents, trees, level, lane, node, above):  # type: ignore[no-untyped-def]
     """Move every row one level down the tree of one lane.
 
     Each inner node compares all rows, its own or not: plain loops over columns, which vector registers take many rows
-    at a time, beat looking up each row's code and threshold.
+    at a time, beat looking up each row's latent and threshold.
     """
     first = (1 << level) - 1
     above[:] = 0
     for i in range(1 << level):
-        column, threshold = codes[trees.code[first + i, lane]], trees.threshold[first + i, lane]
+        column, threshold = latents[trees.latent[first + i, lane]], trees.threshold[first + i, lane]
         for s in range(node.shape[0]):
             above[s] |= np.uint8((node[s] == i) & (column[s] > threshold))
     for s in range(node.shape[0]):
@@ -482,13 +482,13 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
     two sibling nodes the left one is summed and the right one is what remains of the parent: on level 1 the nodes' sums
     lie in slots 1 and 0, on level 2 in slots 2, 1, 3 and 0.
     """
-    num_codes, n = table.codes.shape
+    latent_dim, n = table.latents.shape
     bits = 62 - 2 * math.ceil(math.log2(n + 1))
     shift = (bits + 63) // 2
     packed, sums, rises, heads = work
     width = packed.shape[2]
     trees.node[:] = 0
-    trees.code[:] = 0
+    trees.latent[:] = 0
     trees.threshold[:] = np.inf  # no split: every row goes left
     for s in range(n):
         for j in range(width):
@@ -501,23 +501,23 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
                 for j in range(width):
                     part[s, j] = packed[0, s, j] if trees.node[s, j] == left else 0
             mine, parent = sums[level + left // 2], sums[level - 1 - left // 2]
-            for d in range(num_codes):
+            for d in range(latent_dim):
                 _accumulate(table.bins[d], part, mine[d])
                 if level > 0:
                     for b in range(mine.shape[1]):
                         for j in range(width):
                             parent[d, b, j] -= mine[d, b, j]
         rises[:num_nodes] = 0.0
-        for d in range(num_codes):
+        for d in range(latent_dim):
             for i in range(len(members)):
                 s, j = members[i], lanes[i]
                 rises[trees.node[s, j], d, table.bins[d, s], j] += max(residual[s, j], 0.0)
         for node in range(num_nodes):
             slot = level + node // 2 if node % 2 == 0 else level - 1 - node // 2
-            for d in range(num_codes):
+            for d in range(latent_dim):
                 _unpack(sums[slot, d], bits, shift, heads[0, d], heads[1, d])
             _split(table, order, residual, rises[node], heads, num_nodes - 1 + node, node, trees)
-        _descend(table.codes, trees, level)
+        _descend(table.latents, trees, level)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -554,11 +554,11 @@ def _split(table, order, residual, rises, heads, node, here, trees):  # type: ig
     rise by its positive residuals and fall by its negative ones; bins that cannot beat the best end are passed over.
     """
     sums, counts = heads[0], heads[1]
-    num_codes, num_bins, width = sums.shape
+    latent_dim, num_bins, width = sums.shape
     total = sums[0, num_bins - 1].copy()
     size = counts[0, num_bins - 1].copy()
     best = _FLAT * size * size  # N times the gain
-    for d in range(num_codes):
+    for d in range(latent_dim):
         for b in range(num_bins - 1):
             better = 0
             for j in range(width):
@@ -605,17 +605,17 @@ def _split(table, order, residual, rises, heads, node, here, trees):  # type: ig
                                 product = n * (size[j] - n)
                                 if product > 0.0 and excess * excess > best[j] * product:
                                     best[j] = excess * excess / product
-                                    trees.code[node, j] = d
+                                    trees.latent[node, j] = d
                                     place[j] = i
     for j in range(width):
         trees.gain[node, j] = 0.0
         if place[j] >= 0:
             trees.gain[node, j] = best[j] / size[j]
-            d = trees.code[node, j]
+            d = trees.latent[node, j]
             before, after = place[j], place[j] + 1
             while trees.node[table.rows[d, before], j] != here:
                 before -= 1
             while trees.node[table.rows[d, after], j] != here:
                 after += 1
-            below, above = table.codes[d, table.rows[d, before]], table.codes[d, table.rows[d, after]]
+            below, above = table.latents[d, table.rows[d, before]], table.latents[d, table.rows[d, after]]
             trees.threshold[node, j] = (float(below) + float(above)) / 2.0

@@ -6,12 +6,12 @@ from betavae.metrics.information import entropy
 
 
 def neighbour_information(
-    codes: np.ndarray, factors: np.ndarray, continuous: np.ndarray, num_neighbours: int
+    latents: np.ndarray, factors: np.ndarray, continuous: np.ndarray, num_neighbours: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mutual information of every code and every factor, and of every factor with itself.
+    """Mutual information of every latent and every factor, and of every factor with itself.
 
     Args:
-        codes: (N, D) continuous codes.
+        latents: (N, D) continuous latents.
         factors: (N, K) factors that vary.
         continuous: (K,) which factors are continuous.
         num_neighbours: neighbours of the estimates.
@@ -26,10 +26,10 @@ def neighbour_information(
         array([0.69])
     """
     own = np.empty(factors.shape[1])
-    shared = np.empty((codes.shape[1], factors.shape[1]))
+    shared = np.empty((latents.shape[1], factors.shape[1]))
     for k, column in enumerate(factors.T):
         estimate = continuous_information if continuous[k] else nearest_neighbour_information
-        shared[:, k] = [estimate(code, column, num_neighbours) for code in codes.T]
+        shared[:, k] = [estimate(latent, column, num_neighbours) for latent in latents.T]
         own[k] = (
             continuous_information(column, column, num_neighbours)
             if continuous[k]
@@ -38,19 +38,19 @@ def neighbour_information(
     return shared, own
 
 
-def tell_apart(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add noise of 1e-7 to standardised codes, so that none are equal.
+def tell_apart(latents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add noise of 1e-7 to standardised latents, so that none are equal.
 
     Example:
         >>> z = tell_apart(np.zeros((100, 1)), np.random.default_rng(0))
         >>> len(np.unique(z)), bool(abs(z).max() < 1e-6)
         (100, True)
     """
-    return np.asarray(codes + 1e-7 * rng.normal(size=codes.shape))
+    return np.asarray(latents + 1e-7 * rng.normal(size=latents.shape))
 
 
-def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neighbours: int = 10) -> float:
-    """Mutual information of a continuous code and a discrete factor from nearest neighbours, in nats.
+def nearest_neighbour_information(latent: np.ndarray, labels: np.ndarray, num_neighbours: int = 10) -> float:
+    """Mutual information of a continuous latent and a discrete factor from nearest neighbours, in nats.
 
     For row i, r is the distance to its k-th neighbour among the N_y rows of the same label (k at most N_y - 1), and m
     the number of rows of any label closer than r, i included. I = psi(N) + mean psi(k) - mean psi(N_y) - mean psi(m);
@@ -61,7 +61,7 @@ def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neig
         https://doi.org/10.1371/journal.pone.0087357
 
     Args:
-        code: (N,) numbers.
+        latent: (N,) numbers.
         labels: (N,) integers.
         num_neighbours: k.
 
@@ -76,16 +76,16 @@ def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neig
     """
     from scipy.special import digamma
 
-    radius = np.zeros(len(code))
-    used = np.zeros(len(code), np.int64)
-    sizes = np.zeros(len(code), np.int64)
+    radius = np.zeros(len(latent))
+    used = np.zeros(len(latent), np.int64)
+    sizes = np.zeros(len(latent), np.int64)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         if len(rows) < 2:
             continue
         k = min(num_neighbours, len(rows) - 1)
-        rows = rows[np.argsort(code[rows], kind="stable")]
-        ordered = np.concatenate([np.full(k, -np.inf), code[rows], np.full(k, np.inf)])
+        rows = rows[np.argsort(latent[rows], kind="stable")]
+        ordered = np.concatenate([np.full(k, -np.inf), latent[rows], np.full(k, np.inf)])
         n = len(rows)
         # The k nearest lie in a window of k + 1 neighbours in order that contains the row.
         windows = [
@@ -98,7 +98,7 @@ def nearest_neighbour_information(code: np.ndarray, labels: np.ndarray, num_neig
     kept = used > 0
     if not kept.any():
         return 0.0
-    z = code[kept]
+    z = latent[kept]
     r = np.maximum(radius[kept] - 2 * np.spacing(np.abs(z).max()), 0)  # the k-th neighbour itself is not counted
     everything = np.sort(z)
     closer = np.searchsorted(everything, z + r, side="right") - np.searchsorted(everything, z - r, side="left")

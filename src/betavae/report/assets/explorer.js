@@ -4,23 +4,23 @@
 // the template; this file only fills it with life. No library, no network, no build step.
 "use strict";
 
-const PERIOD_SECONDS = 4; // of an animated code, there and back
+const PERIOD_SECONDS = 4; // of an animated latent, there and back
 const MAP_CELLS = 7; // decoded images along a side of the pad
 const MAP_DELAY = 250; // milliseconds of rest before the pad's images are decoded
 const PEN_RADIUS = 0.04; // of the image's width
-const KEY_STEP = 0.02; // of a code's range, for the pad's arrow keys
+const KEY_STEP = 0.02; // of a latent's range, for the pad's arrow keys
 
 function startExplorer(root, data) {
   const find = (selector) => root.querySelector(selector);
   const [channels, height, width] = data.image;
-  const ranges = new Map(data.codes.map((code) => [code.index, code]));
+  const ranges = new Map(data.latents.map((latent) => [latent.index, latent]));
   const decoder = readNetwork(data.decoder);
   const encoder = data.encoder && readNetwork(data.encoder);
   const status = find("[data-status]");
   const say = (text) => (status.textContent = text);
 
-  const start = new Float64Array(data.codes.length); // codes to which reset returns
-  const codes = new Float64Array(data.codes.length);
+  const start = new Float64Array(data.latents.length); // latents to which reset returns
+  const latents = new Float64Array(data.latents.length);
 
   // --- Pictures -------------------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ function startExplorer(root, data) {
   }
 
   function encode(pixels) {
-    return encoder(pixels).slice(0, codes.length);
+    return encoder(pixels).slice(0, latents.length);
   }
 
   function draw(canvas, pixels) {
@@ -75,7 +75,7 @@ function startExplorer(root, data) {
       begin(encode(readPixels(original)));
     }
     if (playing) advance(now);
-    draw(decoded, decode(codes));
+    draw(decoded, decode(latents));
     for (const slider of sliders) slider.show();
     if (pad) pad.show();
   }
@@ -88,24 +88,24 @@ function startExplorer(root, data) {
   const share = (index, value) => (value - ranges.get(index).low) / span(index);
 
   function makeSlider(row) {
-    const index = Number(row.dataset.code);
+    const index = Number(row.dataset.latent);
     const input = row.querySelector("input"), output = row.querySelector("output"), play = row.querySelector("button");
     input.addEventListener("input", () => {
       if (playing?.index === index) stop();
-      codes[index] = Number(input.value);
+      latents[index] = Number(input.value);
       change();
     });
     input.addEventListener("dblclick", () => {
-      codes[index] = start[index];
+      latents[index] = start[index];
       change();
     });
     play.addEventListener("click", () => (playing?.index === index ? stop() : startPlaying(index, play)));
     return {
       show() {
-        const text = format(codes[index]);
+        const text = format(latents[index]);
         if (output.textContent === text) return;
         output.textContent = text;
-        input.value = codes[index];
+        input.value = latents[index];
         input.setAttribute("aria-valuetext", text);
       },
       mark() {
@@ -114,7 +114,7 @@ function startExplorer(root, data) {
     };
   }
 
-  const sliders = [...root.querySelectorAll("[data-code]")].map(makeSlider);
+  const sliders = [...root.querySelectorAll("[data-latent]")].map(makeSlider);
 
   // --- Animation --------------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ function startExplorer(root, data) {
 
   function startPlaying(index, button) {
     stop();
-    const phase = Math.asin(2 * clamp(share(index, codes[index])) - 1);
+    const phase = Math.asin(2 * clamp(share(index, latents[index])) - 1);
     playing = { index, button, phase, since: performance.now() };
     button.setAttribute("aria-pressed", "true");
     change();
@@ -135,7 +135,7 @@ function startExplorer(root, data) {
 
   function advance(now) {
     const angle = playing.phase + (2 * Math.PI * Math.max(now - playing.since, 0)) / 1000 / PERIOD_SECONDS;
-    codes[playing.index] = ranges.get(playing.index).low + (span(playing.index) * (1 + Math.sin(angle))) / 2;
+    latents[playing.index] = ranges.get(playing.index).low + (span(playing.index) * (1 + Math.sin(angle))) / 2;
     change();
   }
 
@@ -147,7 +147,7 @@ function startExplorer(root, data) {
   root.addEventListener("pointerdown", () => (held = true), { capture: true });
   for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, () => (held = false));
 
-  // --- Pad: two codes at once, over a map of decoded images ---------------------------------------------------------
+  // --- Pad: two latents at once, over a map of decoded images ---------------------------------------------------------
 
   function makePad(area) {
     const surface = area.querySelector("[data-surface]"), map = area.querySelector("canvas");
@@ -158,7 +158,7 @@ function startExplorer(root, data) {
 
     const axes = () => choices.map((choice) => Number(choice.value));
     const place = (index, fraction) => {
-      codes[index] = ranges.get(index).low + span(index) * clamp(fraction);
+      latents[index] = ranges.get(index).low + span(index) * clamp(fraction);
     };
     function move(x, y) {
       const [across, up] = axes();
@@ -182,8 +182,8 @@ function startExplorer(root, data) {
       event.preventDefault();
       const [across, up] = axes();
       const step = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
-      move(dx ? share(across, codes[across]) + step * dx : undefined, dy ? share(up, codes[up]) + step * dy : undefined);
-      say(`z${across} ${format(codes[across])}, z${up} ${format(codes[up])}`);
+      move(dx ? share(across, latents[across]) + step * dx : undefined, dy ? share(up, latents[up]) + step * dy : undefined);
+      say(`z${across} ${format(latents[across])}, z${up} ${format(latents[up])}`);
     });
     choices.forEach((choice, i) =>
       choice.addEventListener("change", () => {
@@ -211,13 +211,13 @@ function startExplorer(root, data) {
     return {
       show() {
         const [across, up] = axes();
-        surface.style.setProperty("--x", clamp(share(across, codes[across])));
-        surface.style.setProperty("--y", clamp(share(up, codes[up])));
-        const rest = [across, up, ...codes.map((value, i) => (i === across || i === up ? 0 : value))].join();
+        surface.style.setProperty("--x", clamp(share(across, latents[across])));
+        surface.style.setProperty("--y", clamp(share(up, latents[up])));
+        const rest = [across, up, ...latents.map((value, i) => (i === across || i === up ? 0 : value))].join();
         if (rest === shown) return;
         shown = rest;
         clearTimeout(timer);
-        timer = setTimeout(drawMap, MAP_DELAY, 0, Float64Array.from(codes));
+        timer = setTimeout(drawMap, MAP_DELAY, 0, Float64Array.from(latents));
       },
     };
   }
@@ -231,7 +231,7 @@ function startExplorer(root, data) {
   function begin(values) {
     stop();
     start.set(values);
-    codes.set(values);
+    latents.set(values);
     for (const slider of sliders) slider.mark();
     draw(rebuilt, decode(start));
     change();
@@ -255,7 +255,7 @@ function startExplorer(root, data) {
     if (name === "prior") begin(start.map(normal));
     else if (name === "zero") begin(start.map(() => 0));
     else begin(data.seeds[Number(name)]);
-    say(image ? `Starting from ${image.alt}` : name === "prior" ? "A sample of the prior" : "All codes are 0");
+    say(image ? `Starting from ${image.alt}` : name === "prior" ? "A sample of the prior" : "All latents are 0");
   }
 
   function normal() {
@@ -346,16 +346,16 @@ function startExplorer(root, data) {
 
   find("[data-reset]").addEventListener("click", () => {
     stop();
-    codes.set(start);
+    latents.set(start);
     change();
-    say("Codes are back where they started");
+    say("Latents are back where they started");
   });
 
   find("[data-copy]").addEventListener("click", async () => {
-    const text = `[${Array.from(codes, (value) => value.toFixed(4)).join(", ")}]`;
+    const text = `[${Array.from(latents, (value) => value.toFixed(4)).join(", ")}]`;
     try {
       await navigator.clipboard.writeText(text);
-      say(`Copied ${codes.length} ${codes.length === 1 ? "code" : "codes"}`);
+      say(`Copied ${latents.length} ${latents.length === 1 ? "latent" : "latents"}`);
     } catch {
       say(text); // where the browser allows no copying, the numbers can be selected
     }
@@ -381,7 +381,7 @@ function startExplorer(root, data) {
   startFrom(root.querySelector("[data-start='0']") ?? starts[0]);
   say("");
   // For the browser's console: betavae.decode([...]) gives pixels (y, x, channel) in [0, 1].
-  window.betavae = { decode: (values) => decode(values).slice(), encode: encoder && encode, codes };
+  window.betavae = { decode: (values) => decode(values).slice(), encode: encoder && encode, latents };
 }
 
 {
