@@ -296,7 +296,7 @@ def compare_metrics(
     for name, score in COMPARED.items():
         if names and name not in names:
             continue
-        accepted = inspect.signature(metrics.METRICS[name]).parameters
+        accepted = inspect.signature(metrics.METRICS[name].function).parameters
         options = {key: size for key, size in sizes.items() if key in accepted}
         with threadpool_limits(1, "blas"), warnings.catch_warnings():
             seconds, found = cpu_seconds(

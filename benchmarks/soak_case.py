@@ -37,8 +37,7 @@ PLUGIN = '''"""Two linear layers on each side, and a checkpoint at every record.
 import math
 from torch import nn
 from betavae import experiment
-from betavae.config import MODEL_NAMES
-from betavae.model import ARCHITECTURES
+from betavae.networks.registry import register
 
 def small(shape, latents):
     width, pixels = 16, math.prod(shape)
@@ -46,8 +45,7 @@ def small(shape, latents):
     last = nn.Linear(width, pixels), nn.Unflatten(1, tuple(shape))
     return encoder, nn.Sequential(nn.Linear(latents, width), nn.ReLU(), *last)
 
-ARCHITECTURES["small"] = small
-MODEL_NAMES.append("small")
+register("small", small)
 experiment.CHECKPOINT_SECONDS = 0.0
 '''
 MINE = ("mine.txt", ".mine.2026", ".git/.x.1")

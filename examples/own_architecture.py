@@ -8,9 +8,9 @@ import sys
 
 from torch import nn
 
-from betavae.config import MODEL_NAMES, Config
+from betavae.config import Config
 from betavae.experiment import experiment
-from betavae.networks.architectures import ARCHITECTURES
+from betavae.networks.registry import register
 
 
 def shallow(image_shape, latent_dim):
@@ -23,8 +23,7 @@ def shallow(image_shape, latent_dim):
     return encoder, decoder
 
 
-ARCHITECTURES["shallow"] = shallow
-MODEL_NAMES.append("shallow")
+register("shallow", shallow)
 
 if __name__ == "__main__":
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 5_000

@@ -28,10 +28,9 @@ def ranks(latents: np.ndarray, factors: np.ndarray, *, seed: int = 0, num_train:
     return {"mean": best.mean(), "least": best.min()}
 
 
-metrics.METRICS["ranks"] = ranks
-for score, question in (("mean", "on average?"), ("least", "for the worst factor?")):
-    words = f"how well does one latent rank a factor's values, {question}"
-    metrics.MEANINGS[f"ranks.{score}"] = metrics.Meaning(0, 1, True, words)
+question = "how well does one latent rank a factor's values?"
+scores = {name: metrics.ScoreInfo(0, 1, True, question) for name in ("mean", "least")}
+metrics.register(metrics.Metric("ranks", ranks, scores))
 
 if __name__ == "__main__":
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 5_000

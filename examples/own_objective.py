@@ -12,8 +12,7 @@ from betavae.config import Config
 from betavae.experiment import experiment
 from betavae.objectives.api import Batch, Loss
 from betavae.objectives.elbo import evidence
-from betavae.objectives.registry import OBJECTIVES
-from betavae.objectives.settings import OBJECTIVE_SETTINGS
+from betavae.objectives.registry import register
 from betavae.objectives.terms import gaussian_kl
 
 
@@ -32,8 +31,7 @@ def graded(settings, model, batch: Batch) -> Loss:
     return Loss(seen.reconstruction + weighed, {"reconstruction": seen.reconstruction, "rate": seen.rate})
 
 
-OBJECTIVE_SETTINGS["graded"] = Graded
-OBJECTIVES[Graded] = graded
+register("graded", Graded, graded)
 
 if __name__ == "__main__":
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 5_000

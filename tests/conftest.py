@@ -6,10 +6,19 @@ from contextlib import contextmanager
 
 from jaxtyping import install_import_hook
 
+import betavae.config  # whose settings check themselves, with better messages
+
 os.environ["OMP_NUM_THREADS"] = "1"  # of the tests' processes and their children: batches here are too small to share
 
 with install_import_hook(["betavae.model", "betavae.networks", "betavae.objectives"], "beartype.beartype"):
-    import betavae.objectives  # noqa: F401
+    import betavae.networks.architectures
+    import betavae.objectives.aggregate
+    import betavae.objectives.controlled
+    import betavae.objectives.elbo
+    import betavae.objectives.factor
+    import betavae.objectives.quantised
+    import betavae.objectives.supervised
+    import betavae.objectives.tc  # noqa: F401
 
 
 import numpy as np
@@ -17,15 +26,12 @@ import pytest
 import torch
 from torch import nn
 
-from betavae.cli.study import Study
-from betavae.config import MODEL_NAMES, Config
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.kernels import build
-from betavae.metrics import MEANINGS, METRICS
-from betavae.networks.architectures import ARCHITECTURES
+from betavae.metrics import METRICS
+from betavae.networks.registry import ARCHITECTURES, register
 from betavae.objectives.registry import OBJECTIVES
-from betavae.objectives.settings import OBJECTIVE_SETTINGS
 
 LONG = ("test_train", "test_experiment", "test_cluster", "test_cli", "test_soak")
 """Files of tests that take longest."""
@@ -46,8 +52,7 @@ def tiny(image_shape, latent_dim):
     return encoder, decoder
 
 
-ARCHITECTURES["tiny"] = tiny
-MODEL_NAMES.append("tiny")
+register("tiny", tiny)
 
 
 def _needs(dtype, what):
@@ -107,16 +112,13 @@ def lattice() -> FactorData:
 
 @pytest.fixture
 def own_entries():
-    """Lets a test add to the package's tables. Called, and in the end, puts them back to what they were."""
-    flags = [kind.__annotations__ for kind in (Config, Study)]
-    tables = [OBJECTIVE_SETTINGS, OBJECTIVES, ARCHITECTURES, METRICS, MEANINGS, *flags]
-    before, models = [dict(table) for table in tables], list(MODEL_NAMES)
+    """Lets a test register entries. Called, and in the end, it restores the registries."""
+    registries = [OBJECTIVES, ARCHITECTURES, METRICS]
+    before = [dict(registry) for registry in registries]
 
     def put_back():
-        MODEL_NAMES[:] = models
-        for table, content in zip(tables, before, strict=True):
-            table.clear()
-            table.update(content)
+        for registry, entries in zip(registries, before, strict=True):
+            registry._entries = dict(entries)
 
     yield put_back
     put_back()

@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 
-from betavae.config import MODEL_NAMES, to_dict
+from betavae.config import to_dict
+from betavae.networks.registry import ARCHITECTURES
 
 
 def quick(config, folder, share):
@@ -59,7 +60,7 @@ def stopped_once(config, folder, share):
 
 def needs_shapely(config, folder, share):
     """Works where a file of one's own was imported."""
-    assert "shapely" in MODEL_NAMES
+    assert "shapely" in ARCHITECTURES
     quick(config, folder, share)
 
 

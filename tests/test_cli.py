@@ -20,7 +20,8 @@ from betavae.cli import train
 from betavae.cli.main import main
 from betavae.config import Config
 from betavae.data.exporting import export_npz
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, Vae
+from betavae.objectives.registry import OBJECTIVES
+from betavae.objectives.settings import Vae
 from betavae.runs.folder import create_run, open_run
 
 TINY = [
@@ -56,7 +57,7 @@ def refused(capsys, *words):
 
 @pytest.mark.parametrize(
     "words",
-    [["train", name] for name in OBJECTIVE_SETTINGS]
+    [["train", name] for name in OBJECTIVES]
     + [[], ["train"], ["demo"], ["score"], ["report"], ["explore"], ["data", "export"]],
 )
 def test_help(words, capsys):
@@ -75,10 +76,10 @@ def test_help_shows_source_and_dial_of_every_objective(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name, settings in OBJECTIVE_SETTINGS.items():
+    for name, objective in OBJECTIVES.items():
         described = words.split(f"• {name} ")[1].split("•")[0]
         assert "https://" in described, name
-        assert "Dial: --" in described or settings is Vae, name
+        assert "Dial: --" in described or objective.settings is Vae, name
 
 
 def test_python_m():
@@ -520,21 +521,18 @@ def test_too_many_held_out_images_are_named(file, capsys, tmp_path):
 
 OWN = """
 from dataclasses import dataclass
-from betavae.config import MODEL_NAMES
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, Vae
-from betavae.model import ARCHITECTURES
+from betavae.networks.registry import ARCHITECTURES, register as register_architecture
 from betavae.objectives.elbo import vae
-from betavae.objectives.registry import OBJECTIVES
+from betavae.objectives.registry import register
+from betavae.objectives.settings import Vae
 
 @dataclass(frozen=True)
 class Mine:
     \"\"\"The VAE again.\"\"\"
     dial_of_mine: float = 1.0
 
-OBJECTIVE_SETTINGS["mine"] = Mine
-OBJECTIVES[Mine] = lambda settings, model, batch: vae(Vae(), model, batch)
-ARCHITECTURES["ours"] = ARCHITECTURES["burgess"]
-MODEL_NAMES.append("ours")
+register("mine", Mine, lambda settings, model, batch: vae(Vae(), model, batch))
+register_architecture("ours", ARCHITECTURES["burgess"])
 """
 
 
@@ -580,7 +578,6 @@ def test_own_code_is_known_to_commands_and_to_the_processes_of_a_study(
 )
 def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setitem(OBJECTIVE_SETTINGS, "beta", OBJECTIVE_SETTINGS["beta"])
     monkeypatch.setenv("BETAVAE_IMPORT", "[]")
     if content is not None:
         (tmp_path / name).write_text(content)
@@ -590,11 +587,10 @@ def test_own_code_that_cannot_be_imported(name, content, message, capsys, tmp_pa
 NONSENSE = """
 from dataclasses import dataclass
 from betavae import metrics
-from betavae.config import MODEL_NAMES
-from betavae.model import ARCHITECTURES
+from betavae.networks import registry as networks
 from betavae.objectives.elbo import vae
-from betavae.objectives.registry import NETWORKS, OBJECTIVES
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, Beta, Vae
+from betavae.objectives.registry import OBJECTIVES, register
+from betavae.objectives.settings import Vae
 
 @dataclass(frozen=True)
 class Mine:
@@ -621,45 +617,44 @@ def good(settings, model, batch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("OBJECTIVE_SETTINGS['beta'] = Vae", "objective 'beta', which is there already; give it another name"),
-        ("OBJECTIVES[Beta] = good", "objective Beta, which is there already; give it another name"),
-        ("ARCHITECTURES['burgess'] = good", "model 'burgess', which is there already; give it another name"),
-        ("metrics.METRICS['mig'] = good", "metric 'mig', which is there already; give it another name"),
-        ("OBJECTIVE_SETTINGS['mine'] = Mine", "objective 'mine' without a function: add it to betavae.objectives."),
-        ("OBJECTIVE_SETTINGS['mine'] = 5", "objective 'mine' as 5; its settings must be a dataclass"),
-        ("OBJECTIVES['mine'] = good", "objective 'mine': the key must be the class of its settings"),
-        ("OBJECTIVES[Mine] = 'good'", "objective Mine as 'good'; it must be a function of (settings, model, batch)"),
+        ("register('beta', Mine, good)", "ValueError: objective 'beta' is part of betavae; give yours another name"),
+        ("networks.register('burgess', good)", "ValueError: model 'burgess' is part of betavae; give yours another"),
         (
-            "OBJECTIVES[Mine] = lambda one: 1",
-            "objective Mine, a function that cannot be called with (settings, mo",
+            "metrics.register(metrics.Metric('mig', good))",
+            "ValueError: metric 'mig' is part of betavae; give yours another name (line 29 of own_nonsense.py)",
         ),
-        ("NETWORKS[Mine] = 3", "network Mine as 3; it must be a function of (settings, latent_dim)"),
-        ("OBJECTIVE_SETTINGS['my own'] = Mine", "objective 'my own': a name must be a letter, then letters, digits, -"),
-        ("OBJECTIVE_SETTINGS[3] = Mine", "objective 3: a name must be a letter, then letters, digits, - or _"),
-        ("OBJECTIVE_SETTINGS['s'] = Steps", "objective 's', whose setting steps is one of every run; give it another"),
+        ("OBJECTIVES['mine'] = good", "TypeError: 'Registry' object does not support item assignment"),
+        ("register('mine', 5, good)", "TypeError: the settings of objective 'mine' are 5; they must be a dataclass"),
+        ("register('mine', Mine, 3)", "TypeError: objective 'mine' is 3; it must be a function of (settings, model, "),
+        ("register('mine', Mine, lambda one: 1)", "TypeError: objective 'mine' cannot be called as (settings, model, "),
         (
-            "OBJECTIVE_SETTINGS['u'] = Unknown; OBJECTIVES[Unknown] = good",
-            "objective 'u', whose settings have a type that is not known (name 'nowhere' is not defined)",
+            "register('mine', Mine, good, network=3)",
+            "TypeError: the network of objective 'mine' is 3; it must be a function of (settings, latent_dim)",
         ),
+        ("register('my own', Mine, good)", "ValueError: objective 'my own': a name must be a letter, then letters, "),
+        ("register(3, Mine, good)", "ValueError: objective 3: a name must be a letter, then letters, digits, - or _"),
+        ("register('s', Steps, good)", "ValueError: objective 's' has a setting steps, as every run has; give it"),
         (
-            "OBJECTIVE_SETTINGS['n'] = Needy; OBJECTIVES[Needy] = good",
-            "objective 'n', whose needs are 'pairs'; they must be betavae.objectives.settings.Needs",
+            "register('u', Unknown, good)",
+            "TypeError: the settings of objective 'u' have a type that is not known (name 'nowhere' is not defined)",
         ),
         (
-            "ARCHITECTURES['mine'] = good",
-            "model 'mine', a function that cannot be called with (image_shape, ",
+            "register('n', Needy, good)",
+            "TypeError: the needs of objective 'n' are 'pairs'; they must be betavae.objectives.settings.Needs",
         ),
-        ("ARCHITECTURES['mine'] = lambda s, n: 1", "model 'mine' without its name in betavae.config.MODEL_NAMES"),
-        ("MODEL_NAMES.append('mine')", "name of a model 'mine' without an architecture: add it to betavae.model.ARCH"),
+        ("networks.register('mine', good)", "TypeError: model 'mine' cannot be called as (image_shape, latent_dim)"),
         (
-            "metrics.METRICS['mine'] = 'mig'",
-            "metric 'mine' as 'mig'; it must be a function of (latents, factors, ",
+            "metrics.register(metrics.Metric('mine', 5))",
+            "TypeError: metric 'mine' is 5; it must be a function of (latents, factors, seed=0)",
         ),
         (
-            "metrics.METRICS['mine'] = lambda latents: {}",
-            "metric 'mine', a function that cannot be called with (latents,",
+            "metrics.register(metrics.Metric('mine', lambda latents: {}))",
+            "TypeError: metric 'mine' cannot be called as (latents, factors, seed=0)",
         ),
-        ("metrics.MEANINGS['mine'] = 'good'", "meaning 'mine' as 'good'; it must be a betavae.metrics.Meaning"),
+        (
+            "metrics.register(metrics.Metric('mine', lambda latents, factors, *, seed: {}, {'mine': 'good'}))",
+            "TypeError: metric 'mine' describes a score as 'good'; it must be a betavae.metrics.ScoreInfo",
+        ),
     ],
 )
 def test_own_code_that_defines_nonsense(content, message, own_entries, capsys, tmp_path, monkeypatch):
@@ -668,7 +663,7 @@ def test_own_code_that_defines_nonsense(content, message, own_entries, capsys, t
     monkeypatch.delitem(sys.modules, "own_nonsense", raising=False)
     (tmp_path / "own_nonsense.py").write_text(NONSENSE + content)
     said = refused(capsys, "--import", str(tmp_path / "own_nonsense.py"), "train", "--help")
-    assert said.startswith(f"betavae: {tmp_path / 'own_nonsense.py'} defines {message}")
+    assert said.startswith(f"betavae: {tmp_path / 'own_nonsense.py'} cannot be imported: {message}")
 
 
 @pytest.mark.parametrize(
@@ -688,12 +683,13 @@ def test_an_own_objective_that_fails_is_named(returned, message, file, own_entri
     monkeypatch.delitem(sys.modules, "own_objective_that_fails", raising=False)
     text = f"""from dataclasses import dataclass
 from betavae.objectives.api import Loss
-from betavae.objectives.registry import OBJECTIVES
-from betavae.objectives.settings import OBJECTIVE_SETTINGS
+from betavae.objectives.registry import register
+
+
 @dataclass(frozen=True)
 class Mine:
     dial: float = 1.0
-OBJECTIVE_SETTINGS["mine"], OBJECTIVES[Mine] = Mine, lambda settings, model, batch: {returned}
+register("mine", Mine, lambda settings, model, batch: {returned})
 """
     (tmp_path / "own_objective_that_fails.py").write_text(text)
     words = ["--import", str(tmp_path / "own_objective_that_fails.py"), "train", "mine", "--data", file, *TINY]

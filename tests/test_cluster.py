@@ -86,7 +86,9 @@ def test_a_worker_told_to_stop_costs_its_run_another_attempt(ray, tmp_path):
 
 
 def test_files_of_ones_own_are_imported_by_workers(ray, tmp_path, monkeypatch):
-    (tmp_path / "shapes.py").write_text("import betavae.config\nbetavae.config.MODEL_NAMES.append('shapely')\n")
+    (tmp_path / "shapes.py").write_text(
+        "from betavae.networks import registry\nregistry.register('shapely', registry.ARCHITECTURES['burgess'])\n"
+    )
     monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "shapes.py")]))
     study = create_study(tmp_path / "study", RECIPE)
     assert run_study(study, functools.partial(on_ray.work, perform=stubs.needs_shapely)).done == 6

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betavae.config import Config, changed, from_dict, load, read, run_id, to_dict
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta, Factor, Info, Semi, Vae, objective_name
+from betavae.objectives.registry import OBJECTIVES, objective_name, register
+from betavae.objectives.settings import TC, Annealed, Beta, Factor, Info, Semi, Vae
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -28,7 +29,7 @@ objectives = st.one_of(
     st.builds(Factor, weights),
     st.builds(Info, st.floats(-10, 1), st.floats(11, 1e6), st.sampled_from(["imq", "rbf"])),
     st.builds(Semi, weights, weights, st.one_of(st.integers(1, 10**7), st.floats(0.01, 1))),
-    st.sampled_from([cls() for cls in OBJECTIVE_SETTINGS.values()]),
+    st.sampled_from([objective.settings() for objective in OBJECTIVES.values()]),
 )
 configs = st.builds(
     Config,
@@ -36,7 +37,7 @@ configs = st.builds(
     data=st.text(min_size=1),
     train_images=st.one_of(st.integers(1, 10**7), st.floats(0.01, 1)),
     model=st.sampled_from(["burgess", "affine", "locatello", "higgins", "residual", "wide"]),
-    latents=st.integers(2, 100),
+    latent_dim=st.integers(2, 100),
     steps=st.integers(1, 10**7),
     batch_size=st.integers(2, 2048).map(lambda half: 2 * half),
     learning_rate=st.floats(1e-8, 1),
@@ -73,10 +74,10 @@ def test_shipped_recipes_load(path):
 def test_every_objective_has_its_recipe_and_its_row_in_the_table():
     folder = RECIPES / "objectives"
     assert {path.stem: objective_name(load(path).objective) for path in folder.glob("*.toml")} == {
-        name: name for name in OBJECTIVE_SETTINGS
+        name: name for name in OBJECTIVES
     }
     study = read(RECIPES / "studies" / "objectives.toml")
-    assert [table["name"] for table in study["grid"]["objective"]] == list(OBJECTIVE_SETTINGS)
+    assert [table["name"] for table in study["grid"]["objective"]] == list(OBJECTIVES)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +95,10 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"steps": 1.5}, "steps is 1.5; it must be a whole number"),
         ({"steps": True}, "steps is True; it must be a whole number"),
         ({"steps": 0}, "steps is 0; it must be a number of at least 1"),
-        ({"latent_dim": 0}, "latents is 0"),
+        ({"latent_dim": 0}, "latent_dim is 0"),
         (
             {"latent_dim": 1, "objective": {"name": "tc"}},
-            "latents is 1; objective tc parts latents .*: give at least 2",
+            "latent_dim is 1; objective tc compares latents .*: give at least 2",
         ),
         ({"seed": -1}, "seed is -1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be a number above 0"),
@@ -193,8 +194,8 @@ def test_loads_no_torch():
 def test_no_objective_has_a_setting_of_every_run():
     """Their flags would be one."""
     own = {field.name for field in dataclasses.fields(Config)}
-    for name, settings in OBJECTIVE_SETTINGS.items():
-        assert not own & {field.name for field in dataclasses.fields(settings)}, name
+    for name, objective in OBJECTIVES.items():
+        assert not own & {field.name for field in dataclasses.fields(objective.settings)}, name
 
 
 def test_numbers_of_numpy_and_paths_become_plain():
@@ -242,7 +243,7 @@ class Own:
 
 
 def test_settings_of_ones_own_stay_and_are_read_back(own_entries):
-    OBJECTIVE_SETTINGS["own"] = Own
+    register("own", Own, lambda settings, model, batch: None)
     config = Config(objective=Own([1, 2.5], ends=(3, 4), kind="a", anything=np.float32(2), all_of_them=(1, "x")))
     assert config.objective == Own([1, 2.5], ends=(3, 4), kind="a", anything=2.0, all_of_them=(1, "x"))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from betavae.data.splits import split_rows
 from betavae.kernels import build
 from betavae.objectives.elbo import beta
-from betavae.objectives.registry import OBJECTIVES
+from betavae.objectives.registry import OBJECTIVES, Objective
 from betavae.objectives.settings import TC, Beta
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
@@ -150,7 +150,7 @@ def test_an_objective_that_reads_values_runs_one_by_one(grid, recorded, monkeypa
         loss = beta(settings, model, batch)
         return loss._replace(loss=loss.loss * (2 if loss.terms["rate"] > 1 else 1))
 
-    monkeypatch.setitem(OBJECTIVES, Beta, reading)
+    monkeypatch.setitem(OBJECTIVES._entries, "beta", Objective("beta", Beta, reading))
     with pytest.warns(RuntimeWarning, match=r"slower: they read values on the way \(_local_scalar_dense\)"):
         state, _ = trained(tiny_config(Beta(), steps=60), grid)
     assert state.step == 60

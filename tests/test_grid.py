@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import pytest
 
 from betavae.config import Config, run_id
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, TC, Annealed, Beta
+from betavae.objectives.registry import register
+from betavae.objectives.settings import TC, Annealed, Beta
 from betavae.studies import sweep
 from betavae.studies.sweep import differences, expand, flat, label, varied
 
 
 def test_a_grid_is_every_combination_seeds_outermost():
-    runs = expand({"seeds": 2, "steps": 7, "grid": {"latents": [4, 6], "objective": {"name": "tc", "beta": [1, 8]}}})
-    found = [(c.seed, c.latents, c.objective.beta) for c in runs.values()]
+    runs = expand({"seeds": 2, "steps": 7, "grid": {"latent_dim": [4, 6], "objective": {"name": "tc", "beta": [1, 8]}}})
+    found = [(c.seed, c.latent_dim, c.objective.beta) for c in runs.values()]
     assert found == [(s, latents, beta) for s in (0, 1) for latents in (4, 6) for beta in (1.0, 8.0)]
     assert all(config.steps == 7 for config in runs.values())
     assert all(run == run_id(config) for run, config in runs.items())
@@ -29,7 +30,7 @@ def test_settings_that_are_lists(own_entries):
     class Weighted:
         weights: tuple[float, ...] = (1.0, 4.0)
 
-    OBJECTIVE_SETTINGS["weighted"] = Weighted
+    register("weighted", Weighted, lambda settings, model, batch: None)
     tables = {"objective": {"name": "weighted", "weights": [[], [1.0, 2.5]]}, "rotate_at": [[], [1, 2]]}
     found = expand({"steps": 9, "grid": tables})
     pairs = [(config.objective.weights, config.rotate_at) for config in found.values()]
@@ -75,12 +76,15 @@ def test_an_objective_of_the_shared_name_keeps_the_shared_settings_another_does_
             {"objective": {"name": "tc"}, "grid": {"batch_size": [64, 1]}},
             r"grid, batch_size = 1: batch_size is 1; total correlation is estimated within a batch",
         ),
-        ({"grid": {"latents": [3, 4, 3]}}, r"grid, latents = 3: the same run as r.toml: grid, latents = 3; leave one"),
+        (
+            {"grid": {"latent_dim": [3, 4, 3]}},
+            r"grid, latent_dim = 3: the same run as r.toml: grid, latent_dim = 3; leave one",
+        ),
         (
             {"grid": [{"latent_dim": 3}, {"latent_dim": 3}]},
-            r"grid 2, latents = 3: the same run as r.toml: grid 1, latents = 3",
+            r"grid 2, latent_dim = 3: the same run as r.toml: grid 1, latent_dim = 3",
         ),
-        ({"grid": {"latents": []}}, r"r.toml: grid: latents is an empty list, so there is no run in it"),
+        ({"grid": {"latent_dim": []}}, r"r.toml: grid: latent_dim is an empty list, so there is no run in it"),
         ({"grid": []}, r"r.toml: there is no run in it; leave \[grid\] out"),
         ({"grid": 3}, r"grid must be a table \[grid\]"),
         ({"seeds": 0}, r"seeds is 0, so there is no run in it"),
@@ -94,12 +98,12 @@ def test_an_objective_of_the_shared_name_keeps_the_shared_settings_another_does_
         (
             {
                 "seeds": 5,
-                "grid": [{"latent_dim": 3}, {"latents": [*range(1, 4001)], "objective": [{"beta": [1, 2]}, {}]}],
+                "grid": [{"latent_dim": 3}, {"latent_dim": [*range(1, 4001)], "objective": [{"beta": [1, 2]}, {}]}],
             },
             r"r.toml: that is 60,005 runs; give fewer",
         ),
         (
-            {"grid": {key: [*range(1, 1000)] for key in ("latents", "steps", "batch_size", "evaluations")}},
+            {"grid": {key: [*range(1, 1000)] for key in ("latent_dim", "steps", "batch_size", "evaluations")}},
             r"r.toml: that is 996,005,996,001 runs; give fewer",
         ),
         ({"seed": 4}, r"r.toml: a study has many seeds; write seeds = 10"),
@@ -113,7 +117,7 @@ def test_refused(recipe, message):
 
 def test_a_grid_of_12600_runs():
     assert (
-        len(expand({"seeds": 50, "grid": {"latents": list(range(2, 44)), "batch_size": [16, 32, 48, 64, 80, 96]}}))
+        len(expand({"seeds": 50, "grid": {"latent_dim": list(range(2, 44)), "batch_size": [16, 32, 48, 64, 80, 96]}}))
         == 12600
     )
 

@@ -39,8 +39,7 @@ def test_by_default_every_metric_has_a_score_an_interval_and_a_chance_level(ever
     ran = {name.split(".")[0] for name in everything.scores}
     assert ran == set(metrics.METRICS) - {"mig_chen", "unibound"}  # which needs sampled latents, and which takes long
     assert set(everything.intervals) == set(everything.scores)
-    described = {name for name in everything.scores if not name.startswith("downstream.")}
-    assert described <= set(metrics.MEANINGS)
+    assert all(metrics.score_info(name).question for name in everything.scores)
     assert all(np.isfinite(value) for value in everything.scores.values())
     assert all(low <= high for low, high in everything.intervals.values())
     blind = {name for name in everything.scores if name.startswith("unsupervised.")}
@@ -132,7 +131,7 @@ def test_a_function_gives_what_an_evaluation_gives(tables, preset):
     few = {"num_train": 300, "num_test": 100}
     found = metrics.evaluate(latents, factors, names=names, preset=preset, repeats=1, chance=False, **few)
     for name in names:
-        accepted = inspect.signature(metrics.METRICS[name]).parameters
+        accepted = inspect.signature(metrics.METRICS[name].function).parameters
         sizes = {key: few[key] for key in few if key in accepted and not name.startswith("z_")}
         alone = metrics.METRICS[name](latents, factors, seed=0, preset=preset, **sizes)
         together = {key: found.scores[key if key == name else f"{name}.{key}"] for key in alone}
@@ -143,9 +142,9 @@ def test_a_function_gives_what_an_evaluation_gives(tables, preset):
 
 def test_signatures_are_written_out():
     for name, metric in metrics.METRICS.items():
-        kinds = {parameter.kind for parameter in inspect.signature(metric).parameters.values()}
+        kinds = {parameter.kind for parameter in inspect.signature(metric.function).parameters.values()}
         assert inspect.Parameter.VAR_KEYWORD not in kinds, name
-        assert inspect.signature(metric).parameters["preset"].default == "default", name
+        assert inspect.signature(metric.function).parameters["preset"].default == "default", name
 
 
 def test_dlib_is_the_protocol_with_its_options(tables):
@@ -310,20 +309,25 @@ def test_metrics_of_ones_own(own_entries):
         np.random.default_rng(0).normal(size=(600, 3)),
         np.random.default_rng(1).integers(3, size=(600, 2)),
     )
-    metrics.METRICS["mine"] = lambda latents, factors, *, seed: {"mine": np.float32(0.5), "part": np.int64(seed)}
+    metrics.register(
+        metrics.Metric("mine", lambda latents, factors, *, seed: {"mine": np.float32(0.5), "part": np.int64(seed)})
+    )
     found = metrics.evaluate(latents, factors, names=["mine"], seed=7, repeats=1)
     assert found.scores == {"mine": 0.5, "mine.part": 7.0}
     assert {type(value) for value in found.scores.values()} == {float}
-    metrics.METRICS["mine"] = lambda latents, factors, *, seed: {"counted": np.bincount(factors[:, 0]).max()}
+    metrics.register(
+        metrics.Metric("mine", lambda latents, factors, *, seed: {"counted": np.bincount(factors[:, 0]).max()})
+    )
     metrics.evaluate(latents, factors.astype(np.float32), names=["mine"], repeats=1)  # classes are int64, however given
     for wrong, reason in (
         (lambda latents, factors, *, seed: 0.5, "AttributeError: 'float' object has no attribute 'items'"),
-        (lambda latents, factors: {}, r"TypeError: .* unexpected keyword argument 'seed'"),
         (lambda latents, factors, *, seed: {"x": 1 / 0}, "ZeroDivisionError: division by zero"),
     ):
-        metrics.METRICS["mine"] = wrong
+        metrics.register(metrics.Metric("mine", wrong))
         with pytest.raises(ValueError, match=rf"metric mine failed \({reason}\); it is called with latents \(N, D\)"):
             metrics.evaluate(latents, factors, names=["mine"])
+    with pytest.raises(TypeError, match=r"metric 'mine' cannot be called as \(latents, factors, seed=0\)"):
+        metrics.register(metrics.Metric("mine", lambda latents, factors: {}))
 
 
 def test_tables_of_fewer_rows_are_scored_alike_from_python_and_as_a_command():

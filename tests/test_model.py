@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from betavae.model import VAE, Posterior
-from betavae.networks.architectures import ARCHITECTURES
 from betavae.networks.layers import AffinePicture, Downsample, Upsample
+from betavae.networks.registry import ARCHITECTURES, Architecture
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -71,7 +71,11 @@ def test_what_a_model_cannot_take_is_said_in_a_sentence(call, given, error, mess
 
 
 def test_an_architecture_that_raises_is_named(monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "mine", lambda image_shape, latent_dim: undefined_name)  # noqa: F821
+    monkeypatch.setitem(
+        ARCHITECTURES._entries,
+        "mine",
+        Architecture("mine", lambda image_shape, latent_dim: undefined_name),  # noqa: F821
+    )
     with pytest.raises(
         ValueError, match=r"model mine cannot be made \(NameError: name 'undefined_name' is not defined"
     ):

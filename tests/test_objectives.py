@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from betavae.model import VAE, Posterior
+from betavae.objectives import controlled
 from betavae.objectives.aggregate import covariance, dip_penalties, mmd, support_distance
 from betavae.objectives.api import Batch
 from betavae.objectives.elbo import Evidence, evidence, vae
 from betavae.objectives.factor import discriminator, permute_latents
-from betavae.objectives.registry import NETWORKS, OBJECTIVES, controlled
+from betavae.objectives.registry import OBJECTIVES, objective_of
 from betavae.objectives.settings import (
-    OBJECTIVE_SETTINGS,
     TC,
     AdaGvae,
     AdaMlvae,
@@ -43,7 +43,8 @@ from betavae.objectives.total_correlation import (
 from betavae.training.loop import _update_parameters
 from tests import references
 
-ALL = {name: cls(discriminator_width=16) if cls is Factor else cls() for name, cls in OBJECTIVE_SETTINGS.items()}
+SETTINGS = {name: objective.settings for name, objective in OBJECTIVES.items()}
+ALL = {name: cls(discriminator_width=16) if cls is Factor else cls() for name, cls in SETTINGS.items()}
 ALL["tc-stratified"] = TC(sampling="stratified")
 
 
@@ -58,7 +59,8 @@ def batch_of(settings=None, latent_dim=3, images=8):
     noise, more = torch.randn(2, images, latent_dim, generator=generator)
     labels = torch.randint(0, 3, (images, 2), generator=generator) / 2
     torch.manual_seed(2)
-    network = NETWORKS[type(settings)](settings, latent_dim) if type(settings) in NETWORKS else None
+    build = objective_of(settings or Vae()).network
+    network = build(settings, latent_dim) if build else None
     return Batch(pixels, noise, 50, {}, more, labels, 1000, network)
 
 
@@ -69,7 +71,7 @@ def half_of(batch):
 
 def loss_of(settings, batch=None, model=None):
     batch = batch_of(settings) if batch is None else batch
-    return OBJECTIVES[type(settings)](settings, model or model_of(settings), batch)
+    return objective_of(settings).loss(settings, model or model_of(settings), batch)
 
 
 def normal(count, latents, seed=0):
@@ -101,11 +103,11 @@ def test_contract(name, precision):
     grown = [*model.parameters(), *(batch.network.parameters() if batch.network else ())]
     assert all(torch.isfinite(parameter.grad).all() for parameter in grown if parameter.grad is not None)
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.encoder.parameters())
-    assert "Source:" in OBJECTIVES[type(settings)].__doc__
+    assert "Source:" in objective_of(settings).loss.__doc__
 
 
 def test_the_dial_of_each_objective_is_a_setting_of_it():
-    for name, cls in OBJECTIVE_SETTINGS.items():
+    for name, cls in SETTINGS.items():
         if cls is not Vae:
             dial = cls.__doc__.split("Dial: --")[1].split(".")[0].replace("-", "_")
             assert dial in {field.name for field in dataclasses.fields(cls)}, name
@@ -381,7 +383,7 @@ def betas(monkeypatch, settings, rates, first=0):
     for step, rate in enumerate(rates, first):
         given = Evidence(torch.tensor(0.0), torch.tensor(rate), torch.zeros(1, 1), Posterior(*torch.zeros(2, 1, 1)))
         monkeypatch.setattr(controlled, "evidence", lambda model, batch, given=given: given)
-        loss = OBJECTIVES[type(settings)](
+        loss = objective_of(settings).loss(
             settings, model, Batch(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), step, memory)
         )
         memory = loss.memory

@@ -10,7 +10,7 @@ from torch import nn
 from betavae.config import Config, from_dict
 from betavae.data.splits import split_rows
 from betavae.model import VAE, Posterior
-from betavae.networks import architectures
+from betavae.networks.registry import ARCHITECTURES, Architecture
 from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Qlae, Semi
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
@@ -152,7 +152,7 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2 * latent_dim), nn.Identity())
         return encoder, nn.Sequential(nn.Linear(latent_dim, 4096), nn.Unflatten(1, image_shape))
 
-    monkeypatch.setitem(architectures.ARCHITECTURES, "wide", bare)
+    monkeypatch.setitem(ARCHITECTURES._entries, "wide", Architecture("wide", bare))
     with pytest.raises(
         ValueError, match=r"rotate_at takes an encoder and a decoder .* this architecture's are not: leave it out"
     ):

@@ -11,8 +11,8 @@ from betavae.kernels import build
 from betavae.kernels.rounding import rounded
 from betavae.model import VAE
 from betavae.networks import layers
-from betavae.networks.architectures import ARCHITECTURES
 from betavae.networks.layers import forward
+from betavae.networks.registry import ARCHITECTURES
 
 
 def bf16():

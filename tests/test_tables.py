@@ -12,8 +12,9 @@ import safetensors.torch
 import torch
 
 from betavae import metrics
+from betavae.files import tables
 from betavae.files.tables import load_table
-from betavae.metrics import read_table, tables
+from betavae.metrics import read_table
 
 
 @pytest.mark.parametrize(

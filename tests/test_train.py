@@ -12,7 +12,7 @@ from torch import nn
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.data.splits import split_rows
-from betavae.networks.architectures import ARCHITECTURES
+from betavae.networks.registry import ARCHITECTURES, Architecture
 from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
@@ -270,7 +270,7 @@ def test_layers_that_draw_random_numbers_follow_seed_and_step(small, monkeypatch
         encoder, decoder = tiny(image_shape, latent_dim)
         return encoder.insert(2, Dropout(0.5)), decoder
 
-    monkeypatch.setitem(ARCHITECTURES, "tiny", with_dropout)
+    monkeypatch.setitem(ARCHITECTURES._entries, "tiny", Architecture("tiny", with_dropout))
     states, draws = [], []
     for ambient, seed in ((1, 0), (2, 0), (1, 5)):
         torch.manual_seed(ambient)  # PyTorch's generator, which stays where it is
@@ -305,7 +305,7 @@ def test_layers_that_draw_random_numbers_follow_seed_and_step(small, monkeypatch
     ],
 )
 def test_networks_that_do_not_fit_are_refused(networks, sentence, small, monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "tiny", lambda image_shape, latent_dim: networks)
+    monkeypatch.setitem(ARCHITECTURES._entries, "tiny", Architecture("tiny", lambda image_shape, latent_dim: networks))
     with pytest.raises(ValueError, match=sentence):
         new_state(config_of(model="tiny"), small)
 

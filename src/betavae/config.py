@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from betavae.files import schemas
 from betavae.files.validation import (
@@ -33,25 +33,20 @@ from betavae.files.validation import (
     typed,
     unknown,
 )
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, SHIPPED, Beta, ObjectiveSettings, needs_of, objective_name
-
-ModelName = Literal["burgess", "affine", "locatello", "higgins", "residual", "wide"]
+from betavae.networks.registry import ARCHITECTURES
+from betavae.objectives import registry
+from betavae.objectives.registry import OBJECTIVES, objective_name
+from betavae.objectives.settings import Beta, needs_of
 
 IN_MEMORY = "in memory"
 """What `Config.data` says where images were handed over in Python: there is no name or file to load them from."""
-
-PRIOR_KNOWLEDGE = {"affine": "planar motion"}
-"""What is built into an architecture's decoder; reports say so, since other networks have to learn it."""
-
-MODEL_NAMES: list[str] = list(get_args(ModelName))
-"""Architectures by name; an own one is added here, and to `ARCHITECTURES`."""
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides the numbers of a run."""
 
-    objective: ObjectiveSettings = field(default_factory=Beta)
+    objective: Any = field(default_factory=Beta)
     """What is minimised."""
     data: str = "dsprites"
     """`dsprites` (drawn, no download) or the path of an .npz file with `imgs` and `latents_classes`. Images that are
@@ -62,7 +57,7 @@ class Config:
     """Held-out images for the validation curve and the final held-out terms: a number or a share; 0 for none."""
     test_images: int | float = 0
     """Further images kept out of training and validation: a number or a share."""
-    model: ModelName = "burgess"
+    model: str = "burgess"
     """Architecture of encoder and decoder."""
     latent_dim: int = 10
     """Number of latents (latent dimensions)."""
@@ -110,7 +105,7 @@ class Config:
             object.__setattr__(self, name, value)
         for name in ("train_images", "validation_images", "test_images", "scored_images"):
             check_image_share(name, getattr(self, name), required=name in ("train_images", "scored_images"))
-        check_name("model", self.model, MODEL_NAMES)
+        check_name("model", self.model, ARCHITECTURES)
         check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
         check_name("schedule", self.schedule, ("constant", "one-cycle"))
         check_name("precision", self.precision, ("auto", "fp32", "bf16"))
@@ -141,8 +136,8 @@ class Config:
             )
         if self.latent_dim < needs.latents:
             raise ValueError(
-                f"latent_dim is {self.latent_dim}; objective {objective_name(self.objective)} compares latents with one "
-                f"another: give at least {needs.latents}"
+                f"latent_dim is {self.latent_dim}; objective {objective_name(self.objective)} compares latents with "
+                f"one another: give at least {needs.latents}"
             )
         if self.batch_size < needs.batch_images:
             raise ValueError(
@@ -153,6 +148,9 @@ class Config:
                 f"batch_size is {self.batch_size}; objective {objective_name(self.objective)} takes the halves of a "
                 f"batch apart: give an even number, such as {self.batch_size + 1}"
             )
+
+
+registry.RESERVED |= {setting.name for setting in dataclasses.fields(Config)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -191,12 +189,12 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config
     if "objective" in values:
         table = values["objective"]
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-            raise ValueError(f"{where}: objective must be a table with a name, one of {', '.join(OBJECTIVE_SETTINGS)}")
+            raise ValueError(f"{where}: objective must be a table with a name, one of {', '.join(OBJECTIVES)}")
         settings = dict(table)
         name = settings.pop("name")
-        if name not in OBJECTIVE_SETTINGS:
-            raise ValueError(f"{where}: {unknown('objective', name, OBJECTIVE_SETTINGS)}")
-        values["objective"] = _build(OBJECTIVE_SETTINGS[name], settings, f"{where}: objective {name}")
+        if name not in OBJECTIVES:
+            raise ValueError(f"{where}: {unknown('objective', name, OBJECTIVES)}")
+        values["objective"] = _build(OBJECTIVES[name].settings, settings, f"{where}: objective {name}")
     config: Config = _build(Config, values, where)
     return config
 
@@ -237,10 +235,10 @@ def prior_note(models: Iterable[str]) -> str:
         'The affine decoder has planar motion built in: do not compare its scores with those of plain networks.'
     """
     return " ".join(
-        f"The {name} decoder has {PRIOR_KNOWLEDGE[name]} built in: do not compare its scores with those of plain "
-        "networks."
+        f"The {name} decoder has {ARCHITECTURES[name].prior_knowledge} built in: do not compare its scores with those "
+        "of plain networks."
         for name in dict.fromkeys(models)
-        if name in PRIOR_KNOWLEDGE
+        if name in ARCHITECTURES and ARCHITECTURES[name].prior_knowledge
     )
 
 
@@ -352,7 +350,7 @@ def _plain_values(settings: Any) -> dict[str, Any]:
         if name != "objective":
             value = os.fspath(value) if isinstance(value, os.PathLike) else value
             values[name] = typed(name, value.tolist() if hasattr(value, "tolist") else value, kind)
-        elif type(value) in SHIPPED:
+        elif OBJECTIVES.is_shipped(objective_name(value)):
             values[name] = dataclasses.replace(value, **plain) if (plain := _plain_values(value)) else value
         else:
             inner = {own.name: getattr(value, own.name) for own in dataclasses.fields(value) if own.init}

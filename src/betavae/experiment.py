@@ -21,7 +21,6 @@ from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
-from betavae.metrics.suite import BY_CLASS
 from betavae.objectives.settings import Qlae
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
@@ -130,7 +129,7 @@ def check(config: Config, data: FactorData) -> None:
             f"the latents of {count:,} images take {size / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB: "
             "ask for fewer scored_images or latents"
         )
-    if BY_CLASS & set(config.scores):
+    if any(metrics.METRICS[name].counts_classes for name in config.scores):
         num_train, _ = metrics.sample_sizes(count)
         rows = np.random.default_rng(0).choice(len(data), num_train, replace=False)
         try:

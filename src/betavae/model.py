@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae.files.validation import check_name
-from betavae.networks.architectures import ARCHITECTURES
 from betavae.networks.layers import AffinePicture, ImageShape, forward
+from betavae.networks.registry import ARCHITECTURES
 
 Likelihood = Literal["bernoulli", "gaussian"]
 

@@ -16,7 +16,7 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
     from rich.table import Table
     from rich.text import Text
 
-    from betavae.metrics import METRICS, meaning_of
+    from betavae.metrics import METRICS, score_info
     from betavae.runs.scores import capture_phrases
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
@@ -35,7 +35,7 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
             "ceiling": format_number(ceilings[name]) if name in ceilings else "",
         }
         cells_shown = (cells[column] for column, found in columns.items() if found)
-        table.add_row(meaning_of(name).arrow, Text(name), format_number(scores[name]), *cells_shown)
+        table.add_row(score_info(name).arrow, Text(name), format_number(scores[name]), *cells_shown)
     for name, value in values.get("held_out", {}).items():
         table.add_row("", Text("held-out " + name.replace("_", " ")), f"{value:.2f}")
     say(console, title)

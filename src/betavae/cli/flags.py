@@ -2,19 +2,21 @@
 
 import dataclasses
 import tomllib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Union
 
 from tyro.conf import arg as argument
+from tyro.conf import subcommand as command
 
 from betavae.config import Config
 from betavae.files.validation import check_name
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, objective_name
+from betavae.networks.registry import ARCHITECTURES
+from betavae.objectives.registry import OBJECTIVES, objective_name
 from betavae.studies.sweep import lists
 
 
 def _names() -> list[str]:
     """Settings that a study can vary: those of a run but the seed, the objective's name, and what objectives have."""
-    dials = [field.name for kind in OBJECTIVE_SETTINGS.values() for field in dataclasses.fields(kind)]
+    dials = [field.name for kind in OBJECTIVES.values() for field in dataclasses.fields(kind.settings)]
     return ["objective", *dict.fromkeys([*dials, *settings_of_runs()])]
 
 
@@ -29,8 +31,8 @@ def _hint(name: str) -> str:
         return f"(default: {getattr(Config(), name)})"
     owners = [
         objective
-        for objective, kind in OBJECTIVE_SETTINGS.items()
-        if name in {field.name for field in dataclasses.fields(kind)}
+        for objective, kind in OBJECTIVES.items()
+        if name in {field.name for field in dataclasses.fields(kind.settings)}
     ]
     return f"(of {', '.join(owners)})" if owners else f"(default: {objective_name(Config().objective)})"
 
@@ -46,14 +48,41 @@ def varied() -> type:
     return made
 
 
-Varied: Any = varied()
+def config_type() -> type:
+    """`Config` as the command line takes it: a subcommand for each registered objective, a choice of architectures."""
+    objectives: Any = Union[  # noqa: UP007, of types made here
+        tuple(Annotated[objective.settings, command(name, prefix_name=False)] for name, objective in OBJECTIVES.items())
+    ]
+    return retyped(Config, objective=objectives, model=Literal[tuple(ARCHITECTURES)])
+
+
+def retyped(cls: type, **types: Any) -> type:
+    """A subclass of a frozen dataclass in which some fields have other types.
+
+    Which objectives and architectures there are is known only after ``--import``, later than the classes are made.
+
+    Example:
+        >>> fields = {field.name: field for field in dataclasses.fields(retyped(Config, seed=str))}
+        >>> fields["seed"].type, fields["steps"].type
+        (<class 'str'>, <class 'int'>)
+    """
+    namespace: dict[str, Any] = {"__annotations__": types, "__doc__": cls.__doc__}
+    for field in dataclasses.fields(cls):
+        if field.name in types and field.default_factory is not dataclasses.MISSING:
+            namespace[field.name] = dataclasses.field(default_factory=field.default_factory)
+    return dataclasses.dataclass(frozen=True)(type(cls.__name__, (cls,), namespace))
+
+
+def values_of(instance: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, nested ones as they are."""
+    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
 
 
 def given(settings: Any) -> dict[str, list[Any]]:
-    """The values of those of `Varied` that have any, read as in a recipe.
+    """The values of those settings of `varied` that have any, read as in a recipe.
 
     Example:
-        >>> given(Varied(beta=("1", "4"), model=("wide",), rotate_at=("9", "20")))
+        >>> given(varied()(beta=("1", "4"), model=("wide",), rotate_at=("9", "20")))
         {'beta': [1, 4], 'model': ['wide'], 'rotate_at': [[9, 20]]}
     """
     found: dict[str, list[Any]] = {}
@@ -74,15 +103,15 @@ def grid(given: dict[str, list[Any]]) -> dict[str, Any]:
         ValueError: no objective that is named has one of the settings.
 
     Example:
-        >>> grid({"objective": ["vae", "beta"], "beta": [1, 4], "latents": [5]})
-        {'latents': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
+        >>> grid({"objective": ["vae", "beta"], "beta": [1, 4], "latent_dim": [5]})
+        {'latent_dim': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
     """
     own = settings_of_runs()
     tables, used = [], set[str]()
     names = given.get("objective", [objective_name(Config().objective)])
     for name in names:
-        check_name("objective", name, OBJECTIVE_SETTINGS)
-        dials = {field.name for field in dataclasses.fields(OBJECTIVE_SETTINGS[name])} & given.keys()
+        check_name("objective", name, OBJECTIVES)
+        dials = {field.name for field in dataclasses.fields(OBJECTIVES[name].settings)} & given.keys()
         used |= dials
         tables.append({"name": name} | {key: given[key] for key in given if key in dials})
     for key in given:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import metadata
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Final, Union
 
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitArgPrefixes, OmitSubcommandPrefixes
@@ -20,7 +20,7 @@ from betavae import plugins
 from betavae.cli import flags
 from betavae.config import Config
 from betavae.files.validation import check_name
-from betavae.objectives.settings import OBJECTIVE_SETTINGS
+from betavae.objectives.registry import OBJECTIVES
 
 if TYPE_CHECKING:
     pass
@@ -66,14 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _import_own(words: list[str]) -> list[str]:
     """Import the files of --import; what is left of the words."""
     files, left = take_flag(words, "--import")
-    known = dict(OBJECTIVE_SETTINGS)
     plugins.load(files)
-    if files:  # tyro makes commands and flags of annotations
-        for name in OBJECTIVE_SETTINGS.keys() - known.keys():
-            settings: Any = OBJECTIVE_SETTINGS[name]
-            Config.__annotations__["objective"] |= Annotated[settings, command(name, prefix_name=False)]
-        Config.__annotations__["model"] = Literal[tuple(configuration.MODEL_NAMES)]
-        Study.__annotations__["settings"] = OmitArgPrefixes[flags.varied()]  # type: ignore[misc]
     return left
 
 
@@ -95,25 +88,29 @@ def _parse(words: list[str]) -> Any:
     if not first.startswith("-"):
         check_name("command", first, COMMANDS)
     if first == "train" and not second.startswith("-"):
-        check_name("objective", second, OBJECTIVE_SETTINGS)
+        check_name("objective", second, OBJECTIVES)
     if first == "data" and not second.startswith("-"):
         check_name("command", second, ("export", "check"))
     named = {word.partition("=")[0] for word in words}
     if first == "train" and "--resume" in named and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
     recipe = next(iter(take_flag(words, "--from")[0]), "")  # other flags' defaults depend on it
-    train = Train(configuration.load(find_recipe(recipe)) if recipe else Config())
-    defaults: dict[Any, Any] = {Train: {"default": train}}
+    config = configuration.load(find_recipe(recipe)) if recipe else Config()
+    config_type: Any = flags.config_type()
+    train: Any = flags.retyped(Train, config=OmitArgPrefixes[config_type])  # type: ignore[misc]
+    varied: Any = flags.varied()
+    study = flags.retyped(Study, settings=OmitArgPrefixes[varied])  # type: ignore[misc]
+    kinds: dict[str, Any] = COMMANDS | {"train": train, "study": study}
+    defaults = {"train": {"default": train(config=config_type(**flags.values_of(config)))}}
     commands: Any = Union[  # noqa: UP007, of types made here
         tuple(
-            Annotated[kind, command(name, prefix_name=False, **defaults.get(kind, {}))]
-            for name, kind in COMMANDS.items()
+            Annotated[kind, command(name, prefix_name=False, **defaults.get(name, {}))] for name, kind in kinds.items()
         )
     ]
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(
+            parsed: Any = tyro.cli(
                 commands,
                 prog="betavae",
                 description="Train, score and draw disentangled representations.\n\n"
@@ -125,6 +122,10 @@ def _parse(words: list[str]) -> Any:
         if not stop.code:
             raise
         raise ValueError(_first_sentence(said.getvalue(), first if first in COMMANDS else "")) from None
+    if isinstance(parsed, Train):
+        given = flags.values_of(parsed)
+        return Train(**given | {"config": Config(**flags.values_of(parsed.config))})
+    return parsed
 
 
 def _first_sentence(box: str, command: str) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import Positional
 from tyro.conf import arg as argument
 
 from betavae import config as configuration
@@ -34,7 +34,7 @@ class Study:
     all its runs share.
     """
 
-    settings: OmitArgPrefixes[flags.Varied]
+    settings: Any
     """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
     recipe: Positional[str | None] = None
     """Recipe of the study."""

@@ -3,18 +3,18 @@
 import dataclasses
 import errno
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes
 from tyro.conf import arg as argument
 
 from betavae import config as configuration
 from betavae.config import Config
-from betavae.objectives.settings import TC, Vae, objective_name
+from betavae.objectives.registry import objective_name
+from betavae.objectives.settings import TC, Vae
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from betavae.runs.folder import Run
 from betavae.cli.console import print_scores, say
 from betavae.cli.recipes import find_recipe
-
-HEADLINES = (
-    *("dci.disentanglement", "dci.completeness", "dci.informativeness", "mig", "sap.classification"),
-    *("beta_vae.accuracy", "factor_vae.accuracy", "modularity", "infomec.infom", "infomec.infoc", "infomec.infoe"),
-)
-"""Scores that are printed at the end of a run; the report and `betavae score` show all."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Demo:
             recipe = "demo" if self.model == "burgess" else f"demo-{self.model}"
             config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
             run = start(config, self.out, self.overwrite, console)
-        show(run, console, HEADLINES)
+        show(run, console, brief=True)
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Train:
     (--from runs/x/config.json); further flags change single settings.
     """
 
-    config: OmitArgPrefixes[Config]
+    config: Config
     recipe: Annotated[str | None, argument(name="from", metavar="FILE")] = None
     """Recipe to start from: a .toml, a run's config.json, or the name of a recipe shipped with betavae."""
     resume: Annotated[Path | None, argument(metavar="RUN")] = None
@@ -86,7 +80,7 @@ class Train:
             run = resume(self.resume, console, f"betavae train --from {self.resume}/config.json --out FOLDER")
         else:
             run = start(self.config, self.out, self.overwrite, console)
-        show(run, console, HEADLINES)
+        show(run, console, brief=True)
 
 
 def start(config: Config, out: Path | None, overwrite: bool, console: "Console") -> "Run":
@@ -131,18 +125,27 @@ def _training(config: Config, folder: Path, console: "Console") -> Iterator["Tra
         raise
 
 
-def show(run: "Run", console: "Console", names: Collection[str] = ()) -> None:
-    """Print a run's scores, or those of some names, which latent captures what, and where the report is."""
+def show(run: "Run", console: "Console", brief: bool = False) -> None:
+    """Print the scores of a run, which latent captures what, and the path of the report.
+
+    Args:
+        run: finished run.
+        console: where to print.
+        brief: print only the most important scores and those that the settings of the run ask for.
+    """
+    from betavae.metrics import score_info
     from betavae.runs.folder import read_json
 
     values = read_json(run, "scores.json")
     facts = read_json(run, "provenance.json") if run.path("provenance.json").exists() else {}
-    asked_for = [name for name in values.get("scores", {}) if name.split(".")[0] in run.config.scores]
-    print_scores(values, str(run.folder), console, names and [*names, *asked_for])
+    scores = values.get("scores", {})
+    if brief:
+        scores = [name for name in scores if score_info(name).prominence > 1 or name.split(".")[0] in run.config.scores]
+    print_scores(values, str(run.folder), console, scores)
     if note := configuration.prior_note([run.config.model]):
         say(console, note)
     beta, pixels = _rate_weight(run.config), facts.get("data", {}).get("pixels")
-    if names and beta is not None and pixels:
+    if brief and beta is not None and pixels:
         equal = configuration.equivalent_betas(beta, run.config.latent_dim, pixels)
         said = ", ".join(f"{value:.3g} with {name}" for name, value in equal.items())
         say(console, f"the weight of the rate, {beta:g} of sums over pixels and latents, is {said}")

@@ -15,27 +15,28 @@ from betavae.metrics.information import Information, measure_information
 from betavae.metrics.inputs import active_latents
 from betavae.metrics.irs import irs
 from betavae.metrics.mcc import mcc
-from betavae.metrics.meanings import MEANINGS, Meaning, meaning_of
 from betavae.metrics.mig import dcimig, jemmig, mig, mig_chen, mig_sup
 from betavae.metrics.modularity import explicitness, modularity
 from betavae.metrics.protocol import PRESETS, Protocol, sample_sizes
 from betavae.metrics.r2 import r2
+from betavae.metrics.record import Metric, ScoreInfo
+from betavae.metrics.registry import METRICS, register, score_info
 from betavae.metrics.sap import sap
-from betavae.metrics.suite import METRICS, Scores, evaluate
+from betavae.metrics.suite import Scores, evaluate
 from betavae.metrics.udr import udr
 from betavae.metrics.unibound import unibound
 from betavae.metrics.unsupervised import unsupervised
 
 __all__ = [
     "DCI",
-    "MEANINGS",
     "METRICS",
     "PRESETS",
     "RULES",
     "Capture",
     "Information",
-    "Meaning",
+    "Metric",
     "Protocol",
+    "ScoreInfo",
     "Scores",
     "accuracy_ceiling",
     "active_latents",
@@ -57,7 +58,6 @@ __all__ = [
     "irs",
     "jemmig",
     "mcc",
-    "meaning_of",
     "measure_information",
     "mig",
     "mig_chen",
@@ -65,9 +65,11 @@ __all__ = [
     "modularity",
     "r2",
     "read_table",
+    "register",
     "sample_sizes",
     "sap",
     "score_ceilings",
+    "score_info",
     "udr",
     "unibound",
     "unsupervised",

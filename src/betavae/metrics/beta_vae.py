@@ -6,6 +6,7 @@ from betavae.metrics.estimators.logistic import Logistic
 from betavae.metrics.inputs import varying_factors
 from betavae.metrics.interventions import Groups
 from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -71,3 +72,14 @@ def beta_vae(
     model = Logistic.fit(points[:num_train], held[:num_train])
     right = model.predict(points) == held
     return {"accuracy": float(right[num_train:].mean()), "accuracy_train": float(right[:num_train].mean())}
+
+
+METRIC = Metric(
+    "beta_vae",
+    beta_vae,
+    {
+        "accuracy": ScoreInfo(0, 1, True, "can a linear classifier tell which factor pairs of images share?", 2),
+        "accuracy_train": ScoreInfo(0, 1, True, "the BetaVAE score on its training points", 0),
+    },
+    "a linear classifier names the factor that pairs of images share",
+)

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,11 @@ from betavae.files.validation import check_name
 from betavae.metrics.inputs import num_threads
 from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.r2 import explained_share
+from betavae.metrics.record import Measured, Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
+
+if TYPE_CHECKING:
+    from betavae.metrics.evaluation import Evaluation
 
 ESTIMATORS = ("fast", "sklearn")
 
@@ -359,3 +363,24 @@ def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def _shared(evaluation: "Evaluation") -> Measured:
+    return evaluation.dci.scores(), dict(vars(evaluation.dci))
+
+
+METRIC = Metric(
+    "dci",
+    dci,
+    {
+        "disentanglement": ScoreInfo(0, 1, True, "does each latent capture one factor only?", 3),
+        "completeness": ScoreInfo(0, 1, True, "is each factor captured by one latent only?", 2),
+        "informativeness": ScoreInfo(0, 1, True, "how accurately do boosted trees predict the factors?", 2),
+        "informativeness_train": ScoreInfo(0, 1, True, "informativeness on the training rows", 0),
+    },
+    "importances of boosted trees that predict factors from latents",
+    takes_continuous=True,
+    counts_classes=True,
+    shared=_shared,
+    per_latent=("importance", "per_latent", "latent_weight"),
+)

@@ -1,9 +1,12 @@
 """DCI-ES: how much machinery does it take to read the factors off the latents, and how many latents are there?"""
 
+import math
+
 import numpy as np
 
 from betavae.metrics.inputs import standardised, varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 CAPACITIES = (16, 32, 64, 128, 256, 512)
@@ -102,3 +105,15 @@ def _probe_losses(
         weights = np.linalg.solve(ridge, slope[:size])
         losses.append(float(((truth - test_table[:, :size] @ weights) ** 2).sum() / (truth**2).sum()))
     return losses
+
+
+METRIC = Metric(
+    "dci_es",
+    dci_es,
+    {
+        "explicitness": ScoreInfo(-math.inf, 1, True, "do small probes predict factors as well as large ones?"),
+        "size": ScoreInfo(0, math.inf, None, "number of factors over number of latents", 0, True),
+    },
+    "how much capacity a probe needs to predict the factors",
+    counts_classes=True,
+)

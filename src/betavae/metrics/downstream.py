@@ -1,13 +1,19 @@
 """How many labels does it take to learn the factors from the latents?"""
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
 from betavae.metrics.inputs import varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample, sample_sizes
+from betavae.metrics.record import Measured, Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
+
+if TYPE_CHECKING:
+    from betavae.metrics.evaluation import Evaluation
 
 NUM_LABELS = (10, 100, 1_000, 10_000)
 
@@ -108,3 +114,26 @@ def efficiencies(num_labels: Sequence[int], accuracies: Sequence[float]) -> dict
         f"efficiency_{number}": accuracy / last if last > 0 else float("nan")
         for number, accuracy in zip(num_labels[:-1], accuracies[:-1], strict=True)
     }
+
+
+def _shared(evaluation: "Evaluation") -> Measured:
+    train, test = evaluation.rows
+    sizes = label_counts(evaluation.sizes[0])
+    accuracies = [
+        tree_accuracy(evaluation.latents, evaluation.labels, train[:number], test, evaluation.seed)
+        for number in sizes[:-1]
+    ]
+    return efficiencies(sizes, [*accuracies, evaluation.dci.scores()["informativeness"]]), {}
+
+
+METRIC = Metric(
+    "downstream",
+    downstream,
+    {
+        "accuracy_#": ScoreInfo(0, 1, True, "accuracy of boosted trees with # labels"),
+        "efficiency_#": ScoreInfo(0, math.inf, True, "share of the full accuracy that # labels reach", 0),
+    },
+    "accuracy of boosted trees from few labels",
+    counts_classes=True,
+    shared=_shared,
+)

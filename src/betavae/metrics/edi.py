@@ -1,12 +1,18 @@
 """EDI, the exclusivity disentanglement index."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from betavae.metrics.dci import TreeFits, fit_trees, tree_information
 from betavae.metrics.estimators.neighbours import neighbour_information, tell_apart
 from betavae.metrics.inputs import standardised, varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample
+from betavae.metrics.record import Measured, Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
+
+if TYPE_CHECKING:
+    from betavae.metrics.evaluation import Evaluation
 
 _NEIGHBOURS = 10
 
@@ -125,3 +131,27 @@ def _modularity(share: np.ndarray) -> float:
     credit = np.zeros(share.shape[1])
     np.add.at(credit, share.argmax(axis=1), exclusivity(share))
     return float(credit.clip(max=1).mean())
+
+
+def _shared(evaluation: "Evaluation") -> Measured:
+    train, test = evaluation.rows
+    labels = evaluation.labels
+    scores = exclusivity_scores(
+        evaluation.latents[train], labels[train], evaluation.continuous, evaluation.trees, labels[test], evaluation.seed
+    )
+    return scores, {}
+
+
+METRIC = Metric(
+    "edi",
+    edi,
+    {
+        "modularity": ScoreInfo(0, 1, True, "does each latent have information about one factor only?"),
+        "compactness": ScoreInfo(0, 1, True, "does one latent only have information about each factor?"),
+        "explicitness": ScoreInfo(0, 1, True, "how much of each factor do all latents together know?"),
+    },
+    "exclusivity of the information of latents and about factors",
+    takes_continuous=True,
+    counts_classes=True,
+    shared=_shared,
+)

@@ -1,10 +1,13 @@
 """FactorVAE score and its relatives: which latent varied least, or most? A majority vote answers."""
 
+import math
+
 import numpy as np
 
 from betavae.metrics.inputs import active_latents, standard_deviation, varying_factors
 from betavae.metrics.interventions import Groups
 from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -46,8 +49,8 @@ def factor_vae(
 
     Returns:
         ``accuracy``, ``accuracy_train`` in 0..1, larger is better, chance 1 / (factors that vary); ``num_active``. With
-        no latent left the accuracies are 0, as in disentanglement_lib; ``nan`` with a warning when fewer than two factors
-        vary.
+        no latent left the accuracies are 0, as in disentanglement_lib; ``nan`` with a warning when fewer than two
+        factors vary.
 
     Raises:
         TypeError: A table holds no numbers.
@@ -219,3 +222,29 @@ def _vote(factor: np.ndarray, latent: np.ndarray, num_train: int) -> tuple[float
 def _rescale(accuracy: float, factors: np.ndarray) -> float:
     chance = 1 / max(int(varying_factors(factors).sum()), 1)
     return (accuracy - chance) / (1 - chance) if chance < 1 else float("nan")
+
+
+FACTOR_VAE = Metric(
+    "factor_vae",
+    factor_vae,
+    {
+        "accuracy": ScoreInfo(0, 1, True, "does the latent that varies least tell which factor was fixed?", 3),
+        "accuracy_train": ScoreInfo(0, 1, True, "the FactorVAE score on the points that vote", 0),
+        "num_active": ScoreInfo(0, math.inf, None, "number of latents that take part in the vote", 0, True),
+    },
+    "a majority vote of the latent that varies least names the fixed factor",
+)
+Z_MIN_VARIANCE = Metric(
+    "z_min_variance",
+    z_min_variance,
+    {"z_min_variance": ScoreInfo(-math.inf, 1, True, "the FactorVAE score at its paper's sizes, with chance at 0")},
+    "the FactorVAE score at its paper's sizes, rescaled",
+    own_sizes=True,
+)
+Z_MAX_VARIANCE = Metric(
+    "z_max_variance",
+    z_max_variance,
+    {"z_max_variance": ScoreInfo(-math.inf, 1, True, "does the latent that varies most tell which factor moved?")},
+    "a majority vote of the latent that varies most names the factor that moved",
+    own_sizes=True,
+)

@@ -1,13 +1,18 @@
 """Fairness: does a prediction of one factor depend on the value of another?"""
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from betavae.metrics.dci import fit_trees
 from betavae.metrics.interventions import Groups
 from betavae.metrics.protocol import Protocol, choose, draw_sample
+from betavae.metrics.record import Measured, Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
+
+if TYPE_CHECKING:
+    from betavae.metrics.evaluation import Evaluation
 
 
 def fairness(
@@ -156,3 +161,21 @@ def unfairness(predicted: np.ndarray, probes: list[np.ndarray]) -> dict[str, flo
         "unfairness": float(np.mean([distance.mean() for distance in distances])),
         "unfairness_worst": float(np.mean([distance.max() for distance in distances])),
     }
+
+
+def _shared(evaluation: "Evaluation") -> Measured:
+    predicted = evaluation.trees.predicted[len(evaluation.rows[1]) :]
+    return unfairness(predicted, evaluation.probes), {}
+
+
+METRIC = Metric(
+    "fairness",
+    fairness,
+    {
+        "unfairness": ScoreInfo(0, 1, False, "how far do predictions change with other factors, on average?"),
+        "unfairness_worst": ScoreInfo(0, 1, False, "how far do they change for the worst value?"),
+    },
+    "total variation of predictions when another factor changes",
+    counts_classes=True,
+    shared=_shared,
+)

@@ -1,5 +1,6 @@
 """InfoMEC: modularity, explicitness and compactness from normalised mutual information."""
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from betavae.metrics.information import count_information
 from betavae.metrics.inputs import standardised, varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample
 from betavae.metrics.r2 import r_squared
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -210,3 +212,18 @@ def _explained_variance(
     train: np.ndarray, values: np.ndarray, test: np.ndarray, test_values: np.ndarray
 ) -> tuple[float, float]:
     return r_squared(train, values, test, test_values), r_squared(train, values, train, values)
+
+
+METRIC = Metric(
+    "infomec",
+    infomec,
+    {
+        "infom": ScoreInfo(0, 1, True, "does each latent have information about one factor only?", 3),
+        "infoc": ScoreInfo(0, 1, True, "does one latent only have information about each factor?", 2),
+        "infoe": ScoreInfo(-math.inf, 1, True, "how much do linear classifiers reduce the uncertainty of factors?", 2),
+        "infoe_train": ScoreInfo(-math.inf, 1, True, "InfoE on the training rows", 0),
+    },
+    "modularity, compactness and explicitness from normalised information",
+    takes_continuous=True,
+    counts_classes=True,
+)

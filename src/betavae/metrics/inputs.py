@@ -12,11 +12,9 @@ from betavae.files.conversion import as_array, as_numbers
 INACTIVE_NATS = 0.05
 """A latent whose KL is below this carries next to nothing: it counts as inactive, and is drawn in grey."""
 MIN_RELATIVE_SPREAD = 0.05
-CONTINUOUS = ("dci", "infomec", "mcc", "r2", "edi", "sap", "unsupervised")
-"""Metrics that take continuous factors as well."""
 _ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
 _LARGEST = {  # of floats
-    "latent_dim": 1e12,  # products of more leave the range in which fits converge and float32 ends
+    "latents": 1e12,  # products of more leave the range in which fits converge and float32 ends
     "factors": 1e100,  # whose square can still be summed
 }
 
@@ -96,10 +94,13 @@ def _numbered(column: np.ndarray, factor: int) -> np.ndarray:
         return whole
     values, ranks = np.unique(column, return_inverse=True)
     if _is_continuous(column):
+        from betavae.metrics.registry import METRICS  # which imports this file
+
+        able = [name for name, metric in METRICS.items() if metric.takes_continuous]
         raise ValueError(
             f"factor {factor} is continuous: {len(values):,} values in {len(column):,} rows, such as {column[0]:g}. "
             "Metrics by class need several rows each: merge some, for instance with np.digitize. "
-            f"{', '.join(CONTINUOUS)} take it as it is"
+            f"{', '.join(able)} take it as it is"
         )
     return ranks.astype(np.int64)
 

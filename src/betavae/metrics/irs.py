@@ -1,10 +1,13 @@
 """Interventional robustness: does a latent stay put while the other factors change?"""
 
+import math
+
 import numpy as np
 
 from betavae.metrics.information import discretise
 from betavae.metrics.inputs import check_classes, draw_rows, standard_deviation, varying_factors
 from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -90,3 +93,12 @@ def _mean_deviation(latents: np.ndarray, factor: np.ndarray, quantile: float) ->
         held = latents[factor == value]
         deviations.append(np.quantile(np.abs(held - held.mean(axis=0)), quantile, axis=0))
     return np.asarray(np.mean(deviations, axis=0))
+
+
+METRIC = Metric(
+    "irs",
+    irs,
+    {"irs": ScoreInfo(-math.inf, 1, True, "does each latent stay the same while other factors change?")},
+    "robustness of each latent to changes of the other factors",
+    counts_classes=True,
+)

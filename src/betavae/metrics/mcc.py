@@ -4,6 +4,7 @@ import numpy as np
 
 from betavae.metrics.inputs import draw_rows, varying_factors
 from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.sap import squared_correlation
 from betavae.metrics.undefined import warn_undefined
 
@@ -73,3 +74,15 @@ def _assigned(latents: np.ndarray, factors: np.ndarray) -> float:
 
     correlation = np.sqrt(squared_correlation(latents, factors))
     return float(correlation[linear_sum_assignment(correlation, maximize=True)].sum() / factors.shape[1])
+
+
+METRIC = Metric(
+    "mcc",
+    mcc,
+    {
+        "pearson": ScoreInfo(0, 1, True, "does one latent each follow the factors linearly?"),
+        "spearman": ScoreInfo(0, 1, True, "does one latent each follow the factors monotonically?"),
+    },
+    "mean correlation of factors with the latents assigned to them",
+    takes_continuous=True,
+)

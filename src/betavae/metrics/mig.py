@@ -1,11 +1,17 @@
 """Scores that read the mutual information matrix: gaps between latents, and gaps between factors."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from betavae.metrics.information import Information, count_information, discretise, information_of_kept
 from betavae.metrics.inputs import check_tables
 from betavae.metrics.protocol import Protocol, choose
+from betavae.metrics.record import Measured, Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
+
+if TYPE_CHECKING:
+    from betavae.metrics.evaluation import Evaluation
 
 
 def mig(
@@ -329,3 +335,52 @@ def top_two(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Largest and second largest entry of each column; 0 where there is no second."""
     ordered = np.sort(np.vstack([matrix, np.zeros((1, matrix.shape[1]))]), axis=0)
     return ordered[-1], ordered[-2]
+
+
+def _shared_mig(evaluation: "Evaluation") -> Measured:
+    information = evaluation.information
+    arrays = {"mutual_information": information.shared, "factor_entropy": information.factor_entropy}
+    return mig_of(information), arrays
+
+
+MIG = Metric(
+    "mig",
+    mig,
+    {"mig": ScoreInfo(0, 1, True, "does one latent have most of the information about each factor?", 3)},
+    "mutual information gap between the two most informative latents of each factor",
+    counts_classes=True,
+    shared=_shared_mig,
+    per_latent=("mutual_information",),
+)
+MIG_CHEN = Metric(
+    "mig_chen",
+    mig_chen,
+    {"mig_chen": ScoreInfo(0, 1, True, "the gap for latents sampled from the posteriors, in fine bins")},
+    "mutual information gap of sampled latents, as its paper defines it",
+    counts_classes=True,
+    takes_sampled=True,
+)
+MIG_SUP = Metric(
+    "mig_sup",
+    mig_sup,
+    {"mig_sup": ScoreInfo(0, 1, True, "does each latent have information about one factor only?")},
+    "mutual information gap between the two factors that each latent knows best",
+    counts_classes=True,
+    shared=lambda evaluation: (mig_sup_of(evaluation.information), {}),
+)
+DCIMIG = Metric(
+    "dcimig",
+    dcimig,
+    {"dcimig": ScoreInfo(0, 1, True, "how much of all factors do latents capture that know no other factor?")},
+    "gaps of latents, credited to the factors that they know best",
+    counts_classes=True,
+    shared=lambda evaluation: (dcimig_of(evaluation.information), {}),
+)
+JEMMIG = Metric(
+    "jemmig",
+    jemmig,
+    {"jemmig": ScoreInfo(0, 1, True, "is each factor captured by one latent that knows nothing else?")},
+    "joint entropy minus mutual information gap, normalised",
+    counts_classes=True,
+    shared=lambda evaluation: (jemmig_of(evaluation.information), {}),
+)

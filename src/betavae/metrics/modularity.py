@@ -6,6 +6,7 @@ from betavae.metrics.estimators.logistic import Logistic
 from betavae.metrics.information import Information, information_of_kept
 from betavae.metrics.inputs import standardised, varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -167,3 +168,23 @@ def roc_areas(scores: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> np
             excess = rankdata(column)[member].sum() - num * (num + 1) / 2
             areas.append(excess / (num * (len(labels) - num)))
     return np.array(areas)
+
+
+MODULARITY = Metric(
+    "modularity",
+    modularity,
+    {"modularity": ScoreInfo(0, 1, True, "does each latent have information about one factor only?", 2)},
+    "how far the information of each latent is about a single factor",
+    counts_classes=True,
+    shared=lambda evaluation: (modularity_of(evaluation.information), {}),
+)
+EXPLICITNESS = Metric(
+    "explicitness",
+    explicitness,
+    {
+        "explicitness": ScoreInfo(0, 1, True, "can a linear classifier rank each value of each factor first?"),
+        "train": ScoreInfo(0, 1, True, "explicitness on the training rows", 0),
+    },
+    "area under the ROC curve of linear classifiers",
+    counts_classes=True,
+)

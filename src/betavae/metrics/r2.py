@@ -1,9 +1,12 @@
 """R2: how much of a factor's variance do regressions on all latents explain?"""
 
+import math
+
 import numpy as np
 
 from betavae.metrics.inputs import varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -94,3 +97,15 @@ def explained_share(values: np.ndarray, predicted: np.ndarray) -> float:
     """
     total = ((values - values.mean()) ** 2).sum()
     return float(1 - ((values - predicted) ** 2).sum() / total) if total > 0 else float("nan")
+
+
+METRIC = Metric(
+    "r2",
+    r2,
+    {
+        "linear": ScoreInfo(-math.inf, 1, True, "share of the factors' variance that a linear map explains"),
+        "trees": ScoreInfo(-math.inf, 1, True, "share of it that boosted regression trees explain"),
+    },
+    "variance of the factors explained by regressions on all latents",
+    takes_continuous=True,
+)

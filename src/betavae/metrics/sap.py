@@ -5,6 +5,7 @@ import numpy as np
 from betavae.metrics.inputs import check_classes, varying_factors
 from betavae.metrics.mig import top_two
 from betavae.metrics.protocol import Protocol, choose, draw_sample
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 _MAX_STEPS = 100
@@ -185,3 +186,16 @@ def fit_svm(latent: np.ndarray, labels: np.ndarray, num_classes: int, cost: floa
             size = np.where(worse, size / 2, size)
         w, b = w - size * step_w, b - size * step_b
     return w, b
+
+
+METRIC = Metric(
+    "sap",
+    sap,
+    {
+        "classification": ScoreInfo(0, 1, True, "is one latent the best for classifying each factor linearly?", 2),
+        "regression": ScoreInfo(0, 1, True, "is one latent the best correlated with each factor?"),
+    },
+    "gap between the two latents that predict each factor best, each alone",
+    takes_continuous=True,
+    counts_classes=True,
+)

@@ -8,80 +8,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from betavae.files.validation import check_name
-from betavae.metrics.beta_vae import beta_vae
 from betavae.metrics.captures import Capture, find_captures
 from betavae.metrics.ceilings import score_ceilings
-from betavae.metrics.dci import DCI, TreeFits, dci, fit_trees, summarise
-from betavae.metrics.dci_es import dci_es
-from betavae.metrics.downstream import downstream, efficiencies, label_counts, tree_accuracy
-from betavae.metrics.edi import edi, exclusivity_scores
-from betavae.metrics.factor_vae import factor_vae, z_max_variance, z_min_variance
-from betavae.metrics.fairness import draw_probes, fairness, unfairness
-from betavae.metrics.infomec import infomec
-from betavae.metrics.information import Information, measure_information
+from betavae.metrics.evaluation import Evaluation
 from betavae.metrics.inputs import (
-    CONTINUOUS,
     active_latents,
     by_kind,
-    check_classes,
     check_tables,
     check_whole,
-    draw_rows,
     num_threads,
     standard_deviation,
 )
-from betavae.metrics.irs import irs
-from betavae.metrics.mcc import mcc
-from betavae.metrics.meanings import meaning_of
-from betavae.metrics.mig import dcimig, dcimig_of, jemmig, jemmig_of, mig, mig_chen, mig_of, mig_sup, mig_sup_of
-from betavae.metrics.modularity import explicitness, modularity, modularity_of
 from betavae.metrics.protocol import Protocol, choose, sample_sizes
-from betavae.metrics.r2 import r2
-from betavae.metrics.sap import sap
-from betavae.metrics.unibound import unibound
-from betavae.metrics.unsupervised import unsupervised
-
-METRICS: Final[dict[str, Callable[..., dict[str, float]]]] = {
-    "dci": dci,
-    "mig": mig,
-    "mig_chen": mig_chen,
-    "mig_sup": mig_sup,
-    "dcimig": dcimig,
-    "jemmig": jemmig,
-    "sap": sap,
-    "beta_vae": beta_vae,
-    "factor_vae": factor_vae,
-    "z_min_variance": z_min_variance,
-    "z_max_variance": z_max_variance,
-    "modularity": modularity,
-    "explicitness": explicitness,
-    "irs": irs,
-    "infomec": infomec,
-    "dci_es": dci_es,
-    "downstream": downstream,
-    "fairness": fairness,
-    "mcc": mcc,
-    "r2": r2,
-    "edi": edi,
-    "unibound": unibound,
-    "unsupervised": unsupervised,
-}
-"""Metrics by name; an own one is added here, and what its scores mean to `MEANINGS`."""
-_SHIPPED: Final = frozenset(METRICS)
-_ON_REQUEST: Final = ("unibound",)
-"""Metrics that take long: part of an evaluation only where they are named."""
-
-BY_CLASS: Final = frozenset(
-    ("dci", "mig", "mig_chen", "mig_sup", "dcimig", "jemmig", "sap", "modularity", "explicitness", "irs", "infomec")
-) | {"dci_es", "downstream", "fairness", "edi", "unibound"}
-"""Metrics that take factors for classes, several rows each."""
-_BLIND: Final = ("unsupervised.", "factor_vae.num_active", "dci_es.size")  # scores that shuffled rows cannot change
+from betavae.metrics.record import Measured, Metric
+from betavae.metrics.registry import METRICS, score_info
 
 
 @dataclass(frozen=True)
@@ -136,119 +81,30 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class _Draw:
-    """One evaluation: tables, seed, sizes, options, and what several metrics share, computed when first asked for."""
-
-    label: str
-    names: Sequence[str]
-    latents: np.ndarray
-    sampled: Callable[[], np.ndarray]
-    factors: np.ndarray
-    labels: np.ndarray
-    continuous: np.ndarray
-    seed: int
-    given: Mapping[str, int | None]
-    protocol: Protocol
-    discrete: bool
-
-    @cached_property
-    def sizes(self) -> tuple[int, int]:
-        return sample_sizes(len(self.latents), self.protocol, **self.given)
-
-    @cached_property
-    def information(self) -> Information:
-        return measure_information(
-            self.latents, self.labels, seed=self.seed, num_train=self.sizes[0], preset=self.protocol
-        )
-
-    @cached_property
-    def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(self.seed)
-        train, test = draw_rows(len(self.latents), self.sizes, rng, with_replacement=self.protocol.with_replacement)
-        check_classes(self.labels[train][:, ~self.continuous])
-        return train, test
-
-    @cached_property
-    def probes(self) -> list[np.ndarray]:
-        if "fairness" not in self.names or self.continuous.any():
-            return []
-        return draw_probes(self.labels, self.seed, paired=self.protocol.paired_fairness)
-
-    @cached_property
-    def trees(self) -> TreeFits:
-        """Trees on the training rows, and what they predict for the test rows and then for the fairness probes."""
-        train, test = self.rows
-        others = np.concatenate([test, *(probe.ravel() for probe in self.probes)])
-        return fit_trees(
-            self.latents[train], self.labels[train], self.latents[others], seed=self.seed, continuous=self.continuous
-        )
-
-    @cached_property
-    def dci(self) -> DCI:
-        test = self.rows[1]
-        fits = self.trees._replace(predicted=self.trees.predicted[: len(test)])
-        return summarise(fits, self.labels[test], self.continuous)
-
-
-_Measured = tuple[dict[str, float], dict[str, np.ndarray]]
-
-
-def _measure(name: str, draw: _Draw) -> _Measured:
+def _measure(metric: Metric, evaluation: Evaluation) -> Measured:
     """Scores and arrays of one metric, from shared parts where there are any."""
-    match name:
-        case "dci":
-            return draw.dci.scores(), dict(vars(draw.dci))
-        case "mig":
-            found = draw.information
-            return mig_of(found), {"mutual_information": found.shared, "factor_entropy": found.factor_entropy}
-        case "mig_sup":
-            return mig_sup_of(draw.information), {}
-        case "dcimig":
-            return dcimig_of(draw.information), {}
-        case "jemmig":
-            return jemmig_of(draw.information), {}
-        case "modularity":
-            return modularity_of(draw.information), {}
-        case "downstream":
-            train, test = draw.rows
-            sizes = label_counts(draw.sizes[0])
-            few = [tree_accuracy(draw.latents, draw.labels, train[:number], test, draw.seed) for number in sizes[:-1]]
-            return efficiencies(sizes, [*few, draw.dci.scores()["informativeness"]]), {}
-        case "fairness":
-            return unfairness(draw.trees.predicted[len(draw.rows[1]) :], draw.probes), {}
-        case "edi":
-            train, test = draw.rows
-            labels = draw.labels
-            return exclusivity_scores(
-                draw.latents[train], labels[train], draw.continuous, draw.trees, labels[test], draw.seed
-            ), {}
-    if name not in _SHIPPED:
-        return _by_another(name, draw), {}
-    return _call(name, draw), {}
-
-
-def _by_another(name: str, draw: _Draw) -> dict[str, float]:
-    """Of a metric of the user's own: plain numbers, and for whatever goes wrong in it an error that names it."""
+    if metric.shared is not None:
+        return metric.shared(evaluation)
+    if METRICS.is_shipped(metric.name):
+        return _call(metric, evaluation), {}
     try:
-        return {str(key): float(value) for key, value in _call(name, draw).items()}
+        return {str(key): float(value) for key, value in _call(metric, evaluation).items()}, {}
     except Exception as error:
         raise ValueError(
-            f"metric {name} failed ({type(error).__name__}: {error}); it is called with latents (N, D), factors (N, K) "
-            "and a seed, and returns a dict of numbers by name"
+            f"metric {metric.name} failed ({type(error).__name__}: {error}); it is called with latents (N, D), factors "
+            "(N, K) and a seed, and returns a dict of numbers by name"
         ) from error
 
 
-def _call(name: str, draw: _Draw) -> dict[str, float]:
-    metric = METRICS[name]
-    accepted = inspect.signature(metric).parameters
-    given: dict[str, Any] = {"preset": draw.protocol, "discrete": draw.discrete}
-    if name not in ("z_min_variance", "z_max_variance"):  # they have the sizes of their papers
-        given |= draw.given
-    latents = draw.sampled() if name == "mig_chen" else draw.latents
+def _call(metric: Metric, evaluation: Evaluation) -> dict[str, float]:
+    accepted = inspect.signature(metric.function).parameters
+    given: dict[str, Any] = {"preset": evaluation.protocol, "discrete": evaluation.discrete}
+    if not metric.own_sizes:
+        given |= evaluation.given
+    latents = evaluation.sampled() if metric.takes_sampled else evaluation.latents
+    factors = evaluation.factors if metric.takes_continuous else evaluation.labels
     options = {key: value for key, value in given.items() if key in accepted}
-    factors = draw.factors if name in CONTINUOUS else draw.labels
-    return metric(latents, factors, seed=draw.seed, **options)
+    return metric(latents, factors, seed=evaluation.seed, **options)
 
 
 def evaluate(
@@ -282,8 +138,8 @@ def evaluate(
 
     Args:
         latents: (N, D) latents, all of them: rows are drawn here.
-        factors: (N, K) labels of any kind, also a DataFrame, or (N,) for one factor. Where one is continuous, the
-            metrics in `betavae.metrics.inputs.CONTINUOUS` remain.
+        factors: (N, K) labels of any kind, also a DataFrame, or (N,) for one factor. If one is continuous, the metrics
+            remain that take continuous factors.
         names: metrics to run, keys of `METRICS`. By default all but `unibound`, which takes long, and `mig_chen` only
             where ``sampled`` is given; one that the table cannot serve is then left out with a warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib; ``"default"``, corrected; or a `Protocol` of your own.
@@ -320,14 +176,17 @@ def evaluate(
     for name in wanted:
         check_name("metric", name, METRICS)
     if names is None:
-        left = (*_ON_REQUEST, *(("mig_chen",) if sampled is None else ()))
-        wanted = [name for name in wanted if name not in left]
+        wanted = [
+            name
+            for name in wanted
+            if not METRICS[name].on_request and (sampled is not None or not METRICS[name].takes_sampled)
+        ]
     if factor_names is None and hasattr(factors, "columns"):
         factor_names = [str(name) for name in factors.columns]
     latents, factors = check_tables(latents, factors, integer_factors=False)
     labels, continuous = by_kind(factors)
     if continuous.any() and names is None:
-        left_out = [name for name in wanted if name in _SHIPPED and name not in CONTINUOUS]
+        left_out = [name for name in wanted if METRICS.is_shipped(name) and not METRICS[name].takes_continuous]
         wanted = [name for name in wanted if name not in left_out]
         which = ", ".join(f"factor {k}" for k in np.flatnonzero(continuous))
         warnings.warn(
@@ -367,8 +226,8 @@ def evaluate(
 
     chosen = replace(protocol, drop_inactive=False)  # they are left out already
 
-    def draw(label: str, number: int, rows: np.ndarray | slice) -> _Draw:
-        return _Draw(
+    def draw(label: str, number: int, rows: np.ndarray | slice) -> Evaluation:
+        return Evaluation(
             label=label,
             names=wanted,
             latents=latents[rows],
@@ -393,7 +252,9 @@ def evaluate(
     return Scores(
         scores=scores,
         intervals=_intervals([others for others, _ in measured[:repeats]]),
-        chance={key: value for key, value in measured[-1][0].items() if not key.startswith(_BLIND)} if chance else {},
+        chance={key: value for key, value in measured[-1][0].items() if not score_info(key).ignores_factors}
+        if chance
+        else {},
         ceilings=_ceilings(factors, images, scores),
         arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
         captures=_captures(draws[0], kept, factor_names, active),
@@ -403,7 +264,7 @@ def evaluate(
     )
 
 
-def _captures(draw: _Draw, kept: np.ndarray, names: Sequence[str], active: np.ndarray) -> tuple[Capture, ...]:
+def _captures(draw: Evaluation, kept: np.ndarray, names: Sequence[str], active: np.ndarray) -> tuple[Capture, ...]:
     """Which latent captures which factor; nothing where factors cannot serve as classes."""
     try:
         found = draw.information
@@ -413,12 +274,12 @@ def _captures(draw: _Draw, kept: np.ndarray, names: Sequence[str], active: np.nd
 
 
 def _measure_all(
-    draws: Sequence[_Draw],
+    draws: Sequence[Evaluation],
     names: Sequence[str],
     progress: Callable[[str, int, int], None] | None,
     *,
     must_succeed: bool,
-) -> list[_Measured]:
+) -> list[Measured]:
     """Every metric on every draw, draws side by side; what fails is an error, or is left out of all draws."""
     from threadpoolctl import threadpool_limits
 
@@ -431,12 +292,12 @@ def _measure_all(
             if progress is not None:
                 progress(doing, num_done, num_parts)
 
-    def run(draw: _Draw) -> dict[str, _Measured | ValueError]:
-        found: dict[str, _Measured | ValueError] = {}
+    def run(draw: Evaluation) -> dict[str, Measured | ValueError]:
+        found: dict[str, Measured | ValueError] = {}
         for name in names:
             report(f"{name} ({draw.label})")
             try:
-                found[name] = _measure(name, draw)
+                found[name] = _measure(METRICS[name], draw)
             except ValueError as error:
                 if must_succeed:
                     raise
@@ -458,7 +319,7 @@ def _measure_all(
     return [_flatten({name: result for name, result in found.items() if name not in errors}) for found in outcomes]
 
 
-def _flatten(found: Mapping[str, Any]) -> _Measured:
+def _flatten(found: Mapping[str, Any]) -> Measured:
     """Dotted names: ``"dci.disentanglement"``, but ``"mig"``."""
     scores: dict[str, float] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -478,12 +339,10 @@ def _each_warning_once() -> Iterator[None]:
         warnings.warn(text, category, stacklevel=5)
 
 
-_PER_LATENT: Final = ("dci.importance", "dci.per_latent", "dci.latent_weight", "mig.mutual_information")
-
-
 def _widen(name: str, array: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Put zeros where latents were left out."""
-    if name not in _PER_LATENT:
+    metric, _, part = name.partition(".")
+    if part not in METRICS[metric].per_latent:
         return array
     wide = np.zeros((len(kept), *array.shape[1:]))
     wide[kept] = array
@@ -499,13 +358,13 @@ def _intervals(repeats: list[dict[str, float]]) -> dict[str, tuple[float, float]
     reach = float(t.ppf(0.975, len(repeats) - 1)) * math.sqrt(1 + 1 / len(repeats))
     intervals = {}
     for name in repeats[0]:
-        if name == "mig_chen":  # takes every row: nothing is drawn that could vary
+        if METRICS[name.partition(".")[0]].takes_sampled:  # it uses every row: nothing is drawn that could vary
             continue
         values = np.array([repeat[name] for repeat in repeats])
         if not np.isfinite(values).all():
             intervals[name] = (math.nan, math.nan)
             continue
-        meaning = meaning_of(name)
+        meaning = score_info(name)
         ends = np.clip(values.mean() + reach * values.std(ddof=1) * np.array([-1, 1]), meaning.low, meaning.high)
         intervals[name] = (float(ends[0]), float(ends[1]))
     return intervals

@@ -6,6 +6,7 @@ from betavae.metrics.dci import fit_trees, tree_information
 from betavae.metrics.information import entropy
 from betavae.metrics.inputs import varying_factors
 from betavae.metrics.protocol import Protocol, choose, draw_sample
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -77,3 +78,13 @@ def unibound(
     entropies = np.array([entropy(np.unique(column, return_counts=True)[1]) for column in factors[test].T])
     unique = (alone - rest).clip(min=0).max(axis=0)
     return {"unibound": float(np.divide(unique, entropies, out=np.zeros_like(unique), where=entropies > 0).mean())}
+
+
+METRIC = Metric(
+    "unibound",
+    unibound,
+    {"unibound": ScoreInfo(0, 1, True, "does one latent know what all others together do not?")},
+    "lower bound of the information that is unique to one latent",
+    counts_classes=True,
+    on_request=True,
+)

@@ -1,10 +1,13 @@
 """Scores that need no factors: how dependent are the latents, and how many are in use?"""
 
+import math
+
 import numpy as np
 
 from betavae.metrics.information import count_information, discretise
 from betavae.metrics.inputs import active_latents, draw_rows, standard_deviation
 from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
+from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.undefined import warn_undefined
 
 
@@ -54,8 +57,7 @@ def unsupervised(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> a = rng.normal(size=5000)
-        >>> latents = np.stack([a, 0.6 * a + 0.8 * rng.normal(size=5000)], axis=1)  # correlation 0.6: -log(1 - 0.36) /
-        2
+        >>> latents = np.stack([a, 0.6 * a + 0.8 * rng.normal(size=5000)], axis=1)  # correlation 0.6
         >>> scores = unsupervised(latents, np.zeros((5000, 1), int), seed=0, num_train=5000)
         >>> round(scores["gaussian_total_correlation"], 1), scores["active_latents"]
         (0.2, 2.0)
@@ -89,3 +91,26 @@ def _wasserstein_correlation(covariance: np.ndarray) -> float:
     std = np.sqrt(np.diag(covariance))
     eigenvalues = np.linalg.eigvalsh(covariance * std[:, None] * std)
     return max(0.0, float(2 * np.trace(covariance) - 2 * np.sqrt(eigenvalues.clip(min=0)).sum()))
+
+
+METRIC = Metric(
+    "unsupervised",
+    unsupervised,
+    {
+        "gaussian_total_correlation": ScoreInfo(
+            0, math.inf, False, "dependence of the latents, as Gaussians, in nats", ignores_factors=True
+        ),
+        "gaussian_wasserstein_correlation": ScoreInfo(
+            0, math.inf, False, "their Wasserstein distance to independent ones", ignores_factors=True
+        ),
+        "gaussian_wasserstein_correlation_normalised": ScoreInfo(
+            0, 2, False, "that distance over their variance", ignores_factors=True
+        ),
+        "mutual_information": ScoreInfo(
+            0, math.inf, False, "mean information between two latents, in nats", ignores_factors=True
+        ),
+        "active_latents": ScoreInfo(0, math.inf, None, "number of active latents", 0, True),
+    },
+    "dependence between latents; no factors needed",
+    takes_continuous=True,
+)

@@ -1,13 +1,12 @@
 """Encoders and decoders by name.
 
-`ARCHITECTURES` maps a name to a function `(image_shape, latent_dim) -> (encoder, decoder)`. The encoder turns images
-(B, C, H, W) into (B, 2 * latent_dim): the posterior's means, then its log variances. The decoder turns latents
-(B, latent_dim) into pixel logits (B, C, H, W).
+Each function maps `(image_shape, latent_dim)` to an encoder and a decoder; `registry` has their names. The encoder
+turns images (B, C, H, W) into (B, 2 * latent_dim): the posterior's means, then its log variances. The decoder turns
+latents (B, latent_dim) into pixel logits (B, C, H, W).
 """
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from itertools import pairwise
 
 from torch import nn
@@ -217,16 +216,6 @@ def wide(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Se
         Upsample(32, channels),
     )
     return encoder, decoder
-
-
-ARCHITECTURES: dict[str, Callable[[ImageShape, int], tuple[nn.Sequential, nn.Sequential]]] = {
-    "burgess": burgess,
-    "affine": affine,
-    "locatello": locatello,
-    "higgins": higgins,
-    "residual": residual,
-    "wide": wide,
-}
 
 
 def _chain(*groups: tuple[nn.Module, ...]) -> list[nn.Module]:

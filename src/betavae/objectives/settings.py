@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args
+from typing import Literal, get_args
 
 from betavae.files.validation import check_above, check_at_least, check_image_share, check_name
 
@@ -37,7 +37,7 @@ class Needs:
     weight_decay: float = 0.0
     """Decoupled decay of the model's weights; not of biases and codebooks."""
     network_learning_rate: float = 0.0
-    """Of the objective's own network, where `NETWORKS` has one; it follows the schedule of the model's."""
+    """Of the objective's own network, if it has one; it follows the schedule of the model's."""
 
 
 def needs_of(settings: object) -> Needs:
@@ -431,36 +431,3 @@ class Qlae:
     def needs(self) -> Needs:
         """Rounded latents and weight decay."""
         return Needs(values_per_latent=self.values_per_latent, weight_decay=self.weight_decay)
-
-
-OBJECTIVE_SETTINGS: dict[str, type[Any]] = {
-    "vae": Vae,
-    "beta": Beta,
-    "annealed": Annealed,
-    "tc": TC,
-    "factor": Factor,
-    "dip1": Dip1,
-    "dip2": Dip2,
-    "info": Info,
-    "control": Control,
-    "dynamic": Dynamic,
-    "ada-gvae": AdaGvae,
-    "ada-mlvae": AdaMlvae,
-    "group": Group,
-    "semi": Semi,
-    "hfs": Hfs,
-    "qlae": Qlae,
-}
-"""Objectives by name; an own one is added here, and to `OBJECTIVES`."""
-SHIPPED = frozenset(OBJECTIVE_SETTINGS.values())
-"""Settings of this package, not of a file of the user's own."""
-if TYPE_CHECKING:
-    ObjectiveSettings = Any
-else:
-    ObjectiveSettings = Union[tuple(OBJECTIVE_SETTINGS.values())]  # noqa: UP007
-
-
-def objective_name(settings: object) -> str:
-    """Name of an objective's settings: its key in `OBJECTIVE_SETTINGS`, or the class name of one defined elsewhere."""
-    names: dict[type, str] = {cls: name for name, cls in OBJECTIVE_SETTINGS.items()}
-    return names.get(type(settings), type(settings).__name__.lower())

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from betavae.config import prior_note
-from betavae.metrics.meanings import meaning_of
+from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import summarise
 from betavae.report.charts import plain
 from betavae.report.templates import figure_uri, flatten, png_uri, render_page
@@ -124,7 +124,7 @@ def group_runs(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
 def _summary(name: str, values: Sequence[float | None]) -> dict[str, Any]:
     """Of one score in one group: number, mean, interval, and every value as a place from 0 to 100."""
     known = [value for value in values if value is not None and np.isfinite(value)]
-    summary = summarise(known, meaning_of(name)[:2])
+    summary = summarise(known, (score_info(name).low, score_info(name).high))
     return {
         "n": summary.n,
         "mean": f"{summary.mean:.3f}" if known else "undefined",

@@ -17,7 +17,7 @@ import numpy as np
 
 from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
-from betavae.metrics.meanings import meaning_of
+from betavae.metrics.registry import score_info
 from betavae.report.explorer import Explorer, LatentSummary
 from betavae.report.network_export import pack_decoder, pack_encoder
 from betavae.report.templates import (
@@ -120,8 +120,8 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
         script=script,
         script_hash=policy_hash(script),
         tiles=_tiles(report),
-        scores=[_score_row(name, report) for name in report.scores if not _is_detail(name)],
-        details=[_score_row(name, report) for name in report.scores if _is_detail(name)],
+        scores=[_score_row(name, report) for name in report.scores if score_info(name).prominence],
+        details=[_score_row(name, report) for name in report.scores if not score_info(name).prominence],
         protocol=_protocol(report.protocol),
         endings=_last_records(report.records),
         settings=flatten(report.config),
@@ -193,11 +193,6 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _is_detail(name: str) -> bool:
-    """Whether a score only explains another one; such scores are folded away."""
-    return name.endswith(("_train", ".train", "_latents", "num_active", ".size")) or ".efficiency_" in name
-
-
 def _score_row(name: str, report: Report) -> dict[str, Any]:
     value, interval = report.scores[name], report.intervals.get(name)
     if interval and not all(map(is_number, interval)):
@@ -205,7 +200,7 @@ def _score_row(name: str, report: Report) -> dict[str, Any]:
     chance, ceiling = (
         table[name] if is_number(table.get(name)) else None for table in (report.chance, report.ceilings)
     )
-    meaning = meaning_of(name)
+    meaning = score_info(name)
     return {
         "name": name,
         "meaning": meaning.question[:1].upper() + meaning.question[1:],

@@ -10,7 +10,7 @@ import numpy as np
 from betavae.config import IN_MEMORY, Config, prior_note, to_dict
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
-from betavae.objectives.settings import objective_name
+from betavae.objectives.registry import objective_name
 from betavae.report import page
 from betavae.report.explorer import Explorer, describe_latents
 from betavae.report.run_figures import seed_rows

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from betavae.config import prior_note
 from betavae.files.atomic import write_atomically
-from betavae.metrics.meanings import meaning_of
+from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
 from betavae.report.charts import BLUE, INK, VERMILLION, plain, style_axes
 from betavae.report.templates import figure_uri, render_page
@@ -24,8 +24,6 @@ from betavae.studies.results import collect, read
 from betavae.studies.study import Study, failures, states
 from betavae.studies.sweep import flat, varied, worded
 
-HEADLINES = ("dci.disentanglement", "mig", "factor_vae.accuracy", "infomec.infom")
-"""Scores by which settings are compared, where a study has them."""
 SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_latents")
 """What can be known of a run without labels."""
 COSTS = ("train_seconds", "images_per_second")
@@ -75,7 +73,7 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         for metric, table in scores.items()
     }
     supervised = [m for m in scores if m not in (*SELECTORS, *COSTS) and not m.startswith("held_out.")]
-    headlines = [metric for metric in HEADLINES if metric in scores]
+    headlines = [metric for metric in scores if score_info(metric).prominence > 2]
     configs = [*study.runs.values()]
     tables = [flat(config) for config in configs]
     on_dsprites = {config.data for config in configs} == {"dsprites"}
@@ -129,7 +127,7 @@ def scores_by_run(columns: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, f
 
 def _summary(metric: str, values: Sequence[float]) -> Summary:
     """Of a score over seeds; without an interval where each value depends on those of the other seeds."""
-    low, high = (0.0, math.inf) if metric in _POSITIVE else meaning_of(metric)[:2]
+    low, high = (0.0, math.inf) if metric in _POSITIVE else (score_info(metric).low, score_info(metric).high)
     summary = summarise(values, (low, high))
     return replace(summary, low=math.nan, high=math.nan) if metric.startswith("udr.") else summary
 

@@ -31,7 +31,7 @@ from betavae.config import Config
 from betavae.files import schemas
 from betavae.files.atomic import write_atomically
 from betavae.files.schemas import STUDY_FORMAT, Failure, StudyFile
-from betavae.objectives.settings import objective_name
+from betavae.objectives.registry import objective_name
 from betavae.studies import sweep
 from betavae.studies.workers import Event, held
 

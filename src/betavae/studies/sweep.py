@@ -20,7 +20,7 @@ from typing import Any
 from betavae import config as configuration
 from betavae.config import Config
 from betavae.files.validation import short
-from betavae.objectives.settings import OBJECTIVE_SETTINGS, objective_name
+from betavae.objectives.registry import OBJECTIVES, objective_name
 
 MAX_RUNS = 20_000
 """Runs of a study; the largest one published has 12,600 (Locatello et al. 2019)."""
@@ -33,7 +33,7 @@ def lists() -> set[str]:
         >>> sorted(lists())
         ['rotate_at', 'scores']
     """
-    kinds: list[Any] = [Config, *OBJECTIVE_SETTINGS.values()]
+    kinds: list[Any] = [Config, *(objective.settings for objective in OBJECTIVES.values())]
     return {field.name for kind in kinds for field in dataclasses.fields(kind) if isinstance(field.default, tuple)}
 
 

@@ -23,8 +23,8 @@ from betavae.data.pairs import Partners
 from betavae.files.validation import short
 from betavae.model import VAE, Posterior
 from betavae.objectives.api import Batch, Loss
-from betavae.objectives.registry import OBJECTIVES
-from betavae.objectives.settings import SHIPPED, needs_of, objective_name
+from betavae.objectives.registry import OBJECTIVES, objective_of
+from betavae.objectives.settings import needs_of
 from betavae.training import cuda_graphs
 from betavae.training.batches import DeviceImages, StepRows, scaled_factors
 from betavae.training.devices import autocast, to_device
@@ -226,12 +226,12 @@ class Span:
 
 def _loss(settings: Any, model: VAE, batch: Batch) -> Loss:
     """What an objective returns; for whatever goes wrong in one of the user's own an error that names it."""
-    objective = OBJECTIVES[type(settings)]
-    if type(settings) in SHIPPED:
-        return objective(settings, model, batch)
-    name = objective_name(settings)
+    objective = objective_of(settings)
+    if OBJECTIVES.is_shipped(name := objective.name):
+        shipped: Loss = objective.loss(settings, model, batch)
+        return shipped
     try:
-        loss = objective(settings, model, batch)
+        loss = objective.loss(settings, model, batch)
     except (RuntimeError, MemoryError):  # PyTorch's say what is wrong, or that memory ran out
         raise
     except Exception as error:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
-from betavae.objectives.registry import NETWORKS
+from betavae.objectives.registry import objective_of
 from betavae.objectives.settings import needs_of
 from betavae.training.devices import choose_device, choose_precision
 from betavae.training.encoding import evaluation_mode
@@ -52,8 +52,8 @@ def new_state(config: Config, data: FactorData) -> State:
     with seeded_global_generator(derive_seed(config, "weights")), torch.device("cpu"):
         model = VAE(config.model, data.image_shape, config.latent_dim, config.likelihood, needs.values_per_latent)
         _check_networks(model, config)
-        if type(config.objective) in NETWORKS:
-            network = NETWORKS[type(config.objective)](config.objective, config.latent_dim)
+        if build := objective_of(config.objective).network:
+            network = build(config.objective, config.latent_dim)
     if config.rotate_at:
         linear_ends(model)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
