@@ -31,6 +31,7 @@ from betavae.objectives.settings import (
     Semi,
     Vae,
     needs_of,
+    schedule_of,
 )
 from betavae.objectives.supervised import average_posterior, product_posterior, seem_shared, supervised_loss
 from betavae.objectives.terms import gaussian_kl, gaussian_log_density, reconstruction_error
@@ -61,7 +62,7 @@ def batch_of(settings=None, latent_dim=3, images=8):
     torch.manual_seed(2)
     build = objective_of(settings or Vae()).network
     network = build(settings, latent_dim) if build else None
-    return Batch(pixels, noise, 50, {}, more, labels, 1000, network)
+    return Batch(pixels, noise, {}, {}, more, labels, 1000, network)
 
 
 def half_of(batch):
@@ -71,7 +72,9 @@ def half_of(batch):
 
 def loss_of(settings, batch=None, model=None):
     batch = batch_of(settings) if batch is None else batch
-    return objective_of(settings).loss(settings, model or model_of(settings), batch)
+    return objective_of(settings).loss(
+        settings, model or model_of(settings), batch._replace(schedule=schedule_of(settings, 50))
+    )
 
 
 def normal(count, latents, seed=0):
@@ -384,7 +387,7 @@ def betas(monkeypatch, settings, rates, first=0):
         given = Evidence(torch.tensor(0.0), torch.tensor(rate), torch.zeros(1, 1), Posterior(*torch.zeros(2, 1, 1)))
         monkeypatch.setattr(controlled, "evidence", lambda model, batch, given=given: given)
         loss = objective_of(settings).loss(
-            settings, model, Batch(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), step, memory)
+            settings, model, Batch(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), schedule_of(settings, step), memory)
         )
         memory = loss.memory
         seen.append((float(loss.terms["beta"]), float(memory["beta"]), loss.terms["capacity_nats"]))

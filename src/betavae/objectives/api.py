@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-Step = int | Int[Tensor, ""]
-"""Updates done, or something counted from them."""
 Scalar = float | Float[Tensor, ""]
 """What depends on a step, and is a tensor where that is one."""
 
@@ -31,9 +29,9 @@ class Batch(NamedTuple):
     """Pixels in [0, 1]."""
     noise: Float[Tensor, "batch latents"]
     """Standard normal, for sampling the posterior."""
-    step: Step
-    """Updates done before this one: 0 for the first. On CUDA, where many steps are recorded at once, a tensor: weigh
-    terms by `ramp` and the like, which take both."""
+    schedule: Mapping[str, Scalar] = MappingProxyType({})
+    """What ``schedule(step)`` of the settings returns for this step, such as the weight of the KL term: numbers, or
+    tensors without axes if the step is recorded as a CUDA graph."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
     """What the objective returned as `Loss.memory` at the step before; empty at the first. `mean` and `log_var` in it
     are posteriors, which turn when the latents' axes do."""

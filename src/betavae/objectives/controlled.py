@@ -7,7 +7,6 @@ from torch import Tensor
 from betavae.model import VAE
 from betavae.objectives.api import Batch, Loss, Scalar
 from betavae.objectives.elbo import evidence
-from betavae.objectives.schedules import at_most, either, ramp, since
 from betavae.objectives.settings import Control, Dynamic
 
 
@@ -23,8 +22,7 @@ def control(settings: Control, model: VAE, batch: Batch) -> Loss:
         for dSprites. https://arxiv.org/abs/2004.05988
     """
     seen = evidence(model, batch)
-    rises = (batch.step + 1) // settings.rise_steps
-    capacity = at_most(settings.start_nats + settings.rise_nats * rises, settings.capacity_nats)
+    capacity = batch.schedule["capacity_nats"]
     error = capacity - seen.rate.detach()
     before = batch.memory.get("integral", torch.zeros_like(error))
     below = batch.memory.get("beta", torch.ones_like(error) * settings.least_beta) < settings.least_beta
@@ -46,9 +44,7 @@ def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
         and its published code for dSprites. https://arxiv.org/abs/2009.06795
     """
     seen = evidence(model, batch)
-    windows, into = (batch.step + 1) // settings.rise_steps, (batch.step + 1) % settings.rise_steps
-    rises = since(windows, 1) + either(windows > 0, ramp(into + 1, settings.ramp_steps), 0.0)
-    capacity = at_most(settings.start_nats + settings.rise_nats * rises, settings.capacity_nats)
+    capacity = batch.schedule["capacity_nats"]
     rate = seen.rate.detach()
     rates = batch.memory.get("rates", rate.new_zeros(settings.average_steps))
     rates = torch.cat([rates[1:], rate[None]])

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from betavae.model import VAE, Posterior
 from betavae.objectives.api import Batch, Loss
-from betavae.objectives.schedules import ramp
 from betavae.objectives.settings import Annealed, Beta, Vae
 from betavae.objectives.terms import decoded_error, gaussian_kl
 
@@ -51,7 +50,7 @@ def beta(settings: Beta, model: VAE, batch: Batch) -> Loss:
         equation 4. https://openreview.net/forum?id=Sy2fzU9gl
     """
     seen = evidence(model, batch)
-    weight = settings.beta * ramp(batch.step, settings.warmup_steps)
+    weight = batch.schedule["beta"]
     loss = seen.reconstruction + weight * seen.rate
     return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "beta": weight})
 
@@ -63,6 +62,6 @@ def annealed(settings: Annealed, model: VAE, batch: Batch) -> Loss:
         Understanding disentangling in β-VAE (Burgess et al., 2018), equation 8. https://arxiv.org/abs/1804.03599
     """
     seen = evidence(model, batch)
-    capacity = settings.capacity_nats * ramp(batch.step, settings.capacity_steps)
+    capacity = batch.schedule["capacity_nats"]
     loss = seen.reconstruction + settings.gamma * (seen.rate - capacity).abs()
     return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "capacity_nats": capacity})

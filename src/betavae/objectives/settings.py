@@ -1,10 +1,12 @@
 """Settings of the objectives, a frozen dataclass each, and what an objective can need. Imports no torch."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from betavae.files.validation import check_above, check_at_least, check_image_share, check_name
+from betavae.objectives.schedules import ramp, since
 
 LARGEST_NETWORK = 1_000_000_000
 """Weights that an objective's own network may have: 16 GB while it trains."""
@@ -40,6 +42,17 @@ class Needs:
     """Of the objective's own network, if it has one; it follows the schedule of the model's."""
 
 
+def schedule_of(settings: object, step: int) -> dict[str, float]:
+    """The numbers that an objective's settings schedule for a step; none if they have no method ``schedule``.
+
+    Example:
+        >>> schedule_of(Beta(beta=4.0, warmup_steps=100), 50), schedule_of(Vae(), 50)
+        ({'beta': 2.0}, {})
+    """
+    schedule: Callable[[int], dict[str, float]] | None = getattr(settings, "schedule", None)
+    return schedule(step) if schedule else {}
+
+
 def needs_of(settings: object) -> Needs:
     """What an objective needs; nothing where its settings do not say.
 
@@ -70,6 +83,10 @@ class Beta:
     def __post_init__(self) -> None:
         check_at_least(self, 0, "beta", "warmup_steps")
 
+    def schedule(self, step: int) -> dict[str, float]:
+        """β of a step."""
+        return {"beta": self.beta * ramp(step, self.warmup_steps)}
+
 
 @dataclass(frozen=True)
 class Annealed:
@@ -86,6 +103,10 @@ class Annealed:
     def __post_init__(self) -> None:
         check_at_least(self, 0, "gamma", "capacity_nats")
         check_at_least(self, 1, "capacity_steps")
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Capacity of a step, in nats."""
+        return {"capacity_nats": self.capacity_nats * ramp(step, self.capacity_steps)}
 
 
 @dataclass(frozen=True)
@@ -126,6 +147,21 @@ class TC:
                 f"memory_images is {self.memory_images}; stratified sampling is of the batch alone: leave it at 0, "
                 "or take sampling weighted"
             )
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Weight of the KL term, and β, which is annealed geometrically from ``beta`` to ``final_beta``.
+
+        Example:
+            >>> settings = TC(beta=16.0, final_beta=4.0, fall_after=100, fall_steps=10)
+            >>> [round(settings.schedule(step)["beta"], 6) for step in (0, 100, 105, 110, 500)]
+            [16.0, 16.0, 8.0, 4.0, 4.0]
+        """
+        weight, beta = ramp(step, self.warmup_steps), self.beta
+        if self.second_warmup_steps and step >= self.fall_after:
+            weight = ramp(since(step, self.fall_after), self.second_warmup_steps)
+        if self.final_beta is not None:
+            beta *= (self.final_beta / beta) ** ramp(since(step, self.fall_after), self.fall_steps)
+        return {"kl_weight": weight, "beta": beta}
 
     @property
     def needs(self) -> Needs:
@@ -256,6 +292,11 @@ class Control:
         check_at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "least_beta")
         check_at_least(self, 1, "rise_steps")
 
+    def schedule(self, step: int) -> dict[str, float]:
+        """Capacity of a step, in nats; it rises in jumps."""
+        rises = (step + 1) // self.rise_steps
+        return {"capacity_nats": min(self.start_nats + self.rise_nats * rises, self.capacity_nats)}
+
 
 @dataclass(frozen=True)
 class Dynamic:
@@ -292,6 +333,12 @@ class Dynamic:
             raise ValueError(
                 f"ramp_steps is {self.ramp_steps}; a rise cannot take longer than the {self.rise_steps} of rise_steps"
             )
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Capacity of a step, in nats; it rises in ramps."""
+        periods, into = divmod(step + 1, self.rise_steps)
+        rises = since(periods, 1) + (ramp(into + 1, self.ramp_steps) if periods else 0.0)
+        return {"capacity_nats": min(self.start_nats + self.rise_nats * rises, self.capacity_nats)}
 
 
 @dataclass(frozen=True)

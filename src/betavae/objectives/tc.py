@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from betavae.model import VAE, Posterior
-from betavae.objectives.api import Batch, Loss, Scalar, Step
+from betavae.objectives.api import Batch, Loss
 from betavae.objectives.elbo import evidence
-from betavae.objectives.schedules import either, ramp, since
 from betavae.objectives.settings import TC
 from betavae.objectives.total_correlation import (
     calibrated_total_correlation,
@@ -39,29 +38,12 @@ def tc(settings: TC, model: VAE, batch: Batch) -> Loss:
         correlation = stratified_total_correlation(seen.latents, seen.posterior, batch.num_images)
     else:
         correlation = total_correlation(seen.latents, seen.posterior, past)
-    weight = ramp(batch.step, settings.warmup_steps)
-    if settings.second_warmup_steps:
-        again = ramp(since(batch.step, settings.fall_after), settings.second_warmup_steps)
-        weight = either(batch.step >= settings.fall_after, again, weight)
-    loss = seen.reconstruction + weight * (seen.rate + (beta_at(settings, batch.step) - 1) * correlation)
+    weight, beta = batch.schedule["kl_weight"], batch.schedule["beta"]
+    loss = seen.reconstruction + weight * (seen.rate + (beta - 1) * correlation)
     terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "total_correlation": correlation}
     if not torch.is_grad_enabled():
         terms["calibrated_total_correlation"] = calibrated_total_correlation(seen.latents, seen.posterior, past)
     return Loss(loss, {**terms}, _remembered(seen.posterior, past, settings.memory_images))
-
-
-def beta_at(settings: TC, step: Step) -> Scalar:
-    """β of a step: it falls by equal factors from `beta` to `final_beta`, if there is one.
-
-    Example:
-        >>> settings = TC(beta=16.0, final_beta=4.0, fall_after=100, fall_steps=10)
-        >>> [round(beta_at(settings, step), 6) for step in (0, 100, 105, 110, 500)]
-        [16.0, 16.0, 8.0, 4.0, 4.0]
-    """
-    if settings.final_beta is None:
-        return settings.beta
-    fallen = ramp(since(step, settings.fall_after), settings.fall_steps)
-    return settings.beta * (settings.final_beta / settings.beta) ** fallen
 
 
 def _remembered(posterior: Posterior, past: Posterior | None, count: int) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from betavae.files.validation import short
 from betavae.model import VAE, Posterior
 from betavae.objectives.api import Batch, Loss
 from betavae.objectives.registry import OBJECTIVES, objective_of
-from betavae.objectives.settings import needs_of
+from betavae.objectives.settings import needs_of, schedule_of
 from betavae.training import cuda_graphs
 from betavae.training.batches import DeviceImages, StepRows, scaled_factors
 from betavae.training.devices import autocast, to_device
@@ -180,16 +180,22 @@ class Span:
             state.memory = {**state.memory, **past.rotated(rotation)._asdict()}
 
     def _given(self, steps: range) -> dict[str, Any]:
-        """What steps are given, one after another: tensors where they are recorded, else step and share as numbers."""
+        """What each step is given: tensors, and numbers that depend on the step, as tensors if steps are recorded."""
         config, device = self._config, self._device
         shape = config.batch_size, config.latent_dim
-        rows, shares = [self._rows(step) for step in steps], [learning_rate_factor(config, step) for step in steps]
+        rows = [self._rows(step) for step in steps]
+        scheduled = [
+            {"learning_rate_factor": learning_rate_factor(config, step)}
+            | {f"schedule.{name}": value for name, value in schedule_of(config.objective, step).items()}
+            for step in steps
+        ]
         given: dict[str, Any] = {
             "rows": to_device(np.stack(rows), device),
             "noise": torch.stack([draw_noise(config, "noise", step, shape, device) for step in steps]),
-            "step": to_device(np.array(steps), device) if self._repeated else steps,
-            "share": to_device(np.array(shares, np.float32), device) if self._repeated else shares,
         }
+        for name in scheduled[0]:
+            values = [numbers[name] for numbers in scheduled]
+            given[name] = to_device(np.array(values, np.float32), device) if self._repeated else values
         if self._needs.more_noise:
             given["more_noise"] = torch.stack([draw_noise(config, "more noise", step, shape, device) for step in steps])
         if labels := [table for row in rows if (table := self._rows.labels(row)) is not None]:
@@ -208,16 +214,21 @@ class Span:
         }
         seen = []
         for i, muon in enumerate(by_muon):
-            noise, share = given["noise"][i], given["share"][i]
+            noise, factor = given["noise"][i], given["learning_rate_factor"][i]
+            schedule = {
+                name.removeprefix("schedule."): values[i]
+                for name, values in given.items()
+                if name.startswith("schedule.")
+            }
             more, labels = (given[name][i] if name in given else None for name in ("more_noise", "labels"))
             images = self.images(given["rows"][i])
-            batch = Batch(images, noise, given["step"][i], memory, more, labels, len(self._train_rows), network)
+            batch = Batch(images, noise, schedule, memory, more, labels, len(self._train_rows), network)
             with autocast(config, self._device):
                 loss = _loss(config.objective, state.model, batch)
-            _update_parameters(state.optimisers if muon else state.optimisers[-1:], loss.loss, rates[muon] * share)
+            _update_parameters(state.optimisers if muon else state.optimisers[-1:], loss.loss, rates[muon] * factor)
             if state.network_optimiser and loss.network_loss is not None:
                 _update_parameters(
-                    (state.network_optimiser,), loss.network_loss, self._needs.network_learning_rate * share
+                    (state.network_optimiser,), loss.network_loss, self._needs.network_learning_rate * factor
                 )
             memory = loss.memory
             seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
@@ -280,6 +291,7 @@ def held_out_terms(
     images, means = images or DeviceImages(data, device), []
     partners = Partners(data, needs.pairs) if needs.pairs else None
     count = config.batch_size // 2 if partners else config.batch_size
+    schedule = schedule_of(config.objective, state.step)
     if needs.halves:
         rows = rows[: max(len(rows) - len(rows) % 2, 2)]
     with torch.no_grad(), evaluation_mode(state.model):
@@ -294,7 +306,7 @@ def held_out_terms(
             noise = draw_noise(config, "validation", start, shape, device)
             more = draw_noise(config, "more validation", start, shape, device) if needs.more_noise else None
             labels = to_device(scaled_factors(data, batch), device) if needs.labelled_images else None
-            given = Batch(images(batch), noise, state.step, state.memory, more, labels, num_train, state.network)
+            given = Batch(images(batch), noise, schedule, state.memory, more, labels, num_train, state.network)
             with autocast(config, device):
                 loss = _loss(config.objective, state.model, given)
             means.append(_means([loss], state.step))  # numbers: kept tensors would lie scattered over freed memory
