@@ -64,7 +64,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = replace(config.load(recipes.find_recipe(given.recipe)), seed=given.seed)
     data, console = load_data(settings.data), Console()
-    constant = replace(settings, schedule="constant", schedule_rise_steps=None)
+    constant = replace(settings, schedule="constant", schedule_warmup_steps=None)
     for way in (settings, constant):
         title = f"{given.recipe}, {way.schedule}"
         table = Table("step", "weights", *(f"average, {decay}" for decay in DECAYS), title=title)

@@ -8,7 +8,7 @@ Both sides get the same latents in the same process, with one thread for matrix 
 protocol written as one would with scikit-learn and numpy (below), without images: latents are looked up on either side.
 Seconds of single metrics are CPU seconds, so that other work on the machine hardly matters; the suite's are both.
 
-Code tables are imitations of what encoders of dSprites give (`imitate`), or files: ``--latents FILE.npz ...`` with
+Tables are imitations of what encoders of dSprites give (`imitate`), or files: ``--latents FILE.npz ...`` with arrays
 arrays ``latents`` and ``factors``, or the ``latents.npz`` of a finished run on dSprites.
 """
 

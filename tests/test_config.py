@@ -113,8 +113,8 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"validation_images": -3}, "validation_images is -3"),
         ({"scored_images": 0}, "scored_images is 0"),
         (
-            {"schedule_rise_steps": 0, "schedule": "one-cycle"},
-            "schedule_rise_steps is 0; it must be a number of at least 1",
+            {"schedule_warmup_steps": 0, "schedule": "one-cycle"},
+            "schedule_warmup_steps is 0; it must be a number of at least 1",
         ),
         ({"muon_weight_decay": -0.1, "muon_after": 5}, "muon_weight_decay is -0.1; it must be a number of at least 0"),
         (
@@ -122,8 +122,8 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
             "muon_weight_decay is 0.1, and Adam moves all weights: leave it out, or give muon",
         ),
         (
-            {"schedule_rise_steps": 5},
-            "schedule_rise_steps is 5, and a constant learning rate does not rise: leave it out, or",
+            {"schedule_warmup_steps": 5},
+            "schedule_warmup_steps is 5, and a constant learning rate does not rise: leave it out, or",
         ),
         ({"precision": "fp16"}, "unknown precision 'fp16'.* Known: auto, fp32, bf16"),
         ({"batch_size": 1, "objective": {"name": "tc"}}, "total correlation is estimated within a batch"),
@@ -145,7 +145,7 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
             {"objective": {"name": "tc", "sampling": "stratified", "memory_images": 9}},
             "memory_images is 9; stratified sampling is of the batch alone",
         ),
-        ({"objective": {"name": "tc", "fall_after": 9}}, "fall_after is 9, .* give final_beta as well"),
+        ({"objective": {"name": "tc", "anneal_after": 9}}, "anneal_after is 9, .* give final_beta as well"),
         ({"objective": {"name": "tc", "second_warmup_steps": 9}}, "second_warmup_steps is 9, .* give final_beta"),
         ({"objective": {"name": "tc", "final_beta": 7.0}}, "final_beta is 7.0, and β falls: give at most beta, 6.0"),
         ({"objective": {"name": "factor", "gamma": -1.0}}, "gamma is -1.0"),

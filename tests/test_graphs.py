@@ -84,7 +84,7 @@ def recorded(monkeypatch):
 
 MORE = {
     "tc-falling": tiny_config(
-        TC(8.0, 20, memory_images=40, final_beta=2.0, fall_after=30, fall_steps=20, second_warmup_steps=25)
+        TC(8.0, 20, memory_images=40, final_beta=2.0, anneal_after=30, anneal_steps=20, second_warmup_steps=25)
     ),
     "muon": tiny_config(Beta(2.0, 30), muon_after=40, muon_learning_rate=5e-4, schedule="one-cycle"),
     "muon-between": tiny_config(Beta(2.0), muon_after=45),

@@ -176,10 +176,10 @@ def test_tc_weighs_total_correlation(model, batch):
 
 def test_tc_warms_up_again_where_beta_falls(model, batch):
     seen = evidence(model, batch)
-    falling = TC(beta=6.0, final_beta=1.0, fall_after=30, fall_steps=1, second_warmup_steps=80)
+    falling = TC(beta=6.0, final_beta=1.0, anneal_after=30, anneal_steps=1, second_warmup_steps=80)
     torch.testing.assert_close(tc(falling, model, batch).loss, seen.reconstruction + 0.25 * seen.rate)
     correlation = total_correlation(seen.latents, seen.posterior)
-    before = tc(replace(falling, fall_after=51), model, batch).loss
+    before = tc(replace(falling, anneal_after=51), model, batch).loss
     torch.testing.assert_close(before, seen.reconstruction + seen.rate + 5 * correlation)
 
 

@@ -425,7 +425,7 @@ def test_dynamic_follows_a_hand_run_sequence(monkeypatch):
     assert [beta for beta, *_ in seen] == pytest.approx([50.0549995, 50.1575, 50.2099997], abs=1e-5)
 
 
-def test_dynamic_holds_its_integral_below_the_least_beta(monkeypatch):
+def test_dynamic_holds_its_integral_below_the_min_beta(monkeypatch):
     """Error 20 from the start, K_p 0: β = 0.15 - 0.1 = 0.05, weighed as 0.1; then the integral part is left out."""
     settings = Dynamic(start_nats=20.0, proportional=0.0, start_beta=0.15, average_steps=1)
     seen = betas(monkeypatch, settings, [0.0, 0.0, 0.0])
@@ -433,7 +433,7 @@ def test_dynamic_holds_its_integral_below_the_least_beta(monkeypatch):
     assert [beta for beta, *_ in seen] == pytest.approx([0.1, 0.1, 0.1])
 
 
-def test_dynamic_comes_back_from_below_the_least_beta(monkeypatch):
+def test_dynamic_comes_back_from_below_the_min_beta(monkeypatch):
     """As above, then an error of -10: β = 0.05 + 0.05."""
     settings = Dynamic(start_nats=20.0, proportional=0.0, start_beta=0.15, average_steps=1)
     seen = betas(monkeypatch, settings, [0.0, 30.0, 30.0])

@@ -14,6 +14,7 @@ import pytest
 import betavae
 from betavae import metrics
 from betavae.cli import main
+from betavae.metrics.registry import overview
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,3 +86,7 @@ def test_public_names_exist_and_are_documented():
         assert getattr(betavae, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = betavae.nonsense
+
+
+def test_the_table_of_metrics_is_that_of_their_records():
+    assert overview() in (ROOT / "docs/metrics.md").read_text(), "replace it by betavae.metrics.registry.overview()"

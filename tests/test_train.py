@@ -213,7 +213,7 @@ def test_nan_stops_with_the_step(small):
 
 @pytest.mark.parametrize(("given", "rise"), [(None, 100), (20, 20)])
 def test_share_of_one_cycle(given, rise):
-    config = config_of(schedule="one-cycle", steps=1000, schedule_rise_steps=given)
+    config = config_of(schedule="one-cycle", steps=1000, schedule_warmup_steps=given)
     shares = [learning_rate_factor(config, step) for step in range(1000)]
     assert max(shares) == shares[rise - 1] == 1.0
     assert shares[0] == pytest.approx(1 / rise)
@@ -227,7 +227,7 @@ def test_the_learning_rate_of_muons_steps(small, monkeypatch, given, after):
     monkeypatch.setattr(
         loop, "_update_parameters", lambda optimisers, loss, rate: rates.append((len(optimisers), rate))
     )
-    settings = {"learning_rate": 0.1, "muon_learning_rate": given, "schedule": "one-cycle", "schedule_rise_steps": 2}
+    settings = {"learning_rate": 0.1, "muon_learning_rate": given, "schedule": "one-cycle", "schedule_warmup_steps": 2}
     config = config_of(steps=8, muon_after=4, objective=Factor(1, discriminator_layers=1), **settings)
     trained(config, small)
     shares = [learning_rate_factor(config, step) for step in range(8)]

@@ -1,6 +1,6 @@
-"""What a run is: one frozen dataclass, read from TOML or JSON, written as JSON. Imports no torch.
+"""Settings of a run: one frozen dataclass, read from TOML or JSON, written as JSON. Imports no torch.
 
-A configuration is flat, but for the table `[objective]` whose `name` says which objective the other keys belong to:
+Settings are flat, except the table `[objective]`. Its `name` selects the objective that its other keys belong to:
 
     seed = 3
     steps = 300_000
@@ -39,64 +39,64 @@ from betavae.objectives.registry import OBJECTIVES, objective_name
 from betavae.objectives.settings import Beta, needs_of
 
 IN_MEMORY = "in memory"
-"""What `Config.data` says where images were handed over in Python: there is no name or file to load them from."""
+"""`Config.data` of a run whose images were passed in Python; they cannot be loaded again by name."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides the numbers of a run."""
+    """All settings that decide the numbers of a run."""
 
     objective: Any = field(default_factory=Beta)
-    """What is minimised."""
+    """Objective to minimise."""
     data: str = "dsprites"
-    """`dsprites` (drawn, no download) or the path of an .npz file with `imgs` and `latents_classes`. Images that are
-    handed over in Python are recorded as `in memory`."""
+    """`dsprites` (generated, no download) or the path of an .npz file with `imgs` and `latents_classes`. Images passed
+    in Python are recorded as `in memory`."""
     train_images: int | float = 1.0
-    """Images to train on: a number (150000) or, with a decimal point, a share (0.8). 1.0 is all that are left."""
+    """Training images: a number (150000) or, with a decimal point, a share (0.8). 1.0 takes all remaining images."""
     validation_images: int | float = 15_000
-    """Held-out images for the validation curve and the final held-out terms: a number or a share; 0 for none."""
+    """Held-out images for the validation curve and the final loss: a number or a share; 0 for none."""
     test_images: int | float = 0
     """Further images kept out of training and validation: a number or a share."""
     model: str = "burgess"
     """Architecture of encoder and decoder."""
     latent_dim: int = 10
-    """Number of latents (latent dimensions)."""
+    """Dimensions of the latent space."""
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    """Of pixels given latents: Bernoulli from logits, or Gaussian with unit variance."""
+    """Distribution of pixels given latents: Bernoulli from logits, or Gaussian with unit variance."""
     steps: int = 300_000
-    """Parameter updates."""
+    """Number of optimiser steps."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 1e-4
-    """Of Adam and of Muon; the peak where the schedule is one-cycle."""
+    """Learning rate of Adam and Muon; the peak if the schedule is one-cycle."""
     muon_after: int | None = None
-    """Steps after which Muon moves matrices and kernels and Adam only the rest, which learns more from fewer images;
-    Adam moves all of them always if not given."""
+    """Step from which Muon trains matrices and convolution kernels, and Adam only the rest. If unset, Adam trains all
+    parameters."""
     muon_learning_rate: float | None = None
-    """Learning rate of all weights from `muon_after` on; `learning_rate` if not given."""
+    """Learning rate of all parameters from `muon_after` on. If unset, `learning_rate`."""
     muon_weight_decay: float = 0.0
-    """Decoupled decay of what Muon moves: a step shrinks it by this times the learning rate."""
+    """Decoupled weight decay of the parameters that Muon trains; a step multiplies it by the learning rate."""
     rotate_at: tuple[int, ...] = ()
-    """Steps after which the axes of the latents are turned to where these depend on one another least: it parts what
-    training has mixed, such as the two of position, and every mean keeps its image."""
+    """Steps after which the latent space is rotated to minimise the total correlation of the latents. This disentangles
+    symmetric factors such as posX and posY. Every posterior mean keeps its decoded image."""
     schedule: Literal["constant", "one-cycle"] = "constant"
-    """Learning rate over the run: constant, or one-cycle (linear rise, then half a cosine down to 0)."""
-    schedule_rise_steps: int | None = None
-    """Steps over which the rate of one-cycle rises; a tenth of all if not given."""
+    """Schedule of the learning rate: constant, or one-cycle (linear warm-up, then half a cosine down to 0)."""
+    schedule_warmup_steps: int | None = None
+    """Warm-up steps of the one-cycle schedule. If unset, a tenth of all steps."""
     scored_images: int | float = 1.0
     """Images to encode for scores and figures after training: a number or a share of all."""
     scores: tuple[str, ...] = ()
-    """Metrics after training, such as dci mig factor_vae; all that the data allow if empty."""
+    """Metrics to compute after training, such as dci mig factor_vae. If empty, all that the data allow."""
     evaluations: int = 3
-    """Evaluations of each metric with different seeds, from which its interval comes; 1 for no interval."""
+    """Evaluations of each metric with different seeds, for its interval; 1 for no interval."""
     figures: bool = True
-    """Draw figures after training; `betavae figures` draws them later."""
+    """Draw figures after training. `betavae figures` draws them later."""
     seed: int = 0
-    """Of the split, the initial weights, the order of images and the noise."""
+    """Seed of the split, the initial weights, the order of images and the noise."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the networks' arithmetic: auto is bf16 where the hardware multiplies it fast, else fp32."""
+    """Precision of the networks: auto is bf16 if the hardware is fast at it, else fp32."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, `mps`; auto takes the first accelerator there is."""
+    """`cpu`, `cuda`, `cuda:1`, `mps`; auto takes the first accelerator found."""
 
     def __post_init__(self) -> None:
         if not dataclasses.is_dataclass(self.objective) or isinstance(self.objective, type):
@@ -109,16 +109,16 @@ class Config:
         check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
         check_name("schedule", self.schedule, ("constant", "one-cycle"))
         check_name("precision", self.precision, ("auto", "fp32", "bf16"))
-        check_at_least(self, 1, "latent_dim", "steps", "batch_size", "evaluations", "schedule_rise_steps")
+        check_at_least(self, 1, "latent_dim", "steps", "batch_size", "evaluations", "schedule_warmup_steps")
         check_at_least(self, 0, "muon_after", "muon_weight_decay", "seed")
         check_evaluations("evaluations", self.evaluations)
         check_above(self, 0, "learning_rate", "muon_learning_rate")
         for name in ("muon_learning_rate", "muon_weight_decay"):
             if (given := getattr(self, name)) and self.muon_after is None:
                 raise ValueError(f"{name} is {given}, and Adam moves all weights: leave it out, or give muon_after")
-        if self.schedule_rise_steps is not None and self.schedule == "constant":
+        if self.schedule_warmup_steps is not None and self.schedule == "constant":
             raise ValueError(
-                f"schedule_rise_steps is {self.schedule_rise_steps}, and a constant learning rate does not rise: "
+                f"schedule_warmup_steps is {self.schedule_warmup_steps}, and a constant learning rate does not rise: "
                 "leave it out, or take schedule one-cycle"
             )
         if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
@@ -209,7 +209,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not TOML or JSON, or no table.
+        ValueError: it is not TOML or JSON, no table, or empty.
     """
     path = Path(path)
     if not path.is_file():
@@ -224,6 +224,8 @@ def read(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path}: not valid TOML: {reason}") from None
+    if not values:
+        raise ValueError(f"{path} is empty; bring it back, or leave it out to take the defaults")
     return values
 
 
@@ -313,14 +315,14 @@ def unreached(config: Config) -> list[str]:
     Example:
         >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300)))
         ['muon_after 200', 'rotate_at 300']
-        >>> unreached(Config(steps=100, schedule="one-cycle", schedule_rise_steps=101))
-        ['schedule_rise_steps 101']
+        >>> unreached(Config(steps=100, schedule="one-cycle", schedule_warmup_steps=101))
+        ['schedule_warmup_steps 101']
     """
-    begins = {"fall_after": getattr(config.objective, "fall_after", None), "muon_after": config.muon_after}
+    begins = {"anneal_after": getattr(config.objective, "anneal_after", None), "muon_after": config.muon_after}
     late = [f"{name} {step}" for name, step in begins.items() if step is not None and step >= config.steps]
     late += [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
-    rise = config.schedule_rise_steps or 0
-    return [*late, f"schedule_rise_steps {rise}"] if rise > config.steps else late
+    rise = config.schedule_warmup_steps or 0
+    return [*late, f"schedule_warmup_steps {rise}"] if rise > config.steps else late
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:

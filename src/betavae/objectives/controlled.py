@@ -25,17 +25,17 @@ def control(settings: Control, model: VAE, batch: Batch) -> Loss:
     capacity = batch.schedule["capacity_nats"]
     error = capacity - seen.rate.detach()
     before = batch.memory.get("integral", torch.zeros_like(error))
-    below = batch.memory.get("beta", torch.ones_like(error) * settings.least_beta) < settings.least_beta
+    below = batch.memory.get("beta", torch.ones_like(error) * settings.min_beta) < settings.min_beta
     integral = torch.where(below & (error > 0), before, before - settings.integral * error)
-    beta = settings.proportional * torch.sigmoid(-error) + integral + settings.least_beta
-    return _weighed(seen.reconstruction, seen.rate, beta, settings.least_beta, capacity, {"integral": integral})
+    beta = settings.proportional * torch.sigmoid(-error) + integral + settings.min_beta
+    return _weighed(seen.reconstruction, seen.rate, beta, settings.min_beta, capacity, {"integral": integral})
 
 
 def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
     """Reconstruction + β · rate, β changing by K_p (σ(-e) - σ(-e')) - K_i e from its value at the step before.
 
     The error e = C - rate takes the mean of the last few batches' rates (zeros before the first), e' is that of the
-    step before; no gradient passes through β. What weighs the rate is never below `least_beta`; while β is below, the
+    step before; no gradient passes through β. What weighs the rate is never below `min_beta`; while β is below, the
     second part is left out where it would lower β further (in the published code wherever it is). The capacity C rises
     in ramps.
 
@@ -52,21 +52,21 @@ def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
     before = batch.memory.get("beta", torch.ones_like(error) * settings.start_beta)
     error_before = batch.memory.get("error", torch.zeros_like(error))
     proportional = settings.proportional * (torch.sigmoid(-error) - torch.sigmoid(-error_before))
-    below = before < settings.least_beta
+    below = before < settings.min_beta
     integral = torch.where(below & (error > 0), torch.zeros_like(error), -settings.integral * error)
     beta = before + proportional + integral
     memory = {"error": error, "rates": rates}
-    return _weighed(seen.reconstruction, seen.rate, beta, settings.least_beta, capacity, memory)
+    return _weighed(seen.reconstruction, seen.rate, beta, settings.min_beta, capacity, memory)
 
 
 def _weighed(
     reconstruction: Float[Tensor, ""],
     rate: Float[Tensor, ""],
     beta: Float[Tensor, ""],
-    least_beta: float,
+    min_beta: float,
     capacity: Scalar,
     memory: dict[str, Tensor],
 ) -> Loss:
-    weight = beta.clamp(min=least_beta)
+    weight = beta.clamp(min=min_beta)
     terms = {"reconstruction": reconstruction, "rate": rate, "beta": weight}
     return Loss(reconstruction + weight * rate, {**terms, "capacity_nats": capacity}, {**memory, "beta": beta})

@@ -124,22 +124,22 @@ class TC:
     """Estimate of total correlation: minibatch-weighted sampling, or stratified, which knows the number of images."""
     final_beta: float | None = None
     """β at the end, where it falls by equal factors; it stays if this is not given."""
-    fall_after: int = 0
+    anneal_after: int = 0
     """Step from which β falls to `final_beta`."""
-    fall_steps: int = 1000
+    anneal_steps: int = 1000
     """Steps that the fall takes."""
     second_warmup_steps: int = 0
-    """Steps from `fall_after` on over which the weight of the whole rate rises from 0 to 1 again; 0 for none."""
+    """Steps from `anneal_after` on over which the weight of the whole rate rises from 0 to 1 again; 0 for none."""
 
     def __post_init__(self) -> None:
-        check_at_least(self, 0, "beta", "warmup_steps", "memory_images", "fall_after", "second_warmup_steps")
-        check_at_least(self, 1, "fall_steps")
+        check_at_least(self, 0, "beta", "warmup_steps", "memory_images", "anneal_after", "second_warmup_steps")
+        check_at_least(self, 1, "anneal_steps")
         if self.final_beta is not None:
             check_above(self, 0, "beta", "final_beta")
             if self.final_beta > self.beta:
                 raise ValueError(f"final_beta is {self.final_beta}, and β falls: give at most beta, {self.beta}")
-        elif self.fall_after or self.second_warmup_steps:
-            name = "fall_after" if self.fall_after else "second_warmup_steps"
+        elif self.anneal_after or self.second_warmup_steps:
+            name = "anneal_after" if self.anneal_after else "second_warmup_steps"
             raise ValueError(f"{name} is {getattr(self, name)}, and β has nothing to fall to: give final_beta as well")
         check_name("sampling", self.sampling, ("weighted", "stratified"))
         if self.sampling == "stratified" and self.memory_images:
@@ -152,15 +152,15 @@ class TC:
         """Weight of the KL term, and β, which is annealed geometrically from ``beta`` to ``final_beta``.
 
         Example:
-            >>> settings = TC(beta=16.0, final_beta=4.0, fall_after=100, fall_steps=10)
+            >>> settings = TC(beta=16.0, final_beta=4.0, anneal_after=100, anneal_steps=10)
             >>> [round(settings.schedule(step)["beta"], 6) for step in (0, 100, 105, 110, 500)]
             [16.0, 16.0, 8.0, 4.0, 4.0]
         """
         weight, beta = ramp(step, self.warmup_steps), self.beta
-        if self.second_warmup_steps and step >= self.fall_after:
-            weight = ramp(since(step, self.fall_after), self.second_warmup_steps)
+        if self.second_warmup_steps and step >= self.anneal_after:
+            weight = ramp(since(step, self.anneal_after), self.second_warmup_steps)
         if self.final_beta is not None:
-            beta *= (self.final_beta / beta) ** ramp(since(step, self.fall_after), self.fall_steps)
+            beta *= (self.final_beta / beta) ** ramp(since(step, self.anneal_after), self.anneal_steps)
         return {"kl_weight": weight, "beta": beta}
 
     @property
@@ -285,11 +285,11 @@ class Control:
     """Gain K_p of the controller."""
     integral: float = 0.001
     """Gain K_i of the controller."""
-    least_beta: float = 1.0
+    min_beta: float = 1.0
     """β is never below. With both gains 0, β is this."""
 
     def __post_init__(self) -> None:
-        check_at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "least_beta")
+        check_at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "min_beta")
         check_at_least(self, 1, "rise_steps")
 
     def schedule(self, step: int) -> dict[str, float]:
@@ -322,13 +322,13 @@ class Dynamic:
     """Gain K_i of the controller."""
     start_beta: float = 50.0
     """β at the start."""
-    least_beta: float = 0.1
+    min_beta: float = 0.1
     """β is never below."""
 
     def __post_init__(self) -> None:
-        check_at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "least_beta")
+        check_at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "min_beta")
         check_at_least(self, 1, "rise_steps", "ramp_steps", "average_steps")
-        check_at_least(self, self.least_beta, "start_beta")
+        check_at_least(self, self.min_beta, "start_beta")
         if self.ramp_steps > self.rise_steps:
             raise ValueError(
                 f"ramp_steps is {self.ramp_steps}; a rise cannot take longer than the {self.rise_steps} of rise_steps"
@@ -374,7 +374,7 @@ class AdaMlvae(AdaGvae):
 class Group:
     """GVAE and ML-VAE: β-VAE of image pairs that share known factors, one latent each (Bouchacourt et al. 2018).
     https://arxiv.org/abs/1705.08841
-    Dial: --beta. Code k belongs to factor k; latents without a factor are shared by every pair."""
+    Dial: --beta. Latent k belongs to factor k; latents without a factor are shared by every pair."""
 
     beta: float = 1.0
     """Weight of the rate. The grid of Locatello et al. 2020 is 1, 2, 4, 6, 8, 16."""

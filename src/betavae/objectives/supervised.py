@@ -43,7 +43,7 @@ def ada_mlvae(settings: AdaMlvae, model: VAE, batch: Batch) -> Loss:
 def group(settings: Group, model: VAE, batch: Batch) -> Loss:
     """Reconstruction + β · rate of pairs, the latents of factors known to be shared having one posterior.
 
-    Code k belongs to factor k. Latents beyond the factors belong to none that changes, so they are shared by every
+    Latent k belongs to factor k. Latents beyond the factors belong to none that changes, so they are shared by every
     pair.
 
     Source:
@@ -145,7 +145,7 @@ def _paired(
 def semi(settings: Semi, model: VAE, batch: Batch) -> Loss:
     """Reconstruction + β · rate on the first half of the batch + γ · a supervised loss on the second, labelled half.
 
-    Code k predicts factor k by its posterior mean; further latents are free.
+    Latent k predicts factor k by its posterior mean; further latents are free.
 
     Source:
         Disentangling Factors of Variation Using Few Labels (Locatello et al., 2020).

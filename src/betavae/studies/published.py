@@ -32,7 +32,7 @@ CAVEAT = (
     "Adam at 1e-4 and 10 latents; how those hyper-parameters were chosen was not seen. Metrics of the same name differ "
     "between implementations: compare the order of methods, not the digits."
 )
-_CFASL = "README of the latent for CFASL (TMLR 2024), https://arxiv.org/abs/2401.08897; 10 seeds"
+_CFASL = "README of the code for CFASL (TMLR 2024), https://arxiv.org/abs/2401.08897; 10 seeds"
 _CLG = "Commutative Lie Group VAE (2021), as quoted in notes on the paper; 10 runs"
 _TOPDIS = "TopDis (2024), as quoted in notes on the paper"
 

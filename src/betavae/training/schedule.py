@@ -19,7 +19,7 @@ def learning_rate_factor(config: Config, step: int) -> float:
     """
     if config.schedule == "constant":
         return 1.0
-    rise = config.schedule_rise_steps or max(1, config.steps // 10)
+    rise = config.schedule_warmup_steps or max(1, config.steps // 10)
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
