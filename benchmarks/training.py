@@ -24,13 +24,14 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.kernels import build
 from betavae.model import VAE
-from betavae.networks.layers import Downsample, Upsample
+from betavae.networks.layers import Downsample, Float32Linear, Upsample
 from betavae.objectives.settings import Beta
 from betavae.runs.provenance import peak_memory
 from betavae.training.batches import DeviceImages
@@ -45,6 +46,9 @@ BATCH_SIZES = (64, 256)
 PLAIN_IMAGES = 20_000
 """Images of the plain loop, which holds them as floats."""
 
+PLAIN = {Downsample: nn.Conv2d, Float32Linear: nn.Linear, Upsample: nn.ConvTranspose2d}
+"""Layers of torch.nn that compute the same as betavae's."""
+
 Advance = Callable[[int], None]
 """Trains for so many steps."""
 
@@ -54,8 +58,7 @@ def plain_network(model: str, data: FactorData, seed: int = 0) -> VAE:
     torch.manual_seed(seed)
     network = VAE(model, data.image_shape, 10)
     for layer in network.modules():
-        if isinstance(layer, Downsample | Upsample):
-            layer.__class__ = layer.plain
+        layer.__class__ = PLAIN.get(type(layer), type(layer))
     return network
 
 

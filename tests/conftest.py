@@ -28,7 +28,7 @@ from torch import nn
 
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
-from betavae.kernels import build
+from betavae.kernels import build, fuse
 from betavae.metrics import METRICS
 from betavae.networks.registry import ARCHITECTURES, register
 from betavae.objectives.registry import OBJECTIVES
@@ -58,7 +58,7 @@ register("tiny", tiny)
 def _needs(dtype, what):
     """Runs where the hardware is there; code that then does not compile is a failure."""
     able = torch.cpu.get_capabilities()
-    return pytest.mark.skipif(not any(able.get(needed) for needed in build._FORMS[dtype]), reason=f"no {what} here")
+    return pytest.mark.skipif(not any(able.get(needed) for needed in build._VARIANTS[dtype]), reason=f"no {what} here")
 
 
 needs_compiled = _needs(torch.bfloat16, "AMX, nor AVX-512 bf16,")
@@ -73,6 +73,13 @@ each_type = pytest.mark.parametrize(
 def multiplying(dtype):
     """The context in which networks multiply in a type."""
     return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def fused(module):
+    """A sequence, or one of a single layer, that runs in C where that can be."""
+    sequence = module if isinstance(module, nn.Sequential) else nn.Sequential(module)
+    fuse(sequence)
+    return sequence
 
 
 @contextmanager

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from betavae.kernels import affine, build
+from betavae.kernels import build
 from betavae.kernels.affine import place_pictures
+from betavae.networks import affine
 from tests.conftest import each_type, multiplying, using
 
 FORMS = ("C", "grid_sample", "matrices")
@@ -18,10 +19,10 @@ def form(monkeypatch):
     def choose(name):
         if name != "C":
             monkeypatch.setattr(build, "chosen", lambda tensor: None)
-        sample = {"grid_sample": affine._by_grid_sample, "matrices": affine._by_matrices}.get(name)
-        monkeypatch.setattr(affine, "_by_grid_sample", sample)
+        sample = {"grid_sample": affine.sample_by_grid, "matrices": affine.sample_by_matrices}.get(name)
+        monkeypatch.setattr(affine, "sample_by_grid", sample)
         if name == "C":
-            monkeypatch.setattr(affine, "_plain", None)
+            monkeypatch.setattr(affine, "place_with", None)
 
     return choose
 
@@ -70,7 +71,7 @@ def test_images_are_those_of_the_equation(form, name, channels, high, wide, spre
 def test_gradients_are_those_in_float64(form, name, channels, dtype, monkeypatch):
     arguments, weights = given(4, channels, 6, 7), torch.randn(4, channels, 12, 16)
     double = [tensor.detach().double().requires_grad_() for tensor in arguments]
-    expected = affine._plain(*double, 12, 16, affine._by_matrices)
+    expected = affine.place_with(affine.sample_by_matrices, *double, 12, 16)
     expected = torch.autograd.grad((expected**2 * weights).sum(), double)
     form(name)
     with multiplying(dtype), using(2):
@@ -83,7 +84,7 @@ def test_gradients_are_those_in_float64(form, name, channels, dtype, monkeypatch
 def test_gradients_have_gradients(dtype):
     arguments = given(2, 1, 6, 7)
     found = []
-    for place in (place_pictures, lambda *given: affine._plain(*given, affine._by_matrices)):
+    for place in (place_pictures, lambda *given: affine.place_with(affine.sample_by_matrices, *given)):
         with multiplying(dtype):
             images = place(*arguments, 12, 16)
         slopes = torch.autograd.grad(images.square().sum(), arguments[1], create_graph=True)[0]

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from betavae.kernels import convolution, likelihood
-from betavae.kernels.convolution import convolve
+from betavae.kernels import chain, fusion, likelihood
+from betavae.kernels.chain import run_chain
 from betavae.model import VAE
-from betavae.networks.layers import Residual, forward
-from tests.conftest import each_type, multiplying, needs_compiled, needs_compiled_fp32, using
+from betavae.networks.layers import Float32Linear, Residual
+from tests.conftest import each_type, fused, multiplying, needs_compiled, needs_compiled_fp32, using
 
 ROUNDING = {torch.bfloat16: 4e-3, torch.float32: 1e-5}
 """Of a result; bf16 has 8 bits: the root mean square of its rounding errors is below 2^-9 of it."""
@@ -74,7 +74,7 @@ def test_compiled_layers_give_what_pytorchs_give(kind, channels, side, form, ima
             parameter.copy_(parameter.to(dtype).float())
     layers = [layer] if pixels else [layer, nn.ReLU()]
     with multiplying(dtype), using(threads):
-        result, count = convolve([nn.Identity(), *layers], inputs, 1)  # in a network, not at its start
+        result, count = run_chain([nn.Identity(), *layers], inputs, 1)  # in a network, not at its start
     assert count == len(layers)
     given = [inputs, layer.weight, layer.bias]
     exact = [tensor.detach().double().requires_grad_() for tensor in given]
@@ -101,7 +101,7 @@ def test_networks_in_c_are_those_of_pytorch(name, dtype, monkeypatch):
     torch.manual_seed(0)
     model = VAE(name, (1, 64, 64), 10).to(memory_format=torch.channels_last)
     images = torch.rand(9, 1, 64, 64)
-    together = convolution.convolve
+    together = fusion.run_chain
     results = {}
     for way in ("together", "one by one", "plain"):
         allowed = {
@@ -109,7 +109,7 @@ def test_networks_in_c_are_those_of_pytorch(name, dtype, monkeypatch):
             "one by one": lambda layers, features, place: together(layers[: place + 1], features, place),
             "plain": lambda _, features, place: (features, 0),
         }
-        monkeypatch.setattr(convolution, "convolve", allowed[way])
+        monkeypatch.setattr(fusion, "run_chain", allowed[way])
         model.zero_grad()
         with multiplying(dtype):
             posterior = model.encode(images)
@@ -128,7 +128,7 @@ def test_a_result_does_not_depend_on_the_images_beside_it(dtype):
     layers = [nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1)]
     images = torch.randn(6, 32, 16, 16)
     with multiplying(dtype):
-        (together, _), (alone, _) = convolve(layers, images), convolve(layers, images[2:3])
+        (together, _), (alone, _) = run_chain(layers, images), run_chain(layers, images[2:3])
     torch.testing.assert_close(together[2:3], alone, rtol=0, atol=0)
 
 
@@ -138,7 +138,7 @@ def test_what_is_not_finite_stays_so(dtype):
     images = torch.zeros(1, 32, 16, 16)
     images[0, 3, 5, 5] = float("nan")
     with multiplying(dtype):
-        assert convolve(layers, images)[0].isnan().any()
+        assert run_chain(layers, images)[0].isnan().any()
 
 
 @each_type
@@ -156,12 +156,12 @@ def test_flattened_images_and_unflattened_rows_are_pytorchs(channels, side, imag
 
     def one_by_one(layers, features):
         for layer in layers:
-            result, count = convolve([nn.Identity(), layer, nn.Identity()], features, 1)  # in a network, neither end
+            result, count = run_chain([nn.Identity(), layer, nn.Identity()], features, 1)  # in a network, neither end
             features = result if count else layer(features)
         return features, len(layers)
 
     found = []
-    for way in (convolve, one_by_one):
+    for way in (run_chain, one_by_one):
         with multiplying(dtype), using(threads):
             result, count = way(layers, inputs)
             found.append([result.detach(), *torch.autograd.grad(result, given, gradient.to(result.dtype))])
@@ -185,8 +185,8 @@ def test_flattened_images_and_unflattened_rows_are_pytorchs(channels, side, imag
 def test_only_whole_images_are_flattened(flattening):
     layers = [nn.Conv2d(32, 32, 4, 2, 1), flattening, nn.Linear(512, 64)]
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve(layers, torch.zeros(32, 32, 8, 8))[1] == 1
-        assert convolve([flattening, nn.Linear(512, 64)], torch.zeros(32, 512))[1] == 0
+        assert run_chain(layers, torch.zeros(32, 32, 8, 8))[1] == 1
+        assert run_chain([flattening, nn.Linear(512, 64)], torch.zeros(32, 512))[1] == 0
 
 
 def _errors(model, latents, images, dtype, apart=False):
@@ -211,7 +211,7 @@ def test_errors_of_decoded_images_are_those_of_images_decoded_before(name, image
         with using(threads):
             errors = _errors(model, latents, images, dtype, apart)
             found[apart] = [errors.detach(), *torch.autograd.grad(errors.mean(), given)]
-        monkeypatch.setattr(convolution._Likelihood, "apply", None)  # not to be called
+        monkeypatch.setattr(chain._ChainError, "apply", None)  # not to be called
     for ours, theirs in zip(found[False], found[True], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
@@ -285,7 +285,7 @@ def test_residual_layers_are_pytorchs(images, threads, dtype):
     """Results, gradients, and what is remembered of batches: about as near to float64 as PyTorch's."""
     inputs, gradient = torch.randn(images, 32, 16, 16), torch.randn(images, 32, 16, 16)
     found = []
-    for way, kind in ((convolve, dtype), (_one_by_one, dtype), (_one_by_one, torch.float64)):
+    for way, kind in ((run_chain, dtype), (_one_by_one, dtype), (_one_by_one, torch.float64)):
         exact = kind == torch.float64
         layers = _residual_chain().double() if exact else _residual_chain()
         given = [inputs.to(kind if exact else torch.float32).requires_grad_(), *layers.parameters()]
@@ -314,14 +314,14 @@ def test_residual_layers_that_do_not_train_use_what_they_remember(dtype):
     layers, inputs = _residual_chain().eval(), torch.randn(3, 32, 16, 16)
     before = copy.deepcopy(layers.state_dict())
     with torch.no_grad(), multiplying(dtype):
-        result, count = convolve(list(layers), inputs)
-        alone, _ = convolve(list(layers), inputs[1:2])
+        result, count = run_chain(list(layers), inputs)
+        alone, _ = run_chain(list(layers), inputs[1:2])
     assert count == len(layers)
     assert torch.equal(result[1:2], alone)
     assert all(torch.equal(value, before[name]) for name, value in layers.state_dict().items())
     with multiplying(dtype):  # gradients by moments that are given are PyTorch's
-        plain = forward(layers, inputs)
-        assert convolve([layers[1]], torch.zeros(1, 64, 8, 8))[1] == 0
+        plain = fused(layers)(inputs)
+        assert run_chain([layers[1]], torch.zeros(1, 64, 8, 8))[1] == 0
     assert _difference(result, plain.float()) < 5 * ROUNDING[dtype]
 
 
@@ -333,8 +333,8 @@ def test_gradients_of_residual_layers_have_gradients(monkeypatch):
         inputs = torch.randn(2, 32, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
         with monkeypatch.context() as patch:
             if not ours:
-                patch.setattr(convolution, "convolve", lambda _, features, place: (features, 0))
-            result = forward(layers, inputs)
+                patch.setattr(fusion, "run_chain", lambda _, features, place: (features, 0))
+            result = fused(layers)(inputs)
             (gradient,) = torch.autograd.grad(result.square().sum(), inputs, create_graph=True)
             weights = [inputs, layers[0].weight, layers[1][0].weight, layers[4][2].weight]
             found.append(torch.autograd.grad(gradient.square().sum(), weights))
@@ -361,10 +361,10 @@ def test_gradients_of_residual_layers_have_gradients(monkeypatch):
 def test_other_residual_layers_are_left_to_pytorch(change):
     layer = _residual(32)
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve([layer], torch.zeros(1, 32, 8, 8))[1] == 1
+        assert run_chain([layer], torch.zeros(1, 32, 8, 8))[1] == 1
     change(layer)
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve([layer], torch.zeros(1, 32, 8, 8))[1] == 0
+        assert run_chain([layer], torch.zeros(1, 32, 8, 8))[1] == 0
 
 
 class Leaky(nn.ReLU):
@@ -404,39 +404,40 @@ class Doubled(nn.Conv2d):
 )
 def test_other_layers_are_left_to_pytorch(layer, shape):
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve([layer], torch.zeros(shape))[1] == 0
+        assert run_chain([layer], torch.zeros(shape))[1] == 0
 
 
 @needs_compiled
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_layers_without_inputs_are_left_to_pytorch():
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve([nn.Linear(0, 32)], torch.zeros(32, 0))[1] == 0
+        assert run_chain([nn.Linear(0, 32)], torch.zeros(32, 0))[1] == 0
 
 
 @each_type
 def test_gradients_of_pixels_are_left_to_pytorch(dtype):
     layers, images = [nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 1, 64, 64)
     with multiplying(dtype):
-        assert convolve(layers, images)[1] == 3
-        assert convolve(layers, images.requires_grad_())[1] == 0
+        assert run_chain(layers, images)[1] == 3
+        assert run_chain(layers, images.requires_grad_())[1] == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_other_types_are_left_to_pytorch(dtype):
     """Also under their own autocast, and float32 with an autocast to none."""
     layers = [nn.Conv2d(32, 32, 4, 2, 1)]
-    assert convolve(layers, torch.zeros(1, 32, 16, 16, dtype=dtype))[1] == 0
+    assert run_chain(layers, torch.zeros(1, 32, 16, 16, dtype=dtype))[1] == 0
     with torch.autocast("cpu", torch.float16):
-        assert convolve(layers, torch.zeros(1, 32, 16, 16))[1] == 0
+        assert run_chain(layers, torch.zeros(1, 32, 16, 16))[1] == 0
 
 
 @needs_compiled_fp32
 def test_transforms_of_functions_are_left_to_pytorch():
     encoder = nn.Sequential(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
     images = torch.randn(2, 32, 4, 4)
-    found = torch.func.jacrev(lambda x: forward(encoder, x).sum(0))(images)
-    expected = torch.autograd.functional.jacobian(lambda x: forward(encoder, x).sum(0), images)
+    fused(encoder)
+    found = torch.func.jacrev(lambda x: encoder(x).sum(0))(images)
+    expected = torch.autograd.functional.jacobian(lambda x: encoder(x).sum(0), images)
     torch.testing.assert_close(found, expected)
 
 
@@ -446,7 +447,7 @@ def test_a_layer_that_somebody_listens_to_is_called(which):
     layers, heard = nn.Sequential(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()), []
     layers[which].register_forward_hook(lambda *_: heard.append(1))
     with torch.autocast("cpu", torch.bfloat16):
-        forward(layers, torch.zeros(1, 32, 16, 16))
+        fused(layers)(torch.zeros(1, 32, 16, 16))
     assert heard
 
 
@@ -455,12 +456,13 @@ def test_a_layer_that_somebody_listens_to_is_called(which):
 def test_sequences_in_sequences_are_taken_at_once_unless_somebody_listens(listened, monkeypatch):
     inner = nn.Sequential(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1))
     layers, heard, calls = nn.Sequential(nn.Sequential(inner, nn.ReLU()), nn.Flatten(), nn.Linear(512, 5)), [], []
-    convolve = convolution.convolve
-    monkeypatch.setattr(convolution, "convolve", lambda *given: calls.append(convolve(*given)[1]) or convolve(*given))
+    run_chain = fusion.run_chain
+    monkeypatch.setattr(fusion, "run_chain", lambda *given: calls.append(run_chain(*given)[1]) or run_chain(*given))
     if listened:
         inner.register_forward_hook(lambda *_: heard.append(1))
     images = torch.randn(2, 32, 16, 16)
-    torch.testing.assert_close(forward(layers, images), layers(images))
+    plain = copy.deepcopy(layers)
+    torch.testing.assert_close(fused(layers)(images), plain(images))
     assert calls[0] == (0 if listened else 4)
     assert len(heard) == 2 * listened
 
@@ -469,8 +471,8 @@ def test_sequences_in_sequences_are_taken_at_once_unless_somebody_listens(listen
 def test_only_what_is_a_relu_goes_for_one():
     layers = [nn.Conv2d(32, 32, 4, 2, 1), Leaky()]
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve(layers, torch.zeros(1, 32, 16, 16))[1] == 1
-        assert forward(nn.Sequential(*layers), torch.randn(1, 32, 16, 16)).min() < 0
+        assert run_chain(layers, torch.zeros(1, 32, 16, 16))[1] == 1
+        assert fused(nn.Sequential(*layers))(torch.randn(1, 32, 16, 16)).min() < 0
 
 
 @each_type
@@ -482,14 +484,14 @@ def test_gradients_of_gradients_are_pytorchs(dtype, monkeypatch):
     def penalty(layers, shape):
         features = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
         with multiplying(dtype):
-            result = forward(nn.Sequential(*layers), features).float()
+            result = fused(nn.Sequential(*layers))(features).float()
         (gradient,) = torch.autograd.grad(result.square().sum(), features, create_graph=True)
         return torch.autograd.grad(gradient.square().sum(), [layer.weight for layer in layers[::2]])
 
     for given, shape in ((layers, (1, 32, 8, 8)), (linear, (32, 32))):
         ours = penalty(given, shape)
         with monkeypatch.context() as patch:
-            patch.setattr(convolution, "convolve", lambda _, features, place: (features, 0))
+            patch.setattr(fusion, "run_chain", lambda _, features, place: (features, 0))
             theirs = penalty(given, shape)
         for one, other in zip(ours, theirs, strict=True):
             assert _difference(one, other) < 5 * ROUNDING[dtype]
@@ -513,7 +515,7 @@ def test_networks_that_are_no_sequence_of_layers_are_called():
 @pytest.mark.parametrize(("taken", "given"), [(10, 96), (10, 20), (96, 20), (96, 128)])
 def test_what_a_last_linear_layer_gives_is_not_rounded(taken, given):
     with torch.autocast("cpu", torch.bfloat16):
-        result = forward(nn.Sequential(nn.Linear(taken, given)), torch.randn(64, taken))
+        result = fused(nn.Sequential(Float32Linear(taken, given)))(torch.randn(64, taken))
     assert result.dtype == torch.float32
     assert not torch.equal(result, result.bfloat16().float())
 
@@ -528,7 +530,7 @@ def test_latents_leave_the_encoder_and_enter_the_decoder_in_float32(latents, ima
         means = model.encode(torch.rand(images, 1, 64, 64)).mean
         assert means.dtype == torch.float32
         assert not torch.equal(means, means.bfloat16().float())
-        assert not torch.equal(forward(model.decoder[:1], means), forward(model.decoder[:1], means.bfloat16()))
+        assert not torch.equal(model.decoder[:1](means), model.decoder[:1](means.bfloat16()))
 
 
 @each_type
@@ -539,7 +541,7 @@ def test_linear_layers_of_few_numbers_are_float32s(way, few, images, threads, dt
     """In float32 in all, but for what the many numbers are rounded to; so are their gradients."""
     torch.manual_seed(0)
     many, rounding = 96, 0.0 if dtype == torch.float32 else 2.0**-9
-    linear = nn.Linear(few, many) if way != "to" else nn.Linear(many, few)
+    linear = Float32Linear(few, many) if way != "to" else Float32Linear(many, few)
     behind = [] if way == "to" else [nn.ReLU() if "ReLU" in way else nn.Unflatten(1, (many, 1, 1))]
     layers = [linear, *behind]
     inputs = torch.randn(images, linear.in_features).to(dtype).float().requires_grad_()
@@ -548,7 +550,7 @@ def test_linear_layers_of_few_numbers_are_float32s(way, few, images, threads, dt
     gradient = torch.randn(wanted.shape).to(dtype).float()
     expected = [wanted.detach(), *torch.autograd.grad(wanted, given, gradient)]
     with multiplying(dtype), using(threads):
-        found, count = convolve(layers, inputs if way != "to" else inputs.to(dtype))
+        found, count = run_chain(layers, inputs if way != "to" else inputs.to(dtype))
         if way != "to" and dtype != torch.float32:
             assert count == 0  # what nothing compiled takes would be rounded
             return
@@ -571,10 +573,10 @@ def test_pixels_of_other_sizes_are_pytorchs(channels, up, dtype):
     with multiplying(dtype):
         images = torch.rand(2, channels[0], side, side)
         expected = _plain(layer, images, layer.weight, layer.bias)
-        assert _difference(forward(layer, images), expected) < 2 * ROUNDING[dtype]
+        assert _difference(fused(layer)(images), expected) < 2 * ROUNDING[dtype]
 
 
 @needs_compiled
 def test_tensors_without_values_are_left_to_pytorch():
     with FakeTensorMode():
-        assert forward(nn.Conv2d(32, 32, 4, 2, 1), torch.zeros(1, 32, 16, 16)).shape == (1, 32, 8, 8)
+        assert fused(nn.Conv2d(32, 32, 4, 2, 1))(torch.zeros(1, 32, 16, 16)).shape == (1, 32, 8, 8)

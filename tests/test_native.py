@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from betavae.kernels import build
-from betavae.kernels.convolution import convolve
+from betavae.kernels.chain import run_chain
 from betavae.model import VAE
 from betavae.training.optimisers import Muon
 from tests.conftest import needs_compiled, needs_compiled_fp32
@@ -45,7 +45,7 @@ def test_without_a_compiler_pytorch_runs_and_a_warning_says_what_to_install(monk
     monkeypatch.setattr(build, "_folders", lambda: [tmp_path])
     try:
         with pytest.warns(RuntimeWarning, match=r"\(there is no /does/not/exist\); install a C compiler such as gcc"):
-            assert convolve([nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 32, 16, 16))[1] == 0
+            assert run_chain([nn.Conv2d(32, 32, 4, 2, 1)], torch.zeros(1, 32, 16, 16))[1] == 0
     finally:
         build.library.cache_clear()
     assert capfd.readouterr().err == ""  # nothing is compiled
@@ -83,7 +83,7 @@ def test_a_line_says_that_code_is_compiled_and_none_where_it_is_kept(monkeypatch
     monkeypatch.setattr(build, "_folders", lambda: [tmp_path / "cache"])
     monkeypatch.setenv("TMPDIR", "/does/not/exist")  # the compiler writes beside what it makes
     for said in ("betavae: compiling C code for this CPU, which is done once and takes some seconds\n", ""):
-        build._loaded(build._FORMS[torch.float32]["avx2"])
+        build._loaded(build._VARIANTS[torch.float32]["avx2"])
         assert capfd.readouterr().err == said
 
 
@@ -92,12 +92,12 @@ def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path
     folders = [tmp_path / "file" / "below", tmp_path / "cache"]
     (tmp_path / "file").touch()
     monkeypatch.setattr(build, "_folders", lambda: folders)
-    found = Path(build._loaded(build._FORMS[torch.float32]["avx2"])._name)
+    found = Path(build._loaded(build._VARIANTS[torch.float32]["avx2"])._name)
     assert found.parent == folders[1]
     assert sorted(path.suffix for path in folders[1].iterdir()) == [".sha256", ".so"]
     assert folders[1].stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("CC", "/does/not/exist")
-    assert build._loaded(build._FORMS[torch.float32]["avx2"])._name == str(found)
+    assert build._loaded(build._VARIANTS[torch.float32]["avx2"])._name == str(found)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def small_source(monkeypatch, tmp_path):
 def test_a_damaged_file_is_compiled_anew(monkeypatch, tmp_path, small_source, damage):
     """Loading one whose bits changed can end the process with a bus error."""
     monkeypatch.setattr(build, "_folders", lambda: [tmp_path / "cache"])
-    flags = build._FORMS[torch.float32]["avx2"]
+    flags = build._VARIANTS[torch.float32]["avx2"]
     library = Path(build._loaded(flags)._name)
     whole = library.read_bytes()
     library.unlink()  # the process has it open
@@ -143,7 +143,7 @@ def test_what_others_may_write_is_never_loaded(monkeypatch, tmp_path, small_sour
     above = tmp_path / "above"
     folder = above / "cache"
     monkeypatch.setattr(build, "_folders", lambda: [folder])
-    flags = build._FORMS[torch.float32]["avx2"]
+    flags = build._VARIANTS[torch.float32]["avx2"]
     library = Path(build._loaded(flags)._name)
     if open_to_others == "link":
         library.rename(tmp_path / "elsewhere.so")
@@ -278,7 +278,7 @@ def tiles(monkeypatch, tmp_path):
             "-include",
             str(Path(__file__).with_name("amx.h")),
         )
-        monkeypatch.setitem(build._FORMS, torch.bfloat16, build._FORMS[torch.bfloat16] | {"amx_bf16": imitated})
+        monkeypatch.setitem(build._VARIANTS, torch.bfloat16, build._VARIANTS[torch.bfloat16] | {"amx_bf16": imitated})
         monkeypatch.setattr(build, "_folders", lambda: [tmp_path])
 
 

@@ -7,12 +7,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from betavae.kernels import build
+from betavae.kernels import build, fusion
 from betavae.kernels.rounding import rounded
 from betavae.model import VAE
-from betavae.networks import layers
-from betavae.networks.layers import forward
 from betavae.networks.registry import ARCHITECTURES
+from tests.conftest import fused
 
 
 def bf16():
@@ -52,7 +51,7 @@ def test_numbers_are_those_of_autocast(name, monkeypatch):
     network = VAE(name, (1, 64, 64), 10).to(memory_format=torch.channels_last)
     images = torch.rand(4, 1, 64, 64)
     ours = _results(network, images)
-    monkeypatch.setattr(layers, "rounded", lambda given, features: nullcontext())
+    monkeypatch.setattr(fusion, "rounded", lambda given, features: nullcontext())
     for one, other in zip(ours, _results(network, images), strict=True):
         assert torch.equal(one, other)
     assert all(type(weight) is nn.Parameter and weight.dtype == torch.float32 for weight in network.parameters())
@@ -63,7 +62,7 @@ def test_weights_are_rounded_in_one_operation_a_network(monkeypatch):
     with Names() as names:
         _results(network, images)
     with monkeypatch.context() as patch, Names() as plain:
-        patch.setattr(layers, "rounded", lambda given, features: nullcontext())
+        patch.setattr(fusion, "rounded", lambda given, features: nullcontext())
         _results(network, images)
     assert names.seen.count("_foreach_copy_") == 4  # there and back
     assert plain.seen.count("_to_copy") - names.seen.count("_to_copy") == 4 * 12  # 12 layers of a weight and a bias
@@ -102,7 +101,7 @@ def test_layers_of_ones_own_are_left_alone():
     frozen = nn.Linear(4, 4).requires_grad_(False)
     layers = nn.Sequential(Own(), Scaled(4, 4), frozen, nn.Linear(4, 4), nn.ReLU())
     with bf16():
-        forward(layers, torch.rand(3, 4)).sum().backward()
+        fused(layers)(torch.rand(3, 4)).sum().backward()
     assert frozen.weight.grad is None
     assert layers[0].inner.weight.grad is not None
 
@@ -118,7 +117,7 @@ def test_without_autocast_nothing_is_rounded():
 def test_weights_come_back_when_a_layer_fails():
     layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4), nn.ReLU())
     with bf16(), pytest.raises(RuntimeError):
-        forward(layers, torch.rand(3, 4))
+        fused(layers)(torch.rand(3, 4))
     assert all(type(weight) is nn.Parameter for weight in layers.parameters())
     assert len(list(layers.parameters())) == 4
 
@@ -129,18 +128,18 @@ def test_gradients_have_gradients(monkeypatch):
 
     def penalty():
         with bf16():
-            result = forward(layers, features)
+            result = fused(layers)(features)
         found = torch.autograd.grad(result.float().square().sum(), list(layers.parameters()), create_graph=True)
         return torch.autograd.grad(sum(gradient.square().sum() for gradient in found), list(layers.parameters()))
 
     ours = penalty()
-    monkeypatch.setattr(layers, "rounded", lambda given, features: nullcontext())
+    monkeypatch.setattr(fusion, "rounded", lambda given, features: nullcontext())
     for one, other in zip(ours, penalty(), strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_compilers_and_transforms_see_the_weights_themselves():
-    layers, features = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.rand(3, 4)
+    layers, features = fused(nn.Sequential(nn.Linear(4, 4), nn.ReLU())), torch.rand(3, 4)
     weights = dict(layers.named_parameters())
 
     def total(weights):
@@ -151,7 +150,7 @@ def test_compilers_and_transforms_see_the_weights_themselves():
 
     expected = torch.func.grad(total)(weights)
     with bf16():
-        forward(layers, features).sum().backward()
+        layers(features).sum().backward()
     for name, weight in weights.items():
         torch.testing.assert_close(weight.grad, expected[name], rtol=1e-2, atol=1e-2)
 
@@ -162,4 +161,4 @@ class Whole(nn.Module):
         self.layers = layers
 
     def forward(self, features):
-        return forward(self.layers, features)
+        return self.layers(features)

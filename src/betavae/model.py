@@ -1,6 +1,7 @@
 """The variational autoencoder: an encoder and a decoder of one architecture, float32 at both ends."""
 
 import math
+import os
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -8,8 +9,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from betavae.files.validation import check_name
-from betavae.networks.layers import AffinePicture, ImageShape, forward
+from betavae.networks.layers import AffinePicture, ImageShape
+from betavae.networks.likelihood import bernoulli_error
 from betavae.networks.registry import ARCHITECTURES
+
+try:
+    import betavae.kernels as kernels
+    from betavae.kernels import bernoulli_error
+except ModuleNotFoundError:  # the folder may be deleted: training is slower then
+    kernels = None  # type: ignore[assignment]
 
 Likelihood = Literal["bernoulli", "gaussian"]
 
@@ -79,6 +87,10 @@ class VAE(nn.Module):
         self.codebook: nn.Parameter | None = None
         if values_per_latent:
             self.codebook = nn.Parameter(torch.linspace(-0.5, 0.5, values_per_latent).repeat(latent_dim, 1))
+        if kernels is not None:
+            kernels.fuse(self)
+        elif os.environ.get("BETAVAE_KERNELS") == "require":
+            raise RuntimeError("BETAVAE_KERNELS is require, and the package has no folder kernels: reinstall betavae")
 
     def encode(self, images: Float[Tensor, "batch channel height width"]) -> Posterior:
         """Posterior of each image; pixels in [0, 1].
@@ -88,7 +100,7 @@ class VAE(nn.Module):
             ValueError: another shape.
         """
         _check_tensor("images", images, self.image_shape)
-        mean, log_var = forward(self.encoder, images).float().chunk(2, dim=1)
+        mean, log_var = self.encoder(images).float().chunk(2, dim=1)
         return Posterior(mean, log_var)
 
     def decode(self, latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch channel height width"]:
@@ -99,7 +111,7 @@ class VAE(nn.Module):
             ValueError: another shape.
         """
         _check_tensor("latents", latents, (self.latent_dim,))
-        logits: Tensor = forward(self.decoder, latents).float()
+        logits: Tensor = self.decoder(latents).float()
         return logits
 
     def bernoulli_error(
@@ -107,8 +119,10 @@ class VAE(nn.Module):
         latents: Float[Tensor, "batch latents"],
         images: Float[Tensor, "batch channel height width"],
     ) -> Float[Tensor, " batch"]:
-        """That of `likelihood.bernoulli_error` given what `decode` makes of latents; in less time than one by one."""
-        return forward(self.decoder, latents, images)
+        """Negative log likelihood of images given the logits that `decode` makes of latents, (B,), in nats."""
+        if kernels is not None and isinstance(self.decoder, kernels.FusedSequential):
+            return self.decoder.bernoulli_error(latents, images)
+        return bernoulli_error(self.decode(latents), images)
 
     def quantise(self, latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
         """Round each latent to its nearest codebook value, if there is a codebook; gradients reach the values only."""

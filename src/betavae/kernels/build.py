@@ -1,7 +1,7 @@
-"""What the package has in C, for CPUs with AVX2 or AVX-512: the .c files beside this one, compiled when first needed.
+"""Compiles, keeps and loads the C code in `csrc/`, for CPUs with AVX2 or AVX-512.
 
-There libraries leave most of the hardware idle on images as small as these. Everything that is computed here has a form
-in PyTorch, which runs where this cannot: on other hardware, without a C compiler.
+It is compiled when first needed, for the CPU at hand. Where that cannot be, PyTorch computes the same: on other
+hardware, and without a C compiler.
 """
 
 import ctypes
@@ -25,41 +25,67 @@ import torch
 from torch import Tensor, nn
 
 from betavae.files.atomic import replacing, write_atomically
+from betavae.files.validation import check_name
+from betavae.kernels.structs import disagreement
 
 _SOURCES = sorted(Path(__file__).parent.joinpath("csrc").glob("*.c"))
 _HEADERS = sorted(Path(__file__).parent.joinpath("csrc").glob("*.h"))
 _FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl")
-_FORMS: dict[torch.dtype, dict[str, tuple[str, ...]]] = {
+_VARIANTS: dict[torch.dtype, dict[str, tuple[str, ...]]] = {
     torch.bfloat16: {
         "amx_bf16": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
         "avx512_bf16": (*_AVX512, "-mavx512bf16"),
     },
     torch.float32: {"avx512_bw": (*_AVX512, "-DFP32"), "avx2": ("-mavx2", "-mfma", "-DFP32")},
 }
-"""What a CPU must have to multiply values of a type, the best first, and what else compiles for it."""
+"""For each type to multiply in: what the CPU must be capable of, the best first, and the flags to compile for it."""
+_MODES = ("auto", "off", "require")
+"""Values of the environment variable BETAVAE_KERNELS."""
+
+
+def mode() -> str:
+    """The value of BETAVAE_KERNELS: `auto`, `off` (never compiled code) or `require` (an error where there is none).
+
+    Raises:
+        ValueError: another value.
+    """
+    value = os.environ.get("BETAVAE_KERNELS") or "auto"
+    check_name("BETAVAE_KERNELS", value, _MODES)
+    return value
+
+
+def check() -> None:
+    """Raise what is wrong with BETAVAE_KERNELS, or what it asks for, before anything is computed.
+
+    Raises:
+        ValueError: its value is unknown.
+        RuntimeError: it is `require`, and there is no compiled code for float32.
+    """
+    if mode() == "require":
+        library(torch.float32)
 
 
 def chosen(tensor: Tensor) -> torch.dtype | None:
-    """Which type compiled code may multiply in where a network is given a tensor; None where it may not take part.
+    """The type that compiled code multiplies in for a network's input; None where it must not run.
 
-    On a CPU bf16 under bf16 autocast, and float32 without autocast.
+    On a CPU that is bf16 under bf16 autocast, and float32 without autocast.
     """
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.is_cpu  # others may have no values in memory
     if not plain or traced():
         return None
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else tensor.dtype
     rounded = torch.is_autocast_enabled("cpu") == (dtype == torch.bfloat16)
-    return dtype if dtype in _FORMS and rounded and library(dtype) is not None else None
+    return dtype if dtype in _VARIANTS and rounded and library(dtype) is not None else None
 
 
 def traced() -> bool:
-    """Whether PyTorch compiles or transforms what runs, and must see its own operations only."""
+    """Whether `torch.compile` or `torch.func` traces the code; they know PyTorch's operations only."""
     return torch.compiler.is_compiling() or bool(torch._C._are_functorch_transforms_active())
 
 
 def alike(*tensors: Tensor) -> bool:
-    """Whether tensors are float32 on a CPU and lie in memory alike, value after value."""
+    """Whether tensors are float32 on a CPU, and all contiguous or all in channels-last layout."""
     return all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors) and any(
         all(tensor.is_contiguous(memory_format=layout) for tensor in tensors)
         for layout in (torch.contiguous_format, torch.channels_last)
@@ -67,63 +93,109 @@ def alike(*tensors: Tensor) -> bool:
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Of the first value; of none where there is no tensor."""
+    """The address of a tensor's first value; None for None."""
     return None if tensor is None else tensor.data_ptr()
 
 
-def derived(result: Tensor, towards: Tensor, ctx: Any, given: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """Gradients of a result by autograd, with gradients of their own where these are wanted."""
+def derived(result: Tensor, gradient: Tensor, ctx: Any, inputs: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Gradients of a function's inputs by autograd; they have gradients themselves where grad mode is on."""
     asked = ctx.needs_input_grad
-    wanted = [tensor for tensor, needed in zip(given, asked, strict=True) if needed]
-    found = iter(torch.autograd.grad(result, wanted, towards, create_graph=torch.is_grad_enabled()))  # type: ignore[arg-type]
+    wanted = [tensor for tensor, needed in zip(inputs, asked, strict=True) if needed]
+    found = iter(torch.autograd.grad(result, wanted, gradient, create_graph=torch.is_grad_enabled()))  # type: ignore[arg-type]
     return tuple(next(found) if needed else None for needed in asked)
 
 
-@lru_cache(maxsize=len(_FORMS))
+@lru_cache(maxsize=len(_VARIANTS))
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The compiled code that multiplies in a type; None without the hardware, or a compiler and what one has left."""
+    """The compiled code that multiplies in a type.
+
+    Returns:
+        None where BETAVAE_KERNELS is `off`, and where it is `auto` and the hardware or a compiler is missing.
+
+    Raises:
+        ValueError: BETAVAE_KERNELS has an unknown value.
+        RuntimeError: it is `require`, and there is no compiled code; or C and Python disagree on their structs.
+    """
+    wanted = mode()
+    if wanted == "off":
+        return None
     able = torch.cpu.get_capabilities() if sys.platform == "linux" else {}
+    variants = {needed: flags for needed, flags in _VARIANTS.get(dtype, {}).items() if able.get(needed)}
     problem: Exception | None = None
-    for needed, flags in _FORMS.get(dtype, {}).items():
-        if able.get(needed):
-            try:
-                found = _loaded(flags)
-            except (OSError, ValueError, subprocess.SubprocessError) as error:
-                problem = problem or error
-                continue
-            found.hardware.restype = ctypes.c_char_p
-            if found.hardware():
-                return _declared(found)
+    for flags in variants.values():
+        try:
+            found = _agreeing(flags)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            problem = problem or error
+            continue
+        found.hardware.restype = ctypes.c_char_p
+        if found.hardware():
+            return _declared(found)
+    if wanted == "require":
+        raise RuntimeError(f"BETAVAE_KERNELS is require, and {_reason(dtype, variants, problem)}")
     if problem:
         _warn(problem)
     return None
 
 
+def _reason(dtype: torch.dtype, variants: dict[str, tuple[str, ...]], problem: Exception | None) -> str:
+    """Why there is no compiled code, and what to do, as the end of a sentence."""
+    if problem:
+        what, cure = _explained(problem)
+        return f"C code cannot be compiled ({what}); {cure}"
+    kind = "float32" if dtype == torch.float32 else "bf16"
+    if sys.platform != "linux":
+        return f"there is compiled code for Linux only, not for {sys.platform}; set it to auto"
+    if not variants:
+        return f"compiled code for {kind} needs a CPU with {' or '.join(_VARIANTS[dtype])}; set it to auto"
+    return f"this machine does not let processes use {' or '.join(variants)}; set it to auto"
+
+
+def _agreeing(flags: Sequence[str]) -> ctypes.CDLL:
+    """The library, compiled anew if the one that was kept lays out its structs in another way.
+
+    Raises:
+        RuntimeError: the C code itself does.
+    """
+    found = _loaded(flags)
+    if disagreement(found):
+        found = _loaded(flags, anew=True)
+        if what := disagreement(found):
+            raise RuntimeError(f"the C code does not belong to this version of betavae: {what}; reinstall betavae")
+    return found
+
+
 def hardware(dtype: torch.dtype) -> str:
-    """What multiplies in compiled code: "AMX", "AVX-512", "AVX2", or "" where there is none."""
+    """What compiled code multiplies by: "AMX", "AVX-512", "AVX2", or "" where there is none."""
     found = library(dtype)
     return found.hardware().decode() if found else ""
 
 
-def _warn(error: Exception) -> None:
+def _explained(error: Exception) -> tuple[str, str]:
+    """What went wrong, and what to do about it."""
     reason = (getattr(error, "stderr", None) or str(error)).strip()
-    cure = "free some space, or let TMPDIR name a folder that can be written to"
     if isinstance(error, subprocess.CalledProcessError):
-        cure = "see whether the disk is full; if it is not, install a C compiler such as gcc 12"
-    elif isinstance(error, subprocess.SubprocessError):
-        cure = "install a C compiler such as gcc 12"
+        return reason, "see whether the disk is full; if it is not, install a C compiler such as gcc 12"
+    if isinstance(error, subprocess.SubprocessError):
+        return reason, "install a C compiler such as gcc 12"
+    return reason, "free some space, or let TMPDIR name a folder that can be written to"
+
+
+def _warn(error: Exception) -> None:
+    what, cure = _explained(error)
     warnings.warn(
-        f"training is several times slower than it could be: C code cannot be compiled ({reason}); {cure}",
+        f"training is several times slower than it could be: C code cannot be compiled ({what}); {cure}",
         RuntimeWarning,
         stacklevel=3,
     )
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    """The library with the types of its functions' arguments."""
     integers, pointers = [ctypes.c_int64] * 3, [ctypes.c_void_p] * 2
-    found.forward.argtypes = [ctypes.c_void_p, *integers[:2]]
-    found.backward.argtypes = [*found.forward.argtypes, *pointers]
-    found.likelihood.argtypes = [*found.forward.argtypes, ctypes.c_void_p, ctypes.c_float, *pointers]
+    found.chain_forward.argtypes = [ctypes.c_void_p, *integers[:2]]
+    found.chain_backward.argtypes = [*found.chain_forward.argtypes, *pointers]
+    found.chain_bernoulli.argtypes = [*found.chain_forward.argtypes, ctypes.c_void_p, ctypes.c_float, *pointers]
     found.bernoulli.argtypes = [*pointers, *integers, *pointers]
     found.bernoulli.restype = None
     found.place_pictures.argtypes = [*pointers[:1], *integers[:2], *pointers * 2]
@@ -142,16 +214,21 @@ def _folders() -> list[Path]:
     return folders
 
 
-def _loaded(flags: Sequence[str]) -> ctypes.CDLL:
+def _loaded(flags: Sequence[str], anew: bool = False) -> ctypes.CDLL:
     """The library of the sources, compiled unless an earlier process has left it whole where nobody else could write.
 
-    Where no folder is safe to keep it in, it is compiled for this process alone.
+    Where no folder is safe to keep it in, it is compiled for this process alone. Its name is a digest of the sources
+    and the flags, so that a changed source is compiled again.
+
+    Args:
+        flags: of the compiler.
+        anew: compile it even if it is there.
     """
     texts = [path.read_bytes() for path in (*_SOURCES, *_HEADERS)]
     flags = [*_FLAGS, *flags]
     digest = hashlib.sha256(b"".join([*texts, repr(flags).encode()])).hexdigest()
     name = f"native-{digest[:16]}.so"
-    for folder in filter(_ours, _folders()):
+    for folder in () if anew else filter(_ours, _folders()):
         if _whole(folder / name):
             with suppress(OSError):  # of a machine with other libraries
                 return ctypes.CDLL(str(folder / name))

@@ -1,24 +1,24 @@
-"""The Bernoulli likelihood of images, where `native` has a library in a quarter of the time."""
+"""The Bernoulli likelihood of images with its gradient, in a quarter of PyTorch's time."""
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from betavae.kernels import build
+from betavae.networks import likelihood as plain
 
 
 def bernoulli_error(
     logits: Float[Tensor, "*batch channel height width"], images: Float[Tensor, "*batch channel height width"]
 ) -> Float[Tensor, "*batch"]:
-    """-Σ x log σ(l) + (1 - x) log(1 - σ(l)) over the pixels of each image, in nats; see `reconstruction_error`."""
+    """`networks.likelihood.bernoulli_error`, in C where there is code for the tensors."""
     dtype = build.chosen(logits)
     if dtype and _fits(logits, images):
         errors: Tensor = _Bernoulli.apply(logits, images, dtype)  # type: ignore[no-untyped-call]
         return errors
-    return F.binary_cross_entropy_with_logits(logits, images, reduction="none").sum((-3, -2, -1))
+    return plain.bernoulli_error(logits, images)
 
 
 def _fits(logits: Tensor, images: Tensor) -> bool:
@@ -32,15 +32,15 @@ class _Bernoulli(torch.autograd.Function):
         library = build.library(dtype)
         assert library
         errors = logits.new_empty(len(logits))
-        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        derivative = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         sizes = len(logits), logits[:1].numel(), torch.get_num_threads()
-        library.bernoulli(*map(build.address, (logits, images)), *sizes, *map(build.address, (errors, gradient)))
-        ctx.save_for_backward(logits, images, gradient)
+        library.bernoulli(*map(build.address, (logits, images)), *sizes, *map(build.address, (errors, derivative)))
+        ctx.save_for_backward(logits, images, derivative)
         return errors
 
     @staticmethod
-    def backward(ctx: Any, towards: Tensor) -> tuple[Tensor, None, None]:
-        logits, images, gradient = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        logits, images, derivative = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient will be differentiated
-            gradient = logits.sigmoid() - images
-        return gradient * towards[:, None, None, None], None, None
+            derivative = logits.sigmoid() - images
+        return derivative * gradient[:, None, None, None], None, None

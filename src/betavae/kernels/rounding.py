@@ -1,7 +1,7 @@
-"""Weights in bf16, rounded all at once where autocast would round one after another.
+"""Weights rounded to bf16 all at once, where autocast rounds them one by one.
 
-On a GPU each of them is an operation otherwise, and so is the rounding of its gradient back; most take less time than
-it takes to begin one. Of a step of `burgess`, 48 such operations become 4.
+On a GPU each of these roundings is a kernel, and so is that of its gradient back to float32; most take less time than
+their launch. In a step of `burgess` 48 kernels become 4.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,32 +11,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from betavae.kernels import build, convolution
+from betavae.kernels import build
+from betavae.kernels.matching import COMPUTES
+from betavae.networks.layers import Float32Linear
 
 
 @contextmanager
 def rounded(layers: Sequence[nn.Module], features: Tensor) -> Iterator[None]:
-    """Layers have weights of the type that autocast multiplies in, meanwhile; results and gradients are autocast's.
+    """Give layers weights of autocast's type for a while; outputs and gradients are the same as by autocast.
 
-    That is for PyTorch's own layers, as compiled code knows them, where none of that code runs.
+    Only layers that the C code knows, and only where it does not run: their types alone are sure to follow autocast.
 
     Args:
         layers: of any kind.
-        features: what they will be given.
+        features: their input.
     """
     device = features.device.type
-    places: list[tuple[dict[str, Any], str]] = []
+    slots: list[tuple[dict[str, Any], str]] = []
     if torch.is_autocast_enabled(device) and not build.traced() and build.chosen(features) is None:
-        tables = [layer._parameters for layer in dict.fromkeys(layers) if convolution.kind(type(layer))]
-        places = [(table, name) for table in tables for name, weight in table.items() if _fits(weight)]
-    weights = [table[name] for table, name in places]
+        known = [layer for layer in dict.fromkeys(layers) if type(layer) in COMPUTES]  # one may occur twice
+        tables = [layer._parameters for layer in known if type(layer) is not Float32Linear]
+        slots = [(table, name) for table in tables for name, weight in table.items() if _fits(weight)]
+    weights = [table[name] for table, name in slots]
     results = _Rounded.apply(torch.get_autocast_dtype(device), *weights) if weights else ()  # type: ignore[no-untyped-call]
-    for (table, name), result in zip(places, results, strict=True):
+    for (table, name), result in zip(slots, results, strict=True):
         table[name] = result
     try:
         yield
     finally:
-        for (table, name), weight in zip(places, weights, strict=True):
+        for (table, name), weight in zip(slots, weights, strict=True):
             table[name] = weight
 
 

@@ -3,6 +3,9 @@
 Each function maps `(image_shape, latent_dim)` to an encoder and a decoder; `registry` has their names. The encoder
 turns images (B, C, H, W) into (B, 2 * latent_dim): the posterior's means, then its log variances. The decoder turns
 latents (B, latent_dim) into pixel logits (B, C, H, W).
+
+Under autocast to bf16 an encoder's last layer stays in float32, and so does a decoder's first layer: both are
+`Float32Linear`. An architecture of your own decides that for itself: its `nn.Linear` layers follow autocast.
 """
 
 import math
@@ -11,7 +14,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from betavae.networks.layers import AffinePicture, Downsample, ImageShape, Residual, Upsample
+from betavae.networks.layers import AffinePicture, Downsample, Float32Linear, ImageShape, Residual, Upsample
 
 
 def residual_block(resample: nn.Module, channels: int) -> nn.Sequential:
@@ -36,10 +39,10 @@ def burgess(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn
         nn.ReLU(),
         nn.Linear(256, 256),
         nn.ReLU(),
-        nn.Linear(256, 2 * latent_dim),
+        Float32Linear(256, 2 * latent_dim),
     )
     decoder = nn.Sequential(
-        nn.Linear(latent_dim, 256),
+        _from_latents(latent_dim, 256),
         nn.ReLU(),
         nn.Linear(256, 256),
         nn.ReLU(),
@@ -74,7 +77,7 @@ def affine(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.
         Upsample(32, channels),
     )
     decoder = nn.Sequential(
-        nn.Linear(latent_dim, 256),
+        _from_latents(latent_dim, 256),
         nn.ReLU(),
         nn.Linear(256, 256),
         nn.ReLU(),
@@ -109,10 +112,10 @@ def locatello(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, 
         nn.Flatten(),
         nn.Linear(1024, 256),
         nn.ReLU(),
-        nn.Linear(256, 2 * latent_dim),
+        Float32Linear(256, 2 * latent_dim),
     )
     decoder = nn.Sequential(
-        nn.Linear(latent_dim, 256),
+        _from_latents(latent_dim, 256),
         nn.ReLU(),
         nn.Linear(256, 1024),
         nn.ReLU(),
@@ -147,10 +150,10 @@ def higgins(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn
         nn.ReLU(),
         nn.Linear(1200, 1200),
         nn.ReLU(),
-        nn.Linear(1200, 2 * latent_dim),
+        Float32Linear(1200, 2 * latent_dim),
     )
     decoder = nn.Sequential(
-        nn.Linear(latent_dim, 1200),
+        _from_latents(latent_dim, 1200),
         nn.Tanh(),
         nn.Linear(1200, 1200),
         nn.Tanh(),
@@ -177,11 +180,11 @@ def residual(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, n
             for width_in, width_out in pairwise([channels, *widths])
         ],
         nn.Flatten(),
-        nn.Linear(math.prod(features), 2 * latent_dim),
+        Float32Linear(math.prod(features), 2 * latent_dim),
     )
     backwards = widths[::-1]
     decoder = nn.Sequential(
-        nn.Linear(latent_dim, math.prod(features)),
+        _from_latents(latent_dim, math.prod(features)),
         nn.ReLU(),
         nn.Unflatten(1, features),
         *[
@@ -206,16 +209,21 @@ def wide(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, nn.Se
         nn.ReLU(),
         *_chain(*[(nn.Conv2d(i, o, 4, 2, 1), nn.ReLU()) for i, o in pairwise(widths)]),
         nn.Flatten(),
-        nn.Linear(math.prod(features), 2 * latent_dim),
+        Float32Linear(math.prod(features), 2 * latent_dim),
     )
     backwards = widths[::-1]
     decoder = nn.Sequential(
-        nn.Linear(latent_dim, math.prod(features)),
+        _from_latents(latent_dim, math.prod(features)),
         nn.Unflatten(1, features),
         *_chain(*[(Upsample(i, o), nn.ReLU()) for i, o in pairwise(backwards)]),
         Upsample(32, channels),
     )
     return encoder, decoder
+
+
+def _from_latents(latent_dim: int, width: int) -> nn.Linear:
+    """The first layer of a decoder; in float32 where the latents are too few for bf16 to save time."""
+    return (Float32Linear if latent_dim <= 64 else nn.Linear)(latent_dim, width)
 
 
 def _chain(*groups: tuple[nn.Module, ...]) -> list[nn.Module]:

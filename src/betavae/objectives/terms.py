@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from betavae.kernels.likelihood import bernoulli_error
-from betavae.model import VAE, Likelihood
+from betavae.model import VAE, Likelihood, bernoulli_error
 
 
 def reconstruction_error(

@@ -17,8 +17,7 @@ from betavae import plugins
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.files.schemas import RUN_FORMAT
-from betavae.kernels import build
-from betavae.training.devices import choose_device, choose_precision
+from betavae.training.devices import choose_device, choose_precision, compiled_code
 from betavae.training.seeding import seeds
 
 
@@ -27,7 +26,7 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    compiled = build.hardware(dtype) if device.type == "cpu" else ""
+    compiled = compiled_code(dtype) if device.type == "cpu" else ""
     return {
         "format": RUN_FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -41,6 +41,15 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "fp32"
 
 
+def compiled_code(dtype: torch.dtype) -> str:
+    """The instructions that the compiled kernels multiply by on this CPU: AMX, AVX-512, AVX2; "" without kernels."""
+    try:
+        import betavae.kernels as kernels
+    except ModuleNotFoundError:  # the folder may be deleted
+        return ""
+    return kernels.hardware(dtype)
+
+
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[Any]:
     """The context in which the networks run: autocast to bf16, or nothing."""
     bf16 = choose_precision(config.precision, device) == "bf16"

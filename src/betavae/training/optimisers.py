@@ -1,9 +1,8 @@
 """How weights move: Adam for all of them, or Muon for matrices and kernels and Adam for the rest.
 
-On a CPU for which `native` has a library their steps are those of `adam.c` and `muon.c`, in less time.
+On a CPU both make their steps in C where the compiled code is there: see `kernels/README.md`.
 """
 
-import ctypes
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from betavae.kernels import build
+try:
+    import betavae.kernels as kernels
+except ModuleNotFoundError:  # the folder may be deleted
+    kernels = None  # type: ignore[assignment]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
-_MOVED = 6
-"""Numbers of a weight in `adam.c`: addresses, and its size."""
 
 
 def optimisers(
@@ -88,40 +88,8 @@ class Adam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Move the weights by their gradients; those without one stay."""
-        tables = [self._moving(group) for group in self.param_groups]
-        if None in tables:
+        if kernels is None or not kernels.adam_step(self.param_groups, self.state):
             super().step()
-            return
-        for group, table in zip(self.param_groups, tables, strict=True):
-            library = build.library(group["dtype"])
-            assert library
-            assert table is not None
-            moved, numbers = (ctypes.c_int64 * len(table))(*table), (group["lr"], *group["betas"], group["eps"])
-            kept = 1 - group["lr"] * group["weight_decay"]
-            library.adam(moved, len(table) // _MOVED, torch.get_num_threads(), *numbers, kept)
-
-    def _moving(self, group: dict[str, Any]) -> list[int] | None:
-        """A group's weights as numbers of `Moved` in C, one after another; None where they cannot be moved there."""
-        if isinstance(group["lr"], Tensor) or build.library(group["dtype"]) is None:
-            return None
-        table: list[int] = []
-        for parameter in group["params"]:
-            if (gradient := parameter.grad) is None:
-                continue
-            if not parameter.is_cpu or parameter.dtype != torch.float32:
-                return None
-            state = self.state[parameter]
-            if not state:
-                state["step"] = parameter.new_zeros(())
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            steps, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
-            layout = torch.contiguous_format if parameter.is_contiguous() else torch.channels_last
-            if not all(tensor.is_contiguous(memory_format=layout) for tensor in (parameter, mean, square)):
-                return None
-            parameter.grad = gradient = gradient.contiguous(memory_format=layout)
-            table += [tensor.data_ptr() for tensor in (parameter, mean, square, steps, gradient)]
-            table.append(parameter.numel())
-        return table
 
 
 class Muon(torch.optim.Optimizer):
@@ -161,10 +129,7 @@ class Muon(torch.optim.Optimizer):
         """Move the weights by their gradients, and take these."""
         for group in self.param_groups:
             moving = [_Moving(p, p.grad, self._momentum(p)) for p in group["params"] if p.grad is not None]
-            library = build.library(group["dtype"]) if all(build.alike(*tensors) for tensors in moving) else None
-            if library and moving:
-                _step_in_c(library, group, moving)
-            else:
+            if kernels is None or not kernels.muon_step(group, moving, _COEFFICIENTS, _ITERATIONS):
                 _step(group, moving)
             for parameter, _, _ in moving:
                 parameter.grad = None
@@ -195,25 +160,6 @@ def _step(group: dict[str, Any], moving: Sequence[_Moving]) -> None:
             if group["weight_decay"]:
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.sub_(direction.to(parameter.dtype) * (math.sqrt(max(step.shape)) * group["lr"]))
-
-
-def _step_in_c(library: ctypes.CDLL, group: dict[str, Any], moving: Sequence[_Moving]) -> None:
-    matrices = (_Matrix * len(moving))()
-    largest_first = sorted(moving, key=lambda tensors: tensors.parameter.numel(), reverse=True)  # threads end together
-    for matrix, (parameter, gradient, momentum) in zip(matrices, largest_first, strict=True):
-        matrix.weight, matrix.gradient, matrix.momentum = map(build.address, (parameter, gradient, momentum))
-        matrix.height, matrix.width = len(parameter), parameter[0].numel()
-    kept, coefficients = 1 - group["lr"] * group["weight_decay"], (ctypes.c_float * 3)(*_COEFFICIENTS)
-    numbers = group["lr"], group["momentum"], kept, coefficients, _ITERATIONS, torch.get_num_threads()
-    if library.muon(matrices, len(matrices), *numbers):
-        raise MemoryError("no memory left for a step of Muon")
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("weight", "momentum", "gradient")),
-        *((name, ctypes.c_int64) for name in ("height", "width")),
-    ]
 
 
 def orthogonal(matrices: Float[Tensor, "batch m n"]) -> Float[Tensor, "batch m n"]:

@@ -8,14 +8,16 @@ typedef struct {
     float *weight, *mean, *square, *steps; /* moments of the gradients; steps: one number, those made before this one */
     const float *gradient;
     int64_t size;
-} Moved;
+} AdamWeight;
+
+const int64_t size_of_AdamWeight = sizeof(AdamWeight);
 
 enum { AHEAD = 1024 }; /* numbers that are fetched before their turn: twice as fast where they are in no cache */
 
 INLINE void fetch(const float *number) { _mm_prefetch((const char *)(number + AHEAD), _MM_HINT_T0); }
 
 /* Numbers `from` to `to` of a weight. */
-static void move(const Moved *m, int64_t from, int64_t to, double rate, double beta1, double beta2, double epsilon, double kept) {
+static void move(const AdamWeight *m, int64_t from, int64_t to, double rate, double beta1, double beta2, double epsilon, double kept) {
     const __m512 new1 = _mm512_set1_ps((float)(1 - beta1)), old2 = _mm512_set1_ps((float)beta2);
     const __m512 new2 = _mm512_set1_ps((float)(1 - beta2)), least = _mm512_set1_ps((float)epsilon);
     const __m512 along = _mm512_set1_ps((float)(rate / (1 - pow(beta1, *m->steps)))), stays = _mm512_set1_ps((float)kept);
@@ -38,7 +40,7 @@ static void move(const Moved *m, int64_t from, int64_t to, double rate, double b
 /* For all weights, m and v being mean and square, g the gradient, t the steps with this one, and all weights times `kept`
 before:  m <- m + (1 - beta1) (g - m);  v <- beta2 v + (1 - beta2) g^2;
 w <- w - rate / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon). */
-void adam(const Moved *moved, int64_t count, int64_t threads, double rate, double beta1, double beta2, double epsilon, double kept) {
+void adam(const AdamWeight *moved, int64_t count, int64_t threads, double rate, double beta1, double beta2, double epsilon, double kept) {
     int64_t all = 0;
     for (int64_t i = 0; i < count; i++) all += moved[i].size, *moved[i].steps += 1;
 #pragma omp parallel for num_threads((int)threads) schedule(static, 1)

@@ -12,11 +12,13 @@ pixels of an image lie outside of the picture; of each row only the columns betw
 
 #include "tiles.h"
 
-typedef struct { int64_t channels, high, wide, height, width; } Sizes; /* of the picture: high, wide; of the image: the others */
+typedef struct { int64_t channels, high, wide, height, width; } PictureSizes;
 
-static int64_t bordered(const Sizes *s) { return (s->high + 2) * (s->wide + 2) * s->channels; }
+const int64_t size_of_PictureSizes = sizeof(PictureSizes); /* of the picture: high, wide; of the image: the others */
 
-static float *row_of(const Sizes *s, float *picture, int64_t i) { return picture + ((i + 1) * (s->wide + 2) + 1) * s->channels; }
+static int64_t bordered(const PictureSizes *s) { return (s->high + 2) * (s->wide + 2) * s->channels; }
+
+static float *row_of(const PictureSizes *s, float *picture, int64_t i) { return picture + ((i + 1) * (s->wide + 2) + 1) * s->channels; }
 
 /* Narrows [first, last) to the columns where slope * column + start may lie between -1 and size. */
 static void narrow(float slope, float start, float size, int64_t *first, int64_t *last) {
@@ -32,7 +34,7 @@ static void narrow(float slope, float start, float size, int64_t *first, int64_t
 
 typedef struct { int64_t at; float across, down; } Point; /* its upper left pixel in a bordered picture; how far it lies from there */
 
-static int find(const Sizes *s, float across, float down, Point *p) {
+static int find(const PictureSizes *s, float across, float down, Point *p) {
     const float left = floorf(across), up = floorf(down);
     if (!(left >= -1 && left < (float)s->wide && up >= -1 && up < (float)s->high)) return 0;
     *p = (Point){(((int64_t)up + 1) * (s->wide + 2) + (int64_t)left + 1) * s->channels, across - left, down - up};
@@ -40,7 +42,7 @@ static int find(const Sizes *s, float across, float down, Point *p) {
 }
 
 /* An image, or where `towards` is given, the gradients of its background, map and picture. */
-static void visit(const Sizes *s, float *picture, const float *m, const float *background, const float *towards, float *image,
+static void visit(const PictureSizes *s, float *picture, const float *m, const float *background, const float *towards, float *image,
                   float *picture_gradient, double *map_gradient) {
     const int64_t c = s->channels, line = (s->wide + 2) * c;
     for (int64_t row = 0; row < s->height; row++) {
@@ -77,14 +79,14 @@ static void visit(const Sizes *s, float *picture, const float *m, const float *b
     }
 }
 
-static void add_border(const Sizes *s, const float *picture, float *padded) {
+static void add_border(const PictureSizes *s, const float *picture, float *padded) {
     memset(padded, 0, (size_t)bordered(s) * sizeof(float));
     const int64_t line = s->wide * s->channels;
     for (int64_t i = 0; i < s->high; i++) memcpy(row_of(s, padded, i), picture + i * line, (size_t)line * sizeof(float));
 }
 
 /* Images from pictures and maps. Returns 0, or 1 where memory ran out. */
-int place_pictures(const Sizes *s, int64_t count, int64_t threads, const float *pictures, const float *maps,
+int place_pictures(const PictureSizes *s, int64_t count, int64_t threads, const float *pictures, const float *maps,
                    const float *background, float *images) {
     const int64_t size = s->height * s->width * s->channels;
     int failed = 0;
@@ -107,7 +109,7 @@ int place_pictures(const Sizes *s, int64_t count, int64_t threads, const float *
 }
 
 /* Gradients of pictures, maps and, for each image, background, from those of images. Returns 0, or 1 where memory ran out. */
-int place_pictures_backward(const Sizes *s, int64_t count, int64_t threads, const float *pictures, const float *maps,
+int place_pictures_backward(const PictureSizes *s, int64_t count, int64_t threads, const float *pictures, const float *maps,
                             const float *towards, float *picture_gradients, float *map_gradients, float *background_gradients) {
     const int64_t size = s->height * s->width * s->channels, line = s->wide * s->channels;
     int failed = 0;

@@ -40,6 +40,8 @@ typedef struct {
     double epsilon;
 } Layer;
 
+const int64_t abi_version = 1, size_of_Shape = sizeof(Shape), size_of_Layer = sizeof(Layer);
+
 enum { MAX_LAYERS = 16 };
 enum { TAKES_FEW = 1, GIVES_FEW = 2 };
 enum { MOST_FEW = 64 }; /* of these numbers */
@@ -914,7 +916,7 @@ static void forward_stages(const Call *call, int64_t stop, const Packed *packed,
 
 /* Layers one after another, each taking what the one before it leaves. Returns 0, or 1 where memory ran out.
 Threads are always as many, with less than an image each some have nothing to do: a smaller team would end the others. */
-int forward(const Layer *layers, int64_t count, int64_t threads) {
+int chain_forward(const Layer *layers, int64_t count, int64_t threads) {
     Call call = {.layers = layers, .count = count, .threads = threads, .room = room_of(layers, count, 0, count)};
     const size_t tiles = packed_bytes(layers, count);
     char *shared = memory_of(SHARED, tiles + give_norms(layers, count, threads, NULL, NULL));
@@ -1112,14 +1114,14 @@ static int learn(Learning *l, const Layer *layers, int64_t count, int64_t thread
     return failed;
 }
 
-int backward(const Layer *layers, int64_t count, int64_t threads, const void *gradient, value *input_gradient) {
+int chain_backward(const Layer *layers, int64_t count, int64_t threads, const void *gradient, value *input_gradient) {
     Learning learning = {.gradient = gradient, .input_gradient = input_gradient};
     return learn(&learning, layers, count, threads);
 }
 
 /* The Bernoulli errors of the images that layers end in, pixels by pixels, and the gradient of their sum times a weight,
 as by `backward`. Each image goes there and back before the next; the last stage keeps no results, so memory sees none. */
-int likelihood(const Layer *layers, int64_t count, int64_t threads, const float *pixels, float weight, float *errors,
+int chain_bernoulli(const Layer *layers, int64_t count, int64_t threads, const float *pixels, float weight, float *errors,
                value *input_gradient) {
     const Target target = {pixels, weight, errors};
     Learning learning = {.target = &target, .input_gradient = input_gradient};

@@ -9,12 +9,14 @@ typedef struct {
     float *weight, *momentum; /* (height, width) values */
     const float *gradient;
     int64_t height, width;
-} Matrix;
+} MuonMatrix;
+
+const int64_t size_of_MuonMatrix = sizeof(MuonMatrix);
 
 static int64_t padded(int64_t size) { return (size + 31) / 32 * 32; }
 
 /* Moves the momentum, and leaves the direction in which it and the gradient point, divided by its norm. */
-static void point(const Matrix *x, float momentum, value *to) {
+static void point(const MuonMatrix *x, float momentum, value *to) {
     const int64_t width = padded(x->width);
     const __m512 share = _mm512_set1_ps(momentum), rest = _mm512_set1_ps(1 - momentum);
     __m512 squares = _mm512_setzero_ps();
@@ -118,7 +120,7 @@ static void multiply(const value *left, const value *right, int64_t height, int6
 }
 
 /* Moves weights against a direction, after they have shrunk. */
-static void move(const Matrix *x, const value *direction, float step, float kept) {
+static void move(const MuonMatrix *x, const value *direction, float step, float kept) {
     const int64_t width = padded(x->width);
     for (int64_t y = 0; y < x->height; y++)
         for (int64_t c = 0; c < x->width; c += 16) {
@@ -131,7 +133,7 @@ static void move(const Matrix *x, const value *direction, float step, float kept
 
 /* A step of each matrix. `coefficients` are those of an iteration: x, x x' x, (x x')^2 x. Returns 0, or 1 where memory
 ran out, before anything has moved. */
-int muon(const Matrix *matrices, int64_t count, float rate, float momentum, float kept, const float *coefficients,
+int muon(const MuonMatrix *matrices, int64_t count, float rate, float momentum, float kept, const float *coefficients,
          int64_t iterations, int64_t threads) {
     int64_t largest = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -151,7 +153,7 @@ int muon(const Matrix *matrices, int64_t count, float rate, float momentum, floa
         for (int64_t i = 0; i < count; i++) {
             if (failed) continue;
             value *now = memory, *next = now + largest, *square = next + largest, *power = square + largest, *tiles = power + largest, *panel = tiles + largest;
-            const Matrix *x = matrices + i;
+            const MuonMatrix *x = matrices + i;
             const int64_t height = padded(x->height), width = padded(x->width), tall = height > width;
             const int64_t m = tall ? width : height, n = tall ? height : width;
             point(x, momentum, tall ? next : now);
