@@ -253,11 +253,11 @@ class Stock:
             columns = {letter: table[:, place] for place, letter in enumerate("abcd")}
             pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"{name}.parquet")
         shared = SETTINGS | {"steps": 60, "figures": False, "data": str(self.folder / "data.npz")}
-        varied = shared.pop("latents")
+        varied = shared.pop("latent_dim")
         lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in shared.items())
         annealed = '[objective]\nname = "annealed"\ngamma = 10.0\ncapacity_nats = 5.0\n'
         grid = f'seeds = [0, 3]\n[grid]\ncodes = [{varied}, 4]\n[[grid.objective]]\nname = "beta"\nbeta = [1.0, 2.0]\n'
-        (folder / "recipe.toml").write_text(f"latents = {varied}\n{lines}{annealed}")
+        (folder / "recipe.toml").write_text(f"latent_dim = {varied}\n{lines}{annealed}")
         (folder / "study.toml").write_text(lines + grid)
         for name in ("own.py", "data.npz"):
             shutil.copy(self.folder / name, folder)

@@ -99,7 +99,7 @@ def megabytes() -> str:
 
 def stubbed(folder: Path, table: Table, number: int, workers: int) -> None:
     """Stubs: planned, performed by processes here, collected, performed as tasks on Ray."""
-    grid = {"latents": [4, 6, 8, 10, 12, 14], "batch_size": [16, 32, 48, 64, 80, 96]}
+    grid = {"latent_dim": [4, 6, 8, 10, 12, 14], "batch_size": [16, 32, 48, 64, 80, 96]}
     recipe = {"seeds": max(1, round(number / 36)), "grid": grid}
     began = time.perf_counter()
     number = len(create_study(folder / "planned", recipe).runs)

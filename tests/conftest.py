@@ -24,6 +24,7 @@ with install_import_hook(["betavae.model", "betavae.networks", "betavae.objectiv
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from betavae.data import dsprites
@@ -32,6 +33,9 @@ from betavae.kernels import build, fuse
 from betavae.metrics import METRICS
 from betavae.networks.registry import ARCHITECTURES, register
 from betavae.objectives.registry import OBJECTIVES
+
+settings.register_profile("untimed", deadline=None)  # machines differ, and tests do not measure time
+settings.load_profile("untimed")
 
 LONG = ("test_train", "test_experiment", "test_cluster", "test_cli", "test_soak")
 """Files of tests that take longest."""

@@ -175,7 +175,7 @@ def test_the_short_table_tells_why_it_lacks_only_what_it_would_show(done, capsys
     values["scores"] = {"mig": 0.5, "irs": 0.5}
     values["notes"] = ["z_max_variance is left out: too few rows", "dcimig is left out: of this", "mig is odd"]
     run.path("scores.json").write_text(json.dumps(values))
-    train.show(run, Console(width=200), train.HEADLINES)
+    train.show(run, Console(width=200), brief=True)
     short = capsys.readouterr().out
     assert "1 more scores, and why z_max_variance and dcimig could not be had, are in scores.json" in short
     assert "note: mig is odd" in short
@@ -252,7 +252,7 @@ def test_a_run_is_repeated_from_its_settings(done, tmp_path, monkeypatch):
 def test_flags_change_a_recipe(monkeypatch):
     started = []
     monkeypatch.setattr(train, "start", lambda config, *rest: started.append(config))
-    monkeypatch.setattr(train, "show", lambda *rest: None)
+    monkeypatch.setattr(train, "show", lambda *rest, **options: None)
     recipe = Path(__file__).parents[1] / "recipes" / "demo.toml"
     main(["train", "--from", str(recipe), "--steps", "7"])
     main(["train", f"--from={recipe}", "tc", "--beta", "9", "--seed", "3"])

@@ -14,7 +14,7 @@ from betavae.studies import on_ray, workers
 from betavae.studies.study import create_study, failures, run_study
 from tests import stubs
 
-RECIPE = {"seeds": 3, "steps": 9, "grid": {"latents": [4, 6]}}
+RECIPE = {"seeds": 3, "steps": 9, "grid": {"latent_dim": [4, 6]}}
 
 
 def test_without_ray_the_command_is_named(monkeypatch):

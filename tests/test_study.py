@@ -17,7 +17,7 @@ from betavae.studies.sweep import expand
 from betavae.studies.workers import Event, work
 from tests import stubs
 
-RECIPE = {"seeds": 3, "steps": 9, "grid": {"latents": [4, 6]}}
+RECIPE = {"seeds": 3, "steps": 9, "grid": {"latent_dim": [4, 6]}}
 
 
 def local(perform, workers=2):
@@ -182,7 +182,7 @@ def test_a_version_that_knows_more_settings_goes_on(tmp_path):
 
 def test_settings_that_cannot_work_are_refused_with_the_run(small):
     sizes = {"train_images": 100, "validation_images": 100}
-    runs = expand({"seeds": 2, **sizes, "grid": {"latents": [4, 6]}})
+    runs = expand({"seeds": 2, **sizes, "grid": {"latent_dim": [4, 6]}})
     check_runs(runs, lambda name: small)
     with pytest.raises(ValueError, match=r"semi-burgess-seed0-\w+: latents is 4; objective semi ties a latent to each"):
         check_runs(expand({**sizes, "latent_dim": 4, "objective": {"name": "semi"}}), lambda name: small)

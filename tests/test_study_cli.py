@@ -128,10 +128,10 @@ def test_flags_on_a_recipe_change_what_all_runs_share(capsys):
 
 
 def test_metrics_are_a_list_and_no_grid(tmp_path):
-    from betavae.cli.flags import Varied
+    from betavae.cli.flags import varied
     from betavae.cli.study import Study
 
-    recipe, _ = Study(Varied(objective=("vae",), scores=("dci", "mig")))._recipe()
+    recipe, _ = Study(varied()(objective=("vae",), scores=("dci", "mig")))._recipe()
     assert [config.scores for config in expand(recipe).values()] == [("dci", "mig")]
 
 

@@ -23,10 +23,10 @@ def page_of(folder, recipe, skip=0, perform=stubs.quick):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("betas")
-    study = create_study(folder, {"seeds": 6, "grid": {"latents": [4, 60]}})
+    study = create_study(folder, {"seeds": 6, "grid": {"latent_dim": [4, 60]}})
     (folder / "failed").mkdir()
     (folder / "failed" / f"{list(study.runs)[-1]}.json").write_text('{"error": "RuntimeError: <loss> is not finite"}')
-    return page_of(folder, {"seeds": 6, "grid": {"latents": [4, 60]}}, skip=1)
+    return page_of(folder, {"seeds": 6, "grid": {"latent_dim": [4, 60]}}, skip=1)
 
 
 def test_what_was_run(page):
