@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from betavae import metrics
+from betavae.files import text_tables
 from betavae.files.tables import load_table
 from betavae.metrics import read_table
 
