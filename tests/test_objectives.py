@@ -30,7 +30,6 @@ from betavae.objectives.settings import (
     Qlae,
     Semi,
     Vae,
-    needs_of,
     schedule_of,
 )
 from betavae.objectives.supervised import average_posterior, product_posterior, seem_shared, supervised_loss
@@ -51,7 +50,8 @@ ALL["tc-stratified"] = TC(sampling="stratified")
 
 def model_of(settings, latent_dim=3):
     torch.manual_seed(0)
-    return VAE("tiny", (1, 4, 4), latent_dim, values_per_latent=needs_of(settings).values_per_latent)
+    build = objective_of(settings).transform
+    return VAE("tiny", (1, 4, 4), latent_dim, transform=build(settings, latent_dim) if build else None)
 
 
 def batch_of(settings=None, latent_dim=3, images=8):
@@ -161,7 +161,7 @@ def test_pairs_of_one_image_with_itself_are_the_vae(settings):
 def test_what_is_needed_is_asked_for(settings, missing, message):
     with pytest.raises(ValueError, match=message):
         loss_of(settings, batch_of(settings)._replace(**{missing: None}))
-    with pytest.raises(ValueError, match="make the model with values_per_latent"):
+    with pytest.raises(ValueError, match="make the model with a Codebook"):
         loss_of(Qlae(), model=model_of(Vae()))
 
 
@@ -516,37 +516,36 @@ def test_semi_sees_no_label_of_the_first_half():
 def test_latents_are_rounded_to_the_nearest_value():
     model = model_of(Qlae(values_per_latent=3))
     with torch.no_grad():
-        model.codebook.copy_(torch.tensor([[-1.0, 0.0, 1.0], [0.0, 10.0, 20.0], [0.1, 0.2, 0.3]]))
+        model.transform.values.copy_(torch.tensor([[-1.0, 0.0, 1.0], [0.0, 10.0, 20.0], [0.1, 0.2, 0.3]]))
     latents = torch.tensor([[0.4, 4.9, -7.0], [0.6, 5.1, 0.24]])
-    torch.testing.assert_close(model.quantise(latents), torch.tensor([[0.0, 0.0, 0.1], [1.0, 10.0, 0.2]]))
-    assert torch.equal(model_of(Vae()).quantise(latents), latents)
+    torch.testing.assert_close(model.transform(latents), torch.tensor([[0.0, 0.0, 0.1], [1.0, 10.0, 0.2]]))
 
 
 def test_rounding_passes_the_gradient_straight_through():
     settings = Qlae(quantisation=0.0, commitment=0.0)
     model, batch = model_of(settings), batch_of()
     latents = model.encode(batch.images).mean
-    rounded = model.quantise(latents).detach().requires_grad_()
+    rounded = model.transform(latents).detach().requires_grad_()
     reconstruction_error(model.decode(rounded), batch.images).mean().backward()
     expected = torch.autograd.grad(latents, model.encoder[1].weight, rounded.grad)[0]
     model.zero_grad()
     loss_of(settings, batch, model).loss.backward()
     torch.testing.assert_close(model.encoder[1].weight.grad, expected)
-    assert not model.codebook.grad.any()
+    assert not model.transform.values.grad.any()
 
 
 def test_values_follow_latents_and_latents_follow_values():
     settings = Qlae(quantisation=2.0, commitment=3.0)
     model, batch = model_of(settings), batch_of()
     latents = model.encode(batch.images).mean
-    squared = (latents - model.quantise(latents)).square().sum(1).mean()
+    squared = (latents - model.transform(latents)).square().sum(1).mean()
     loss = loss_of(settings, batch, model)
     torch.testing.assert_close(loss.loss, loss.terms["reconstruction"] + 5 * squared)
     loss.loss.backward()
     (values,) = torch.autograd.grad(
-        2 * (latents.detach() - model.quantise(latents)).square().sum(1).mean(), model.codebook
+        2 * (latents.detach() - model.transform(latents)).square().sum(1).mean(), model.transform.values
     )
-    torch.testing.assert_close(model.codebook.grad, values)
+    torch.testing.assert_close(model.transform.values.grad, values)
 
 
 def test_latents_on_their_values_are_a_plain_autoencoder():
@@ -554,7 +553,7 @@ def test_latents_on_their_values_are_a_plain_autoencoder():
     model, batch = model_of(settings), batch_of()
     latents = model.encode(batch.images).mean.detach()
     with torch.no_grad():
-        model.codebook.copy_(latents.T)
+        model.transform.values.copy_(latents.T)
     loss = loss_of(settings, batch, model)
     torch.testing.assert_close(loss.loss, reconstruction_error(model.decode(latents), batch.images).mean())
     assert float(loss.terms["rate"]) == pytest.approx(3 * math.log(8), rel=1e-5)

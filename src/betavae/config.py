@@ -125,7 +125,7 @@ class Config:
             raise ValueError(f"rotate_at is {list(self.rotate_at)}; it must be rising steps, such as 700 1400")
         needs = needs_of(self.objective)
         ties = {
-            "values": needs.values_per_latent,
+            "values": needs.discrete_latents,
             "factors": needs.labelled_images,
             "a network of its own": needs.network_learning_rate,
         }

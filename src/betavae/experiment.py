@@ -21,7 +21,7 @@ from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
-from betavae.objectives.settings import Qlae
+from betavae.objectives.settings import needs_of
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
@@ -326,7 +326,7 @@ def score_run(
             seed=seed,
             repeats=run.config.evaluations if evaluations is None else evaluations,
             kl=kl,
-            discrete=isinstance(run.config.objective, Qlae),
+            discrete=needs_of(run.config.objective).discrete_latents,
             sampled=draws,
             factor_names=factor_names,
             progress=progress,

@@ -46,7 +46,8 @@ class VAE(nn.Module):
         latent_dim: dimensions of the latent space.
         likelihood: `bernoulli`, whose pixel means are the sigmoid of the decoder's output, or `gaussian`, whose pixel
             means are that output.
-        values_per_latent: values that each latent is rounded to by `quantise`; 0 for latents of any value.
+        transform: module that maps posterior means to the latents that are decoded, such as a
+            `betavae.networks.codebook.Codebook`. The latents then have no variance. Without one, latents are sampled.
 
     Raises:
         ValueError: unknown architecture, an image shape that it cannot take, or more latents than an image has pixels.
@@ -58,7 +59,7 @@ class VAE(nn.Module):
         image_shape: ImageShape,
         latent_dim: int,
         likelihood: Likelihood = "bernoulli",
-        values_per_latent: int = 0,
+        transform: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_name("model", name, ARCHITECTURES)
@@ -66,7 +67,7 @@ class VAE(nn.Module):
             raise ValueError(f"networks are float32 here, and PyTorch's default is {dtype}: torch.set_default_dtype")
         if latent_dim > (pixels := math.prod(image_shape)):
             raise ValueError(
-                f"latents is {latent_dim}, and an image has {pixels:,} pixels: give at most that many latents"
+                f"latent_dim is {latent_dim}, and an image has {pixels:,} pixels: give at most that many latents"
             )
         self.image_shape, self.latent_dim, self.likelihood = image_shape, latent_dim, likelihood
         try:
@@ -84,9 +85,7 @@ class VAE(nn.Module):
             for layer in self.decoder.modules():
                 if isinstance(layer, AffinePicture):
                     layer.start_with_means()
-        self.codebook: nn.Parameter | None = None
-        if values_per_latent:
-            self.codebook = nn.Parameter(torch.linspace(-0.5, 0.5, values_per_latent).repeat(latent_dim, 1))
+        self.transform = transform
         if kernels is not None:
             kernels.fuse(self)
         elif os.environ.get("BETAVAE_KERNELS") == "require":
@@ -124,12 +123,11 @@ class VAE(nn.Module):
             return self.decoder.bernoulli_error(latents, images)
         return bernoulli_error(self.decode(latents), images)
 
-    def quantise(self, latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
-        """Round each latent to its nearest codebook value, if there is a codebook; gradients reach the values only."""
-        if self.codebook is None:
-            return latents
-        distances = (latents.detach()[:, :, None] - self.codebook.detach()).abs()  # [image, latent, value]
-        return self.codebook.expand(len(latents), -1, -1).gather(2, distances.argmin(2, keepdim=True)).squeeze(2)
+    def represent(self, posterior: Posterior) -> Posterior:
+        """The latents of images: their posterior, or what the transform makes of its mean, without variance."""
+        if self.transform is None:
+            return posterior
+        return Posterior(self.transform(posterior.mean), torch.full_like(posterior.log_var, -math.inf))
 
     def mean_images(self, latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch channel height width"]:
         """Expected pixels given latents, in [0, 1]."""

@@ -3,9 +3,15 @@
 import torch
 
 from betavae.model import VAE
+from betavae.networks.codebook import Codebook
 from betavae.objectives.api import Batch, Loss
 from betavae.objectives.settings import Qlae
 from betavae.objectives.terms import decoded_error
+
+
+def codebook(settings: Qlae, latent_dim: int) -> Codebook:
+    """Build the latent transform of the model."""
+    return Codebook(latent_dim, settings.values_per_latent)
 
 
 def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:
@@ -21,16 +27,16 @@ def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:
     Source:
         Disentanglement via Latent Quantization (Hsu et al., 2023). https://arxiv.org/abs/2305.18378
     """
-    if model.codebook is None:
-        raise ValueError("qlae rounds latents; make the model with values_per_latent")
+    if not isinstance(model.transform, Codebook):
+        raise ValueError("qlae rounds latents; make the model with a Codebook as its transform")
     latents = model.encode(batch.images).mean
-    values = model.quantise(latents)
+    values = model.transform(latents)
     reconstruction = decoded_error(model, latents + (values - latents).detach(), batch.images).mean()
     quantisation = (latents.detach() - values).square().sum(1).mean()
     commitment = (latents - values.detach()).square().sum(1).mean()
     loss = reconstruction + settings.quantisation * quantisation + settings.commitment * commitment
     with torch.no_grad():
-        nearest = (latents[:, :, None] - model.codebook).abs().argmin(2)
+        nearest = (latents[:, :, None] - model.transform.values).abs().argmin(2)
         share = (nearest[:, :, None] == torch.arange(settings.values_per_latent, device=latents.device)).float().mean(0)
         rate = torch.special.entr(share).sum()
     return Loss(loss, {"reconstruction": reconstruction, "rate": rate, "rounding": commitment})

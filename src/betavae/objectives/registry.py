@@ -24,12 +24,14 @@ class Objective:
             to import it from, as ``"module:function"``.
         network_function: function of ``(settings, latent_dim)`` that builds a network of the objective's own, such as a
             discriminator; likewise.
+        transform_function: function of ``(settings, latent_dim)`` that builds the model's latent transform; likewise.
     """
 
     name: str
     settings: type[Any]
     loss_function: Callable[..., Any] | str
     network_function: Callable[..., Any] | str | None = None
+    transform_function: Callable[..., Any] | str | None = None
 
     @cached_property
     def loss(self) -> Callable[..., Any]:
@@ -40,6 +42,12 @@ class Objective:
     def network(self) -> Callable[..., Any] | None:
         """The function of ``(settings, latent_dim)``, if the objective has a network of its own."""
         return load_entry(self.network_function) if isinstance(self.network_function, str) else self.network_function
+
+    @cached_property
+    def transform(self) -> Callable[..., Any] | None:
+        """The function of ``(settings, latent_dim)`` that builds the latent transform, if the objective has one."""
+        path = self.transform_function
+        return load_entry(path) if isinstance(path, str) else path
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
@@ -53,6 +61,7 @@ def register(
     settings: type[Any],
     loss: Callable[..., Any] | str,
     network: Callable[..., Any] | str | None = None,
+    transform: Callable[..., Any] | str | None = None,
 ) -> None:
     """Register an objective; see `Objective`.
 
@@ -65,9 +74,10 @@ def register(
     _check_settings(name, settings)
     if not isinstance(loss, str):
         check_callable(f"objective {name!r}", loss, "settings", "model", "batch")
-    if network is not None and not isinstance(network, str):
-        check_callable(f"the network of objective {name!r}", network, "settings", "latent_dim")
-    OBJECTIVES.add(name, Objective(name, settings, loss, network))
+    for part, build in (("network", network), ("transform", transform)):
+        if build is not None and not isinstance(build, str):
+            check_callable(f"the {part} of objective {name!r}", build, "settings", "latent_dim")
+    OBJECTIVES.add(name, Objective(name, settings, loss, network, transform))
 
 
 def _check_settings(name: str, settings: object) -> None:
@@ -135,5 +145,5 @@ register("ada-mlvae", of.AdaMlvae, f"{_PACKAGE}.supervised:ada_mlvae")
 register("group", of.Group, f"{_PACKAGE}.supervised:group")
 register("semi", of.Semi, f"{_PACKAGE}.supervised:semi")
 register("hfs", of.Hfs, f"{_PACKAGE}.aggregate:hfs")
-register("qlae", of.Qlae, f"{_PACKAGE}.quantised:qlae")
+register("qlae", of.Qlae, f"{_PACKAGE}.quantised:qlae", transform=f"{_PACKAGE}.quantised:codebook")
 OBJECTIVES.seal()

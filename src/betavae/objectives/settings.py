@@ -34,8 +34,11 @@ class Needs:
     """Training images whose factors are shown: a number or a share. Without pairs, the second half is of these."""
     more_noise: bool = False
     """Whether a second table of standard normal noise is wanted."""
-    values_per_latent: int = 0
-    """Values that each latent is rounded to; 0 for latents of any value."""
+    discrete_latents: bool = False
+    """Whether latents take few values each, as those of a quantised latent space."""
+    posterior_in_memory: tuple[str, str] | None = None
+    """Names under which the objective's memory holds posterior means and log variances; they are rotated with the
+    latent space."""
     weight_decay: float = 0.0
     """Decoupled decay of the model's weights; not of biases and codebooks."""
     network_learning_rate: float = 0.0
@@ -166,7 +169,12 @@ class TC:
     @property
     def needs(self) -> Needs:
         """Two images at least."""
-        return Needs(batch_images=2, because="total correlation is estimated within a batch", latents=2)
+        return Needs(
+            batch_images=2,
+            because="total correlation is estimated within a batch",
+            latents=2,
+            posterior_in_memory=("mean", "log_var"),
+        )
 
 
 @dataclass(frozen=True)
@@ -477,4 +485,4 @@ class Qlae:
     @property
     def needs(self) -> Needs:
         """Rounded latents and weight decay."""
-        return Needs(values_per_latent=self.values_per_latent, weight_decay=self.weight_decay)
+        return Needs(discrete_latents=True, weight_decay=self.weight_decay)

@@ -16,10 +16,9 @@ from betavae.files import schemas
 from betavae.files.atomic import write_atomically
 from betavae.files.schemas import RUN_FORMAT, CheckpointHeader, ModelHeader
 from betavae.model import VAE
-from betavae.objectives.settings import needs_of
 from betavae.runs.folder import Run, existing_file, open_run
 from betavae.training.loop import Diverged
-from betavae.training.state import State
+from betavae.training.state import State, build_model
 
 LARGEST_IMAGE = 1 << 24
 """Values of an image, channels counted, whose model is loaded."""
@@ -92,11 +91,11 @@ def load_model(run: Run | str | Path) -> VAE:
     run = run if isinstance(run, Run) else open_run(run)
     path = existing_file(run, "model.safetensors")
     tensors, header = _load(run, path, ModelHeader)
-    shape, config, needs = header["image_shape"], run.config, needs_of(run.config.objective)
+    shape, config = header["image_shape"], run.config
     if min(shape) < 1 or math.prod(shape) > LARGEST_IMAGE:
         raise ValueError(f"{path} is damaged (image_shape is {shape}); repeat the run with --overwrite")
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # nobody else's random numbers change
-        model = VAE(config.model, shape, config.latent_dim, config.likelihood, needs.values_per_latent)
+        model = build_model(config, shape)
     _restore(model, tensors, path)
     return model.eval()
 

@@ -35,10 +35,8 @@ def encode(
     with torch.inference_mode(), evaluation_mode(model), autocast(config, device):
         for start in range(0, len(rows), batch_size):
             span = slice(start, start + batch_size)
-            posterior = model.encode(images(rows[span]))
-            mean[span], log_var[span] = model.quantise(posterior.mean).cpu().numpy(), posterior.log_var.cpu().numpy()
-    if model.codebook is not None:
-        log_var[:] = -np.inf
+            latents = model.represent(model.encode(images(rows[span])))
+            mean[span], log_var[span] = latents.mean.cpu().numpy(), latents.log_var.cpu().numpy()
     return mean, log_var
 
 

@@ -175,9 +175,10 @@ class Span:
         mean, log_var = map(torch.from_numpy, encode(config, self._data, rows, state.model, images=self.images))
         noise = draw_noise(config, "rotation", state.step, mean.shape, mean.device)
         rotation = rotate(state.model, Posterior(mean, log_var), noise)
-        if "mean" in state.memory:
-            past = Posterior(state.memory["mean"], state.memory["log_var"])
-            state.memory = {**state.memory, **past.rotated(rotation)._asdict()}
+        names = self._needs.posterior_in_memory
+        if names and names[0] in state.memory:
+            past = Posterior(*(state.memory[name] for name in names))
+            state.memory = {**state.memory, **dict(zip(names, past.rotated(rotation), strict=True))}
 
     def _given(self, steps: range) -> dict[str, Any]:
         """What each step is given: tensors, and numbers that depend on the step, as tensors if steps are recorded."""

@@ -36,6 +36,18 @@ class State:
     network_optimiser: Adam | None = None
 
 
+def build_model(config: Config, image_shape: tuple[int, int, int]) -> VAE:
+    """Build the untrained model of a run, with the latent transform that its objective declares."""
+    transform = objective_of(config.objective).transform
+    return VAE(
+        config.model,
+        image_shape,
+        config.latent_dim,
+        config.likelihood,
+        transform(config.objective, config.latent_dim) if transform else None,
+    )
+
+
 def new_state(config: Config, data: FactorData) -> State:
     """An untrained model and its optimisers.
 
@@ -50,7 +62,7 @@ def new_state(config: Config, data: FactorData) -> State:
     _check_memory(config, data, device)
     network = None
     with seeded_global_generator(derive_seed(config, "weights")), torch.device("cpu"):
-        model = VAE(config.model, data.image_shape, config.latent_dim, config.likelihood, needs.values_per_latent)
+        model = build_model(config, data.image_shape)
         _check_networks(model, config)
         if build := objective_of(config.objective).network:
             network = build(config.objective, config.latent_dim)
