@@ -95,7 +95,7 @@ def test_a_run(done, capsys):
     output = capsys.readouterr().out
     assert "dci.disentanglement" in output
     assert "report.html" in output
-    assert "the weight of the rate, 2 of sums over pixels and latents, is 0.000488 with pixels averaged" in output
+    assert "KL weight: 2 with sums over pixels and latents, which equals 0.000488 with pixels averaged" in output
     assert "is finished already" in output
     assert (done / "figures" / "loss_curves.pdf").exists()
 
@@ -176,7 +176,10 @@ def test_the_short_table_tells_why_it_lacks_only_what_it_would_show(done, capsys
     run.path("scores.json").write_text(json.dumps(values))
     train.show(run, Console(width=200), train.HEADLINES)
     short = capsys.readouterr().out
-    assert "1 more scores, and why z_max_variance and dcimig could not be had, are in scores.json" in short
+    assert (
+        "1 more scores, and the reasons why z_max_variance and dcimig could not be computed, are in scores.json"
+        in short
+    )
     assert "note: mig is odd" in short
     assert "too few rows" not in short
     train.show(run, Console(width=200))
@@ -222,7 +225,7 @@ def test_scores_that_cannot_be(done, tables, capsys):
     assert "either a run folder" in refused(capsys, "score", str(done), *latents, *factors)
     assert "--sampled and --fold-orientation are for runs" in refused(capsys, "score", *latents, *factors, "--sampled")
     drawn = ["--sampled-latents", str(tables / "latents.npy")]
-    assert "--sampled-latents is for mig_chen" in refused(
+    assert "--sampled-latents is for the metric mig_chen" in refused(
         capsys, "score", *latents, *factors, *drawn, "--metrics", "mig"
     )
     assert "unknown metric 'migg'; " in refused(capsys, "score", *latents, *factors, "--metrics", "migg")
@@ -232,7 +235,9 @@ def test_scores_that_cannot_be(done, tables, capsys):
     assert "did you mean" in refused(capsys, "score", "--latents", str(tables / "latent.npy"), *factors)
     said = refused(capsys, "score", "--latents", str(done / "latents.npz"), *factors)
     assert said.endswith(f"say which one, as in {done / 'latents.npz'}:mean")
-    assert "is a folder; name a file in it" in refused(capsys, "score", *latents, *factors, "--out", str(tables))
+    assert "is a folder; give --out the name of a file" in refused(
+        capsys, "score", *latents, *factors, "--out", str(tables)
+    )
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
     assert "is continuous" in refused(
         capsys, "score", *latents, "--factors", str(tables / "latents.npy"), "--metrics", "mig"
@@ -290,13 +295,13 @@ def test_explore_opens_the_report_or_says_where_it_is(done, capsys, monkeypatch,
     main(["explore", str(done)])
     assert opened == [page.resolve().as_uri()]
     assert page.exists()
-    assert (f"no browser here; open {page.resolve()}" in capsys.readouterr().out) is not works
+    assert (f"no browser could be started; open {page.resolve()}" in capsys.readouterr().out) is not works
 
 
 def test_reports_that_cannot_be(done, capsys, tmp_path):
-    assert "which run? Give one run folder" in refused(capsys, "report")
-    assert "a run is named twice" in refused(capsys, "report", str(done), str(done / ".." / done.name))
-    assert "--out is for a page of several runs" in refused(capsys, "report", str(done), "--out", "x.html")
+    assert "no run is given; give one run folder" in refused(capsys, "report")
+    assert "a run is given twice" in refused(capsys, "report", str(done), str(done / ".." / done.name))
+    assert "--out is for several runs" in refused(capsys, "report", str(done), "--out", "x.html")
     assert "megabytes is 0.0; it must be from 1 to 1000" in refused(capsys, "report", str(done), "--megabytes", "0")
     for words in (["report"], ["report", str(done)], ["explore"]):
         assert "no such run folder" in refused(capsys, *words, str(tmp_path / "none"))
@@ -334,7 +339,7 @@ def test_a_full_disk_says_how_to_go_on(file, capsys, tmp_path, monkeypatch):
     said = capsys.readouterr()
     assert error.value.code == 2
     assert said.err.strip() == f"betavae: {run}/model.safetensors: No space left on device"
-    assert f"nothing saved before is lost; make room, then: betavae train --resume {run}" in said.out
+    assert f"the last checkpoint is intact; free disk space, then resume with: betavae train --resume {run}" in said.out
     main(["train", "--resume", run])
     assert (tmp_path / "run" / "DONE").exists()
 
@@ -501,13 +506,13 @@ def test_data_without_factors_are_not_scored(file, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
     bare = TINY[: TINY.index("--scores")]
     main(["train", *data, *bare, "--no-figures", "--muon-after", "500"])
-    assert "note: not reached in 20 steps: muon_after 500" in capsys.readouterr().out
+    assert "note: training ends after 20 steps, before muon_after 500" in capsys.readouterr().out
     for words in (["--metrics", "mig"], ["--fold-orientation"]):
         assert "nothing to score latents against" in refused(capsys, "score", str(tmp_path / "run"), *words)
 
 
 def test_words_that_went_to_another_flag_are_named(done, capsys):
-    assert f"--metrics takes all names that follow, {done} as well: give the run folder first" in refused(
+    assert f"--metrics reads {done} as the name of a metric; put the run folder before it" in refused(
         capsys, "score", "--metrics", "mig", str(done)
     )
     assert "did you mean --figures? See betavae study --help" in refused(capsys, "study", "betas", "--no-figures")
