@@ -214,7 +214,7 @@ def test_folders_that_are_no_study(tmp_path):
     with pytest.raises(ValueError, match="is damaged"):
         open_study(tmp_path)
     (tmp_path / "study.json").write_text('{"format": 99, "recipe": {}}')
-    with pytest.raises(ValueError, match="is of format 99, and this version reads format 2"):
+    with pytest.raises(ValueError, match="has format 99, and this version reads format 2"):
         open_study(tmp_path)
 
 
