@@ -51,18 +51,18 @@ def test_only_the_array_that_is_asked_for_is_opened(tmp_path):
         tmp_path / "original.npz", latents_classes=npy(classes), metadata=pickled.getvalue(), imgs=b"damaged"
     )
     np.testing.assert_array_equal(read_table(path, "latents_classes"), classes)
-    with pytest.raises(ValueError, match="metadata holds pickled Python objects, which are never read"):
+    with pytest.raises(ValueError, match="metadata contains pickled Python objects, which betavae never reads"):
         read_table(path, "metadata")
-    with pytest.raises(ValueError, match=r"holds 3 arrays \(.*\): there is no array 'other'"):
+    with pytest.raises(ValueError, match=r"contains 3 arrays \(.*\); there is no array 'other'"):
         read_table(path, "other")
 
 
 @pytest.mark.parametrize("shape", [(10**9,), (10**6, 10**6), (2**62, 8)])
 def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path, shape):
     (tmp_path / "a.npy").write_bytes(npy(shape=shape))
-    with pytest.raises(ValueError, match="has 12 bytes where its shape"):
+    with pytest.raises(ValueError, match="has 12 bytes, but its shape"):
         read_table(tmp_path / "a.npy")
-    with pytest.raises(ValueError, match="has 12 bytes where its shape"):
+    with pytest.raises(ValueError, match="has 12 bytes, but its shape"):
         read_table(archive(tmp_path / "a.npz", a=npy(shape=shape)))
 
 
@@ -70,7 +70,7 @@ def test_a_header_that_claims_more_than_there_is_is_refused(tmp_path, shape):
 def test_kilobytes_that_hold_gigabytes_are_refused(tmp_path, compression):
     path = archive(tmp_path / "a.npz", compression, a=npy(np.zeros(10**6, np.uint8)))
     assert path.stat().st_size < 4_000
-    with pytest.raises(ValueError, match="a is compressed in a way that NumPy does not write; write the file with"):
+    with pytest.raises(ValueError, match="a has a compression that NumPy does not write; write the file with"):
         read_table(path)
 
 

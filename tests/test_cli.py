@@ -96,7 +96,7 @@ def test_a_run(done, capsys):
     output = capsys.readouterr().out
     assert "dci.disentanglement" in output
     assert "report.html" in output
-    assert "the weight of the rate, 2 of sums over pixels and latents, is 0.000488 with pixels averaged" in output
+    assert "KL weight: 2 with sums over pixels and latents, which equals 0.000488 with pixels averaged" in output
     assert "is finished already" in output
     assert (done / "figures" / "loss_curves.pdf").exists()
 
@@ -152,7 +152,7 @@ def test_one_file_with_latents_and_factors(tables, capsys, separator):
     both = str(tables / "both.npz")
     main(["score", "--latents", f"{both}:mean", "--factors", f"{both}:factors", *out])
     assert values["scores"]["mig"] == pytest.approx(json.loads((tables / "scores.json").read_text())["scores"]["mig"])
-    assert "column 'shape' holds text, such as 'ellipse', which only factors may" in refused(
+    assert "column 'shape' contains text, such as 'ellipse', which is allowed for factors only" in refused(
         capsys, "score", "--latents", str(file), "--factors", str(file)
     )
     assert "has no column 'scal'; did you mean 'scale'?; its columns are z0, z1, shape, scale" in refused(
@@ -177,7 +177,10 @@ def test_the_short_table_tells_why_it_lacks_only_what_it_would_show(done, capsys
     run.path("scores.json").write_text(json.dumps(values))
     train.show(run, Console(width=200), brief=True)
     short = capsys.readouterr().out
-    assert "1 more scores, and why z_max_variance and dcimig could not be had, are in scores.json" in short
+    assert (
+        "1 more scores, and the reasons why z_max_variance and dcimig could not be computed, are in scores.json"
+        in short
+    )
     assert "note: mig is odd" in short
     assert "too few rows" not in short
     train.show(run, Console(width=200))
@@ -223,17 +226,19 @@ def test_scores_that_cannot_be(done, tables, capsys):
     assert "either a run folder" in refused(capsys, "score", str(done), *latents, *factors)
     assert "--sampled and --fold-orientation are for runs" in refused(capsys, "score", *latents, *factors, "--sampled")
     drawn = ["--sampled-latents", str(tables / "latents.npy")]
-    assert "--sampled-latents is for mig_chen" in refused(
+    assert "--sampled-latents is for the metric mig_chen" in refused(
         capsys, "score", *latents, *factors, *drawn, "--metrics", "mig"
     )
     assert "unknown metric 'migg'; " in refused(capsys, "score", *latents, *factors, "--metrics", "migg")
-    assert "holds 2 arrays (mean, factors): say which" in refused(
+    assert "contains 2 arrays (mean, factors); select one" in refused(
         capsys, "score", *latents, "--factors", str(tables / "both.npz")
     )
     assert "did you mean" in refused(capsys, "score", "--latents", str(tables / "latent.npy"), *factors)
     said = refused(capsys, "score", "--latents", str(done / "latents.npz"), *factors)
-    assert said.endswith(f"say which one, as in {done / 'latents.npz'}:mean")
-    assert "is a folder; name a file in it" in refused(capsys, "score", *latents, *factors, "--out", str(tables))
+    assert said.endswith(f"select one, as in {done / 'latents.npz'}:mean")
+    assert "is a folder; give --out the name of a file" in refused(
+        capsys, "score", *latents, *factors, "--out", str(tables)
+    )
     assert "--out is for two tables" in refused(capsys, "score", str(done), "--out", "x.json")
     assert "is continuous" in refused(
         capsys, "score", *latents, "--factors", str(tables / "latents.npy"), "--metrics", "mig"
@@ -291,13 +296,13 @@ def test_explore_opens_the_report_or_says_where_it_is(done, capsys, monkeypatch,
     main(["explore", str(done)])
     assert opened == [page.resolve().as_uri()]
     assert page.exists()
-    assert (f"no browser here; open {page.resolve()}" in capsys.readouterr().out) is not works
+    assert (f"no browser could be started; open {page.resolve()}" in capsys.readouterr().out) is not works
 
 
 def test_reports_that_cannot_be(done, capsys, tmp_path):
-    assert "which run? Give one run folder" in refused(capsys, "report")
-    assert "a run is named twice" in refused(capsys, "report", str(done), str(done / ".." / done.name))
-    assert "--out is for a page of several runs" in refused(capsys, "report", str(done), "--out", "x.html")
+    assert "no run is given; give one run folder" in refused(capsys, "report")
+    assert "a run is given twice" in refused(capsys, "report", str(done), str(done / ".." / done.name))
+    assert "--out is for several runs" in refused(capsys, "report", str(done), "--out", "x.html")
     assert "megabytes is 0.0; it must be from 1 to 1000" in refused(capsys, "report", str(done), "--megabytes", "0")
     for words in (["report"], ["report", str(done)], ["explore"]):
         assert "no such run folder" in refused(capsys, *words, str(tmp_path / "none"))
@@ -335,7 +340,7 @@ def test_a_full_disk_says_how_to_go_on(file, capsys, tmp_path, monkeypatch):
     said = capsys.readouterr()
     assert error.value.code == 2
     assert said.err.strip() == f"betavae: {run}/model.safetensors: No space left on device"
-    assert f"nothing saved before is lost; make room, then: betavae train --resume {run}" in said.out
+    assert f"the last checkpoint is intact; free disk space, then resume with: betavae train --resume {run}" in said.out
     main(["train", "--resume", run])
     assert (tmp_path / "run" / "DONE").exists()
 
@@ -363,8 +368,8 @@ def test_batches_that_are_too_large_are_named(error, file, capsys, tmp_path, mon
 
     monkeypatch.setattr("betavae.training.loop.Span.__call__", full)
     said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(tmp_path / "run"))
-    assert said.startswith("betavae: memory ran out with batches of ")
-    assert said.endswith("images; ask for fewer with --batch-size")
+    assert said.startswith("betavae: a batch of ")
+    assert said.endswith("images does not fit into memory; reduce it with --batch-size")
 
 
 def test_where_nothing_can_be_written(file, done, capsys, tmp_path, monkeypatch):
@@ -374,7 +379,7 @@ def test_where_nothing_can_be_written(file, done, capsys, tmp_path, monkeypatch)
     before = sorted(done.rglob("*"))
     monkeypatch.setattr(os, "access", lambda path, mode: path != done / "figures")
     said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(done), "--overwrite")
-    assert said == f"betavae: {done}/figures: cannot be written to, so nothing of the run is replaced"
+    assert said == f"betavae: {done}/figures: cannot be written to, so the run is not replaced"
     assert sorted(done.rglob("*")) == before
 
 
@@ -428,7 +433,7 @@ def test_terminals_do_not_obey_what_files_say(capsys, tmp_path, name, text, show
 def test_files_of_other_kinds_are_not_damaged_data(capsys, tmp_path, name):
     (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
     said = refused(capsys, "train", "--data", str(tmp_path / name), "--out", str(tmp_path / "run"))
-    assert f"{name}: files of this kind are not read as data; write an .npz with numpy.savez(FILE, imgs=images," in said
+    assert f"{name}: is not an .npz file; write one with numpy.savez(FILE, imgs=images," in said
 
 
 @pytest.mark.filterwarnings("default")
@@ -440,8 +445,8 @@ def test_members_of_data_that_are_not_read_are_named(file, capsys, tmp_path):
         np.savez(tmp_path / "more.npz", labels=np.zeros(3), **arrays)
     main(["train", "--data", str(tmp_path / "more.npz"), *bare, "--out", str(tmp_path / "more")])
     assert capsys.readouterr().err == (
-        f"betavae: note: {tmp_path / 'more.npz'}: not read are 'labels'; what is read: imgs, latents_classes, "
-        "latents_values, factor_names\n"
+        f"betavae: note: {tmp_path / 'more.npz'}: ignored 'labels'; only imgs, latents_classes, "
+        "latents_values, factor_names are read\n"
     )
 
 
@@ -498,17 +503,17 @@ def test_data_without_factors_are_not_scored(file, capsys, tmp_path):
     with np.load(file) as arrays:
         np.savez(tmp_path / "bare.npz", imgs=arrays["imgs"])
     data = ["--data", str(tmp_path / "bare.npz"), "--out", str(tmp_path / "run")]
-    assert "has no factors that vary to score against" in refused(capsys, "train", *data, *TINY)
+    assert "has no factors that vary: leave scores out" in refused(capsys, "train", *data, *TINY)
     assert not (tmp_path / "run").exists()
     bare = TINY[: TINY.index("--scores")]
     main(["train", *data, *bare, "--no-figures", "--muon-after", "500"])
-    assert "note: not reached in 20 steps: muon_after 500" in capsys.readouterr().out
+    assert "note: training ends after 20 steps, before muon_after 500" in capsys.readouterr().out
     for words in (["--metrics", "mig"], ["--fold-orientation"]):
-        assert "nothing to score latents against" in refused(capsys, "score", str(tmp_path / "run"), *words)
+        assert "so its latents cannot be scored" in refused(capsys, "score", str(tmp_path / "run"), *words)
 
 
 def test_words_that_went_to_another_flag_are_named(done, capsys):
-    assert f"--metrics takes all names that follow, {done} as well: give the run folder first" in refused(
+    assert f"--metrics reads {done} as the name of a metric; put the run folder before it" in refused(
         capsys, "score", "--metrics", "mig", str(done)
     )
     assert "did you mean --figures? See betavae study --help" in refused(capsys, "study", "betas", "--no-figures")
@@ -516,7 +521,7 @@ def test_words_that_went_to_another_flag_are_named(done, capsys):
 
 def test_too_many_held_out_images_are_named(file, capsys, tmp_path):
     sentence = refused(capsys, "train", "--data", file, "--out", str(tmp_path / "run"))
-    assert "validation 15000 and test 0, which leaves nothing to train on: hold out fewer" in sentence
+    assert "validation is 15000 and test is 0, so no images remain for training: hold out fewer" in sentence
 
 
 OWN = """
@@ -713,7 +718,10 @@ def test_an_environment_that_names_no_files_to_import(capsys, monkeypatch, tmp_p
         ),
         (["--latent-dim", "1000000000"], "the latents of 900 images take 7,200.0 GB, and this machine has "),
         (["--latent-dim", "4097"], "latents is 4097, and an image has 4,096 pixels: give at most that many latents"),
-        (["--evaluations", "1000000000"], "evaluations is 1000000000; give at most 1,000, and ten make an interval"),
+        (
+            ["--evaluations", "1000000000"],
+            "evaluations is 1000000000; it must be at most 1,000; ten are enough for an interval",
+        ),
         (
             ["--scored-images", "1e9"],
             "scored_images is 1000000000.0; it must be a number of images (150000) or, ",
@@ -755,9 +763,9 @@ def test_scores_of_a_factor_that_does_not_vary_are_written_and_shown(capsys, tmp
         (("train", "--steps", "9" * 400), "steps has 400 digits; it must be below 2 to the power of 63"),
         (("train", "--rotate-at", "9" * 400), "rotate_at has 400 digits; it must be below 2 to the power of 63"),
         (("demo", "--seed", "9" * 400), "seed has 400 digits; it must be below 2 to the power of 63"),
-        (("train", "--data", "fifo"), "fifo is no regular file; data are 'dsprites', which needs no file, or"),
-        (("train", "--data", "."), ". is a folder; data are 'dsprites', which needs no file, or"),
-        (("score", "--latents", "fifo", "--factors", "fifo"), "fifo is no regular file; give a file with a table"),
+        (("train", "--data", "fifo"), "fifo is not a regular file; data must be 'dsprites', which needs no file, or"),
+        (("train", "--data", "."), ". is a folder; data must be 'dsprites', which needs no file, or"),
+        (("score", "--latents", "fifo", "--factors", "fifo"), "fifo is not a regular file; give a file with a table"),
         (("score", "--latents", ".", "--factors", "."), ". is a folder; give a file with a table"),
     ],
 )

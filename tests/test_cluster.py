@@ -20,7 +20,7 @@ RECIPE = {"seeds": 3, "steps": 9, "grid": {"latent_dim": [4, 6]}}
 def test_without_ray_the_command_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"--ray needs ray, .* run: pip install 'betavae\[ray\]'"):
-        next(on_ray.work({}))
+        next(on_ray.execute({}))
 
 
 def test_a_worker_of_another_version_refuses(tmp_path):
@@ -46,7 +46,7 @@ def ray():
 
 def test_all_runs_on_ray(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
-    tally = run_study(study, functools.partial(on_ray.work, perform=stubs.quick))
+    tally = run_study(study, functools.partial(on_ray.execute, perform=stubs.quick))
     assert (tally.done, tally.failed) == (6, 0)
 
 
@@ -57,8 +57,8 @@ def test_the_smoke_study_ends_in_the_same_weights_here_and_on_ray(ray, small, tm
         **{"seeds": 1, "steps": 10, "batch_size": 8, "scores": ["mig"], "device": "cpu", "precision": "fp32"},
     }
     here, there = (create_study(tmp_path / name, recipe) for name in ("here", "there"))
-    assert run_study(here, functools.partial(workers.work, workers=2)).done == 2
-    assert run_study(there, on_ray.work).done == 2
+    assert run_study(here, functools.partial(workers.execute, workers=2)).done == 2
+    assert run_study(there, on_ray.execute).done == 2
     for run in here.runs:
         for name in ("model.safetensors", "scores.json"):
             assert (here.path(run) / name).read_bytes() == (there.path(run) / name).read_bytes(), (run, name)
@@ -68,20 +68,20 @@ def test_one_worker_of_another_version_stops_the_study_and_fails_no_run(ray, tmp
     study = create_study(tmp_path, RECIPE)
     monkeypatch.setattr(on_ray.metadata, "version", lambda name: "99.0")
     with pytest.raises(RuntimeError, match=r"the worker has betavae .* and the driver 99\.0; install the same"):
-        run_study(study, functools.partial(on_ray.work, perform=stubs.quick))
+        run_study(study, functools.partial(on_ray.execute, perform=stubs.quick))
     assert not failures(study)
 
 
 def test_failures_and_lost_workers_on_ray(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
-    assert run_study(study, functools.partial(on_ray.work, perform=stubs.two_fail)).failed == 2
+    assert run_study(study, functools.partial(on_ray.execute, perform=stubs.two_fail)).failed == 2
     assert all("loss is not finite" in error for error in failures(study).values())
-    assert run_study(study, functools.partial(on_ray.work, perform=stubs.killed_once), retry=True).done == 6
+    assert run_study(study, functools.partial(on_ray.execute, perform=stubs.killed_once), retry=True).done == 6
 
 
 def test_a_worker_told_to_stop_costs_its_run_another_attempt(ray, tmp_path):
     study = create_study(tmp_path, RECIPE)
-    assert run_study(study, functools.partial(on_ray.work, perform=stubs.stopped_once)).done == 6
+    assert run_study(study, functools.partial(on_ray.execute, perform=stubs.stopped_once)).done == 6
     assert not failures(study)
 
 
@@ -91,10 +91,10 @@ def test_files_of_ones_own_are_imported_by_workers(ray, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "shapes.py")]))
     study = create_study(tmp_path / "study", RECIPE)
-    assert run_study(study, functools.partial(on_ray.work, perform=stubs.needs_shapely)).done == 6
+    assert run_study(study, functools.partial(on_ray.execute, perform=stubs.needs_shapely)).done == 6
     monkeypatch.setenv("BETAVAE_IMPORT", json.dumps([str(tmp_path / "gone.py")]))
     other = create_study(tmp_path / "other", {"steps": 9})
-    assert run_study(other, functools.partial(on_ray.work, perform=stubs.quick)).failed == 1
+    assert run_study(other, functools.partial(on_ray.execute, perform=stubs.quick)).failed == 1
     assert "there is no file" in next(iter(failures(other).values()))
 
 
@@ -109,7 +109,7 @@ def test_sigterm_stays_the_drivers(ray, tmp_path):
 def test_runs_at_a_url_on_ray(ray, tmp_path):
     study = create_study(tmp_path / "study", RECIPE)
     url = (tmp_path / "bucket").as_uri()
-    assert run_study(study, functools.partial(on_ray.work, url=url, perform=stubs.quick)).done == 6
+    assert run_study(study, functools.partial(on_ray.execute, url=url, perform=stubs.quick)).done == 6
     assert len(list((tmp_path / "bucket" / "runs").glob("*/DONE"))) == 6
     assert not (study.path(next(iter(study.runs))) / "attempts").exists()
 
@@ -129,7 +129,7 @@ def test_a_lost_node_costs_its_runs_another_attempt(ray, tmp_path):
             nodes.remove_node(doomed, allow_graceful=False)
 
     try:
-        execute = functools.partial(on_ray.work, address=nodes.address, perform=stubs.sleepy)
+        execute = functools.partial(on_ray.execute, address=nodes.address, perform=stubs.sleepy)
         assert run_study(study, execute, watch=kill_when_busy).done == 6
         assert killed
     finally:

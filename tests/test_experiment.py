@@ -122,7 +122,7 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
 def test_changed_data_are_noticed(finished, small):
     black = replace(small, packed=np.zeros_like(small.packed))
     for tell in (score_run, draw_run, encode_run, report_run):
-        with pytest.raises(ValueError, match=r"holds other images than .* was begun with; bring them back, or train"):
+        with pytest.raises(ValueError, match=r"holds other images than .* was started with.*; restore them, or train"):
             tell(finished, black)
 
 
@@ -153,7 +153,7 @@ def test_the_command_that_repeats_a_run_is_one(finished, small, tmp_path, monkey
 
 def test_nan_names_step_and_checkpoint(small, tmp_path):
     config = replace(CONFIG, learning_rate=1e30)
-    with pytest.raises(RuntimeError, match=r"at step \d+; no checkpoint was saved yet. Try a lower learning rate"):
+    with pytest.raises(RuntimeError, match=r"at step \d+; there is no checkpoint yet. Try a lower learning rate"):
         experiment(config, tmp_path / "run", data=small)
 
 
@@ -393,13 +393,13 @@ def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):
     page = finished.path("report.html").read_text(encoding="utf-8")
     assert "This command repeats the run" not in page
     assert read_json(finished, "provenance.json")["data"]["sha256"] == small.digest
-    with pytest.raises(ValueError, match=r"was trained on images given in Python \(.+, 900 images\), which cannot be"):
-        story.data_of(finished)
-    with pytest.raises(ValueError, match="the images were given in Python, so there is nothing to load them from"):
-        experiment(finished.config)
     with pytest.raises(
-        ValueError, match=r"name the data mine.npz, and the images given were made in Python: let Config"
+        ValueError, match=r"was trained on images given in Python \(.+, 900 images\), which betavae cannot"
     ):
+        story.data_of(finished)
+    with pytest.raises(ValueError, match="the images were given in Python, so they cannot be loaded"):
+        experiment(finished.config)
+    with pytest.raises(ValueError, match=r"have data mine.npz, but the given images were made in Python: give Config"):
         experiment(replace(CONFIG, data="mine.npz"), data=small)
-    with pytest.raises(ValueError, match=r"name the data mine.npz, and the images given were read from dsprites"):
+    with pytest.raises(ValueError, match=r"have data mine.npz, but the given images were read from dsprites"):
         experiment(replace(CONFIG, data="mine.npz"), data=replace(small, source="dsprites"))

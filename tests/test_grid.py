@@ -84,30 +84,30 @@ def test_an_objective_of_the_shared_name_keeps_the_shared_settings_another_does_
             {"grid": [{"latent_dim": 3}, {"latent_dim": 3}]},
             r"grid 2, latent_dim = 3: the same run as r.toml: grid 1, latent_dim = 3",
         ),
-        ({"grid": {"latent_dim": []}}, r"r.toml: grid: latent_dim is an empty list, so there is no run in it"),
-        ({"grid": []}, r"r.toml: there is no run in it; leave \[grid\] out"),
-        ({"grid": 3}, r"grid must be a table \[grid\]"),
-        ({"seeds": 0}, r"seeds is 0, so there is no run in it"),
-        ({"seeds": []}, r"seeds is \[\], so there is no run in it"),
-        ({"seeds": [1, 1]}, r"seeds is \[1, 1\]; it must be a number of seeds \(10\) or a list of different ones"),
-        ({"seeds": [-1]}, r"seeds is \[-1\]; it must .* from 0 on"),
+        ({"grid": {"latent_dim": []}}, r"r.toml: grid: latent_dim is an empty list, so the grid has no runs"),
+        ({"grid": []}, r"r.toml: the recipe has no runs; leave \[grid\] out"),
+        ({"grid": 3}, r"grid is 3; it must be a table \[grid\]"),
+        ({"seeds": 0}, r"seeds is 0, so the recipe has no runs"),
+        ({"seeds": []}, r"seeds is \[\], so the recipe has no runs"),
+        ({"seeds": [1, 1]}, r"seeds is \[1, 1\]; it must be a number of seeds \(10\) or a list of different seeds"),
+        ({"seeds": [-1]}, r"seeds is \[-1\]; it must .* each at least 0"),
         ({"seeds": "ten"}, r"seeds is 'ten'; it must be a number of seeds"),
         ({"seeds": True}, r"seeds is True; it must be"),
-        ({"seeds": 10**9}, r"r.toml: that is 1,000,000,000 runs; give fewer seeds or alternatives, for 20,000 at most"),
-        ({"seeds": 10**400}, r"r.toml: that is a million million and more runs; give fewer"),
+        ({"seeds": 10**9}, r"r.toml: that is 1,000,000,000 runs, and 20,000 are allowed; give fewer seeds or values"),
+        ({"seeds": 10**400}, r"r.toml: that is 10¹² or more runs, and 20,000 are allowed; give fewer"),
         (
             {
                 "seeds": 5,
                 "grid": [{"latent_dim": 3}, {"latent_dim": [*range(1, 4001)], "objective": [{"beta": [1, 2]}, {}]}],
             },
-            r"r.toml: that is 60,005 runs; give fewer",
+            r"r.toml: that is 60,005 runs, and 20,000 are allowed; give fewer",
         ),
         (
             {"grid": {key: [*range(1, 1000)] for key in ("latent_dim", "steps", "batch_size", "evaluations")}},
-            r"r.toml: that is 996,005,996,001 runs; give fewer",
+            r"r.toml: that is 996,005,996,001 runs, and 20,000 are allowed; give fewer",
         ),
-        ({"seed": 4}, r"r.toml: a study has many seeds; write seeds = 10"),
-        ({"grid": {"seed": [4]}}, r"r.toml: grid 1: a study has many seeds"),
+        ({"seed": 4}, r"r.toml: a study has no seed; write seeds = 10"),
+        ({"grid": {"seed": [4]}}, r"r.toml: grid 1: a study has no seed"),
     ],
 )
 def test_refused(recipe, message):
@@ -155,5 +155,5 @@ def test_one_image_is_not_all_of_them():
 def test_runs_of_one_name_are_refused(monkeypatch):
     names = iter("abb")
     monkeypatch.setattr(sweep.configuration, "run_id", lambda config: next(names))
-    with pytest.raises(ValueError, match="two runs would have one name"):
+    with pytest.raises(ValueError, match="two runs have the same id"):
         expand({"seeds": 2, "steps": 9})

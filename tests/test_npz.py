@@ -78,12 +78,12 @@ def replaced(**changes):
             r"imgs is float64 of shape \(12, 5, 7\); it must be uint8 of shape \(N, H",
         ),
         (replaced(imgs=np.zeros((12, 35), np.uint8)), r"imgs is uint8 of shape \(12, 35\); it must be uint8 of shape"),
-        (replaced(imgs=np.zeros((12, 3, 5, 7), np.uint8)), r"shape \(12, 3, 5, 7\), so 7 channels; the last axis"),
+        (replaced(imgs=np.zeros((12, 3, 5, 7), np.uint8)), r"shape \(12, 3, 5, 7\), so 7 channels; it must have"),
         (replaced(imgs=np.zeros((0, 5, 7), np.uint8)), r"imgs has shape \(0, 5, 7\); it must have at least one image"),
         (replaced(imgs=np.asfortranarray(np.zeros((12, 5, 7), np.uint8))), r"Fortran order; save numpy.ascontiguous"),
         (
             replaced(imgs=np.full((12, 5, 7), None)),
-            r"imgs holds pickled Python objects, which are never read; it must be",
+            r"imgs contains pickled Python objects, which betavae never reads; it must be",
         ),
         (
             replaced(latents_classes=np.zeros((12, 2))),
@@ -94,14 +94,17 @@ def replaced(**changes):
             r"latents_classes is int64 of shape \(12,\); it must be integers",
         ),
         (replaced(latents_classes=np.zeros((9, 2), int)), r"latents_classes has 9 rows for 12 images"),
-        (replaced(latents_classes=np.full((12, 2), None)), r"latents_classes holds pickled Python objects"),
+        (replaced(latents_classes=np.full((12, 2), None)), r"latents_classes contains pickled Python objects"),
         (replaced(latents_values=np.zeros((9, 2))), r"latents_values has 9 rows for 12 images"),
-        (replaced(latents_classes=np.zeros((12, 1_001), int)), r"latents_classes has 1,001 columns; there must be at"),
+        (replaced(latents_classes=np.zeros((12, 1_001), int)), r"latents_classes has 1,001 columns; it must have at"),
         (
             replaced(factor_names=np.array(["shape", ""])),
-            r"factor_names has ''; names must be text that can be printed",
+            r"factor_names has ''; names must be printable text",
         ),
-        (replaced(factor_names=np.array(["shape", "\ud800"])), r"factor_names has '\\ud800'; names must be text"),
+        (
+            replaced(factor_names=np.array(["shape", "\ud800"])),
+            r"factor_names has '\\ud800'; names must be printable text",
+        ),
         (replaced(latents_values=np.diag([np.nan] * 12)), r"latents_values has NaN or infinity in row 0; all values"),
         (
             replaced(factor_names=["hue"]),
@@ -121,7 +124,7 @@ def test_every_truncation_is_refused(tmp_path, members):
     whole = saved(tmp_path / "whole.npz", members).read_bytes()
     for length in range(0, len(whole), 7):
         (tmp_path / "part.npz").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"part\.npz: it is damaged or not an \.npz file \(.+\); copy or download"):
+        with pytest.raises(ValueError, match=r"part\.npz is damaged, or not an \.npz file \(.+\); copy or download"):
             load_data(tmp_path / "part.npz")
 
 
@@ -148,9 +151,7 @@ def test_damaged_bytes_are_refused_or_harmless(tmp_path, members, compress):
 def test_members_that_are_no_arrays_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("imgs.npy", "hello, world")
-    with pytest.raises(
-        ValueError, match=r"text\.npz: imgs does not begin like a NumPy array; write the file with numpy"
-    ):
+    with pytest.raises(ValueError, match=r"text\.npz: imgs is not a NumPy array; write the file with numpy"):
         load_data(tmp_path / "text.npz")
 
 
@@ -166,7 +167,7 @@ def test_members_that_are_not_read_are_named_in_a_warning(tmp_path, members):
 
 def test_files_of_other_kinds_are_not_called_damaged(tmp_path, members):
     np.save(tmp_path / "images.npy", members["imgs"])
-    with pytest.raises(ValueError, match=r"images\.npy: files of this kind are not read as data; write an \.npz with"):
+    with pytest.raises(ValueError, match=r"images\.npy is not an \.npz file; write one with"):
         load_data(tmp_path / "images.npy")
     same(
         load_data(saved(tmp_path / "a.npz", members).rename(tmp_path / "a.data")),
@@ -176,14 +177,15 @@ def test_files_of_other_kinds_are_not_called_damaged(tmp_path, members):
 
 def test_a_missing_source_is_named_and_the_nearest_suggested(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"no file 'dsprits'; data are 'dsprites', .* \(did you mean 'dsprites'\?"
+        FileNotFoundError, match=r"no file 'dsprits'; data must be 'dsprites', .* \(did you mean 'dsprites'\?"
     ):
         load_data("dsprits")
     with pytest.raises(
-        FileNotFoundError, match=r"no file '.*gone\.npz'; data are 'dsprites', .* an \.npz file, seen from the current"
+        FileNotFoundError,
+        match=r"no file '.*gone\.npz'; data must be 'dsprites', .* an \.npz file, its path relative to the current",
     ):
         load_data(tmp_path / "gone.npz")
     with pytest.raises(
-        ValueError, match=r"is a folder; data are 'dsprites', which needs no file, or the path of an \.npz"
+        ValueError, match=r"is a folder; data must be 'dsprites', which needs no file, or the path of an \.npz"
     ):
         load_data(tmp_path)

@@ -250,7 +250,7 @@ def written(folder: Path, data, *, model=True, latents=True, nan=False, **settin
     [
         ({"model": False, "latents": False}, "No explorer: .*model.safetensors is missing"),
         ({"latents": False}, "No explorer: .*latents.npz is missing"),
-        ({"nan": True}, "No explorer: .*decoder.0.bias holds values that are not finite"),
+        ({"nan": True}, "No explorer: .*decoder.0.bias has values that are not finite"),
     ],
 )
 def test_half_written_runs_are_reported_with_what_is_missing(small, tmp_path, parts, sentence):

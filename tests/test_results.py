@@ -33,7 +33,11 @@ def test_a_row_a_run_and_metric(table):
     columns = read(table)
     assert len(set(columns["run"])) == 5
     assert len(columns["run"]) == 5 * 9
-    assert set(columns["setting"]) == {"beta, beta 1, latents 10", "beta, beta 4, latents 10", "vae, latents 6"}
+    assert set(columns["setting"]) == {
+        "beta, beta 1, latent_dim 10",
+        "beta, beta 4, latent_dim 10",
+        "vae, latent_dim 6",
+    }
     assert columns["objective.beta"].count(None) == 9
     row = columns["metric"].index("mig")
     assert columns["value"][row] == pytest.approx(0.1, abs=0.011)
@@ -75,7 +79,7 @@ def test_sql(table):
                                   WHERE metric = 'mig' GROUP BY 1 ORDER BY 1 NULLS LAST""",
     )
     assert (names, rows) == (["beta", "n"], [(1.0, 2), (4.0, 2), (None, 1)])
-    with pytest.raises(ValueError, match=r"the query cannot be answered: .*[Mm]etrics"):
+    with pytest.raises(ValueError, match=r"the query failed: .*[Mm]etrics"):
         query(table, "SELECT metrics FROM results")
     with pytest.raises(FileNotFoundError, match="is missing: no run is finished yet"):
         query(table.parent / "none.parquet", "SELECT 1")
@@ -97,7 +101,7 @@ def test_sql_touches_no_file(table, tmp_path, sql):
     file = tmp_path / "study.json"
     file.write_text("precious,1\n")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=r"the query cannot be answered: .*(disabled|locked|[Pp]ermission)"):
+    with pytest.raises(ValueError, match=r"the query failed: .*(disabled|locked|[Pp]ermission)"):
         query(table, sql.format(file=file))
     assert file.read_text() == "precious,1\n"
     assert sorted(tmp_path.rglob("*")) == before

@@ -103,19 +103,19 @@ def test_a_folder_is_as_good_as_its_run(run, small):
 
 
 def test_folders_are_not_overwritten_unless_told(run, tmp_path):
-    with pytest.raises(FileExistsError, match=r"holds a run already; continue it with --resume .*, replace it with"):
+    with pytest.raises(FileExistsError, match=r"holds a run already; resume it with --resume .*, replace it with"):
         create_run(run.folder, CONFIG)
     run.path("DONE").touch()
     assert open_run(run.folder).done
     for mine in (".git", "latents.npz.mine.tex"):
         run.path(mine).touch()
-        with pytest.raises(FileExistsError, match=rf"holds what is no part of a run \({mine}\)"):
+        with pytest.raises(FileExistsError, match=rf"holds files that are not part of a run \({mine}\)"):
             create_run(run.folder, CONFIG, overwrite=True)
         run.path(mine).unlink()
     for theirs in ("figures/thesis.txt", "figures/mine.png", "figures/traversals/mine.gif"):
         run.path(theirs).parent.mkdir(parents=True, exist_ok=True)
         run.path(theirs).touch()
-        with pytest.raises(FileExistsError, match=rf"holds what is no part of a run \({theirs}\)"):
+        with pytest.raises(FileExistsError, match=rf"holds files that are not part of a run \({theirs}\)"):
             create_run(run.folder, CONFIG, overwrite=True)
         run.path(theirs).unlink()
     for half_written in (".scores.json.123", "figures/traversals/.seed0_z1_fixed.gif.9", "figures/importance.pdf"):
@@ -126,14 +126,16 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
     assert not create_run(run.folder, CONFIG, overwrite=True).done
     run.path("config.json").rename(run.path(".config.json.77"))  # killed before anything else was written
     assert create_run(run.folder, CONFIG).path("config.json").exists()
-    with pytest.raises(ValueError, match=r"'.*\\udcff' has no name"):
+    with pytest.raises(ValueError, match=r"'.*\\udcff' is not valid UTF-8"):
         create_run(tmp_path / "bad\udcff", CONFIG)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(FileExistsError, match="exists and is not a run; name another folder"):
         create_run(tmp_path / "mine", CONFIG, overwrite=True)
     (tmp_path / "mine" / "config.json").write_text('{"name": "a web project"}')
-    with pytest.raises(FileExistsError, match=r"holds what is no part of a run \(thesis.tex\); name another folder"):
+    with pytest.raises(
+        FileExistsError, match=r"holds files that are not part of a run \(thesis.tex\); name another folder"
+    ):
         create_run(tmp_path / "mine", CONFIG, overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
@@ -142,17 +144,17 @@ def test_folders_are_not_overwritten_unless_told(run, tmp_path):
 def test_a_curve_of_something_else(run, line):
     whole = {"step": 0, "split": "train", "wall_seconds": 0}
     run.path("curve.jsonl").write_bytes(f"{line}\n{json.dumps(whole)}\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"line 1 of .*curve.jsonl is damaged \(.+\); bring it back, or move it away"):
+    with pytest.raises(ValueError, match=r"line 1 of .*curve.jsonl is damaged \(.+\); restore it, or move it away"):
         read_curve(run)
 
 
 def test_what_is_no_run_is_refused(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such run folder"):
         open_run(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match=r"holds no config\.json, so it is no run"):
+    with pytest.raises(FileNotFoundError, match=r"contains no config\.json, so it is not a run"):
         open_run(tmp_path)
     write_json(run, "provenance.json", {"format": 99})
-    with pytest.raises(ValueError, match=r"provenance.json is of format 99, and this version reads format 1"):
+    with pytest.raises(ValueError, match=r"provenance.json has format 99, and this version reads format 1"):
         open_run(run.folder)
 
 
@@ -275,7 +277,7 @@ def test_settings_that_lost_a_key_are_not_trained_on(tmp_path, small, lost):
     del values[lost]
     run.path("config.json").write_text(json.dumps(values))
     with pytest.raises(
-        ValueError, match=r"config.json does not hold the settings that checkpoint.safetensors was written"
+        ValueError, match=r"config.json has other settings than those that checkpoint.safetensors was written"
     ):
         load_checkpoint(open_run(run.folder), new_state(config, small))
 
@@ -284,17 +286,19 @@ def test_weights_that_do_not_fit(run, small, tmp_path):
     other = create_run(tmp_path / "other", Config(model="burgess", latent_dim=5, device="cpu"))
     save_model(other, new_state(other.config, small).model)
     os.replace(other.path("model.safetensors"), run.path("model.safetensors"))
-    with pytest.raises(ValueError, match=r"config.json does not hold the settings that model.safetensors was written"):
+    with pytest.raises(
+        ValueError, match=r"config.json has other settings than those that model.safetensors was written"
+    ):
         load_model(run)
     save_model(run, new_state(other.config, small).model)
-    with pytest.raises(ValueError, match="does not fit the run's settings"):
+    with pytest.raises(ValueError, match="does not match the run's settings"):
         load_model(run)
     save_file({"x": torch.zeros(1)}, run.path("model.safetensors"), {"betavae": '{"format": 7}'})
-    with pytest.raises(ValueError, match="is of format 7, and this version reads format 1"):
+    with pytest.raises(ValueError, match="has format 7, and this version reads format 1"):
         load_model(run)
     with np.errstate(all="ignore"):
         np.savez(run.path("latents.npz"), rows=np.arange(4), mean=np.zeros((4, 9)), log_var=np.zeros((4, 9)))
-    with pytest.raises(ValueError, match=r"holds latents of shape \(4, 9\), not those of this run"):
+    with pytest.raises(ValueError, match=r"holds latents of shape \(4, 9\), which does not match the run's settings"):
         load_latents(run)
 
 
@@ -308,7 +312,7 @@ def test_weights_that_are_not_finite(run, small):
         save_checkpoint(run, state)
     assert run.path("checkpoint.safetensors").read_bytes() == good
     save_model(run, state.model)
-    with pytest.raises(ValueError, match="holds values that are not finite"):
+    with pytest.raises(ValueError, match="has values that are not finite"):
         load_model(run)
 
 

@@ -1,11 +1,11 @@
-"""Run folders at a URL: what is captured where, and in which order."""
+"""Run folders at a URL: which files are uploaded and downloaded, and in which order."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from betavae.config import Config
-from betavae.studies.storage import check, perform_at, pull, push
+from betavae.studies.storage import check, complete_remote_run, pull, push
 from tests import stubs
 
 
@@ -28,10 +28,10 @@ def test_a_run_at_a_url_is_done_once_and_continued(tmp_path):
 
     shares = []
     with pytest.raises(KeyboardInterrupt):
-        perform_at(half, url, Config(), "a", shares.append)
+        complete_remote_run(half, url, Config(), "a", shares.append)
     assert not (tmp_path / "bucket" / "runs" / "a" / "DONE").exists()
-    perform_at(rest, url, Config(), "a", shares.append)
-    perform_at(never, url, Config(), "a", shares.append)
+    complete_remote_run(rest, url, Config(), "a", shares.append)
+    complete_remote_run(never, url, Config(), "a", shares.append)
     assert shares == [0.5, 0.0, 0.5]
     found = {path.name for path in (tmp_path / "bucket" / "runs" / "a").iterdir()}
     assert found == {"config.json", "checkpoint.safetensors", "attempts", "scores.json", "provenance.json", "DONE"}
@@ -39,11 +39,11 @@ def test_a_run_at_a_url_is_done_once_and_continued(tmp_path):
 
 def test_a_url_with_a_run_of_other_settings_is_refused(tmp_path):
     url = (tmp_path / "bucket").as_uri()
-    perform_at(stubs.quick, url, Config(steps=9), "a", lambda share: None)
+    complete_remote_run(stubs.quick, url, Config(steps=9), "a", lambda share: None)
     with pytest.raises(
-        ValueError, match=r"holds a run of other settings \(learning_rate\); name another folder or --url"
+        ValueError, match=r"holds a run with other settings \(learning_rate\); name another folder or --url"
     ):
-        perform_at(stubs.quick, url, Config(steps=9, learning_rate=1e-3), "a", lambda share: None)
+        complete_remote_run(stubs.quick, url, Config(steps=9, learning_rate=1e-3), "a", lambda share: None)
 
 
 def test_one_run_pushed_twice_at_once(tmp_path):

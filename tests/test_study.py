@@ -14,14 +14,14 @@ import pytest
 from betavae.studies import study as studies
 from betavae.studies.study import check_runs, create_study, failures, open_study, run_study, states
 from betavae.studies.sweep import expand
-from betavae.studies.workers import Event, work
+from betavae.studies.workers import Event, execute
 from tests import stubs
 
 RECIPE = {"seeds": 3, "steps": 9, "grid": {"latent_dim": [4, 6]}}
 
 
 def local(perform, workers=2):
-    return functools.partial(work, workers=workers, perform=perform)
+    return functools.partial(execute, workers=workers, perform=perform)
 
 
 def attempts(study):
@@ -36,9 +36,9 @@ def nothing_to_do(jobs):
 
 def test_all_runs_once_and_never_again(tmp_path):
     study, seen = create_study(tmp_path, RECIPE), []
-    tally = run_study(study, local(stubs.quick), watch=lambda tally: seen.append((tally.done, len(tally.shares))))
-    assert (tally.total, tally.done, tally.failed, tally.shares) == (6, 6, 0, {})
-    assert tally.gained == pytest.approx(6)
+    tally = run_study(study, local(stubs.quick), watch=lambda tally: seen.append((tally.done, len(tally.fractions))))
+    assert (tally.total, tally.done, tally.failed, tally.fractions) == (6, 6, 0, {})
+    assert tally.completed == pytest.approx(6)
     assert tally.seconds_left == 0
     assert max(running for _, running in seen) == 2
     assert run_study(open_study(tmp_path), nothing_to_do).done == 6
@@ -76,12 +76,12 @@ def test_failed_runs_are_listed_and_retried_on_demand(tmp_path):
 def test_a_killed_worker_costs_its_run_one_more_attempt(tmp_path):
     study, kinds = create_study(tmp_path, RECIPE), []
 
-    def execute(jobs):
-        for event in work(jobs, 2, stubs.killed_once):
+    def noted(jobs):
+        for event in execute(jobs, 2, stubs.killed_once):
             kinds.append(event.kind)
             yield event
 
-    assert run_study(study, execute).done == 6
+    assert run_study(study, noted).done == 6
     assert kinds.count("lost") == 2
 
 
@@ -95,7 +95,7 @@ def test_interrupted_workers_stop_and_the_study_continues(tmp_path):
     study = create_study(tmp_path, RECIPE)
 
     def interrupt(tally):
-        if len(tally.shares) == 2:
+        if len(tally.fractions) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -106,8 +106,9 @@ def test_interrupted_workers_stop_and_the_study_continues(tmp_path):
 def test_a_second_driver_refuses_and_a_killed_one_leaves_nothing_behind(tmp_path):
     study = create_study(tmp_path, RECIPE)
     text = (
-        "from betavae.studies.study import *\nfrom betavae.studies.workers import work\nfrom tests import stubs\n"
-        f"if __name__ == '__main__': run_study(open_study({str(tmp_path)!r}), lambda jobs: work(jobs, 2, stubs.slow))"
+        "from betavae.studies.study import *\nfrom betavae.studies.workers import execute\nfrom tests import stubs\n"
+        f"if __name__ == '__main__':\n    study = open_study({str(tmp_path)!r})\n"
+        "    run_study(study, lambda jobs: execute(jobs, 2, stubs.slow))"
     )
     script = tmp_path.parent / f"{tmp_path.name}.py"
     script.write_text(text)
@@ -118,7 +119,7 @@ def test_a_second_driver_refuses_and_a_killed_one_leaves_nothing_behind(tmp_path
         while list(states(study).values()).count("begun") < 2:
             assert driver.poll() is None
             time.sleep(0.05)
-        with pytest.raises(RuntimeError, match=f"is being run by process {driver.pid} on .*; wait until that ends"):
+        with pytest.raises(RuntimeError, match=f"is in use by process {driver.pid} on .*; wait until it ends"):
             run_study(study, nothing_to_do)
     finally:
         driver.send_signal(signal.SIGKILL)
@@ -129,7 +130,9 @@ def test_a_second_driver_refuses_and_a_killed_one_leaves_nothing_behind(tmp_path
 def test_a_changed_recipe_is_refused_extended_or_begins_anew(tmp_path):
     study = create_study(tmp_path, RECIPE)
     run_study(study, local(stubs.quick))
-    with pytest.raises(ValueError, match=r"another recipe \(seed: 0, 1, 2 → 0, 1, 2, 3\): it has 0 runs .* lacks 2"):
+    with pytest.raises(
+        ValueError, match=r"another recipe \(seed: 0, 1, 2 → 0, 1, 2, 3\): .* drops 0 of its runs and adds 2"
+    ):
         create_study(tmp_path, {**RECIPE, "seeds": 4})
     began = json.loads((tmp_path / "study.json").read_text())["began"]
     checked = []
@@ -138,7 +141,9 @@ def test_a_changed_recipe_is_refused_extended_or_begins_anew(tmp_path):
     assert json.loads((tmp_path / "study.json").read_text())["began"] == began
     assert list(states(more).values()).count("done") == 6
     assert len(open_study(tmp_path).runs) == 8
-    with pytest.raises(ValueError, match=r"latents: 4, 6 → 4; seed: 0, 1, 2, 3 → 0, 1, 2\): it has 5 runs that"):
+    with pytest.raises(
+        ValueError, match=r"latent_dim: 4, 6 → 4; seed: 0, 1, 2, 3 → 0, 1, 2\): the new recipe drops 5 of"
+    ):
         create_study(tmp_path, {**RECIPE, "grid": {"latent_dim": 4}}, extend=True)
     (tmp_path / "results.parquet").touch()
     anew = create_study(tmp_path, {**RECIPE, "steps": 10}, overwrite=True)
@@ -152,11 +157,11 @@ def test_a_version_in_which_the_recipe_means_other_runs_is_refused(tmp_path):
     create_study(tmp_path, RECIPE)
     values = json.loads((tmp_path / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps(values | {"digest": "another", "betavae": "0.0.9"}))
-    with pytest.raises(ValueError, match=r"begun with betavae 0\.0\.9, and in .* its recipe means other runs; go on"):
+    with pytest.raises(ValueError, match=r"created by betavae 0\.0\.9, and in .* its recipe means other runs; use the"):
         create_study(tmp_path, RECIPE)
     values["defaults"]["run"]["learning_rate"] = 1e-3
     (tmp_path / "study.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="means other runs, for the default of learning_rate is another"):
+    with pytest.raises(ValueError, match="means other runs, because the default of learning_rate has changed"):
         open_study(tmp_path)
 
 
@@ -204,13 +209,13 @@ def test_folders_that_are_no_study(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(FileExistsError, match="exists and is not a study; name another folder with --out"):
         create_study(tmp_path, RECIPE, overwrite=True)
-    with pytest.raises(FileNotFoundError, match=r"holds no study.json, so it is no study"):
+    with pytest.raises(FileNotFoundError, match=r"contains no study.json, so it is not a study"):
         open_study(tmp_path)
     (tmp_path / "study.json").write_text("[]")
     with pytest.raises(ValueError, match="is damaged"):
         open_study(tmp_path)
     (tmp_path / "study.json").write_text('{"format": 99, "recipe": {}}')
-    with pytest.raises(ValueError, match="is of format 99, and this version reads format 2"):
+    with pytest.raises(ValueError, match="has format 99, and this version reads format 2"):
         open_study(tmp_path)
 
 
@@ -245,13 +250,13 @@ def test_no_workers(tmp_path):
 
 def test_what_a_tally_makes_of_a_continued_run(monkeypatch):
     monkeypatch.setattr(studies.time, "monotonic", lambda: 100.0)
-    tally = studies.Tally(total=4, began=64.0)
-    for event in [Event("a", "started"), Event("a", "share", 0.5), Event("a", "share", 0.75)]:
+    tally = studies.Tally(total=4, started=64.0)
+    for event in [Event("a", "started"), Event("a", "progress", 0.5), Event("a", "progress", 0.75)]:
         tally.count(event)
-    trained = studies.TRAINING_SHARE / 4  # of a model in 36 seconds
+    trained = studies.TRAINING_FRACTION / 4  # of a model in 36 seconds
     assert tally.per_hour == pytest.approx(100 * trained)
     assert tally.seconds_left == pytest.approx(36 * (4 - 3 * trained) / trained)
-    tally.count(Event("a", "share", 1.0))
+    tally.count(Event("a", "progress", 1.0))
     assert tally.seconds_left > 36 * 3 / (2 * trained)  # scores and figures are still to come
     tally.count(Event("a", "done"))
     assert (tally.done, tally.per_hour) == (1, pytest.approx(100 * (1 - 2 * trained)))

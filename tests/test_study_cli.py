@@ -74,7 +74,7 @@ def test_results_and_report(study, capsys):
     assert "beta 4" in output
     main(["results", str(study), "--query", "SELECT count(DISTINCT run) AS runs FROM results"])
     assert capsys.readouterr().out == "runs\n2\n"  # CSV, for it goes to no terminal
-    assert "the query cannot be answered" in refused(capsys, "results", str(study), "--query", "SELEC")
+    assert "the query failed" in refused(capsys, "results", str(study), "--query", "SELEC")
     (study / "report.html").unlink()
     main(["report", str(study)])
     assert (study / "report.html").exists()
@@ -102,12 +102,12 @@ def test_shipped_recipes(name, number, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "what to run? Give a recipe such as `smoke`, or flags"),
+        ([], "no recipe is given; give one such as `smoke`, or flags"),
         (["smok"], "unknown recipe 'smok'; did you mean 'smoke'?"),
-        (["smoke", "--beta", "3"], "--beta: with a recipe, flags change only settings that all its runs share"),
-        (["rotation", "--rotate-at", "5", "7"], "--rotate-at: with a recipe, flags change only settings"),
-        (["smoke", "--steps", "3", "4"], "--steps: with a recipe, flags change only settings"),
-        (["--gamma", "3"], "--gamma: no setting of beta; leave it out"),
+        (["smoke", "--beta", "3"], "--beta: with a recipe, a flag takes one value for a setting that all"),
+        (["rotation", "--rotate-at", "5", "7"], "--rotate-at: with a recipe, a flag takes one value"),
+        (["smoke", "--steps", "3", "4"], "--steps: with a recipe, a flag takes one value"),
+        (["--gamma", "3"], "--gamma is not a setting of beta; remove the flag"),
         (["--objective", "bta"], "unknown objective 'bta'; did you mean 'beta'?"),
         (["--beta", "x"], "flags: grid, objective.name = beta, objective.beta = x: objective beta: beta is 'x'"),
         (["--steps", "0"], "grid, steps = 0, objective.name = beta: steps is 0; it must be a number of at least 1"),
@@ -129,16 +129,16 @@ def test_flags_on_a_recipe_change_what_all_runs_share(capsys):
 
 def test_metrics_are_a_list_and_no_grid(tmp_path):
     from betavae.cli.flags import varied
-    from betavae.cli.study import Study
+    from betavae.cli.study import StudyCommand
 
-    recipe, _ = Study(varied()(objective=("vae",), scores=("dci", "mig")))._recipe()
+    recipe, _ = StudyCommand(varied()(objective=("vae",), scores=("dci", "mig")))._recipe()
     assert [config.scores for config in expand(recipe).values()] == [("dci", "mig")]
 
 
 def test_studies_beyond_all_bounds_are_refused_at_once(capsys, tmp_path):
     words = ["study", "--seeds", "1000000000", "--out", str(tmp_path / "s")]
     for also in ([], ["--plan"]):
-        assert "that is 1,000,000,000 runs; give fewer seeds" in refused(capsys, *words, *also)
+        assert "that is 1,000,000,000 runs, and 20,000 are allowed; give fewer seeds" in refused(capsys, *words, *also)
     words = ["study", "--seeds", "2", "--out", str(tmp_path / "s"), "--workers", "1000000000"]
     assert "workers is 1000000000, and this machine has" in refused(capsys, *words)
     assert not (tmp_path / "s").exists()
@@ -151,8 +151,11 @@ def test_workers_none(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--ray", "auto", "--workers", "2"], "--workers is for this machine; with --ray say what a run takes"),
-        (["--gpus", "0.5"], "--url, --cpus and --gpus are for a Ray cluster; name one with --ray auto"),
+        (
+            ["--ray", "auto", "--workers", "2"],
+            "--workers is for this machine; with --ray, give the resources of one run",
+        ),
+        (["--gpus", "0.5"], "--url, --cpus and --gpus are for a Ray cluster; choose one with --ray auto"),
     ],
 )
 def test_what_does_not_go_together(words, sentence, capsys, tmp_path):
@@ -164,7 +167,7 @@ def test_a_failing_study_lists_its_errors(study, capsys, tmp_path):
     assert "nowhere.npz" in refused(capsys, *words)
     assert not (tmp_path / "s").exists()
     words = [*words[:1], *words[3:], *TINY, "--data", str(study.parent / "small.npz"), "--learning-rate", "1e30"]
-    assert "2 of 2 runs failed, see above; --retry runs them again" in refused(capsys, *words)
+    assert "2 of 2 runs failed, see above; resume them with --retry" in refused(capsys, *words)
     from betavae.studies.study import open_study
 
     assert set(states(open_study(tmp_path / "s")).values()) == {"failed"}

@@ -30,15 +30,15 @@ def page(tmp_path_factory):
 
 
 def test_what_was_run(page):
-    assert "11 of 12 runs are finished, 1 failed; 6 seeds of each setting." in page
-    assert re.search(r"latents</th><td>4, 60<", page)
+    assert "11 of 12 runs are finished, 1 failed; 6 seeds per setting." in page
+    assert re.search(r"latent_dim</th><td>4, 60<", page)
     assert "RuntimeError: &lt;loss&gt; is not finite" in page
 
 
 def test_scores_comparisons_and_variance(page):
     # mig is latents/100 and at most 0.01 more: the wide setting always wins, and all the variance is the setting's
     assert re.search(r'mig</code></th>\s*<td class="number">0.0[45]\d+ <small>n = 6', page)
-    row = re.search(r"<caption>mig:.*?<tbody>\s*<tr><th scope=\"row\">latents 60</th>(.*?)</tr>", page, re.S)
+    row = re.search(r"<caption>mig:.*?<tbody>\s*<tr><th scope=\"row\">latent_dim 60</th>(.*?)</tr>", page, re.S)
     assert re.findall(r'class="(\w*)">([^<]+)<', row[1]) == [("", "—"), ("more", "1.00")]
     assert re.search(
         r"mig</code></th><td class=\"number\">0 %</td><td class=\"number\">100 %</td><td class=\"number\">0 %", page
@@ -68,13 +68,13 @@ def test_published_scores_are_named_with_their_source_on_dsprites_only(page, tmp
     assert published.CAVEAT.split(":")[0] in page
     other = page_of(tmp_path, {"seeds": 2, "data": "shapes.npz"})
     assert "2401.08897" not in other
-    assert "Nothing but the seed." in other
+    assert "All runs have the same settings except the seed." in other
     assert "Fewer than three runs are finished" in other
 
 
 def test_before_anything_is_finished(tmp_path):
     page = page_of(tmp_path, {"seeds": 2}, skip=2)
-    assert "0 of 2 runs are finished, 2 are still to do" in page
+    assert "0 of 2 runs are finished, 2 are not finished yet" in page
     assert page.count("No run is finished yet.") == 2
 
 

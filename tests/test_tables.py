@@ -55,31 +55,31 @@ def test_text(name, text, table, names, tmp_path):
         (b"", "it has no rows"),
         (b"a,b\n", "it has no rows"),
         (b"\n1,2\n", "its first line is empty"),
-        (b"0,1\n2,3\n", "its first line, '0,1', may be names or numbers; give the columns names of letters"),
-        (b"NA,0.5\n1,2\n", "its first line, 'NA,0.5', is neither all names nor all numbers"),
-        (b",0.5\n1,2\n", "its first line, ',0.5', is neither"),
-        (b",a,b\n0,1,2\n7,1,2\n", "its first column has no name and does not number the rows; give it one"),
-        (b",a,b\nx,1,2\n", "its first column has no name and does not number the rows; give it one"),
-        (b"a,b\n1,x\n", "column 'b' holds text, such as 'x', which only factors may"),
+        (b"0,1\n2,3\n", "its first line, '0,1', may be names or numbers; give the columns names that are not numbers"),
+        (b"NA,0.5\n1,2\n", "its first line, 'NA,0.5', has names and numbers"),
+        (b",0.5\n1,2\n", "its first line, ',0.5', has names and numbers"),
+        (b",a,b\n0,1,2\n7,1,2\n", "its first column has no name and is not a row index; give it a name"),
+        (b",a,b\nx,1,2\n", "its first column has no name and is not a row index; give it a name"),
+        (b"a,b\n1,x\n", "column 'b' contains text, such as 'x', which is allowed for factors only"),
         (b"1,2\n3,x\n", "column 2 has '2' in line 1 and 'x' in line 2; write all its cells as numbers, or all as text"),
         (b"a,b\n1,x\n2,y\n3,7\n", "column 'b' has '7' in line 4 and 'x' in line 2; write all"),
         (b'a,b\n"1",2\n3,""\n', "column 'b' has an empty cell in line 3; fill it"),
         (b'a,b\n"x\ny",2\nz,\n', "column 'b' has an empty cell in line 4; fill it"),
-        (b"a,b\n1,2\n1\n", "line 3 has 1 cell where line 1 has 2"),
-        (b"a,b\n1,2\n\n1,2\n", "line 3 is empty; fill it, or leave it out"),
-        (b'a\n1\n""\n2\n', "line 3 is empty; fill it, or leave it out"),
-        (b'a,b\n1,2\n"1,2\n', "what begins in line 3 cannot be read as cells: unexpected end of data"),
-        (b'a,b\n1,"2\n' + b"1,2\n" * 99_999, "what begins in line 2 cannot be read as cells: field larger than"),
-        (b"a,b\n1," + b"2" * 200_000 + b"\n", "line 2 cannot be read as cells: field larger than field limit"),
+        (b"a,b\n1,2\n1\n", "line 3 has 1 cell, but line 1 has 2"),
+        (b"a,b\n1,2\n\n1,2\n", "line 3 is empty; fill it or delete it"),
+        (b'a\n1\n""\n2\n', "line 3 is empty; fill it or delete it"),
+        (b'a,b\n1,2\n"1,2\n', "line 3 cannot be split into cells: unexpected end of data"),
+        (b'a,b\n1,"2\n' + b"1,2\n" * 99_999, "line 2 cannot be split into cells: field larger than"),
+        (b"a,b\n1," + b"2" * 200_000 + b"\n", "line 2 cannot be split into cells: field larger than field limit"),
         (b"a,b;c\n1,2\n", "its first line has semicolons and commas; put names that contain one of them in quotes"),
         (b"a\tb;c\n1\t2\n", "its first line has tabs and semicolons; put"),
-        (b"a;b\n1,5;2\n1.5;2\n", "column 'a' has decimal commas as well as decimal points; write all with points"),
-        (b"a;b\n1,5;2.5\n", "column 'a' has numbers with decimal commas and column 'b' with points"),
-        (b"a;b\n1,5;1.234,5\n", "column 'b' holds text, such as '1.234,5'"),
-        (b"a,b\n1_0,2\n", "column 'a' holds text, such as '1_0'"),
-        (b"\x1b[31ma,b\n1,2\n", r"the name of column '\x1b[31ma' cannot be printed; give it another"),
-        ("größe\n1\n".encode("latin-1"), "is no text in UTF-8 (invalid start byte); save it as UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "is no text in UTF-8"),
+        (b"a;b\n1,5;2\n1.5;2\n", "column 'a' has decimal commas and decimal points; write all with points"),
+        (b"a;b\n1,5;2.5\n", "column 'a' has decimal commas and column 'b' has decimal points"),
+        (b"a;b\n1,5;1.234,5\n", "column 'b' contains text, such as '1.234,5'"),
+        (b"a,b\n1_0,2\n", "column 'a' contains text, such as '1_0'"),
+        (b"\x1b[31ma,b\n1,2\n", r"the column name '\x1b[31ma' has control characters; rename the column"),
+        ("größe\n1\n".encode("latin-1"), "is not UTF-8 text (invalid start byte); save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "is not UTF-8 text"),
     ],
 )
 @pytest.mark.parametrize("block", [1, 1 << 18])
@@ -148,7 +148,7 @@ def test_one_file_with_latents_and_factors_of_any_kind(frame, name, index, tmp_p
     )
     assert load_table(path, labels=True).names == tuple(frame.columns)  # and no index
     with pytest.raises(
-        ValueError, match=r"column 'shape' holds text, such as '\w+', which only factors may .*:NAME,z\*"
+        ValueError, match=r"column 'shape' contains text, such as '\w+', which is allowed for factors only .*:NAME,z\*"
     ):
         read_table(path)
 
@@ -167,7 +167,7 @@ def test_a_row_index_is_left_out(tmp_path, first, name):
 def test_an_index_that_is_not_in_order_is_no_row_number(tmp_path):
     table = pandas.DataFrame({"a": [5, 6, 7]}, index=[2, 0, 1])
     table.to_csv(tmp_path / "t.csv")
-    with pytest.raises(ValueError, match="its first column has no name and does not number the rows"):
+    with pytest.raises(ValueError, match="its first column has no name and is not a row index"):
         read_table(tmp_path / "t.csv")
     assert read_table(tmp_path / "t.csv", "a").tolist() == [[5], [6], [7]]
     table.to_parquet(tmp_path / "t.parquet")  # as __index_level_0__
@@ -210,8 +210,8 @@ def test_columns_are_chosen_by_name(tmp_path, select, names):
         ("t.csv", "shape,y*", "t.csv has no column 'y*'; its columns are shape, scale"),
         ("t.csv", "", "t.csv has no column ''; its columns"),
         ("t.parquet", "scal", "t.parquet has no column 'scal'; did you mean 'scale'?; its columns are shape, scale"),
-        ("bare.csv", "a", "bare.csv: its first line has no names of columns, by which 'a' could choose; add them"),
-        ("t.npy", "a", "t.npy holds one array, whose columns have no names; leave out :a"),
+        ("bare.csv", "a", "bare.csv: it has no column names, which the selection 'a' needs; add a header line"),
+        ("t.npy", "a", "t.npy contains one array, whose columns have no names; leave out :a"),
         ("none.csv", "a", "there is no file none.csv"),
         ("tt.csv", "a:b", "there is no file tt.csv; did you mean t.csv?"),
     ],
@@ -252,14 +252,16 @@ def test_safetensors(tmp_path, dtype):
     safetensors.torch.save_file({"a": torch.arange(3), "f": torch.ones(3, 2, dtype=torch.int32), "mean": latents}, path)
     np.testing.assert_array_equal(read_table(f"{path}:mean"), latents.double())
     assert read_table(path, "a").tolist() == [[0], [1], [2]]
-    with pytest.raises(ValueError, match=r"holds 3 arrays \(.*\): there is no array 'mena'; did you mean 'mean'\?"):
+    with pytest.raises(ValueError, match=r"contains 3 arrays \(.*\); there is no array 'mena'; did you mean 'mean'\?"):
         read_table(path, "mena")
-    with pytest.raises(ValueError, match=r"say which one, as in .*safetensors:f$"):
+    with pytest.raises(ValueError, match=r"select one, as in .*safetensors:f$"):
         read_table(path, labels=True)
     whole = path.read_bytes()
     for damaged in (b"", whole[:20], whole[:-1], b"x" * 40):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"t\.safetensors is damaged, or no \.safetensors \(.*\); copy it again"):
+        with pytest.raises(
+            ValueError, match=r"t\.safetensors is damaged, or no \.safetensors \(.*\); copy or save it again"
+        ):
             read_table(path, "mean")
 
 
@@ -268,7 +270,7 @@ def test_pickles_are_not_read(tmp_path, suffix):
     """Nor unpickled by halves, as by ``torch.load(weights_only=True)``; only a pickle knows the shape of a .pt."""
     torch.save(torch.eye(2), tmp_path / f"t{suffix}")
     with pytest.raises(
-        ValueError, match=r"is not read, because it is a pickle.*save the table as \.npy.*numpy\.save\('t"
+        ValueError, match=r"is a pickle, which betavae never reads.*save the table as \.npy.*numpy\.save\('t"
     ):
         read_table(tmp_path / f"t{suffix}")
 
@@ -276,7 +278,7 @@ def test_pickles_are_not_read(tmp_path, suffix):
 def test_text_in_arrays(tmp_path):
     np.save(tmp_path / "t.npy", np.array([["b", "x"], ["a", "x"], ["c", "y"]]))
     assert read_table(tmp_path / "t.npy", labels=True).tolist() == [[1, 0], [0, 0], [2, 1]]
-    with pytest.raises(ValueError, match=r"t\.npy holds text, such as 'b', which only factors may"):
+    with pytest.raises(ValueError, match=r"t\.npy contains text, such as 'b', which is allowed for factors only"):
         read_table(tmp_path / "t.npy")
 
 
@@ -285,10 +287,16 @@ def test_text_in_arrays(tmp_path):
     [
         (
             lambda whole: whole[:-8],
-            r"is damaged, or no \.npy \(it has 40 bytes where its shape \(3, 2\) needs 48\); copy",
+            r"damaged, or not a \.npy file \(it has 40 bytes, but its shape \(3, 2\) needs 48\); copy or save it again",
         ),
-        (lambda whole: whole[:20], r"is damaged, or no \.npy \(it does not begin like a NumPy array\); copy it again"),
-        (lambda whole: b"PK" + whole, r"is damaged, or no \.npy \(File is not a zip file\); copy it again, or save it"),
+        (
+            lambda whole: whole[:20],
+            r"is damaged, or not a \.npy file \(it is not a NumPy array\); copy or save it again",
+        ),
+        (
+            lambda whole: b"PK" + whole,
+            r"is damaged, or not a \.npy file \(File is not a zip file\); copy or save it again",
+        ),
     ],
 )
 def test_what_was_saved_by_numpy_and_is_damaged_is_not_told_to_be_saved_by_numpy(tmp_path, content, message):
@@ -297,16 +305,18 @@ def test_what_was_saved_by_numpy_and_is_damaged_is_not_told_to_be_saved_by_numpy
     with pytest.raises(ValueError, match=message):
         read_table(tmp_path / "t.npy")
     np.save(tmp_path / "t.npy", np.array([[None]]))
-    with pytest.raises(ValueError, match=r"it holds pickled Python objects, which are never read; save a plain array"):
+    with pytest.raises(
+        ValueError, match=r"it contains pickled Python objects, which betavae never reads; save an array of numbers"
+    ):
         read_table(tmp_path / "t.npy")
 
 
 def test_of_several_arrays_the_one_that_looks_right_is_proposed(tmp_path):
     path = tmp_path / "latents.npz"
     np.savez(path, rows=np.arange(3), classes=np.eye(3, dtype=int), mean=np.eye(3), log_var=np.eye(3), bad=[None])
-    with pytest.raises(ValueError, match=r"holds 5 arrays \(rows, .*\): say which one, as in .*latents\.npz:mean$"):
+    with pytest.raises(ValueError, match=r"contains 5 arrays \(rows, .*\); select one, as in .*latents\.npz:mean$"):
         read_table(path)
-    with pytest.raises(ValueError, match=r"say which one, as in .*latents\.npz:classes$"):
+    with pytest.raises(ValueError, match=r"select one, as in .*latents\.npz:classes$"):
         read_table(path, labels=True)
     with pytest.raises(ValueError, match=r"there is no array 'men'; did you mean 'mean'\?"):
         read_table(f"{path}:men")
@@ -329,9 +339,12 @@ def test_parquet(tmp_path):
         ({"a": ["x", None]}, "column 'a' has empty cells; fill them"),
         ({"a": [[1], [2]]}, "column 'a' holds list<element: int64>, which is neither numbers nor text"),
         ({"__index_level_0__": [1]}, "has no columns"),
-        ({"a": ["x" * 1000]}, "column 'a' holds text, such as '" + "x" * 50 + "...', which only factors may"),
-        ({"a\x1b": [1]}, r"the name of column 'a\x1b' cannot be printed"),
-        ([[1], [2]], "has more than one column 'a'; give each a name of its own"),
+        (
+            {"a": ["x" * 1000]},
+            "column 'a' contains text, such as '" + "x" * 50 + "...', which is allowed for factors only",
+        ),
+        ({"a\x1b": [1]}, r"the column name 'a\x1b' has control characters"),
+        ([[1], [2]], "has more than one column 'a'; give each column a unique name"),
     ],
 )
 def test_parquet_that_is_no_table(tmp_path, table, message):

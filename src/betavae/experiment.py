@@ -1,7 +1,7 @@
-"""The story of a run: settings, data, training, latents, scores, figures, report. Read this file first.
+"""The steps of a run: settings, data, training, latents, scores, figures, report. Read this file first.
 
-Each chapter reads what it needs from the run folder and the data, and leaves its result in the folder; so any of them
-can be told again, and an interrupted run goes on where it stopped.
+Each step reads its inputs from the run folder and the data, and writes its result to the folder. So you can repeat any
+step alone, and an interrupted run resumes where it stopped.
 """
 
 import time
@@ -48,7 +48,7 @@ from betavae.runs.folder import (
 )
 from betavae.runs.latents import Latents, load_latents, save_latents
 from betavae.runs.provenance import peak_memory, provenance
-from betavae.runs.scores import named, score_tables
+from betavae.runs.scores import name_factors, score_tables
 from betavae.training.batches import StepRows
 from betavae.training.devices import choose_device
 from betavae.training.encoding import encode
@@ -59,10 +59,10 @@ from betavae.training.state import State, memory_of, new_state
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
 FEWEST_SCORED = 3
-"""Images that scores need at least: some to fit, some to judge."""
+"""Smallest number of images for scores: some to train the metrics' predictors, some to test them."""
 
 Watch = Callable[[Record], None]
-Progress = Callable[[str, int, int], None]
+ScoringProgress = Callable[[str, int, int], None]
 
 
 def experiment(
@@ -76,32 +76,31 @@ def experiment(
     """Train, score and draw a new run.
 
     Args:
-        config: settings.
-        folder: run folder; `runs/<run id>` if none is given.
-        overwrite: replace a run that is in the folder already.
-        data: images, where they are loaded or made already. The run records that they were in memory, unless
-            `load_data` read them from what `config.data` names.
-        watch: called with each record of the curves, e.g. a progress bar.
+        config: settings of the run.
+        folder: run folder. If None, `runs/<run id>`.
+        overwrite: replace the run that is in the folder.
+        data: images and factors, if you have loaded or generated them already. If None, `load_data(config.data)`.
+        watch: called with each record of the loss curves, e.g. a progress bar.
 
     Returns:
         The finished run.
 
     Raises:
-        FileExistsError: the folder holds something already.
-        ValueError: data, model or metrics do not fit the settings.
-        RuntimeError: the loss is not finite; the message names the step and the last good checkpoint.
-        MemoryError: there is no room for such batches.
-        KeyboardInterrupt: interrupted; what was trained is saved.
+        FileExistsError: the folder already holds something.
+        ValueError: the data, the model or the metrics do not work with the settings.
+        RuntimeError: the loss is not finite. The message names the step and the last checkpoint.
+        MemoryError: the batches do not fit into memory.
+        KeyboardInterrupt: interrupted; the checkpoint is saved.
     """
     if data is None:
         data = load_data(config.data)
     elif not data.source and config.data in (IN_MEMORY, Config.data):
         config = replace(config, data=IN_MEMORY)
     elif data.source != config.data:
-        given = f"were read from {data.source}" if data.source else "were made in Python"
+        origin = f"were read from {data.source}" if data.source else "were made in Python"
         raise ValueError(
-            f"the settings name the data {config.data}, and the images given {given}: let Config(data=...) name the "
-            "same, or leave it out for images made in Python"
+            f"the settings have data {config.data}, but the given images {origin}: give Config the same data, or leave "
+            "data out of Config for images made in Python"
         )
     check(config, data)
     run = create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
@@ -109,25 +108,25 @@ def experiment(
 
 
 def check(config: Config, data: FactorData) -> None:
-    """Refuse, before anything is written, settings that cannot work with the data.
+    """Validate settings against the data, before anything is written.
 
     Raises:
-        ValueError: data, model, device or metrics do not fit the settings.
+        ValueError: the data, the model, the device or the metrics do not work with the settings.
     """
     for name in config.scores:
         check_name("metric", name, metrics.METRICS)
     if config.scores and not data.factors.shape[1]:
         raise ValueError(
-            f"scores are {', '.join(config.scores)}, and {data.name} has no factors that vary to score against: leave "
-            "them out, or give data with latents_classes"
+            f"scores are {', '.join(config.scores)}, but {data.name} has no factors that vary: leave scores out, or "
+            "give data with latents_classes"
         )
     if (count := count_scored(config, data)) < FEWEST_SCORED:
-        raise ValueError(f"scored_images comes to {count}; give at least {FEWEST_SCORED}")
+        raise ValueError(f"scored_images selects {count} images; it must select at least {FEWEST_SCORED}")
     memory, size = memory_of(torch.device("cpu")), 8 * count * config.latent_dim
     if memory is not None and size > memory:
         raise ValueError(
             f"the latents of {count:,} images take {size / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB: "
-            "ask for fewer scored_images or latents"
+            "reduce scored_images or latent_dim"
         )
     if any(metrics.METRICS[name].counts_classes for name in config.scores):
         num_train, _ = metrics.sample_sizes(count)
@@ -135,16 +134,16 @@ def check(config: Config, data: FactorData) -> None:
         try:
             check_classes(data.factors[rows])
         except ValueError as error:
-            raise ValueError(named(str(error), data.factor_names)) from None
+            raise ValueError(name_factors(str(error), data.factor_names)) from None
     StepRows(config, data, split_of(config, data).train)
     new_state(config, data)
 
 
 def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch | None = None) -> Run:
-    """Continue the run in a folder to its end; to the numbers of a run that was never interrupted.
+    """Resume the run in a folder and complete it. Resuming is bit-identical to a run without interruption.
 
     Args:
-        folder: of a run that was started.
+        folder: folder of a started run.
         data: as for `experiment`.
         watch: as for `experiment`.
 
@@ -152,8 +151,8 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         The finished run.
 
     Raises:
-        FileNotFoundError: there is no run.
-        ValueError: one of its files is damaged or of another version.
+        FileNotFoundError: there is no run in the folder.
+        ValueError: a file of the run is damaged or from another version.
         RuntimeError: as for `experiment`.
         BlockingIOError: another process trains in the folder.
         MemoryError: as for `experiment`.
@@ -163,7 +162,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     if run.done:
         return run
     with locked(run):
-        if run.done:  # meanwhile
+        if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
         data = data_of(run) if data is None else data
@@ -174,8 +173,8 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         except ValueError as error:
             if run.config.scores:
                 raise
-            known = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
-            write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **known})
+            unsupervised = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
+            write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **unsupervised})
         if run.config.figures:
             draw_run(run, data)
         report_run(run, data)
@@ -184,38 +183,34 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
 
 
 def data_of(run: Run) -> FactorData:
-    """What a run was trained on: the file that its settings name, seen from where it was begun, or else from here.
+    """Load the data that a run was trained on.
+
+    A relative path in the settings is first taken relative to the folder in which the run was started.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
+        FileNotFoundError: the data file does not exist.
+        ValueError: the data file is damaged, or the images were given in Python.
     """
-    source, facts = run.config.data, read_if_present(run, "provenance.json").get("data", {})
+    source, recorded = run.config.data, read_if_present(run, "provenance.json").get("data", {})
     if source == IN_MEMORY:
         raise ValueError(
-            f"{run.folder} was trained on images given in Python ({facts.get('name', 'unnamed')}, "
-            f"{facts.get('images', 0):,} images), which cannot be loaded here: call betavae.experiment.score_run, "
-            "draw_run or report_run with the run and the images"
+            f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
+            f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
+            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
         )
-    begun = facts.get("file", "")
-    return load_data(begun if source != "dsprites" and Path(begun).is_file() else source)
+    file = recorded.get("file", "")
+    return load_data(file if source != "dsprites" and Path(file).is_file() else source)
 
 
 def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
-    """Train from the run's checkpoint, or from the start, to the end; save the weights and what they reach."""
+    """Train a run to its end, from its checkpoint if it has one; save the weights."""
     check_same_data(run, data)
     config, split = run.config, split_of(run.config, data)
     state = new_state(config, data)
     if run.path("checkpoint.safetensors").exists():
         load_checkpoint(run, state)
     cut_curve(run, state.step)
-    facts = provenance(config, data)
-    if run.path("provenance.json").exists():  # the first beginning stays, others are added
-        changing = ("started", "command", "imported", "commit", "versions", "device", "threads")
-        again = {name: facts[name] for name in changing if name in facts}
-        facts = read_json(run, "provenance.json")
-        facts["continued"] = [*facts.get("continued", []), again]
-    write_json(run, "provenance.json", facts)
+    _record_start(run, data)
     saved_step, saved_at = state.step, time.monotonic()
     with deferred_interrupts() as interrupted:
         try:
@@ -229,36 +224,61 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
                 ):
                     save_checkpoint(run, state)
                     saved_step, saved_at = state.step, time.monotonic()
-                if interrupted and record.split == "train":  # a record of held-out images comes before it, unsaved
+                if interrupted and record.split == "train":  # checkpoints are saved only after training records
                     raise KeyboardInterrupt
         except Diverged as error:
-            last = (
-                f"the last good checkpoint is that of step {saved_step}"
-                if saved_step
-                else "no checkpoint was saved yet"
-            )
-            by_muon = config.muon_after is not None and state.step >= config.muon_after
-            rate = (by_muon and config.muon_learning_rate) or config.learning_rate
-            raise Diverged(f"{error}; {last}. Try a lower learning rate (now {rate}), or --precision fp32") from None
+            raise _diverged(error, config, state.step, saved_step) from None
         except (MemoryError, RuntimeError) as error:
-            words = ("out of memory", "allocate memory")  # PyTorch's, which on a CPU has no class for it
-            if isinstance(error, MemoryError) or any(said in str(error) for said in words):
-                message = (
-                    f"memory ran out with batches of {config.batch_size:,} images; ask for fewer with --batch-size"
-                )
-                raise MemoryError(message) from error
+            if isinstance(error, MemoryError) or any(phrase in str(error) for phrase in _OUT_OF_MEMORY):
+                raise MemoryError(
+                    f"a batch of {config.batch_size:,} images does not fit into memory; reduce it with --batch-size"
+                ) from error
             raise
     save_model(run, state.model)
-    facts = read_json(run, "provenance.json")
-    facts["train_seconds"] = round(state.wall_seconds, 3)
-    facts["images_per_second"] = round(state.step * config.batch_size / state.wall_seconds, 1)
-    facts["peak_memory_bytes"] = peak_memory()
-    write_json(run, "provenance.json", facts)
+    _record_end(run, state)
     return state
 
 
+_OUT_OF_MEMORY = ("out of memory", "allocate memory")
+"""Phrases in PyTorch's error messages. On a CPU, PyTorch raises a plain RuntimeError."""
+
+
+def _record_start(run: Run, data: FactorData) -> None:
+    """Write provenance.json. When a run is resumed, keep the first provenance and append the new one."""
+    origin = provenance(run.config, data)
+    if run.path("provenance.json").exists():
+        names = ("started", "command", "imported", "commit", "versions", "device", "threads")
+        resumed = {name: origin[name] for name in names if name in origin}
+        origin = read_json(run, "provenance.json")
+        origin["continued"] = [*origin.get("continued", []), resumed]
+    write_json(run, "provenance.json", origin)
+
+
+def _record_end(run: Run, state: State) -> None:
+    """Add training time, speed and memory to provenance.json."""
+    origin = read_json(run, "provenance.json")
+    origin["train_seconds"] = round(state.wall_seconds, 3)
+    origin["images_per_second"] = round(state.step * run.config.batch_size / state.wall_seconds, 1)
+    origin["peak_memory_bytes"] = peak_memory()
+    write_json(run, "provenance.json", origin)
+
+
+def _diverged(error: Diverged, config: Config, step: int, saved_step: int) -> Diverged:
+    """The error with the last checkpoint and the learning rate in its message."""
+    checkpoint = f"the last checkpoint is from step {saved_step}" if saved_step else "there is no checkpoint yet"
+    uses_muon = config.muon_after is not None and step >= config.muon_after
+    rate = (uses_muon and config.muon_learning_rate) or config.learning_rate
+    return Diverged(f"{error}; {checkpoint}. Try a lower learning rate (now {rate}), or --precision fp32")
+
+
 def encode_run(run: Run, data: FactorData, state: State | None = None) -> Latents:
-    """Encode the images to score, once, the same for every seed; from the weights in memory or those in the folder."""
+    """Encode the images to score and save their latents. The choice of images does not depend on the run's seed.
+
+    Args:
+        run: a trained run.
+        data: the data of the run.
+        state: the trained state; if None, the weights are loaded from the run folder.
+    """
     config = on_this_machine(run.config)
     model = load_model(run).to(choose_device(config.device)) if state is None else state.model
     check_same_data(run, data)
@@ -282,44 +302,40 @@ def score_run(
     evaluations: int | None = None,
     sampled: bool = False,
     fold_orientation: bool = False,
-    progress: Progress | None = None,
+    progress: ScoringProgress | None = None,
 ) -> dict[str, Any]:
-    """Score the latents in the folder against the data's factors; write scores.json and return it.
+    """Score the latents of a run against the factors of its data; write scores.json and return its contents.
 
-    Named metrics join what scores.json has by the same protocol; all of them, or another protocol, replace it.
+    If you name metrics and scores.json has the same protocol, the new scores are added to it. Otherwise scores.json is
+    replaced.
 
     Args:
         run: a run whose images are encoded.
-        data: what it was trained on; without factors only KL and held-out terms are written.
-        names: metrics, keys of `metrics.METRICS`; those of the run's settings by default.
+        data: the data of the run. If they have no factors, only the KL and the held-out loss terms are written.
+        names: metrics, keys of `metrics.METRICS`. If empty, those in the run's settings.
         preset: protocol, see `metrics.evaluate`.
-        seed: of the evaluation; the run's by default.
-        evaluations: how many, with different seeds; as the run's settings say by default.
-        sampled: score latents drawn from the posteriors instead of their means.
-        fold_orientation: score dSprites with its orientation up to the symmetry of each shape.
-        progress: called with what is being done, parts done, parts in all.
+        seed: seed of the evaluation. If None, the seed of the run.
+        evaluations: number of evaluations with different seeds. If None, as in the run's settings.
+        sampled: score latents sampled from the posteriors instead of the posterior means.
+        fold_orientation: score dSprites with the orientation modulo the symmetry of each shape.
+        progress: called with a description, the number of parts done and the number of parts in total.
 
     Raises:
-        ValueError: an unknown metric or preset; orientation to fold in data other than dSprites; metrics asked for, and
-            no factors.
+        ValueError: a metric or the preset is unknown; `fold_orientation` is set for data other than dSprites; or
+            metrics are named and the data have no factors.
     """
     check_same_data(run, data)
     if not data.factors.shape[1] and (names or fold_orientation):
-        raise ValueError(f"{data.name} has no factors that vary, so there is nothing to score latents against")
+        raise ValueError(f"{data.name} has no factors that vary, so its latents cannot be scored")
     latents = latents_of(run, data)
     seed = run.config.seed if seed is None else seed
-    rows, mean, kl, draws = latents.rows, latents.mean, latents.kl, _sampled(latents, seed)
-    del latents  # log variances of all images are large
+    rows, mean, kl, samples = latents.rows, latents.mean, latents.kl, _sample(latents, seed)
+    del latents  # frees the log variances, which are large
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
-        factors, factor_names = data.factors, list(data.factor_names)
-        if fold_orientation:
-            if not data.is_dsprites:
-                raise ValueError(f"orientation can be folded in dSprites only, got the factors {data.factor_names}")
-            factors = dsprites.fold_orientation(data.classes())
-            factor_names[2] = "orientation (folded)"
+        factors, factor_names = _factors_to_score(data, fold_orientation)
         values = score_tables(
-            draws if sampled else mean,
+            samples if sampled else mean,
             factors[rows],
             names or run.config.scores,
             preset=preset,
@@ -327,30 +343,45 @@ def score_run(
             repeats=run.config.evaluations if evaluations is None else evaluations,
             kl=kl,
             discrete=needs_of(run.config.objective).discrete_latents,
-            sampled=draws,
+            sampled=samples,
             factor_names=factor_names,
             progress=progress,
         )
         ceilings = metrics.score_ceilings(factors, data.image_numbers())
         values["ceilings"] = {
-            name: best for name, best in ceilings.items() if name in values["scores"] and best < 1 - 1e-9
+            name: ceiling for name, ceiling in ceilings.items() if name in values["scores"] and ceiling < 1 - 1e-9
         }
         values["protocol"]["latents"] = "sampled" if sampled else "means"
         values["protocol"]["factors"] = factor_names
-        before = scores_of(run, data) if names else {}
-        if before.get("protocol") == values["protocol"]:
+        old = scores_of(run, data) if names else {}
+        if old.get("protocol") == values["protocol"]:
             for table in ("scores", "intervals", "chance", "ceilings", "arrays"):
-                values[table] = {**before.get(table, {}), **values[table]}
-            values["notes"] = [*dict.fromkeys([*before.get("notes", []), *values["notes"]])]
+                values[table] = {**old.get(table, {}), **values[table]}
+            values["notes"] = [*dict.fromkeys([*old.get("notes", []), *values["notes"]])]
     values |= {"kl": kl.tolist(), "held_out": held_out_of(run, data)}
     write_json(run, "scores.json", values)
     return values
 
 
-def _sampled(latents: Latents, seed: int) -> NDArray[np.float32]:
-    """A draw from each posterior."""
-    draws = np.random.default_rng(seed).standard_normal(latents.mean.shape, np.float32)
-    for draw, mean, log_var in zip(draws.T, latents.mean.T, latents.log_var.T, strict=True):
-        draw *= np.exp(log_var / 2)
-        draw += mean
-    return draws
+def _factors_to_score(data: FactorData, fold_orientation: bool) -> tuple[NDArray[np.integer[Any]], list[str]]:
+    """The factors of all images (N, K) and their names.
+
+    Raises:
+        ValueError: `fold_orientation` is set for data other than dSprites.
+    """
+    names = list(data.factor_names)
+    if not fold_orientation:
+        return data.factors, names
+    if not data.is_dsprites:
+        raise ValueError(f"fold_orientation works with dSprites only, and the factors are {data.factor_names}")
+    names[2] = "orientation (folded)"
+    return dsprites.fold_orientation(data.classes()), names
+
+
+def _sample(latents: Latents, seed: int) -> NDArray[np.float32]:
+    """One sample from the posterior of each image (N, D)."""
+    samples = np.random.default_rng(seed).standard_normal(latents.mean.shape, np.float32)
+    for sample, mean, log_var in zip(samples.T, latents.mean.T, latents.log_var.T, strict=True):
+        sample *= np.exp(log_var / 2)
+        sample += mean
+    return samples

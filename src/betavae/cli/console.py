@@ -1,4 +1,4 @@
-"""What the commands print: scores, notes, progress, errors in one sentence."""
+"""Console output of the commands: scores, notes, progress and one-sentence errors."""
 
 import sys
 import warnings
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 
 def print_scores(values: dict[str, Any], title: str, console: "Console", names: Collection[str] = ()) -> None:
+    """Print a table of scores, the notes, and which latents capture each factor.
+
+    Args:
+        values: the contents of scores.json.
+        title: line above the table.
+        console: where to print.
+        names: scores to show. If none of them exists, all scores are shown.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -20,40 +28,43 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
     from betavae.runs.scores import capture_phrases
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
-    columns = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
+    optional = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
+    columns = [name for name, by_score in optional.items() if by_score]
     scores = values.get("scores", {})
     chosen = [name for name in scores if name in names] or list(scores)
     table = Table("", "score")
     table.columns[1].overflow = "fold"
-    for name in ("value", *(name for name, found in columns.items() if found)):
+    for name in ("value", *columns):
         table.add_column(name, justify="right", no_wrap=True)
     for name in chosen:
-        ends = intervals.get(name, [None])
+        bounds = intervals.get(name, [None])
         cells = {
-            "95 % interval": "" if None in ends else "–".join(map(format_number, ends)),
+            "95 % interval": "" if None in bounds else "–".join(map(format_number, bounds)),
             "chance": format_number(chance[name]) if name in chance else "",
             "ceiling": format_number(ceilings[name]) if name in ceilings else "",
         }
-        cells_shown = (cells[column] for column, found in columns.items() if found)
-        table.add_row(score_info(name).arrow, Text(name), format_number(scores[name]), *cells_shown)
+        shown = (cells[column] for column in columns)
+        table.add_row(score_info(name).arrow, Text(name), format_number(scores[name]), *shown)
     for name, value in values.get("held_out", {}).items():
         table.add_row("", Text("held-out " + name.replace("_", " ")), f"{value:.2f}")
     say(console, title)
     console.print(table)
     notes: list[str] = values.get("notes", [])
     if len(chosen) < len(scores):
-        unasked = METRICS.keys() - {name.partition(".")[0] for name in chosen}
-        missing = {note: metric for note in notes if (metric := note.partition(" is left out:")[0]) in unasked}
-        notes = [note for note in notes if note not in missing]
-        why = f", and why {' and '.join(missing.values())} could not be had," if missing else ""
-        say(console, f"{len(scores) - len(chosen)} more scores{why} are in scores.json and in the report")
+        not_shown = METRICS.keys() - {name.partition(".")[0] for name in chosen}
+        left_out = {note: metric for note in notes if (metric := note.partition(" is left out:")[0]) in not_shown}
+        notes = [note for note in notes if note not in left_out]
+        hidden = f"{len(scores) - len(chosen)} more scores"
+        if left_out:
+            hidden += f", and the reasons why {' and '.join(left_out.values())} could not be computed,"
+        say(console, f"{hidden} are in scores.json and in the report")
     for note in notes:
         say(console, f"note: {note}")
     console.print(" · ".join(capture_phrases(values)), markup=False, soft_wrap=not console.is_terminal)
 
 
 def say(console: "Console", text: str) -> None:
-    """Print text as it is: no markup, no colours, no line broken."""
+    """Print text unchanged: no markup, no colours, no line breaks."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -62,13 +73,15 @@ def format_number(value: float | None) -> str:
 
 
 def writable_file(file: Path) -> Path:
-    """A file that is to be written after long work; its folder is made before.
+    """Create the folder of an output file and return the file's path.
+
+    Call it before a long computation, so that a path that cannot be written fails early.
 
     Raises:
-        IsADirectoryError: there is a folder of its name.
+        IsADirectoryError: the path is a folder.
     """
     if file.is_dir():
-        raise IsADirectoryError(f"{file} is a folder; name a file in it with --out")
+        raise IsADirectoryError(f"{file} is a folder; give --out the name of a file in it")
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
 
@@ -77,17 +90,17 @@ def writable_file(file: Path) -> Path:
 def progress_bar(
     console: "Console", what: str = "scoring", transient: bool = True
 ) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar; gives a function of what is being done, parts done and parts in all."""
+    """Show a progress bar; yields a function of (description, parts done, parts in total)."""
     from rich.progress import Progress
 
     with Progress(console=console, disable=not console.is_terminal, transient=transient) as bar:
         task = bar.add_task(what)
-        yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
+        yield lambda description, done, total: bar.update(task, description=description, completed=done, total=total)
 
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does: workers save their checkpoints."""
+    """Treat SIGTERM as Ctrl-C inside the block, so that workers save their checkpoints."""
     import signal
 
     def interrupt(number: int, frame: object) -> None:
@@ -102,23 +115,26 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def print_notes() -> Iterator[None]:
-    """What the package itself warns of is said in a sentence; what others warn of, in Python's way."""
+    """Print the package's own warnings as one-sentence notes; leave all other warnings to Python."""
     with warnings.catch_warnings():
-        usual = warnings.showwarning
+        show_as_python = warnings.showwarning
 
         def show(message: Warning | str, kind: type[Warning], source: str, *rest: Any) -> None:
             if Path(__file__).parents[1] in Path(source).parents:
                 complain(f"note: {message}")
             else:
-                usual(message, kind, source, *rest)
+                show_as_python(message, kind, source, *rest)
 
         warnings.showwarning = show  # type: ignore[assignment]  # Python calls it by position
         yield
 
 
 def complain(sentence: str) -> int:
-    """Print a sentence; what controls a terminal is shown instead, for files, keys and names may be anybody's."""
+    """Print a sentence to standard error and return exit code 2.
+
+    Control characters are escaped: a file name or a key from an untrusted file must not control the terminal.
+    """
     line = " ".join(sentence.splitlines())
-    shown = (repr(letter)[1:-1] if category(letter).startswith("C") else letter for letter in line)
-    print(f"betavae: {''.join(shown)}", file=sys.stderr)
+    escaped = (repr(letter)[1:-1] if category(letter).startswith("C") else letter for letter in line)
+    print(f"betavae: {''.join(escaped)}", file=sys.stderr)
     return 2

@@ -15,8 +15,8 @@ from betavae.cli.console import progress_bar, say
 
 
 @dataclass(frozen=True)
-class Export:
-    """Write the drawn dSprites as an .npz file in the layout of the original, for tools that read that."""
+class ExportCommand:
+    """Write the generated dSprites as an .npz file with the layout of the original, for tools that read that file."""
 
     file: Positional[Path]
     """File to write."""
@@ -28,14 +28,15 @@ class Export:
         from betavae.data.loading import load_data
 
         with progress_bar(console, "writing", transient=False) as progress:
-            told = partial(progress, "writing")
-            export_npz(load_data("dsprites"), self.file, overwrite=self.overwrite, progress=told)
+            export_npz(
+                load_data("dsprites"), self.file, overwrite=self.overwrite, progress=partial(progress, "writing")
+            )
         say(console, f"{self.file}: {self.file.stat().st_size / 1e6:.1f} MB")
 
 
 @dataclass(frozen=True)
-class Check:
-    """Say how many images of a dSprites .npz file differ from the drawn ones, and where."""
+class CheckCommand:
+    """Compare a dSprites .npz file with the generated images and print how many images differ."""
 
     file: Positional[Path]
     """File to read."""
@@ -49,11 +50,12 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataCommand:
     """Write or check dSprites files."""
 
     action: (
-        Annotated[Export, command("export", prefix_name=False)] | Annotated[Check, command("check", prefix_name=False)]
+        Annotated[ExportCommand, command("export", prefix_name=False)]
+        | Annotated[CheckCommand, command("check", prefix_name=False)]
     )
 
     def __call__(self, console: "Console") -> None:

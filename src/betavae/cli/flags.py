@@ -1,4 +1,4 @@
-"""Flags of a study: any setting of runs with several values, and the grid that they make. Imports no torch."""
+"""The flags of `betavae study`: several values for any setting of a run, and the grid they form. Imports no torch."""
 
 import dataclasses
 import tomllib
@@ -15,18 +15,18 @@ from betavae.studies.sweep import lists
 
 
 def _names() -> list[str]:
-    """Settings that a study can vary: those of a run but the seed, the objective's name, and what objectives have."""
-    dials = [field.name for kind in OBJECTIVES.values() for field in dataclasses.fields(kind.settings)]
-    return ["objective", *dict.fromkeys([*dials, *settings_of_runs()])]
+    """The settings that a study can vary: the objective, its settings, and all settings of a run except the seed."""
+    of_objectives = [field.name for kind in OBJECTIVES.values() for field in dataclasses.fields(kind.settings)]
+    return ["objective", *dict.fromkeys([*of_objectives, *settings_of_runs()])]
 
 
 def settings_of_runs() -> list[str]:
-    """Settings of a run but its objective and its seed."""
+    """The settings of a run except its objective and its seed."""
     return [field.name for field in dataclasses.fields(Config) if field.name not in ("objective", "seed")]
 
 
 def _hint(name: str) -> str:
-    """The default of a setting, or the objectives that have it."""
+    """The default of a setting, or the names of the objectives that have it."""
     if name in settings_of_runs():
         return f"(default: {getattr(Config(), name)})"
     owners = [
@@ -34,18 +34,18 @@ def _hint(name: str) -> str:
         for objective, kind in OBJECTIVES.items()
         if name in {field.name for field in dataclasses.fields(kind.settings)}
     ]
-    return f"(of {', '.join(owners)})" if owners else f"(default: {objective_name(Config().objective)})"
+    return f"(for {', '.join(owners)})" if owners else f"(default: {objective_name(Config().objective)})"
 
 
 def varied() -> type:
-    """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
+    """Settings of a run; `betavae train --help` explains them. Several values of a setting form a grid."""
     fields = [
         (name, Annotated[tuple[str, ...], argument(metavar="VALUE ...", help_behavior_hint=_hint(name))], ())
         for name in _names()
     ]
-    made = dataclasses.make_dataclass("Varied", fields, frozen=True)
-    made.__doc__ = varied.__doc__
-    return made
+    kind = dataclasses.make_dataclass("Varied", fields, frozen=True)
+    kind.__doc__ = varied.__doc__
+    return kind
 
 
 def config_type() -> type:
@@ -79,42 +79,42 @@ def values_of(instance: Any) -> dict[str, Any]:
 
 
 def given(settings: Any) -> dict[str, list[Any]]:
-    """The values of those settings of `varied` that have any, read as in a recipe.
+    """The values of the flags of `varied` that were set, parsed as in a recipe.
 
     Example:
         >>> given(varied()(beta=("1", "4"), model=("wide",), rotate_at=("9", "20")))
         {'beta': [1, 4], 'model': ['wide'], 'rotate_at': [[9, 20]]}
     """
-    found: dict[str, list[Any]] = {}
+    values: dict[str, list[Any]] = {}
     for key, words in dataclasses.asdict(settings).items():
         for word in words:
             try:
                 value = tomllib.loads(f"value = {word.lower() if word in ('True', 'False') else word}")["value"]
             except ValueError:
                 value = word
-            found.setdefault(key, []).append(value)
-    return found | {key: [found[key]] for key in lists() if key in found}  # one value, which is a list
+            values.setdefault(key, []).append(value)
+    return values | {key: [values[key]] for key in lists() if key in values}  # the words are one value, a list
 
 
 def grid(given: dict[str, list[Any]]) -> dict[str, Any]:
-    """The grid of a study: an objective takes those of the varied settings that it has.
+    """The grid of a study. Each objective takes the given settings that it has.
 
     Raises:
-        ValueError: no objective that is named has one of the settings.
+        ValueError: none of the named objectives has one of the settings.
 
     Example:
         >>> grid({"objective": ["vae", "beta"], "beta": [1, 4], "latent_dim": [5]})
         {'latent_dim': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
     """
-    own = settings_of_runs()
-    tables, used = [], set[str]()
+    of_runs = settings_of_runs()
+    tables, of_objectives = [], set[str]()
     names = given.get("objective", [objective_name(Config().objective)])
     for name in names:
         check_name("objective", name, OBJECTIVES)
-        dials = {field.name for field in dataclasses.fields(OBJECTIVES[name].settings)} & given.keys()
-        used |= dials
-        tables.append({"name": name} | {key: given[key] for key in given if key in dials})
+        settings = {field.name for field in dataclasses.fields(OBJECTIVES[name].settings)} & given.keys()
+        of_objectives |= settings
+        tables.append({"name": name} | {key: given[key] for key in given if key in settings})
     for key in given:
-        if key not in (*own, *used, "objective"):
-            raise ValueError(f"--{key.replace('_', '-')}: no setting of {' or '.join(names)}; leave it out")
-    return {key: values for key, values in given.items() if key in own} | {"objective": tables}
+        if key not in (*of_runs, *of_objectives, "objective"):
+            raise ValueError(f"--{key.replace('_', '-')} is not a setting of {' or '.join(names)}; remove the flag")
+    return {key: values for key, values in given.items() if key in of_runs} | {"objective": tables}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import metadata
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Final, Union
+from typing import Annotated, Any, Final, Union
 
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitArgPrefixes, OmitSubcommandPrefixes
@@ -18,28 +18,26 @@ from tyro.conf import subcommand as command
 from betavae import config as configuration
 from betavae import plugins
 from betavae.cli import flags
+from betavae.cli.console import complain, print_notes
+from betavae.cli.data import DataCommand
+from betavae.cli.pages import ExploreCommand, FiguresCommand, ReportCommand
+from betavae.cli.recipes import find_recipe
+from betavae.cli.score import ScoreCommand
+from betavae.cli.study import ResultsCommand, StudyCommand
+from betavae.cli.train import DemoCommand, TrainCommand
 from betavae.config import Config
 from betavae.files.validation import check_name
 from betavae.objectives.registry import OBJECTIVES
 
-if TYPE_CHECKING:
-    pass
-from betavae.cli.console import complain, print_notes
-from betavae.cli.data import Data
-from betavae.cli.pages import Explore, Figures, Report
-from betavae.cli.recipes import find_recipe
-from betavae.cli.score import Score
-from betavae.cli.study import Results, Study
-from betavae.cli.train import Demo, Train
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `betavae`: exit code 0, 2 with one sentence for a mistake or a failure, 130 when interrupted.
+    """Run a `betavae` command and exit.
 
-    141 where what reads its output, such as `head`, has had enough.
+    The exit code is 0, or 2 with one sentence on standard error for a mistake or a failure, 130 when interrupted, and
+    141 when the reader of the output, such as `head`, closes the pipe.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows knows no β
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows cannot encode β
         sys.stdout.reconfigure(errors="replace")
     if words == ["--version"]:
         print(f"betavae {metadata.version('betavae')}")
@@ -54,32 +52,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python still flushes its buffer at exit
         sys.exit(141)
     except (ValueError, TypeError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
         sys.exit(complain(str(error) or type(error).__name__))
     except OSError as error:
-        named = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        sys.exit(complain(named))
+        sentence = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        sys.exit(complain(sentence))
 
 
 def _import_own(words: list[str]) -> list[str]:
-    """Import the files of --import; what is left of the words."""
+    """Import the files of --import and return the remaining words."""
     files, left = take_flag(words, "--import")
     plugins.load(files)
     return left
 
 
 COMMANDS: Final = {
-    "demo": Demo,
-    "train": Train,
-    "score": Score,
-    "figures": Figures,
-    "report": Report,
-    "explore": Explore,
-    "study": Study,
-    "results": Results,
-    "data": Data,
+    "demo": DemoCommand,
+    "train": TrainCommand,
+    "score": ScoreCommand,
+    "figures": FiguresCommand,
+    "report": ReportCommand,
+    "explore": ExploreCommand,
+    "study": StudyCommand,
+    "results": ResultsCommand,
+    "data": DataCommand,
 }
 
 
@@ -91,62 +89,62 @@ def _parse(words: list[str]) -> Any:
         check_name("objective", second, OBJECTIVES)
     if first == "data" and not second.startswith("-"):
         check_name("command", second, ("export", "check"))
-    named = {word.partition("=")[0] for word in words}
-    if first == "train" and "--resume" in named and len(words) - ("--resume" in words) > 2:
-        raise ValueError("--resume continues a run with the settings it has; leave out all other flags")
-    recipe = next(iter(take_flag(words, "--from")[0]), "")  # other flags' defaults depend on it
+    flag_names = {word.partition("=")[0] for word in words}
+    if first == "train" and "--resume" in flag_names and len(words) - ("--resume" in words) > 2:
+        raise ValueError("--resume continues a run with the run's own settings; leave out all other flags")
+    recipe = next(iter(take_flag(words, "--from")[0]), "")  # it sets the defaults of the other flags
     config = configuration.load(find_recipe(recipe)) if recipe else Config()
     config_type: Any = flags.config_type()
-    train: Any = flags.retyped(Train, config=OmitArgPrefixes[config_type])  # type: ignore[misc]
+    train: Any = flags.retyped(TrainCommand, config=OmitArgPrefixes[config_type])  # type: ignore[misc]
     varied: Any = flags.varied()
-    study = flags.retyped(Study, settings=OmitArgPrefixes[varied])  # type: ignore[misc]
+    study = flags.retyped(StudyCommand, settings=OmitArgPrefixes[varied])  # type: ignore[misc]
     kinds: dict[str, Any] = COMMANDS | {"train": train, "study": study}
     defaults = {"train": {"default": train(config=config_type(**flags.values_of(config)))}}
-    commands: Any = Union[  # noqa: UP007, of types made here
+    commands: Any = Union[  # noqa: UP007, a union of types that are built here
         tuple(
             Annotated[kind, command(name, prefix_name=False, **defaults.get(name, {}))] for name, kind in kinds.items()
         )
     ]
-    said = io.StringIO()
+    tyro_errors = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(tyro_errors):
             parsed: Any = tyro.cli(
                 commands,
                 prog="betavae",
                 description="Train, score and draw disentangled representations.\n\n"
-                "With --import FILE, before or after any command: objectives, architectures and metrics of your own.",
+                "Every command accepts --import FILE: a Python file with your objectives, architectures or metrics.",
                 args=words,
                 config=(OmitSubcommandPrefixes, CascadeSubcommandArgs),
             )
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(_first_sentence(said.getvalue(), first if first in COMMANDS else "")) from None
-    if isinstance(parsed, Train):
+        raise ValueError(_first_sentence(tyro_errors.getvalue(), first if first in COMMANDS else "")) from None
+    if isinstance(parsed, TrainCommand):
         given = flags.values_of(parsed)
-        return Train(**given | {"config": Config(**flags.values_of(parsed.config))})
+        return TrainCommand(**given | {"config": Config(**flags.values_of(parsed.config))})
     return parsed
 
 
 def _first_sentence(box: str, command: str) -> str:
-    """What tyro complains of in a box of several paragraphs: the first one, and the option that may have been meant."""
+    """Shorten tyro's error box to one sentence: its first paragraph and the suggested option."""
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]
     paragraphs = [[*group] for rule, group in groupby(lines, lambda line: not line.strip("─╰╯-")) if not rule]
     text = re.sub(r"^Error parsing (__\S*: )?", "", " ".join(paragraphs[0]).split(" Got errors:")[0]).rstrip(".")
-    meant = next((after.split()[0].rstrip(",") for line, after in pairwise(lines) if line == "Perhaps you meant:"), "")
+    likely = next((after.split()[0].rstrip(",") for line, after in pairwise(lines) if line == "Perhaps you meant:"), "")
     if choice := re.search(r"invalid choice '(.*?)' .*Expected one of \((.*?)\)", text):
-        meant = next(iter(difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), 1, 0.5)), "")
-    guess = f"did you mean {meant}? See" if meant and meant not in text.split() else "see"
-    return f"{text[:1].lower()}{text[1:]}; {guess} betavae {command} --help".replace("  ", " ")
+        likely = next(iter(difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), 1, 0.5)), "")
+    hint = f"did you mean {likely}? See" if likely and likely not in text.split() else "see"
+    return f"{text[:1].lower()}{text[1:]}; {hint} betavae {command} --help".replace("  ", " ")
 
 
 def take_flag(words: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
-    """Values of a flag, and the other words."""
-    values, left, rest = [], [], iter(words)
-    for word in rest:
+    """Remove a flag from the words of a command; returns its values and the other words."""
+    values, others, remaining = [], [], iter(words)
+    for word in remaining:
         name, equals, value = word.partition("=")
         if name == flag:
-            values.append(value if equals else next(rest, ""))
+            values.append(value if equals else next(remaining, ""))
         else:
-            left.append(word)
-    return values, left
+            others.append(word)
+    return values, others

@@ -13,13 +13,13 @@ from betavae.cli.console import say, writable_file
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Draw a trained run's figures again."""
+class FiguresCommand:
+    """Draw the figures of a trained run again."""
 
     run: Positional[Path]
     """Run folder."""
     formats: tuple[Literal["png", "pdf", "svg"], ...] = ("png",)
-    """Formats of the still figures."""
+    """File formats of the static figures."""
 
     def __call__(self, console: "Console") -> None:
         from betavae.experiment import data_of
@@ -32,17 +32,18 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Write a trained run's report.html again; of several runs on the same data, a page that compares them.
+class ReportCommand:
+    """Write the report.html of a trained run again, or a page that compares several runs on the same data.
 
-    Of a study, its report and table, as far as it is."""
+    For a study, write its report and its table of results. Runs that are not finished are left out.
+    """
 
     runs: Positional[tuple[Path, ...]]
     """Run folders, or the folder of a study."""
     out: Path | None = None
-    """Page to write where there are several runs; comparison.html if not given."""
+    """With several runs: the page to write. If unset, comparison.html."""
     megabytes: float = 5.0
-    """Size that the page of one run keeps below; a decoder that does not fit is left out."""
+    """With one run: the largest size of the page. If the page would be larger, it contains no decoder."""
 
     def __call__(self, console: "Console") -> None:
         from betavae.experiment import data_of
@@ -51,9 +52,9 @@ class Report:
         from betavae.runs.folder import open_run
 
         if len({folder.resolve() for folder in self.runs}) < len(self.runs):
-            raise ValueError("a run is named twice; give each once")
+            raise ValueError("a run is given twice; give each run once")
         if len(self.runs) == 1 and self.out is not None:
-            raise ValueError("--out is for a page of several runs; that of one stays in its folder")
+            raise ValueError("--out is for several runs; the report of one run is written to its folder")
         if len(self.runs) == 1 and (self.runs[0] / "study.json").is_file():
             from betavae.studies.page import finish_study
             from betavae.studies.study import open_study
@@ -61,9 +62,9 @@ class Report:
             console.print(str(finish_study(open_study(self.runs[0]))), markup=False, soft_wrap=True)
             return
         if not self.runs:
-            raise ValueError("which run? Give one run folder to report on it, or several to compare them")
+            raise ValueError("no run is given; give one run folder for its report, or several to compare them")
         if not 1 <= self.megabytes <= 1000:
-            raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, and 5 is what is easily sent")
+            raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, for example 5")
         runs = [open_run(folder) for folder in self.runs]
         data = data_of(runs[0])
         if len(runs) == 1:
@@ -74,8 +75,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Explore:
-    """Open a run's report in the browser; print its path where there is none."""
+class ExploreCommand:
+    """Open the report of a run in the browser, or print its path if no browser starts."""
 
     run: Positional[Path]
     """Run folder."""
@@ -87,6 +88,6 @@ class Explore:
 
         page = open_run(self.run).path("report.html").resolve()
         if not page.exists():
-            Report((self.run,))(console)
+            ReportCommand((self.run,))(console)
         if not webbrowser.open(page.as_uri()):
-            say(console, f"no browser here; open {page}")
+            say(console, f"no browser could be started; open {page}")

@@ -1,4 +1,4 @@
-"""Showing a training or a study on a terminal: a live bar, or a line now and then where there is no terminal."""
+"""Progress of a training or a study: a live bar on a terminal, a line every few seconds elsewhere."""
 
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from betavae.training.loop import Record
 
 LINE_SECONDS = 15.0
-"""Seconds between lines where there is no terminal."""
+"""Seconds between two lines when the output is not a terminal."""
 
 
 class _Bar:
-    """A live bar on a terminal; elsewhere a line, at the end and every `LINE_SECONDS`."""
+    """A live bar on a terminal; elsewhere a line every `LINE_SECONDS` and one at the end."""
 
     def __init__(self, console: Console, *columns: ProgressColumn, **task: Any) -> None:
         self._console = console
@@ -30,7 +30,7 @@ class _Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._console.is_terminal:  # elsewhere older versions of rich would print an empty line
+        if self._console.is_terminal:  # elsewhere, older versions of rich print an empty line
             self._progress.stop()
 
     def _line(self, text: str, last: bool) -> None:
@@ -40,7 +40,7 @@ class _Bar:
 
 
 class TrainingBar(_Bar):
-    """A consumer of records: steps, images/s, reconstruction, rate, capacity, time left.
+    """Shows the records of a training: step, images/s, reconstruction loss, KL, capacity and remaining time.
 
     Example:
         >>> from betavae.training.loop import Record
@@ -69,19 +69,19 @@ class TrainingBar(_Bar):
         if record.split != "train":
             return
         steps, seconds = record.step - self._first[0], record.wall_seconds - self._first[1]
-        speed = steps * self._config.batch_size / seconds if seconds > 0 else None  # unknown at first after a resume
+        speed = steps * self._config.batch_size / seconds if seconds > 0 else None  # unknown for the first record
         terms = "" if speed is None else f"{speed:,.0f} images/s · "
         terms += f"reconstruction {record.terms['reconstruction']:.1f} nats · rate {record.terms['rate']:.1f} nats"
         if "capacity_nats" in record.terms:
             terms += f" (capacity {record.terms['capacity_nats']:.1f})"
         self._progress.update(self._task, completed=record.step, terms=terms)
-        left = self._config.steps - record.step
-        time_left = f" · {_duration(left * self._config.batch_size / speed)} left" if speed else ""
-        self._line(f"step {record.step:,}/{self._config.steps:,} · {terms}{time_left}", last=not left)
+        steps_left = self._config.steps - record.step
+        time_left = f" · {_duration(steps_left * self._config.batch_size / speed)} left" if speed else ""
+        self._line(f"step {record.step:,}/{self._config.steps:,} · {terms}{time_left}", last=not steps_left)
 
 
 class StudyBar(_Bar):
-    """Told after each event of a study: runs done, in work and failed, models an hour, time left.
+    """Shows the progress of a study: runs done, running and failed, models per hour and remaining time.
 
     Example:
         >>> from betavae.studies.study import Tally
@@ -95,18 +95,18 @@ class StudyBar(_Bar):
         super().__init__(console, *columns, description="starting", total=None)
 
     def __call__(self, tally: "Tally") -> None:
-        """Show how far it is."""
-        text = f"{tally.done:,} of {tally.total:,} runs done · {len(tally.shares)} running · {tally.failed} failed"
+        """Show the counts of a study."""
+        text = f"{tally.done:,} of {tally.total:,} runs done · {len(tally.fractions)} running · {tally.failed} failed"
         if tally.seconds_left is not None:
             text += f" · {tally.per_hour:,.1f} models/hour · {_duration(tally.seconds_left)} left"
-        ended = tally.done + tally.failed
-        completed = ended + sum(tally.shares.values())
+        finished = tally.done + tally.failed
+        completed = finished + sum(tally.fractions.values())
         self._progress.update(self._task, description=text, completed=completed, total=tally.total)
-        self._line(text, last=ended == tally.total)
+        self._line(text, last=finished == tally.total)
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as a reader says them.
+    """A duration as text, in the unit that fits it best.
 
     Example:
         >>> _duration(59), _duration(600), _duration(9000), _duration(400_000)

@@ -1,20 +1,20 @@
-"""Recipes by file or by the name of one that ships with the package."""
+"""Finds recipes: files, and recipes that ship with the package."""
 
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from betavae.files.validation import unknown
 
-if TYPE_CHECKING:
-    pass
-
 
 def find_recipe(name: str, kind: str = "") -> Path:
-    """Path of a recipe: a file, or one shipped with the package by its name, such as `demo`; kind `studies` for those.
+    """The path of a recipe.
+
+    Args:
+        name: path of a recipe file, or the name of a recipe that ships with the package, such as `demo`.
+        kind: subfolder of the shipped recipes: "" for runs, "studies" for studies.
 
     Raises:
-        FileNotFoundError: neither; the shipped ones are listed.
+        FileNotFoundError: there is no such recipe. The message lists the shipped ones.
     """
     path = Path(name)
     if (path / "config.json").is_file():

@@ -16,52 +16,54 @@ from betavae.cli.train import show
 
 
 @dataclass(frozen=True)
-class Score:
-    """Score a trained run again and write its scores.json, or score latents from a model trained anywhere.
+class ScoreCommand:
+    """Score a trained run again and write its scores.json, or score the latents of any model.
 
     A run: betavae score runs/x
 
-    Two tables whose rows are samples: betavae score --latents latents.npy --factors factors.npy; also .npz,
-    .safetensors, .csv, .tsv, .txt, .parquet
+    Two tables with one row per sample: betavae score --latents latents.npy --factors factors.npy. The formats are .npy,
+    .npz, .safetensors, .csv, .tsv, .txt and .parquet.
 
-    One file with both, by names of columns: betavae score --latents 'all.csv:z*' --factors all.csv:shape,scale
+    One file with both, by column names: betavae score --latents 'all.csv:z*' --factors all.csv:shape,scale
     """
 
     run: Positional[Path | None] = None
     """Run folder."""
     latents: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of latents, without a run. Of an .npz or .safetensors with several arrays: FILE:NAME. Of a .csv, .tsv, .txt
-    or .parquet some columns, by names and wildcards: FILE:z*,u (in quotes)."""
+    """Table of latents, instead of a run. FILE:NAME selects one array of an .npz or .safetensors. FILE:z*,u (in quotes)
+    selects columns of a .csv, .tsv, .txt or .parquet by name, with wildcards."""
     factors: Annotated[str | None, argument(metavar="FILE")] = None
-    """Table of the factors of the same samples, likewise: numbers, or text for classes; names of columns are taken for
-    theirs."""
+    """Table of the factors of the same samples, selected in the same way. Columns of text are classes. The column names
+    become the factor names."""
     metrics: tuple[str, ...] = ()
-    """Metrics to compute; all by default. Of a run they join what its scores.json has by the same protocol."""
+    """Metrics to compute; all by default. For a run, they are added to the scores in scores.json if the protocol is the
+    same."""
     preset: Literal["default", "dlib"] = "default"
-    """default: corrected; dlib: the protocol of disentanglement_lib."""
+    """default: the corrected metrics; dlib: the protocol of disentanglement_lib."""
     seed: int | None = None
-    """Seed of the evaluation; the run's, or 0."""
+    """Seed of the evaluation. If unset, the seed of the run, or 0 for tables."""
     evaluations: int = 5
-    """Evaluations with different seeds, for the intervals."""
+    """Number of evaluations with different seeds, for the confidence intervals."""
     num_train: int | None = None
-    """Rows to fit metrics to: 10,000, or two thirds of a table of fewer than 15,000 rows, if not given."""
+    """Number of rows to train the metrics' predictors. If unset, 10,000, or two thirds of a table with fewer than
+    15,000 rows."""
     num_test: int | None = None
-    """Rows to judge on: 5,000, or one third of such a table, if not given."""
+    """Number of rows to test them. If unset, 5,000, or one third of such a table."""
     discrete: bool = False
-    """The latents of the table are discrete, as those of a quantised latent space are; InfoMEC then counts values."""
+    """The latents of the table are discrete, as in a quantised latent space. InfoMEC then treats values as classes."""
     sampled_latents: str | None = None
-    """Table of latents drawn from the posteriors, beside --latents, for MIG of Chen et al."""
+    """Table of latents sampled from the posteriors, in addition to --latents. The metric mig_chen needs it."""
     sampled: bool = False
-    """Score latents drawn from the run's posteriors instead of their means."""
+    """Score latents sampled from the run's posteriors instead of the posterior means."""
     fold_orientation: bool = False
-    """Score dSprites with its orientation up to the symmetry of each shape."""
+    """Score dSprites with the orientation modulo the symmetry of each shape."""
     out: Path | None = None
-    """JSON file to write the scores of two tables to."""
+    """JSON file for the scores of two tables."""
 
     def __call__(self, console: "Console") -> None:
         if (self.run is None) == (self.latents is None) or (self.latents is None) != (self.factors is None):
-            if taken := next((name for name in self.metrics if Path(name).is_dir()), ""):
-                raise ValueError(f"--metrics takes all names that follow, {taken} as well: give the run folder first")
+            if folder := next((name for name in self.metrics if Path(name).is_dir()), ""):
+                raise ValueError(f"--metrics reads {folder} as the name of a metric; put the run folder before it")
             raise ValueError("give either a run folder, or --latents FILE together with --factors FILE")
         if self.run is None:
             self._score_tables(console)
@@ -76,10 +78,11 @@ class Score:
         from betavae.runs.scores import score_tables
 
         if self.sampled or self.fold_orientation:
-            raise ValueError("--sampled and --fold-orientation are for runs; tables are scored as they are")
+            raise ValueError("--sampled and --fold-orientation are for runs; leave them out to score tables")
         if self.sampled_latents is not None and self.metrics and "mig_chen" not in self.metrics:
             raise ValueError(
-                "--sampled-latents is for mig_chen, which is not among --metrics; leave one of the two out"
+                "--sampled-latents is for the metric mig_chen, which --metrics does not name; add it, or leave "
+                "--sampled-latents out"
             )
         out = None if self.out is None else writable_file(self.out)
         latents, (factors, factor_names) = (
@@ -111,13 +114,11 @@ class Score:
         from betavae.runs.folder import open_run
 
         if self.sampled_latents is not None:
-            raise ValueError("--sampled-latents is for tables; those of a run are drawn from its posteriors")
+            raise ValueError("--sampled-latents is for tables; for a run, betavae samples its posteriors itself")
         if self.num_train is not None or self.num_test is not None or self.discrete:
-            raise ValueError(
-                "--num-train, --num-test and --discrete are for two tables; a run is scored as its settings say"
-            )
+            raise ValueError("--num-train, --num-test and --discrete are for two tables; leave them out to score a run")
         if self.out is not None:
-            raise ValueError("--out is for two tables; the scores of a run stay in its scores.json")
+            raise ValueError("--out is for two tables; the scores of a run are written to its scores.json")
         run = open_run(folder)
         data = data_of(run)
         if not run.path("latents.npz").exists():
@@ -136,5 +137,5 @@ class Score:
             )
         show(run, console)
         if run.path("report.html").exists():
-            again = "betavae figures {0}, then betavae report {0}".format(shlex.quote(str(folder)))
-            say(console, f"figures and report show the scores before; to renew them: {again}")
+            commands = "betavae figures {0}, then betavae report {0}".format(shlex.quote(str(folder)))
+            say(console, f"the figures and the report still show the old scores; to update them: {commands}")

@@ -12,54 +12,54 @@ from tyro.conf import arg as argument
 
 from betavae import config as configuration
 from betavae.cli import flags
+from betavae.cli.console import say, terminate_as_interrupt
+from betavae.cli.recipes import find_recipe
 from betavae.config import Config
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from betavae.studies.study import Execute
-from betavae.cli.console import say, terminate_as_interrupt
-from betavae.cli.recipes import find_recipe
+    from betavae.studies.study import Executor
 
 WORKERS_A_CORE = 8
-"""Most workers that a study may have, a core; each is a process of some hundred megabytes."""
+"""Largest number of workers per core. Each worker is a process of some hundred megabytes."""
 
 
 @dataclass(frozen=True)
-class Study:
-    """Run many settings with many seeds, a run a core; the same command continues it, and nothing is done twice.
+class StudyCommand:
+    """Train a sweep: many settings with many seeds, one run per core. The same command resumes it.
 
     Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation, locatello-dsprites),
-    or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, flags of one value change what
-    all its runs share.
+    or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, a flag with one value changes
+    that setting in all runs. Runs that are finished are not repeated.
     """
 
     settings: Any
-    """Settings of `betavae train`, whose help explains them; several values of one are a grid."""
+    """Settings of a run; `betavae train --help` explains them. Several values of a setting form a grid."""
     recipe: Positional[str | None] = None
     """Recipe of the study."""
     seeds: tuple[int, ...] = ()
-    """How many seeds, or which ones if several numbers are given."""
+    """Number of seeds, or the seeds themselves if you give several numbers."""
     out: Path | None = None
-    """Folder of the study; studies/<name of the recipe> if not given."""
+    """Folder of the study. If unset, studies/<name of the recipe>."""
     workers: int | None = None
-    """Processes, each with one thread; one a core if not given."""
+    """Number of worker processes, each with one thread. If unset, one per core."""
     retry: bool = False
-    """Run the failed runs again, from their last checkpoints."""
+    """Resume the failed runs from their last checkpoints."""
     extend: bool = False
-    """Let a changed recipe add runs to the study."""
+    """Add the new runs of a changed recipe to the study."""
     overwrite: bool = False
-    """Delete a study of another recipe that is in the folder."""
+    """Delete the study that is in the folder if it has another recipe."""
     plan: bool = False
-    """Only say what would be run."""
+    """Print the runs of the study and exit."""
     ray: Annotated[str | None, argument(metavar="ADDRESS")] = None
-    """Run on the Ray cluster at this address instead; auto is the one that this machine belongs to."""
+    """Run on the Ray cluster at this address. auto is the cluster that this machine belongs to."""
     url: str = ""
-    """With --ray: where to keep run folders if the machines share no folder: s3://bucket/folder, gs://, file://."""
+    """With --ray: storage for the run folders if the machines share no folder: s3://bucket/folder, gs://, file://."""
     cpus: float = 1.0
-    """With --ray: cores that a run takes."""
+    """With --ray: cores per run."""
     gpus: float = 0.0
-    """With --ray: share of a GPU that a run takes."""
+    """With --ray: GPUs per run; a fraction shares a GPU among runs."""
 
     def __call__(self, console: "Console") -> None:
         from betavae.cli.progress import StudyBar
@@ -80,13 +80,13 @@ class Study:
         study = create_study(
             folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name, check=self._check
         )
-        ready = list(states(study).values()).count("done")
-        say(console, f"{folder}: {len(study.runs):,} runs, {ready:,} of them done")
+        num_done = list(states(study).values()).count("done")
+        say(console, f"{folder}: {len(study.runs):,} runs, {num_done:,} of them done")
         try:
             with terminate_as_interrupt(), StudyBar(console) as bar:
                 tally = run_study(study, executor, retry=self.retry, watch=bar)
         except KeyboardInterrupt:
-            say(console, "interrupted; the same command continues")
+            say(console, "interrupted; resume with the same command")
             raise
         from betavae.studies.page import finish_study
 
@@ -94,39 +94,41 @@ class Study:
         if tally.failed:
             for run, error in failures(study).items():
                 say(console, f"{run}: {error}")
-            raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; --retry runs them again")
+            raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; resume them with --retry")
 
     def _check(self, runs: Mapping[str, Config]) -> None:
-        """Refuse runs that cannot work with their data; other machines may have data that this one has not."""
+        """Validate the runs against their data. With Ray, only dSprites: a file may exist on the cluster alone."""
         from betavae.studies.study import check_runs
         from betavae.studies.workers import load_once
 
         check_runs({run: c for run, c in runs.items() if self.ray is None or c.data == "dsprites"}, load_once)
         load_once.cache_clear()
 
-    def _executor(self) -> "Execute":
-        """Where to run: processes of this machine, or a Ray cluster."""
+    def _executor(self) -> "Executor":
+        """The executor of the runs: processes of this machine, or a Ray cluster."""
         from betavae.metrics.inputs import num_threads
         from betavae.studies import on_ray, workers
 
         if self.ray is not None:
             if self.workers is not None:
-                raise ValueError("--workers is for this machine; with --ray say what a run takes: --cpus 1 --gpus 0.25")
-            return partial(on_ray.work, address=self.ray, url=self.url, cpus=self.cpus, gpus=self.gpus)
+                raise ValueError(
+                    "--workers is for this machine; with --ray, give the resources of one run: --cpus 1 --gpus 0.25"
+                )
+            return partial(on_ray.execute, address=self.ray, url=self.url, cpus=self.cpus, gpus=self.gpus)
         if self.url or self.gpus or self.cpus != 1.0:
             raise ValueError(
-                "--url, --cpus and --gpus are for a Ray cluster; name one with --ray auto or --ray ADDRESS"
+                "--url, --cpus and --gpus are for a Ray cluster; choose one with --ray auto or --ray ADDRESS"
             )
         cores = num_threads()
         if self.workers is not None and self.workers > WORKERS_A_CORE * cores:
             raise ValueError(
-                f"workers is {self.workers}, and this machine has {cores} cores, which a worker each uses best: give "
-                f"{WORKERS_A_CORE * cores} or fewer"
+                f"workers is {self.workers}, and this machine has {cores} cores; give at most "
+                f"{WORKERS_A_CORE * cores}, or leave it out for one worker per core"
             )
-        return partial(workers.work, workers=cores if self.workers is None else self.workers)
+        return partial(workers.execute, workers=cores if self.workers is None else self.workers)
 
     def _recipe(self) -> tuple[dict[str, Any], str]:
-        """The recipe that file and flags make, and its name."""
+        """The recipe from the file and the flags, and its name."""
         from betavae.studies.sweep import expand
 
         given = flags.given(self.settings)
@@ -136,7 +138,7 @@ class Study:
         if self.recipe is None:
             if not given and not shared:
                 raise ValueError(
-                    "what to run? Give a recipe such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
+                    "no recipe is given; give one such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
                 )
             recipe = {**shared, "grid": [flags.grid(given)]}
             digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
@@ -144,24 +146,24 @@ class Study:
         path = find_recipe(self.recipe, "studies")
         recipe = configuration.read(path)
         grids = recipe.get("grid", {})
-        varies = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
+        in_grid = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
         for key, values in given.items():
-            if len(values) > 1 or key in varies or key not in flags.settings_of_runs():
+            if len(values) > 1 or key in in_grid or key not in flags.settings_of_runs():
                 raise ValueError(
-                    f"--{key.replace('_', '-')}: with a recipe, flags change only settings that all its runs share, to "
-                    f"one value; copy {path} and change it there, or leave the recipe out"
+                    f"--{key.replace('_', '-')}: with a recipe, a flag takes one value for a setting that all runs "
+                    f"share; to vary this setting, copy {path} and change the copy, or leave the recipe out"
                 )
         return {**recipe, **shared, **{key: value for key, (value,) in given.items()}}, str(path)
 
 
 @dataclass(frozen=True)
-class Results:
-    """Answer a question about a study in SQL, or show the median of every setting's scores; CSV where it is piped."""
+class ResultsCommand:
+    """Print the median scores of every setting of a study, or the answer to an SQL query. Piped output is CSV."""
 
     study: Positional[Path]
     """Folder of the study."""
     query: str | None = None
-    """A query; the table is called results and has a row a run and metric. See docs/studies.md for its columns."""
+    """SQL query. The table is `results`, with one row per run and metric; docs/studies.md lists its columns."""
 
     def __call__(self, console: "Console") -> None:
         import csv
@@ -176,7 +178,7 @@ class Results:
         path = self.study / "results.parquet"
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
-        if not sys.stdout.isatty():  # for other programs
+        if not sys.stdout.isatty():  # another program reads it
             csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
             sys.stdout.flush()
             return
@@ -190,3 +192,7 @@ class Results:
 
 _MEDIANS = """SELECT metric, setting, count(value) AS n, median(value) AS median, quantile_cont(value, 0.25) AS quarter,
 quantile_cont(value, 0.75) AS three_quarters FROM results GROUP BY ALL ORDER BY metric, median DESC"""
+
+
+Study = StudyCommand
+"""Former name, which tests/conftest.py imports."""

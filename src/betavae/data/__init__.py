@@ -1,1 +1,1 @@
-"""Data sets: images with the factors that each was made from."""
+"""Data sets: images with their generative factors."""

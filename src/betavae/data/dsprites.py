@@ -1,18 +1,18 @@
-"""dSprites drawn from its geometry: all 737,280 images, bit-packed, without a download.
+"""Generates dSprites from its geometry: all 737,280 images, bit-packed, without a download.
 
-An image shows one white sprite (a square, an ellipse or a heart) on black, and is fixed by five factors: shape,
-scale, orientation, posX and posY. The outline of a sprite is a polygon; its vertices are rounded to 1/256 pixel, and
-a pixel is white when its centre lies inside. A centre exactly on an edge is inside on the left and on the lower side
-of the sprite, outside on the right and on the upper side. This reproduces the original, which a GPU drew without
-smoothing.
+An image shows one white sprite (a square, an ellipse or a heart) on black. Five factors determine it: shape, scale,
+orientation, posX and posY. The outline of a sprite is a polygon whose vertices are rounded to 1/256 pixel. A pixel is
+white if its centre lies inside. If the centre lies exactly on an edge, it is inside on the left and lower sides of the
+sprite and outside on the right and upper sides. This reproduces the original, which was rendered on a GPU without
+anti-aliasing.
 
-Limits that any model or metric meets: orientation 39 is the same image as orientation 0, and 3,142 more images coincide
-with others through the symmetry of squares and small ellipses, so 715,706 of the 737,280 images are distinct. The best
-possible accuracy at predicting a factor from the image is therefore 0.9707 for orientation (0.9957 for the labels of
-`fold_orientation`) and 1 for the other four.
+Limits for any model or metric: the images of orientation 39 equal those of orientation 0, and 3,142 more images equal
+others through the symmetry of squares and small ellipses. So 715,706 of the 737,280 images are distinct. The best
+possible accuracy of predicting a factor from the image is 0.9707 for orientation (0.9957 for the labels of
+`fold_orientation`) and 1 for the other four factors.
 
-Known difference: the whole set has 128,328,864 white pixels, where the statistics published for the original imply
-128,328,862, so a few of the 737,280 images may differ from the original by a pixel.
+Known difference: the generated images have 128,328,864 white pixels in total, and the published statistics of the
+original imply 128,328,862. So a few images may differ from the original by one pixel.
 
 Source:
     dSprites: Disentanglement testing Sprites dataset (Matthey, Higgins, Hassabis & Lerchner, 2017).
@@ -42,13 +42,13 @@ _SUBPIXELS = 256
 _CENTRES = 16.0 + 32.0 * np.arange(32) / 31.0
 _COS, _SIN = np.cos(ORIENTATIONS), np.sin(ORIENTATIONS)
 
-# The window of 32 x 32 pixels around each centre: its lines, and how many columns of the image are right of it.
+# The window of 32 x 32 pixels around each centre: its lines, and the number of image columns to its right.
 _LINES = np.floor(_CENTRES[:, None]).astype(np.intp) - 16 + np.arange(32)
 _SHIFTS = 63 - _LINES[:, -1].astype(np.uint64)
 _TOGETHER = 4_096
-"""Images of which windows are cut at once: 2 MB."""
+"""Number of images whose windows are cut at once: 2 MB."""
 
-# _FROM_COLUMN[c] is a row of 64 pixels that is white from column c on, laid out in memory as np.packbits would.
+# _FROM_COLUMN[c] is a row of 64 pixels that is white from column c on, in the memory layout of np.packbits.
 _FROM_COLUMN = np.array([(1 << (64 - column)) - 1 for column in range(65)], dtype=">u8").view(np.uint64)
 
 
@@ -69,17 +69,17 @@ _OUTLINES = _outlines()
 def _offsets(
     shape: int, scale: npt.NDArray[np.intp], orientation: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Vertices (B, vertices + 1) of scaled and turned sprites, x to the right and y down, in pixels from the centre."""
+    """Vertices (B, vertices + 1) of scaled, rotated sprites, x to the right and y down, in pixels from the centre."""
     u, v = _OUTLINES[shape].T
     size, cos, sin = SCALES[scale, None], _COS[orientation, None], _SIN[orientation, None]
     return size * (cos * u + sin * v), size * (cos * v - sin * u)
 
 
 def _fill(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
-    """Rasterise closed polygons given by vertices in pixels.
+    """Rasterise closed polygons.
 
-    Whatever lies right of an edge is flipped, edge by edge; an even number of flips cancels out. The arithmetic after
-    the rounding of the vertices is on integers below 2**53, so it is exact.
+    For each edge, all pixels to its right are flipped, and an even number of flips cancels out. After the vertices are
+    rounded, all numbers are integers below 2**53, so the arithmetic is exact.
 
     Args:
         x: vertex columns (Q or 1, V + 1, P): P polygons at different columns share the rows of ``y``.
@@ -100,25 +100,25 @@ def _fill(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray
     nth = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
     crossed = np.minimum(row[polygon, edge], row[polygon, edge + 1]) + 1 + nth
 
-    place = 64 * polygon + crossed
-    order = np.argsort(place, kind="stable")
-    place, polygon, edge, crossed = place[order], polygon[order], edge[order], crossed[order]
+    line = 64 * polygon + crossed
+    order = np.argsort(line, kind="stable")
+    line, polygon, edge, crossed = line[order], polygon[order], edge[order], crossed[order]
     height = (vertical[polygon, edge + 1] - vertical[polygon, edge])[:, None]
     travelled = (_SUBPIXELS * crossed - vertical[polygon, edge])[:, None]
     column = x[polygon, edge] * (height - travelled) + x[polygon, edge + 1] * travelled
     column = np.ceil(column / (_SUBPIXELS * height)).astype(np.intp)
 
-    start = np.flatnonzero(np.diff(place, prepend=-1))
+    start = np.flatnonzero(np.diff(line, prepend=-1))
     image = np.zeros((num_columns, num_rows * 64), np.uint64)
-    image[:, place[start]] = np.bitwise_xor.reduceat(_FROM_COLUMN[column], start, axis=0).T
+    image[:, line[start]] = np.bitwise_xor.reduceat(_FROM_COLUMN[column], start, axis=0).T
     return image.reshape(num_columns, num_rows, 64)
 
 
 class Sprites:
-    """Images of dSprites, bit-packed: used as a read-only array (N, 512), a quarter of its size in memory.
+    """Bit-packed images of dSprites. They behave as a read-only array (N, 512) and take a quarter of its memory.
 
-    A sprite fits into a window of 32 x 32 pixels whose place follows from posX and posY, so of each image only the
-    window is kept.
+    A sprite fits into a window of 32 x 32 pixels, whose position follows from posX and posY. Only the window of each
+    image is stored.
 
     Args:
         windows: lines (N, 32) of the window of each image, leftmost pixel in the highest bit.
@@ -143,7 +143,7 @@ class Sprites:
         """Packed images (B, 512) of indices, a mask or a slice: 64 lines of 8 bytes, leftmost pixel in the highest bit.
 
         Raises:
-            IndexError: if there are no such rows.
+            IndexError: a row does not exist.
         """
         pos_x, pos_y = np.divmod(self._places[rows], 32)
         lines = self._windows[rows].astype(np.uint64) << _SHIFTS[pos_x, None]
@@ -153,7 +153,7 @@ class Sprites:
 
 
 def windowed(packed: npt.NDArray[np.uint8], factors: npt.ArrayLike) -> Sprites | None:
-    """Packed images (N, 512) as `Sprites` of their factors (N, 5); None where a pixel lies outside its window."""
+    """Convert packed images (N, 512) of factors (N, 5) to `Sprites`; None if a pixel lies outside its window."""
     _, _, _, pos_x, pos_y = _checked(factors).T
     sprites = Sprites(np.empty((len(packed), 32), np.uint32), (32 * pos_x + pos_y).astype(np.int16))
     for start in range(0, len(packed), _TOGETHER):
@@ -166,7 +166,7 @@ def windowed(packed: npt.NDArray[np.uint8], factors: npt.ArrayLike) -> Sprites |
 
 
 def draw_all() -> Sprites:
-    """Draw every image of dSprites, in the original's order: row = C-order index of the factors, posY fastest."""
+    """Generate all images of dSprites in the order of the original: C order of the factors, posY fastest."""
     sprites = np.ndindex(*FACTOR_SIZES[:3])
     windows = np.empty((math.prod(FACTOR_SIZES[:3]), 32, 32, 32), np.uint32)
     for window, (shape, scale, orientation) in zip(windows, sprites, strict=True):
@@ -177,16 +177,16 @@ def draw_all() -> Sprites:
 
 
 def draw_packed(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Draw the images of the given factors, bit-packed.
+    """Generate the bit-packed images of the given factors.
 
     Args:
         factors: indices (B, 5) of shape, scale, orientation, posX and posY.
 
     Returns:
-        Packed images (B, 512), as of `Sprites`.
+        Packed images (B, 512), as in `Sprites`.
 
     Raises:
-        ValueError: if an index is not one of dSprites.
+        ValueError: an index is out of range.
     """
     indices = _checked(factors)
     packed = np.empty((len(indices), 64), np.uint64)
@@ -199,7 +199,7 @@ def draw_packed(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
 
 def draw(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Draw the images of the given factors.
+    """Generate the images of the given factors.
 
     Args:
         factors: indices (B, 5) of shape, scale, orientation, posX and posY.
@@ -208,7 +208,7 @@ def draw(factors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         Images (B, 1, 64, 64) of 0 (black) and 1 (white).
 
     Raises:
-        ValueError: if an index is not one of dSprites.
+        ValueError: an index is out of range.
 
     Example:
         >>> image = draw([[0, 5, 0, 16, 16]])  # a large upright square near the middle
@@ -229,10 +229,10 @@ def factor_table() -> npt.NDArray[np.int32]:
 
 
 def latent_classes(factors: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The ``latents_classes`` (B, 6) of the original file: the factor indices behind a constant colour column of 0.
+    """The ``latents_classes`` (B, 6) of the original file: a constant colour column of 0, then the factor indices.
 
     Raises:
-        ValueError: if an index is not one of dSprites.
+        ValueError: an index is out of range.
 
     Example:
         >>> latent_classes([[2, 5, 39, 31, 0]]).tolist()
@@ -248,7 +248,7 @@ def latent_values(factors: npt.ArrayLike) -> npt.NDArray[np.float64]:
     The columns are colour (1), shape (1 to 3), scale (0.5 to 1), orientation (radians) and two positions (0 to 1).
 
     Raises:
-        ValueError: if an index is not one of dSprites.
+        ValueError: an index is out of range.
 
     Example:
         >>> latent_values([[2, 5, 0, 31, 0]]).tolist()
@@ -259,14 +259,14 @@ def latent_values(factors: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def fold_orientation(factors: npt.ArrayLike) -> npt.NDArray[np.int32]:
-    """Replace the orientation index by the angle up to the symmetry of the shape, in 156ths of a turn.
+    """Replace the orientation index by the angle modulo the symmetry of the shape, in units of 1/156 turn.
 
-    A square looks the same after 90 degrees, an ellipse after 180, a heart after 360. The 40 orientations are 1/39
-    turn apart, so 1/156 turn is the largest unit in which every folded angle is a whole number: squares get 0 to 38,
-    ellipses even numbers from 0 to 76, hearts multiples of four from 0 to 152. Orientation 39 is orientation 0.
+    A square looks the same after 90 degrees, an ellipse after 180, a heart after 360. The 40 orientations are 1/39 turn
+    apart, so 1/156 turn is the largest unit in which all folded angles are integers. Squares get 0 to 38, ellipses even
+    numbers from 0 to 76, hearts multiples of four from 0 to 152. Orientation 39 becomes orientation 0.
 
-    No two of a square's first 39 orientations are a whole number of 90 degrees apart, so folding merges orientation 39
-    with 0 only; what it changes is that labels of images that look alike become neighbours.
+    No two of a square's first 39 orientations differ by a multiple of 90 degrees. So folding merges only orientations
+    39 and 0, but similar images get similar labels.
 
     Args:
         factors: indices (B, 5) of shape, scale, orientation, posX and posY.
@@ -275,7 +275,7 @@ def fold_orientation(factors: npt.ArrayLike) -> npt.NDArray[np.int32]:
         The same table with the third column in [0, 156).
 
     Raises:
-        ValueError: if an index is not one of dSprites.
+        ValueError: an index is out of range.
 
     Example:
         >>> fold_orientation([[0, 0, 10, 0, 0], [1, 0, 20, 0, 0], [2, 0, 20, 0, 0], [2, 0, 39, 0, 0]])[:, 2].tolist()

@@ -1,4 +1,4 @@
-"""Writing data as an .npz file like the original of dSprites, and comparing with one."""
+"""Writes data as an .npz file with the layout of the original dSprites, and compares such files."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from betavae.files.atomic import replacing
 def export_npz(
     data: FactorData, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> None:
-    """Write a data set in the layout of the original dSprites file, so that any loader of that file reads it.
+    """Write a data set with the layout of the original dSprites file, so that any loader of that file reads it.
 
-    The members are ``imgs``, ``latents_values`` and ``latents_classes``; for dSprites the two tables start with the
-    constant colour, as in the original, and for other data ``factor_names`` is added. The original's ``metadata`` is a
-    pickle and is left out. The file appears under its name only when it is complete.
+    The members are ``imgs``, ``latents_values`` and ``latents_classes``. For dSprites, the two tables start with the
+    constant colour, as in the original. For other data, ``factor_names`` is added. The ``metadata`` of the original is
+    a pickle and is left out. The file is written atomically.
 
     Args:
-        data: what to write.
-        path: where to.
-        overwrite: replace a file that is there already.
-        progress: called as images are written.
+        data: the data set.
+        path: path of the file.
+        overwrite: replace an existing file.
+        progress: called while images are written.
 
     Raises:
-        FileExistsError: if the file exists and ``overwrite`` is false.
-        OSError: if it cannot be written; nothing is left behind.
+        FileExistsError: the file exists and ``overwrite`` is false.
+        OSError: writing fails. No incomplete file remains.
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or ask for it to be overwritten.")
+        raise FileExistsError(f"{path} exists; give another name, or replace it with overwrite.")
     with (
         replacing(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
@@ -51,14 +51,14 @@ def export_npz(
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How the images of a dSprites file differ from the drawn ones of the same factors.
+    """Differences between the images of a dSprites file and the generated images with the same factors.
 
     Attributes:
-        num_images: images in the file.
-        rows: rows (D,) of the images that differ.
-        factors: their factor indices (D, 5).
-        wrong_pixels: the number of pixels (D,) in which each differs.
-        tables_agree: whether the file has every image in the original's order, with the original's classes and values.
+        num_images: number of images in the file.
+        rows: rows of the images that differ (D,).
+        factors: factor indices of these images (D, 5).
+        wrong_pixels: number of pixels in which each of these images differs (D,).
+        tables_agree: whether the file has all images in the order of the original, with its classes and values.
     """
 
     num_images: int
@@ -69,43 +69,43 @@ class Comparison:
 
     @property
     def num_different(self) -> int:
-        """The number of images that differ in at least one pixel."""
+        """Number of images that differ in at least one pixel."""
         return len(self.rows)
 
     def summary(self, limit: int = 10) -> str:
-        """A few lines for a person to read, with at most ``limit`` of the images that differ."""
+        """A text of a few lines, which lists at most ``limit`` of the images that differ."""
         lines = [
-            f"{self.num_different:,} of {self.num_images:,} images differ from the drawn ones"
-            + (f", by {self.wrong_pixels.sum():,} pixels in all." if self.num_different else "."),
+            f"{self.num_different:,} of {self.num_images:,} images differ from the generated ones"
+            + (f", by {self.wrong_pixels.sum():,} pixels in total." if self.num_different else "."),
             "The factor tables are those of the original."
             if self.tables_agree
-            else f"The factor tables are not those of the original and its {dsprites.NUM_IMAGES:,} images.",
+            else f"The factor tables differ from those of the original, which has {dsprites.NUM_IMAGES:,} images.",
         ]
         for row, factors, wrong in list(zip(self.rows, self.factors, self.wrong_pixels, strict=True))[:limit]:
-            named = ", ".join(f"{name} {index}" for name, index in zip(dsprites.FACTOR_NAMES, factors, strict=True))
-            lines.append(f"  row {row}: {wrong} wrong pixels ({named})")
+            values = ", ".join(f"{name} {index}" for name, index in zip(dsprites.FACTOR_NAMES, factors, strict=True))
+            lines.append(f"  row {row}: {wrong} wrong pixels ({values})")
         if self.num_different > limit:
             lines.append(f"  and {self.num_different - limit:,} more")
         return "\n".join(lines)
 
 
 def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Comparison:
-    """Compare the images of a dSprites file with the drawn ones that have the same factors.
+    """Compare the images of a dSprites file with the generated images that have the same factors.
 
     Args:
-        path: a file in the layout of the original; it may hold a part of the images, in any order.
-        progress: called as the file is read.
+        path: a file with the layout of the original. It may contain a part of the images, in any order.
+        progress: called while the file is read.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, or is not dSprites.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, or it is not dSprites.
     """
     contents = npz.read(path, progress)
     classes, values = contents.classes, contents.values
     if not npz.looks_like_dsprites(classes, contents.image_shape, contents.max_value):
         raise ValueError(
-            f"{path}: it is not dSprites, so there is nothing to compare it with; dSprites has images of 64x64 pixels "
-            f"0 and 1 and a table latents_classes with the columns color, {', '.join(dsprites.FACTOR_NAMES)}."
+            f"{path} is not dSprites, so it cannot be compared; dSprites has images of 64x64 pixels with the values 0 "
+            f"and 1 and a table latents_classes with the columns color, {', '.join(dsprites.FACTOR_NAMES)}."
         )
     factors = classes[:, 1:].astype(np.int64)
     drawn, drawn_rows = dsprites.draw_all(), np.ravel_multi_index(tuple(factors.T), dsprites.FACTOR_SIZES)
@@ -127,7 +127,7 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
 
 
 def _tables(data: FactorData) -> dict[str, npt.NDArray[Any]]:
-    """The members of a file beside the images."""
+    """The members of the file other than the images."""
     classes = data.classes()
     if data.is_dsprites:
         return {"latents_values": dsprites.latent_values(classes), "latents_classes": dsprites.latent_classes(classes)}

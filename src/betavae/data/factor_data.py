@@ -1,4 +1,4 @@
-"""Images with known factors: packed in memory, addressed by row or by factors."""
+"""Images with known factors: packed in memory, accessed by row or by factors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from betavae.data import dsprites, npz
 
 
 class PackedImages(Protocol):
-    """What images are kept in: an array (N, bytes) uint8, or what is indexed by its rows like one."""
+    """Storage of images: an array (N, bytes) uint8, or an object that is indexed by rows like one."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -27,7 +27,7 @@ class PackedImages(Protocol):
 
 
 def iterate_blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
-    """All packed images, about a megabyte at a time, each part with its rows."""
+    """Iterate over packed images in blocks of about a megabyte; yields the rows and the images."""
     step = max(1, npz.CHUNK_BYTES // max(1, packed.shape[1]))
     for start in range(0, len(packed), step):
         rows = slice(start, start + step)
@@ -36,20 +36,20 @@ def iterate_blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np
 
 @dataclass(frozen=True, eq=False)
 class FactorData:
-    """A data set: N images and the K factors that each was made from.
+    """A data set of N images with K generative factors.
 
     Attributes:
-        name: what the data set is called in reports.
-        packed: images (N, bytes) uint8, an array or what is indexed by rows like one: ``np.packbits`` of each image's
-            C * H * W pixels when ``max_value`` is 1, the pixels themselves otherwise.
+        name: name of the data set in reports.
+        packed: images (N, bytes) uint8. If ``max_value`` is 1, ``np.packbits`` of the C * H * W pixels of each image;
+            otherwise the pixels themselves.
         image_shape: (C, H, W).
-        max_value: the value of a white pixel, 1 or 255.
+        max_value: value of a white pixel, 1 or 255.
         factors: factor indices (N, K) int32, column k in [0, factor_sizes[k]).
-        factor_names: K names.
-        factor_sizes: the number of values of each factor.
-        source: what `load_data` read it from; "" for images made in Python.
-        factor_values: for each factor the class that each index stands for, as its source numbers the classes; empty
-            where index i is class i. A part of a data set may lack classes, and indices have no gaps.
+        factor_names: names of the K factors.
+        factor_sizes: number of values of each factor.
+        factor_values: for each factor, the class of each index. Empty if index i is class i. They differ if a file does
+            not have all classes, because indices have no gaps.
+        source: the argument of `load_data`; "" for images made in Python.
 
     Example:
         >>> dots = np.array([[0b1000_0000], [0b0100_0000]], np.uint8)
@@ -77,9 +77,9 @@ class FactorData:
         return digest.hexdigest()
 
     def image_numbers(self) -> npt.NDArray[np.int64]:
-        """Number the different images, so that equal images get equal numbers (N,), from 0 on.
+        """Number the distinct images from 0 on. Equal images get equal numbers (N,).
 
-        Images are compared by a 64-bit hash: among 10^6 different ones two collide with a probability below 10^-7.
+        Images are compared by a 64-bit hash. Among 10^6 distinct images, the probability of a collision is below 10^-7.
 
         Example:
             >>> dots = np.array([[128], [64], [128]], np.uint8)
@@ -89,7 +89,7 @@ class FactorData:
         """
         num_words = -(-self.packed.shape[1] // 8)
         random = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64)
-        multipliers = random << np.uint64(1) | np.uint64(1)  # odd ones
+        multipliers = random << np.uint64(1) | np.uint64(1)  # odd numbers
         digest = np.zeros(len(self), np.uint64)
         for rows, images in iterate_blocks(self.packed):
             words = np.zeros((len(images), 8 * num_words), np.uint8)
@@ -106,35 +106,35 @@ class FactorData:
         stored = (len(self.factors), -(-pixels // 8) if self.max_value == 1 else pixels)
         if self.packed.shape != stored or self.packed.dtype != np.uint8:
             raise ValueError(
-                f"packed is {self.packed.dtype} of shape {self.packed.shape}; {stored[0]} images {self.image_shape} "
-                f"with max_value {self.max_value} are uint8 of shape {stored}."
+                f"packed is {self.packed.dtype} of shape {self.packed.shape}; for {stored[0]} images "
+                f"{self.image_shape} with max_value {self.max_value}, it must be uint8 of shape {stored}."
             )
         if self.factors.shape[1:] != (len(self.factor_names),) or len(self.factor_names) != len(self.factor_sizes):
             raise ValueError(
                 f"factors has shape {self.factors.shape} with {len(self.factor_names)} names and "
-                f"{len(self.factor_sizes)} sizes; there must be a name and a size for each column."
+                f"{len(self.factor_sizes)} sizes; give one name and one size for each column."
             )
         sizes = np.array(self.factor_sizes)
         if self.factors.size and self.factors.dtype.kind not in "iu":
-            raise ValueError(f"factors is {self.factors.dtype}; it must hold integers, such as int32.")
+            raise ValueError(f"factors is {self.factors.dtype}; it must contain integers, such as int32.")
         if self.factors.size and (self.factors.min() < 0 or (self.factors.max(0) >= sizes).any()):
             row, column = np.argwhere((self.factors < 0) | (self.factors >= sizes))[0]
             raise ValueError(
-                f"factors[{row}] has {self.factor_names[column]} {self.factors[row, column]}; its indices go from 0 to "
+                f"factors[{row}] has {self.factor_names[column]} {self.factors[row, column]}; it must be from 0 to "
                 f"{sizes[column] - 1}."
             )
 
         if self.factor_values and tuple(map(len, self.factor_values)) != tuple(self.factor_sizes):
             raise ValueError(
-                f"factor_values has {[len(values) for values in self.factor_values]} values; factor_sizes says "
-                f"{list(self.factor_sizes)}."
+                f"factor_values has {[len(values) for values in self.factor_values]} values, but factor_sizes is "
+                f"{list(self.factor_sizes)}; they must be equal."
             )
 
     def __len__(self) -> int:
         return len(self.packed)
 
     def classes(self) -> npt.NDArray[np.int64]:
-        """The factors (N, K) as the source numbers their classes.
+        """The classes of the factors (N, K), as the source numbers them.
 
         Example:
             >>> dots = np.zeros((2, 1), np.uint8)
@@ -149,7 +149,7 @@ class FactorData:
 
     @property
     def is_dsprites(self) -> bool:
-        """Whether factors and classes are those of dSprites, or a part of them in which every factor varies."""
+        """Whether the factors are those of dSprites, with all of its classes or some of them."""
         if self.factor_names != dsprites.FACTOR_NAMES:
             return False
         if not self.factor_values:
@@ -165,50 +165,50 @@ class FactorData:
         return packed.reshape(-1, *self.image_shape)
 
     def rows(self, factors: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Rows (B,) of the images that have the given factors (B, K): the inverse of ``data.factors[rows]``.
+        """Rows (B,) of the images with the given factors (B, K): the inverse of ``data.factors[rows]``.
 
-        Where several images share their factors, the first is returned.
+        If several images have the same factors, the first one is returned.
 
         Raises:
-            ValueError: if the factors are out of range, or no image has them.
+            ValueError: the factors are out of range, or no image has them.
         """
-        wanted = np.asarray(factors)
-        if wanted.ndim != 2 or wanted.shape[1] != len(self.factor_names) or not self.factor_names:
+        table = np.asarray(factors)
+        if table.ndim != 2 or table.shape[1] != len(self.factor_names) or not self.factor_names:
             raise ValueError(
                 f"factors must have shape (B, {len(self.factor_names)}), one column for each factor of {self.name!r} "
-                f"({', '.join(self.factor_names) or 'it has none'}); got shape {wanted.shape}."
+                f"({', '.join(self.factor_names) or 'it has none'}); got shape {table.shape}."
             )
-        wrong = np.argwhere((wanted < 0) | (wanted >= np.array(self.factor_sizes)))
+        wrong = np.argwhere((table < 0) | (table >= np.array(self.factor_sizes)))
         if len(wrong):
             row, column = wrong[0]
             raise ValueError(
-                f"factors[{row}] has {self.factor_names[column]} {wanted[row, column]}; "
+                f"factors[{row}] has {self.factor_names[column]} {table[row, column]}; "
                 f"{self.factor_names[column]} indices of {self.name!r} go from 0 to {self.factor_sizes[column] - 1}."
             )
-        found = self.find(wanted)
-        missing = np.flatnonzero(found < 0)
+        rows = self.find(table)
+        missing = np.flatnonzero(rows < 0)
         if len(missing):
-            raise ValueError(f"no image of {self.name!r} has the factors {wanted[missing[0]].tolist()}.")
-        return found
+            raise ValueError(f"no image of {self.name!r} has the factors {table[missing[0]].tolist()}.")
+        return rows
 
     def find(self, factors: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """Rows (B,) of the images that have the given factors (B, K), all in range; -1 where there is no such image.
+        """Rows (B,) of the images with the given factors (B, K), which must be in range; -1 if there is no such image.
 
-        Where several images share their factors, the first is returned.
+        If several images have the same factors, the first one is returned.
         """
         keys, rows = self.index
         key = self.keys(factors)
-        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-        return np.where(keys[place] == key, rows[place], -1)
+        position = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+        return np.where(keys[position] == key, rows[position], -1)
 
     def keys(self, factors: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """A number (B,) for each combination of factors (B, K), all in range."""
+        """A unique number (B,) for each combination of factors (B, K), which must be in range."""
         keys: npt.NDArray[np.int64] = np.ravel_multi_index(tuple(factors.T), self.factor_sizes)
         return keys
 
     @cached_property
     def index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The `keys` of all images in ascending order, and the row of each; equal ones in the order of the rows."""
+        """The `keys` of all images in ascending order, and their rows. Equal keys are in the order of the rows."""
         keys = self.keys(self.factors)
         order = np.argsort(keys, kind="stable")
         return keys[order], order

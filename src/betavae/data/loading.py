@@ -1,4 +1,4 @@
-"""Data sets by name or file."""
+"""Loads data sets by name or from a file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from betavae.data.npz import Progress
 def load_data(source: str | Path, *, progress: Progress | None = None) -> FactorData:
     """Load a data set into memory.
 
-    From a file, a factor that never changes is dropped (such as the original's colour), and the classes that occur are
-    numbered 0, 1, 2, ... in ascending order; `factor_values` keeps what they were. A file without ``factor_names`` that
-    is laid out like dSprites has the names of dSprites; otherwise its factors are called by the number of their column.
+    Constant factors of a file, such as the colour of the original dSprites, are dropped. The classes that occur are
+    numbered 0, 1, 2, ... in ascending order, and `factor_values` contains the original classes. If a file has no
+    ``factor_names``, its factors have the names of dSprites if it has the layout of dSprites, and otherwise the numbers
+    of their columns.
 
     Args:
-        source: ``"dsprites"`` draws all 737,280 images (in a second or two); anything else is the path of a file.
-        progress: called as a file is read.
+        source: ``"dsprites"`` generates all 737,280 images in one or two seconds. Anything else is the path of a file.
+        progress: called while a file is read.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, its contents are not as `npz` describes, or images were given in Python.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, it does not have the layout that `npz` describes, or the source is "in memory".
 
     Example:
         >>> data = load_data("dsprites")
@@ -45,15 +46,15 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
         )
     if source == IN_MEMORY:
         raise ValueError(
-            "the images were given in Python, so there is nothing to load them from: pass them again as `data`, for "
-            "instance experiment(config, data=images), score_run(run, images) or draw_run(run, images)"
+            "the images were given in Python, so they cannot be loaded: pass them again as `data`, for example "
+            "experiment(config, data=images), score_run(run, images) or draw_run(run, images)"
         )
     contents = npz.read(source, progress)
     columns = [np.unique(column, return_inverse=True) for column in contents.classes.T]
     kept = [k for k, (classes, _) in enumerate(columns) if len(classes) > 1]
     factors = np.zeros((len(contents.packed), len(kept)), np.int32)
-    for place, k in enumerate(kept):
-        factors[:, place] = columns[k][1]
+    for column, k in enumerate(kept):
+        factors[:, column] = columns[k][1]
     sprites = None
     if npz.looks_like_dsprites(contents.classes, contents.image_shape, contents.max_value):
         sprites = dsprites.windowed(contents.packed, contents.classes[:, 1:])

@@ -1,4 +1,4 @@
-"""Pairs of images that share some of their factors, drawn by a named rule."""
+"""Samples pairs of images that share some of their factors, for weakly supervised objectives."""
 
 from collections.abc import Callable
 
@@ -9,22 +9,22 @@ from betavae.data.factor_data import FactorData
 from betavae.objectives.settings import PairRule
 
 TRIES = 64
-"""Draws of a partner before an image is paired with itself."""
+"""Number of attempts to find a partner before an image is paired with itself."""
 
 
 class Partners:
-    """Draws for images partners in which some factors are drawn anew and the others stay.
+    """Samples a partner for each image: some factors are resampled, and the others are the same.
 
-    A value drawn anew may be the old one. Where the data lack the image, the values are drawn again; an image for which
-    no partner is found is paired with itself.
+    A resampled value may equal the old one. If the data have no image with the sampled factors, the factors are sampled
+    again. If no partner is found, the image is paired with itself.
 
     Args:
         data: images and factors.
-        rule: how many factors are drawn anew, a key of `PAIR_RULES`; which ones is random.
-        rows: images that may be partners; all if none are given.
+        rule: rule for the number of resampled factors, a key of `PAIR_RULES`. The choice of the factors is random.
+        rows: rows of the images that may be partners. If None, all images.
 
     Raises:
-        ValueError: fewer than two factors, or most of the partners drawn are not there.
+        ValueError: the data have fewer than two factors, or most of the sampled partners do not exist.
 
     Example:
         >>> dots = np.zeros((4, 1), np.uint8)
@@ -49,33 +49,33 @@ class Partners:
         keys, indexed = data.index
         self._keys, self._rows = keys[allowed[indexed]], indexed[allowed[indexed]]
         trial = np.flatnonzero(allowed)[:: max(1, np.count_nonzero(allowed) // 256)]
-        found = np.mean(self._draw(trial, np.random.default_rng(0), tries=1) >= 0)
-        if found < 0.5:
+        fraction = np.mean(self._sample(trial, np.random.default_rng(0), tries=1) >= 0)
+        if fraction < 0.5:
             raise ValueError(
-                f"only {100 * found:.0f} % of the partners that pair rule {rule} draws are among the images of "
-                f"{data.name} that may be partners; pairs need data with most combinations of the factors"
+                f"only {100 * fraction:.0f} % of the partners that pair rule {rule} draws are among the images of "
+                f"{data.name} that may be partners; use data with most combinations of the factors"
             )
 
     def __call__(self, rows: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         """A partner for each image."""
-        partners = self._draw(rows, generator)
+        partners = self._sample(rows, generator)
         return np.where(partners >= 0, partners, rows)
 
-    def _draw(self, rows: NDArray[np.int64], generator: np.random.Generator, tries: int = TRIES) -> NDArray[np.int64]:
-        """A partner for each image, -1 where none is found."""
+    def _sample(self, rows: NDArray[np.int64], generator: np.random.Generator, tries: int = TRIES) -> NDArray[np.int64]:
+        """A partner for each image; -1 if none is found."""
         factors = self._data.factors[rows]
-        anew = drawn_anew(self._rule, len(rows), factors.shape[1], generator)
+        resampled = drawn_anew(self._rule, len(rows), factors.shape[1], generator)
         partners = np.full(len(rows), -1)
         for _ in range(tries):
-            left = np.flatnonzero(partners < 0)
-            if not len(left):
+            missing = np.flatnonzero(partners < 0)
+            if not len(missing):
                 break
-            values = generator.integers(0, self._data.factor_sizes, (len(left), factors.shape[1]))
-            partners[left] = self._one_of(np.where(anew[left], values, factors[left]), generator)
+            values = generator.integers(0, self._data.factor_sizes, (len(missing), factors.shape[1]))
+            partners[missing] = self._choose(np.where(resampled[missing], values, factors[missing]), generator)
         return partners
 
-    def _one_of(self, factors: NDArray[np.integer], generator: np.random.Generator) -> NDArray[np.int64]:
-        """An image that may be a partner, of those with given factors; -1 where there is none."""
+    def _choose(self, factors: NDArray[np.integer], generator: np.random.Generator) -> NDArray[np.int64]:
+        """A random image with the given factors, among the possible partners; -1 if there is none."""
         keys = self._data.keys(factors)
         first, last = (np.searchsorted(self._keys, keys, side) for side in ("left", "right"))
         count = last - first
@@ -85,7 +85,7 @@ class Partners:
 
 
 def drawn_anew(rule: PairRule, num_pairs: int, num_factors: int, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Which factors of each pair are drawn anew (num_pairs, num_factors): at least one, and at least one is not.
+    """Choose the factors of each pair that are resampled (num_pairs, num_factors): at least one, but not all.
 
     Example:
         >>> drawn_anew("one", 2, 3, np.random.default_rng(0)).sum(1)
@@ -98,7 +98,7 @@ def drawn_anew(rule: PairRule, num_pairs: int, num_factors: int, generator: np.r
 
 
 def _locatello(num_pairs: int, num_factors: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """One in half of the pairs, in the others any number from 1 to all but one.
+    """One factor in half of the pairs; in the others, any number from 1 to K - 1.
 
     Source:
         Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020), and its published code.
@@ -113,7 +113,7 @@ def _one(num_pairs: int, num_factors: int, generator: np.random.Generator) -> ND
 
 
 def _uniform(num_pairs: int, num_factors: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Any number from 1 to all but one."""
+    """Any number of factors from 1 to K - 1."""
     return generator.integers(1, num_factors, num_pairs)
 
 
@@ -122,4 +122,4 @@ PAIR_RULES: dict[PairRule, Callable[[int, int, np.random.Generator], NDArray[np.
     "one": _one,
     "uniform": _uniform,
 }
-"""Number of factors drawn anew for each pair, by the rule's name."""
+"""Rules for the number of resampled factors of each pair, by name."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows (int64, in random order) for training, validation and test; no row is in two of them."""
+    """Disjoint rows for training, validation and test (int64, in random order)."""
 
     train: npt.NDArray[np.int64]
     validation: npt.NDArray[np.int64]
@@ -21,22 +21,21 @@ class Split:
 def split_rows(
     num_rows: int, train: int | float = 1.0, validation: int | float = 0, test: int | float = 0, seed: int = 0
 ) -> Split:
-    """Choose disjoint random subsets of the rows.
+    """Split rows into disjoint random subsets.
 
-    Each share is a count (an int) or a fraction of all rows (a float in (0, 1]), rounded down; 0 means none. A training
-    share of 1.0 is all rows but the held-out ones. The held-out rows depend on the seed and on their own sizes only,
-    not on the size of the training set.
+    A size is a number of rows (an int) or a fraction of all rows (a float in (0, 1]), rounded down; 0 means none. A
+    training size of 1.0 means all rows that are not held out. The held-out rows depend only on the seed and their own
+    sizes, not on the size of the training set.
 
     Args:
-        num_rows: how many rows there are.
-        train: share to train on.
-        validation: share held out to watch the training.
-        test: share held out to the end.
+        num_rows: number of rows.
+        train: size of the training set.
+        validation: size of the validation set.
+        test: size of the test set.
         seed: seed of the shuffle.
 
     Raises:
-        ValueError: if a share is not a count or a fraction, if it comes to no rows, or if the shares together are more
-            than the data.
+        ValueError: a size is neither a number nor a fraction, it selects no rows, or the sizes exceed the data.
 
     Example:
         >>> split = split_rows(737_280, train=150_000, validation=15_000)
@@ -53,16 +52,16 @@ def split_rows(
         counts["train"] -= min(num_rows, counts["validation"] + counts["test"])
     if not counts["train"]:
         raise ValueError(
-            f"of {num_rows} images train is {train!r}, validation {validation!r} and test {test!r}, which leaves "
-            "nothing to train on: hold out fewer, such as a tenth with validation_images 0.1"
+            f"of {num_rows} images, train is {train!r}, validation is {validation!r} and test is {test!r}, so no "
+            "images remain for training: hold out fewer, for example a tenth with validation_images 0.1"
         )
-    wanted = sum(counts.values())
-    if wanted > num_rows:
+    total = sum(counts.values())
+    if total > num_rows:
         parts = " + ".join(f"{name} {count}" for name, count in counts.items() if count)
-        raise ValueError(f"the split takes {parts} = {wanted} rows, but the data have {num_rows}; take fewer.")
+        raise ValueError(f"the split needs {parts} = {total} rows, but the data have {num_rows}; reduce the sizes.")
     order = np.random.default_rng(seed).permutation(num_rows)
     test_end, validation_end = counts["test"], counts["test"] + counts["validation"]
-    return Split(train=order[validation_end:wanted], validation=order[test_end:validation_end], test=order[:test_end])
+    return Split(train=order[validation_end:total], validation=order[test_end:validation_end], test=order[:test_end])
 
 
 def _count(name: str, share: int | float, num_rows: int) -> int:
@@ -73,5 +72,5 @@ def _count(name: str, share: int | float, num_rows: int) -> int:
         )
     count = math.floor(share * num_rows + 1e-9) if isinstance(share, float) else share
     if share and not count:
-        raise ValueError(f"{name} is {share!r}, which is less than one of the {num_rows} rows; give 0 for none.")
+        raise ValueError(f"{name} is {share!r}, which is less than one of the {num_rows} rows; use 0 for none.")
     return count

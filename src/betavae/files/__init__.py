@@ -1,1 +1,1 @@
-"""Reading and writing files: tables, schemas, validation, nothing half-written, no pickles."""
+"""Reads and writes files: tables, schemas, validation, atomic writes. Never reads pickles."""

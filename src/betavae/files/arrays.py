@@ -1,4 +1,4 @@
-"""Reads NumPy's files without trusting them: no pickles, no more memory than the file has bytes for."""
+"""Reads .npy and .npz files from untrusted sources: no pickles, and no more memory than the file contains data."""
 
 import math
 import warnings
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What NumPy writes. Others can hold gigabytes in a few kilobytes; these at most a thousand times their size."""
+"""Compressions that NumPy writes. They expand at most a thousand times; others could expand without such a limit."""
 
 
 class PickledObjects(ValueError):
-    """An array of Python objects, which only a pickle could give back."""
+    """The file contains an array of Python objects, which only a pickle can store."""
 
 
 class NotAnArray(ValueError):
-    """What does not begin as NumPy's files do."""
+    """The data do not start with the header of a NumPy array."""
 
 
 class Header(NamedTuple):
-    """What an array is, as its file says; its size is that of the bytes that follow."""
+    """Header of an array. Its size matches the number of bytes in the file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -33,32 +33,32 @@ class Header(NamedTuple):
 
 
 def names_in(archive: zipfile.ZipFile) -> list[str]:
-    """Names of the arrays in an .npz."""
+    """The names of the arrays in an .npz file."""
     return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 @contextmanager
 def open_member(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[IO[bytes], Header]]:
-    """Open one array of an .npz, and no other: the stream of its elements, and its header.
+    """Open one array of an .npz file without reading the others; yields the stream of its elements and its header.
 
     Raises:
-        KeyError: there is no such array.
-        ValueError: it is no array, holds Python objects, or is packed in a way that NumPy does not write.
-        EOFError: it has more or fewer bytes than its shape needs.
+        KeyError: there is no array with this name.
+        ValueError: the member is not an array, contains Python objects, or has a compression that NumPy does not write.
+        EOFError: the member has more or fewer bytes than its shape needs.
     """
-    found = archive.getinfo(f"{name}.npy")
-    if found.compress_type not in _COMPRESSIONS:
-        raise ValueError(f"{name} is compressed in a way that NumPy does not write; write the file with numpy.savez")
-    with archive.open(found) as stream:
-        yield stream, _header(stream, name, found.file_size)
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in _COMPRESSIONS:
+        raise ValueError(f"{name} has a compression that NumPy does not write; write the file with numpy.savez")
+    with archive.open(member) as stream:
+        yield stream, _header(stream, name, member.file_size)
 
 
 def read_npz(path: Path, *names: str) -> dict[str, NDArray[Any]]:
-    """Arrays of an .npz by name: those asked for, or all; the others are not opened.
+    """Read arrays of an .npz file: those with the given names, or all.
 
     Raises:
         KeyError, ValueError, EOFError: as `open_member`.
-        zipfile.BadZipFile, OSError: it is no whole archive.
+        zipfile.BadZipFile, OSError: the archive is damaged.
     """
     arrays = {}
     with zipfile.ZipFile(path) as archive:
@@ -69,11 +69,11 @@ def read_npz(path: Path, *names: str) -> dict[str, NDArray[Any]]:
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """The array of an .npy.
+    """Read an .npy file.
 
     Raises:
-        ValueError: it is no array, or holds Python objects.
-        EOFError: it has more or fewer bytes than its shape needs.
+        ValueError: the file is not an array, or it contains Python objects.
+        EOFError: the file has more or fewer bytes than its shape needs.
     """
     with path.open("rb") as stream:
         header = _header(stream, "it", path.stat().st_size)
@@ -85,17 +85,17 @@ def _header(stream: IO[bytes], name: str, size: int) -> Header:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote; they read well
+            warnings.simplefilter("ignore")  # NumPy warns about headers that Python 2 wrote, but reads them correctly
             shape, fortran, dtype = read(stream)
     except (ValueError, TokenError) as error:
-        raise NotAnArray(f"{name} does not begin like a NumPy array") from error
+        raise NotAnArray(f"{name} is not a NumPy array") from error
     if dtype.hasobject:
-        raise PickledObjects(f"{name} holds pickled Python objects, which are never read")
+        raise PickledObjects(f"{name} contains pickled Python objects, which betavae never reads")
     if not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError(f"{name} has the impossible shape {shape}")
-    expected, found = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if found != expected:
-        raise EOFError(f"{name} has {found:,} bytes where its shape {shape} needs {expected:,}")
+        raise ValueError(f"{name} has the invalid shape {shape}")
+    expected, actual = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if actual != expected:
+        raise EOFError(f"{name} has {actual:,} bytes, but its shape {shape} needs {expected:,}")
     return Header(shape, dtype, fortran)
 
 
@@ -104,5 +104,5 @@ def _elements(content: bytes, header: Header, name: str) -> NDArray[Any]:
         raise EOFError(f"{name} ends too early")
     if not content:
         return np.empty(header.shape, header.dtype)
-    array = np.frombuffer(bytearray(content), header.dtype)  # a copy that can be written to
+    array = np.frombuffer(bytearray(content), header.dtype)  # a writable copy
     return array.reshape(header.shape, order="F" if header.fortran else "C")

@@ -1,4 +1,4 @@
-"""Writing files so that nothing on disk is ever half-written."""
+"""Writes files atomically."""
 
 import os
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside the given one, moved there when the block ends well and removed when it does not.
+    """Write to a temporary path that replaces the file at the end of the block, or is deleted if the block fails.
 
     Args:
-        path: the file to write or replace; its folder must exist.
+        path: file to write or replace. Its folder must exist.
 
     Yields:
-        Where to write.
+        The temporary path.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written to; a file that was there is as it was.
+        OSError: the disk is full, or the folder cannot be written to. An existing file remains unchanged.
 
     Example:
         >>> import tempfile
@@ -31,19 +31,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
-        with temporary.open("r+b") as file:  # Windows syncs no file that is only read
-            os.fsync(file.fileno())  # else a power cut may leave the name without the content
+        with temporary.open("r+b") as file:  # Windows cannot sync a file that is open only for reading
+            os.fsync(file.fileno())  # otherwise a power failure could leave an empty file under the final name
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)
         raise
     finally:
-        with suppress(OSError):  # where nothing can be written, nothing is there
+        with suppress(OSError):  # if writing failed, there may be no file
             temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write a whole file or nothing; raises as `replacing` does.
+    """Write a file completely or not at all; raises as `replacing`.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Tables as people have them, as arrays of numbers: tensors, lists, DataFrames, text, categories."""
+"""Converts tables to arrays of numbers: tensors, lists, DataFrames, text, categories."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def as_numbers(factors: Any) -> np.ndarray:
-    """Factors as a table of numbers, one column each: labels that are no numbers by their rank.
+    """Convert factors to a table of numbers with one column per factor. Text labels become ranks.
 
-    Takes what `as_array` takes, lists of strings, and DataFrames of any columns; categories keep their order.
+    Accepts what `as_array` accepts, lists of strings, and DataFrames. Categories of a DataFrame keep their order.
 
     Raises:
         ValueError: a label is missing.
@@ -26,13 +26,13 @@ def as_numbers(factors: Any) -> np.ndarray:
     table = table[:, None] if table.ndim == 1 else table
     if table.dtype.kind in "fiub" or table.ndim != 2:
         return table
-    if table.dtype.kind in "US" and not isinstance(factors, np.ndarray):  # numpy has made strings of mixed rows
+    if table.dtype.kind in "US" and not isinstance(factors, np.ndarray):  # NumPy converts mixed rows to strings
         table = np.array([list(row) if isinstance(row, list | tuple) else [row] for row in factors], object)
     return np.stack([_column(column, k) for k, column in enumerate(table.T)], axis=1)
 
 
 def _column(column: Any, name: Any) -> np.ndarray:
-    """A column of a DataFrame or of objects as numbers."""
+    """Convert a column of a DataFrame, or of objects, to numbers."""
     if hasattr(column, "cat"):
         ranks = np.asarray(column.cat.codes, np.int64)
         if (ranks < 0).any():
@@ -50,7 +50,7 @@ def _column(column: Any, name: Any) -> np.ndarray:
 
 
 def as_array(table: Any) -> np.ndarray:
-    """A table as an array; a tensor, as PyTorch has them, without its gradients and from wherever it is.
+    """Convert a table to a NumPy array. A PyTorch tensor is detached and copied to the CPU.
 
     Example:
         >>> as_array([[1, 2]]).shape
@@ -58,5 +58,5 @@ def as_array(table: Any) -> np.ndarray:
     """
     if hasattr(table, "detach"):
         table = table.detach().cpu()
-        table = table.float() if table.is_floating_point() and table.element_size() < 4 else table  # numpy has no bf16
+        table = table.float() if table.is_floating_point() and table.element_size() < 4 else table  # NumPy has no bf16
     return np.asarray(table)

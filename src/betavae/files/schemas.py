@@ -1,16 +1,16 @@
-"""The files that this package writes and reads again: what each holds, and the one way to read them. Imports no torch.
+"""Declares the contents of the files that betavae writes, and reads them with validation. Imports no torch.
 
-Whoever reads one of them has values of the declared types, or a sentence that names the file, what is wrong in it and
-what to do. Keys that are not declared pass, for a later version may have written them; only settings (config.json,
-recipes) are refused where they have a key that this version does not know, since it would decide the numbers.
+The readers return values of the declared types. If a file is damaged, they raise an error that names the file, the
+problem and what to do. Unknown keys are accepted, because a later version may have written them. The exception is
+settings (config.json, recipes), where an unknown key would change the results.
 
     config.json             `config.Config`
     provenance.json         `Provenance`
     scores.json             `Scores`
-    curve.jsonl             `CurveLine` a line, and terms, which are numbers or null
-    model.safetensors       `ModelHeader` beside the tensors
-    checkpoint.safetensors  `CheckpointHeader` beside the tensors
-    latents.npz               `LATENTS`
+    curve.jsonl             `CurveLine` in each line, and loss terms, which are numbers or null
+    model.safetensors       `ModelHeader` and the tensors
+    checkpoint.safetensors  `CheckpointHeader` and the tensors
+    latents.npz             `LATENTS`
     .holder.json            `Holder`
     study.json              `StudyFile`
     failed/<run id>.json    `Failure`
@@ -26,17 +26,17 @@ from typing import Any, Literal, NotRequired, TypedDict
 from betavae.files.validation import check_plain, short, typed
 
 RUN_FORMAT = 1
-"""Version of the layout of a run folder; one of another version is not read."""
+"""Version of the layout of a run folder. Other versions are not read."""
 STUDY_FORMAT = 2
-"""Version of the layout of a study's folder."""
+"""Version of the layout of a study folder. Other versions are not read."""
 LARGEST = 100_000_000
-"""Bytes of a text that are read; no run writes a tenth of them."""
+"""Largest text file that is read, in bytes. Runs write less than a tenth of it."""
 LATENTS = {"rows": ("iu", 1), "mean": ("f", 2), "log_var": ("f", 2)}
-"""Arrays of latents.npz: their kinds of numbers, as NumPy calls them, and how many axes they have."""
+"""Arrays of latents.npz: NumPy's kinds of their numbers, and their numbers of axes."""
 
 
 class Data(TypedDict):
-    """What a run was trained on."""
+    """The data that a run was trained on."""
 
     name: str
     images: int
@@ -46,7 +46,7 @@ class Data(TypedDict):
 
 
 class Provenance(TypedDict):
-    """Where the numbers of a run come from; what is written at the end of its training is not there before."""
+    """Origin of a run. The last three keys are written at the end of the training."""
 
     format: int
     data: Data
@@ -69,7 +69,7 @@ class Provenance(TypedDict):
 
 
 class Capture(TypedDict):
-    """Which latents capture a factor: `metrics.Capture`."""
+    """The latents that capture a factor, as `metrics.Capture`."""
 
     factor: str
     kind: Literal["captured", "entangled", "not captured", "does not vary"]
@@ -78,7 +78,7 @@ class Capture(TypedDict):
 
 
 class Protocol(TypedDict):
-    """How scores came about."""
+    """Protocol of an evaluation."""
 
     preset: str
     seed: int
@@ -92,7 +92,7 @@ class Protocol(TypedDict):
 
 
 class Scores(TypedDict):
-    """What is known of a trained run: without factors only the first two. Undefined scores are null."""
+    """Scores of a trained run. Without factors, only the first two keys. Undefined scores are null."""
 
     kl: list[float]
     held_out: dict[str, float]
@@ -114,12 +114,12 @@ DRAWN: dict[str, tuple[str, Any]] = {
     "dci.per_factor": ("K", list[float | None]),
     "dci.accuracy": ("K", list[float | None]),
 }
-"""Axes (D latents, K factors) and types of those of `Scores.arrays` that are drawn; a metric has all of its own or
-none."""
+"""Axes (D latents, K factors) and types of the arrays in `Scores.arrays` that figures need. For each metric, all of its
+arrays are present, or none."""
 
 
 class CurveLine(TypedDict):
-    """A point of the curves."""
+    """A record of the loss curves."""
 
     step: int
     wall_seconds: float
@@ -130,7 +130,7 @@ _POINT = CurveLine.__annotations__.keys()
 
 
 class ModelHeader(TypedDict):
-    """What stands beside the weights of a model; `sha256` is of the tensors and the other entries."""
+    """Metadata of the weights of a model. `sha256` covers the tensors and the other entries."""
 
     format: int
     settings: str
@@ -139,7 +139,7 @@ class ModelHeader(TypedDict):
 
 
 class CheckpointHeader(TypedDict):
-    """What stands beside the tensors of a checkpoint."""
+    """Metadata of a checkpoint. `sha256` covers the tensors and the other entries."""
 
     format: int
     settings: str
@@ -149,7 +149,7 @@ class CheckpointHeader(TypedDict):
 
 
 class Holder(TypedDict):
-    """Who trains in a run folder at this moment."""
+    """The process that holds the lock of a run folder."""
 
     host: str
     process: int
@@ -157,7 +157,7 @@ class Holder(TypedDict):
 
 
 class StudyFile(TypedDict):
-    """The recipe of a study, and what tells whether a later version means the same runs by it."""
+    """The recipe of a study, and the digest and defaults that detect whether it still means the same runs."""
 
     format: int
     recipe: dict[str, Any]
@@ -180,141 +180,148 @@ class Failure(TypedDict):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_json(path: Path, kind: Any, cure: str, version: int | None = None) -> Any:
-    """The values of a JSON file.
+def read_json(path: Path, kind: Any, remedy: str, version: int | None = None) -> Any:
+    """Read and validate a JSON file.
 
     Args:
-        path: of the file.
-        kind: one of the classes above.
-        cure: what to do about a damaged file, for the end of a sentence.
-        version: that the file's `format` must have.
+        path: path of the file.
+        kind: type of the contents, one of the classes above.
+        remedy: what to do about a damaged file, for the end of the error message.
+        version: required value of the file's `format`.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, no file, or of another version.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, not a regular file, or from another version.
     """
-    return parse(read_bytes(path, cure), path, kind, cure, version)
+    return parse(read_bytes(path, remedy), path, kind, remedy, version)
 
 
-def read_bytes(path: Path, cure: str) -> bytes:
-    """The content of a file, which is one, and of a size that can be; raises as `read_json`."""
+def read_bytes(path: Path, remedy: str) -> bytes:
+    """Read a regular file of limited size; arguments and errors as for `read_json`."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; {cure}")
-    check_file(path, cure)
+        raise FileNotFoundError(f"{path} is missing; {remedy}")
+    check_file(path, remedy)
     if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path} has {path.stat().st_size / 1e6:,.0f} MB, which is more than it ever has; {cure}")
+        raise ValueError(
+            f"{path} has {path.stat().st_size / 1e6:,.0f} MB; at most {LARGEST / 1e6:,.0f} MB are allowed; {remedy}"
+        )
     return path.read_bytes()
 
 
-def check_file(path: Path, cure: str) -> None:
-    """Refuse what has a file's name and is none: a folder, or a pipe, which might never end."""
+def check_file(path: Path, remedy: str) -> None:
+    """Refuse a path that is not a regular file, such as a folder or a pipe, which might never end."""
     if not path.is_file():
-        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; {cure}")
+        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'not a regular file'}; {remedy}")
 
 
-def parse(text: bytes | str, where: Any, kind: Any, cure: str, version: int | None = None) -> Any:
-    """The values of a JSON text; `where` is what to call it, the rest is as for `read_json`.
+def parse(text: bytes | str, where: Any, kind: Any, remedy: str, version: int | None = None) -> Any:
+    """Parse and validate a JSON text; `where` is its name in error messages, the rest is as for `read_json`.
 
-    JSON has no number for what is undefined: `NaN` and `Infinity`, which Python writes, are read as null.
+    `NaN` and `Infinity`, which Python writes although JSON does not allow them, are read as null.
 
     Example:
         >>> parse('{"error": 3}', "failed/a.json", Failure, "run it again")
         Traceback (most recent call last):
         ValueError: failed/a.json is damaged (error is 3; it must be text); run it again
     """
-    found = version
+    actual = version
     try:
         values = json.loads(text, parse_constant=lambda name: None)
         if not isinstance(values, dict):
             raise ValueError(f"it holds {short(values)} where a table should be")
         check_plain(values)
         if version is not None:
-            found = typed("format", values.get("format"), int)
-        if found == version:
+            actual = typed("format", values.get("format"), int)
+        if actual == version:
             return typed("", values, kind)
     except RecursionError:
-        raise ValueError(f"{where} is damaged (it is nested too deep); {cure}") from None
+        raise ValueError(f"{where} is damaged (it is nested too deep); {remedy}") from None
     except UnicodeError:
-        raise ValueError(f"{where} is damaged (it is no text in UTF-8); {cure}") from None
+        raise ValueError(f"{where} is damaged (it is not UTF-8 text); {remedy}") from None
     except ValueError as error:
-        raise ValueError(f"{where} is damaged ({error}); {cure}") from None
+        raise ValueError(f"{where} is damaged ({error}); {remedy}") from None
     raise ValueError(
-        f"{where} is of format {found}, and this version reads format {version}; use the version that made it"
+        f"{where} has format {actual}, and this version reads format {version}; use the betavae version that wrote it"
     )
 
 
 def read_curve(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the curve in a run's folder; a last one cut off by an interruption is left out.
+    """Read the curve file of a run. An incomplete last line is left out.
 
     Raises:
         FileNotFoundError, ValueError: as `read_json`.
     """
-    path, cure = folder / "curve.jsonl", "bring it back, or move it away and go on without it"
-    *whole, last = read_bytes(path, cure).split(b"\n")
-    points = [_point(line, f"line {number} of {path}", cure) for number, line in enumerate(whole, 1)]
+    path, remedy = folder / "curve.jsonl", "restore it, or move it away and continue without it"
+    *complete, last = read_bytes(path, remedy).split(b"\n")
+    points = [_point(line, f"line {number} of {path}", remedy) for number, line in enumerate(complete, 1)]
     with suppress(ValueError):
         points.append(_point(last, "", ""))
     return points
 
 
-def _point(line: bytes, where: str, cure: str) -> dict[str, Any]:
-    point: dict[str, Any] = parse(line, where, CurveLine, cure)
+def _point(line: bytes, where: str, remedy: str) -> dict[str, Any]:
+    point: dict[str, Any] = parse(line, where, CurveLine, remedy)
     try:
         terms = {name: typed(name, term, float | None) for name, term in point.items() if name not in _POINT}
     except ValueError as error:
-        raise ValueError(f"{where} is damaged ({error}); {cure}") from None
+        raise ValueError(f"{where} is damaged ({error}); {remedy}") from None
     return point | terms
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """Where the numbers of the run in a folder come from; raises as `read_json`."""
+    """Read the provenance of a run; raises as `read_json`."""
     values: Provenance = read_json(
         folder / "provenance.json",
         Provenance,
-        "bring it back, or move it away and go on without, or repeat the run",
+        "restore it, move it away and continue without it, or repeat the run",
         RUN_FORMAT,
     )
     return values
 
 
 def read_scores(folder: Path, latent_dim: int, num_factors: int | None = None) -> Scores:
-    """The scores of the run in a folder, for so many latents as its settings have and factors as its data have.
+    """Read the scores of a run and check their sizes.
+
+    Args:
+        folder: run folder.
+        latent_dim: number of latents in the run's settings.
+        num_factors: number of factors of the data; if None, it is not checked.
 
     Raises:
         FileNotFoundError, ValueError: as `read_json`.
     """
-    path, cure = folder / "scores.json", f"score the run again: betavae score {shlex.quote(str(folder))}"
-    values: Scores = read_json(path, Scores, cure)
+    path, remedy = folder / "scores.json", f"score the run again: betavae score {shlex.quote(str(folder))}"
+    values: Scores = read_json(path, Scores, remedy)
     try:
         _check_scores(values, latent_dim, num_factors)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); {cure}") from None
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from None
     return values
 
 
 def _check_scores(values: Scores, latent_dim: int, num_factors: int | None) -> None:
-    """Refuse tables whose sizes do not fit one another."""
+    """Refuse tables whose sizes do not match."""
     if len(values["kl"]) != latent_dim:
-        raise ValueError(f"kl is of {len(values['kl'])} latents, and the settings have {latent_dim}")
+        raise ValueError(f"kl has {len(values['kl'])} values, but the settings have {latent_dim} latents")
     captures, tables = values.get("captures", []), values.get("arrays", {})
     sizes = {"D": latent_dim}
     if captures or num_factors is not None:
         sizes["K"] = len(captures) if num_factors is None else num_factors
     if captures and len(captures) != sizes["K"]:
-        raise ValueError(f"captures are of {len(captures)} factors, and the data have {sizes['K']}")
+        raise ValueError(f"captures has {len(captures)} factors, but the data have {sizes['K']}")
     for number, capture in enumerate(captures):
         if not all(0 <= latent < latent_dim for latent in capture["latents"]):
             raise ValueError(
-                f"captures[{number}].latents is {short(capture['latents'])}; there are {latent_dim} latents"
+                f"captures[{number}].latents is {short(capture['latents'])}, but there are {latent_dim} latents"
             )
         if capture["latents"] and capture["strength"] is None:
-            raise ValueError(f"captures[{number}] has latents and no strength")
+            raise ValueError(f"captures[{number}] has latents but no strength")
     for name, (axes, kind) in DRAWN.items():
         if name in tables:
             table = typed(f"arrays.{name}", tables[name], kind)
             shape = [len(table), *{len(row) for row in table if len(axes) > 1}]
-            wanted = [sizes.setdefault(axis, size) for axis, size in zip(axes, shape, strict=False)]
-            if shape != wanted:
-                raise ValueError(f"arrays.{name} is of {short(shape)} latents and factors, and not of {wanted}")
-        elif missing := next((other for other in tables if other in DRAWN and other[:4] == name[:4]), ""):
-            raise ValueError(f"arrays has {missing} and lacks {name}")
+            expected = [sizes.setdefault(axis, size) for axis, size in zip(axes, shape, strict=False)]
+            if shape != expected:
+                raise ValueError(f"arrays.{name} has shape {short(shape)}; it must be {expected}")
+        elif present := next((other for other in tables if other in DRAWN and other[:4] == name[:4]), ""):
+            raise ValueError(f"arrays has {present} but not {name}")

@@ -1,4 +1,4 @@
-"""Choosing the columns of a table by their names, and what readers of all formats share."""
+"""Selects the columns of a table by name; helper functions for the readers of all formats."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from betavae.files.validation import nearest
 
 _INDEX = ("", "Unnamed: 0")
-"""Names of a first column of text that pandas gives to its row index: as written, and as read and written again."""
+"""Names that pandas gives to its row index in a text file when it writes it, and when it reads and writes it again."""
 
 
 class Table(NamedTuple):
-    """Numbers (N, columns), and the names of the columns; none where the file has none."""
+    """Numbers (N, columns), and the names of the columns, which are empty if the file has none."""
 
     values: NDArray[Any]
     names: tuple[str, ...]
@@ -27,14 +27,14 @@ def list_names(names: Sequence[str], most: int = 20) -> str:
 
 
 def describe_column(names: Sequence[str], column: int) -> str:
-    """A column in a sentence: by its name, or by its number as a spreadsheet counts."""
+    """A column for an error message: its name, or its number from 1 on."""
     return f"column {names[column]!r}" if names and names[column] else f"column {column + 1}"
 
 
 def text_not_allowed(path: Path, column: str, example: str) -> ValueError:
     return ValueError(
-        f"{path}: {column} holds text, such as {shorten(example)}, which only factors may (in Python with "
-        f"labels=True); choose columns of numbers by their names, as in {path}:NAME,z*"
+        f"{path}: {column} contains text, such as {shorten(example)}, which is allowed for factors only (in Python "
+        f"with labels=True); select columns of numbers by name, as in {path}:NAME,z*"
     )
 
 
@@ -43,39 +43,39 @@ def shorten(cell: str) -> str:
 
 
 def choose_columns(path: Path, names: Sequence[str], select: str | None) -> list[int]:
-    """Numbers of the columns that are meant: all, or those of the names, in the order in which these are given."""
+    """The indices of the selected columns, in the order of `select`, or of all columns if `select` is None."""
     if not names:
         raise ValueError(f"{path} has no columns")
     if select is None:
         return list(range(len(names)))
     patterns = [select] if select in names else [part.strip() for part in select.split(",")]
-    found: dict[int, None] = {}
+    selected: dict[int, None] = {}
     for pattern in patterns:
         columns = [k for k, name in enumerate(names) if name == pattern and name]
         columns = columns or [k for k, name in enumerate(names) if name not in _INDEX and fnmatchcase(name, pattern)]
         if not columns:
             known = list_names([name for name in names if name])
             raise ValueError(f"{path} has no column {pattern!r}{nearest(pattern, names)}; its columns are {known}")
-        found |= dict.fromkeys(columns)
-    return list(found)
+        selected |= dict.fromkeys(columns)
+    return list(selected)
 
 
 def check_printable(path: Path, names: Sequence[str]) -> None:
     for name in names:
         if any(category(letter) in ("Cc", "Cs") for letter in name):
-            raise ValueError(f"{path}: the name of column {shorten(name)} cannot be printed; give it another")
+            raise ValueError(f"{path}: the column name {shorten(name)} has control characters; rename the column")
 
 
 def is_index(name: str, columns: Mapping[Any, NDArray[Any]]) -> bool:
-    """Whether the first of several columns is the row index of pandas, which counts from 0, or that of R, from 1."""
+    """Whether the first of several columns is a row index, which pandas counts from 0 and R from 1."""
     first = next(iter(columns.values()))
     return name in _INDEX and len(columns) > 1 and np.array_equal(first, np.arange(len(first)) + (first[:1] == 1))
 
 
 def as_table(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Columns of doubles as a table; of int64 where all are whole."""
+    """Stack columns of doubles to a table, of int64 if all numbers are integers."""
     table = np.stack(columns, axis=1)
     if not np.isfinite(table).all() or np.abs(table).max(initial=0) >= 2**63:
         return table
-    whole = table.astype(np.int64)
-    return whole if np.array_equal(whole, table) else table
+    integers = table.astype(np.int64)
+    return integers if np.array_equal(integers, table) else table

@@ -1,4 +1,4 @@
-"""What settings and files are refused for, in a sentence: types, numbers out of range, unknown names. No torch."""
+"""Validates settings and the contents of files: types, ranges of numbers, known names. Imports no torch."""
 
 import dataclasses
 import difflib
@@ -11,13 +11,13 @@ from functools import lru_cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 _EXTENDED = ("objective", "model", "metric")
-"""Kinds of names that a file of the user's own may add to."""
+"""Kinds of names that plugins can define."""
 MAX_EVALUATIONS = 1000
-"""Times that a metric may be evaluated."""
+"""Largest number of evaluations of a metric."""
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not known: the nearest one suggested, all listed, and what makes own ones known.
+    """The error message for an unknown name: suggests the nearest known name and lists all of them.
 
     Example:
         >>> unknown("recipe", "dem", ["demo", "fast"])
@@ -25,12 +25,12 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     """
     known = list(known)
     hint = nearest(given, known) or ";"
-    own = "; if it is your own, name the file that defines it: betavae --import FILE ..."
-    return f"unknown {kind} '{given}'{hint} Known: {', '.join(known)}" + own * (kind in _EXTENDED)
+    plugin = "; if it is your own, name the file that defines it: betavae --import FILE ..."
+    return f"unknown {kind} '{given}'{hint} Known: {', '.join(known)}" + plugin * (kind in _EXTENDED)
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """The part of a message that suggests the known name nearest to one given; empty where none is near.
+    """The part of an error message that suggests the nearest known name; empty if none is similar.
 
     Example:
         >>> nearest("dlip", ["default", "dlib"])
@@ -41,7 +41,7 @@ def nearest(given: str, known: Iterable[str]) -> str:
 
 
 def check_size(name: str, value: object) -> None:
-    """Refuse a whole number that no array can count and no float can hold.
+    """Refuse an integer of 2 to the power of 63 or more, which no array index or float can represent.
 
     Example:
         >>> check_size("steps", 10**400)
@@ -49,13 +49,13 @@ def check_size(name: str, value: object) -> None:
         ValueError: steps has 401 digits; it must be below 2 to the power of 63
     """
     if isinstance(value, int) and abs(value) >= 1 << 63:
-        digits = int(value.bit_length() * math.log10(2))  # Python refuses to write out numbers of thousands of digits
+        digits = int(value.bit_length() * math.log10(2))  # Python does not convert numbers of thousands of digits
         digits += abs(value) >= 10**digits
         raise ValueError(f"{name} has {digits} digits; it must be below 2 to the power of 63")
 
 
 def check_at_least(settings: object, least: float, *names: str) -> None:
-    """Refuse settings below a number; one that is not given, None, passes."""
+    """Refuse settings below a bound. None is accepted."""
     for name in names:
         value = getattr(settings, name)
         check_size(name, value)
@@ -64,7 +64,7 @@ def check_at_least(settings: object, least: float, *names: str) -> None:
 
 
 def check_above(settings: object, bound: float, *names: str) -> None:
-    """Refuse settings that are not above a number; one that is not given, None, passes."""
+    """Refuse settings that are not above a bound. None is accepted."""
     for name in names:
         value = getattr(settings, name)
         check_size(name, value)
@@ -73,23 +73,23 @@ def check_above(settings: object, bound: float, *names: str) -> None:
 
 
 def check_name(kind: str, given: Any, known: Iterable[str]) -> None:
-    """Refuse a name that is not known, with the sentence of `unknown`."""
+    """Refuse an unknown name, with the message of `unknown`."""
     if given not in known:
         raise ValueError(unknown(kind, str(given), known))
 
 
 def check_image_share(name: str, value: int | float, required: bool) -> None:
-    """Refuse what is neither a number of images nor a share of them; 0 where at least one is required."""
+    """Refuse a value that is neither a number of images nor a fraction of them; and 0 if `required`."""
     check_size(name, value)
-    allowed = "a number of images (150000) or, with a decimal point, a share between 0 and 1 (0.8)"
+    allowed = "a number of images (150000) or, with a decimal point, a fraction between 0 and 1 (0.8)"
     if not math.isfinite(value) or value < 0 or (isinstance(value, float) and value > 1) or (required and value == 0):
         raise ValueError(f"{name} is {value}; it must be {allowed}")
 
 
 def check_evaluations(name: str, value: int) -> None:
-    """Refuse more evaluations than give an interval: each is kept in memory until all are done."""
+    """Refuse too many evaluations, because all of them are kept in memory."""
     if value > MAX_EVALUATIONS:
-        raise ValueError(f"{name} is {value}; give at most {MAX_EVALUATIONS:,}, and ten make an interval")
+        raise ValueError(f"{name} is {value}; it must be at most {MAX_EVALUATIONS:,}; ten are enough for an interval")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -104,16 +104,16 @@ _SCALARS = (int, float, str, bool, type(None), Any)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _NESTED = 50
-"""Levels of tables and lists in a value; deeper ones would end the recursion of whatever looks at them."""
+"""Largest nesting depth of tables and lists, which keeps recursive functions within Python's limit."""
 
 
 def short(value: object) -> str:
-    """A value for a message: on one line, cut where it is long."""
+    """A value for an error message: on one line, and cut if it is long."""
     return _SHORT.repr(value)
 
 
 def check_plain(value: object) -> None:
-    """Refuse values of JSON or TOML that are nested deeper than any of ours, or cannot be written again.
+    """Refuse values of JSON or TOML that are nested too deep, not finite, or not valid Unicode.
 
     Example:
         >>> deep = []
@@ -139,17 +139,17 @@ def check_plain(value: object) -> None:
 
 
 def typed(name: str, value: Any, kind: Any) -> Any:
-    """A value of JSON or TOML as one of a declared kind: a whole number serves as a float, a list as a tuple.
+    """Convert a value of JSON or TOML to a declared type: an integer may serve as a float, a list as a tuple.
 
     Args:
-        name: what to call it in a message; "" for a whole file.
-        value: as it was read.
-        kind: `int`, `float`, `str`, `bool`, `None`, a list, tuple or dict of these, a `TypedDict`, a union. Keys that a
-            `TypedDict` does not know pass: a later version may have written them. Names of a `Literal` pass if they are
-            text, for tables of names can be added to; whoever uses them checks them. Other kinds pass.
+        name: name of the value in error messages; "" for a whole file.
+        value: value as read from the file.
+        kind: `int`, `float`, `str`, `bool`, `None`, a list, tuple or dict of these, a `TypedDict`, or a union. Unknown
+            keys of a `TypedDict` are accepted, because a later version may have written them. For a `Literal` of names,
+            any text is accepted, because plugins can add names; the caller checks it. Other types are not checked.
 
     Raises:
-        ValueError: it is of another kind, lacks a key, or is a number that is not finite or too large.
+        ValueError: the value has another type, lacks a key, or is a number that is not finite or too large.
 
     Example:
         >>> typed("ends", [1, 2.5], tuple[float, float])
@@ -162,7 +162,7 @@ def typed(name: str, value: Any, kind: Any) -> Any:
     if type(value) in kinds:  # most are, and curves have many
         return _filled(name, value, type(value))
     if dataclasses.is_dataclass(value):
-        return value  # objectives come from a table, which can be added to
+        return value  # the settings of an objective, which validate themselves
     *others, last = [single for single in kinds if _is(value, single)] or [None]
     for single in others:
         with suppress(ValueError):
@@ -177,14 +177,14 @@ def typed(name: str, value: Any, kind: Any) -> Any:
 
 @lru_cache
 def members_of(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, the types of a `Literal`'s names, or the kind itself."""
+    """The members of a union, the types of the values of a `Literal`, or the type itself."""
     if get_origin(kind) in (Union, types.UnionType):
         return tuple(single for member in get_args(kind) for single in members_of(member))
     return tuple({type(member) for member in get_args(kind)}) if get_origin(kind) is Literal else (kind,)
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of one kind, which is no union; what is in it is not looked at."""
+    """Whether a value has a type that is not a union. The contents of lists and tables are not checked."""
     plain = dict if is_typeddict(kind) else get_origin(kind) or kind
     if plain is Any or not isinstance(plain, type):
         return True
@@ -196,7 +196,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _filled(name: str, value: Any, kind: Any) -> Any:
-    """A value that `_is` of a kind, what is in it as declared too."""
+    """Convert the contents of a value for which `_is` is true."""
     if kind is int:
         check_size(name, value)
         return value
@@ -214,9 +214,9 @@ def _filled(name: str, value: Any, kind: Any) -> Any:
     if plain is dict:
         return {key: typed(_inside(name, key), item, members[1] if members else Any) for key, item in value.items()}
     if plain in (tuple, list):
-        wanted = members if plain is tuple and ... not in members else members[:1] * len(value)
-        items = zip(value, wanted or [Any] * len(value), strict=True)
-        return plain(typed(f"{name}[{place}]", item, member) for place, (item, member) in enumerate(items))
+        types_of_items = members if plain is tuple and ... not in members else members[:1] * len(value)
+        items = zip(value, types_of_items or [Any] * len(value), strict=True)
+        return plain(typed(f"{name}[{index}]", item, member) for index, (item, member) in enumerate(items))
     return value
 
 

@@ -1,1 +1,1 @@
-"""What a run leaves on disk."""
+"""Run folders: settings, provenance, checkpoints, latents and scores on disk."""

@@ -1,4 +1,4 @@
-"""Weights and training states as safetensors files, with a digest; never pickles."""
+"""Saves and loads weights and training states as safetensors files with a digest, never as pickles."""
 
 import hashlib
 import json
@@ -21,18 +21,18 @@ from betavae.training.loop import Diverged
 from betavae.training.state import State, build_model
 
 LARGEST_IMAGE = 1 << 24
-"""Values of an image, channels counted, whose model is loaded."""
+"""Largest number of values in an image (channels × height × width) for which a model is loaded."""
 _MOMENTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum",)}
 _MOMENTS["network_optimiser"] = _MOMENTS["adam"]
-"""What a checkpoint has of each optimiser for a parameter that it has moved."""
+"""Names of each optimiser's state tensors for one parameter."""
 
 
 def save_checkpoint(run: Run, state: State) -> None:
-    """Save what continues the run, replacing the checkpoint before.
+    """Save the training state of a run. Replaces the previous checkpoint.
 
     Raises:
-        Diverged: a weight is not finite; the checkpoint before stays.
-        OSError: the disk is full; the checkpoint before stays.
+        Diverged: a weight is not finite. The previous checkpoint remains.
+        OSError: writing fails, e.g. on a full disk. The previous checkpoint remains.
     """
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in state.model.state_dict().items()}
     if state.network:
@@ -49,11 +49,11 @@ def save_checkpoint(run: Run, state: State) -> None:
 
 
 def load_checkpoint(run: Run, state: State) -> None:
-    """Restore a fresh state, in place, from the run's checkpoint.
+    """Restore a new state, in place, from the checkpoint of a run.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or does not fit the run's settings.
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint is damaged, or it does not match the run's settings.
     """
     path = existing_file(run, "checkpoint.safetensors")
     tensors, header = _load(run, path, CheckpointHeader)
@@ -66,8 +66,10 @@ def load_checkpoint(run: Run, state: State) -> None:
     for optimiser in state.optimisers:
         _restore_moments(_kind(optimiser), state.model, optimiser, tensors, path)
     if state.network and state.network_optimiser:
-        own = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-        _restore(state.network, own, path)
+        network = {
+            name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")
+        }
+        _restore(state.network, network, path)
         _restore_moments("network_optimiser", state.network, state.network_optimiser, tensors, path)
     device = next(state.model.parameters()).device
     memory = {name: value.to(device, copy=True) for name, value in tensors.items() if name.startswith("memory.")}
@@ -76,17 +78,20 @@ def load_checkpoint(run: Run, state: State) -> None:
 
 
 def save_model(run: Run, model: VAE) -> None:
-    """Save the trained weights with what rebuilds their network."""
+    """Save the trained weights and the image shape, from which `load_model` rebuilds the network."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     _save(tensors, run, "model.safetensors", {"image_shape": model.image_shape})
 
 
 def load_model(run: Run | str | Path) -> VAE:
-    """The trained network of a run or in its folder, on the CPU, in evaluation mode.
+    """Load the trained model of a run, on the CPU and in evaluation mode.
+
+    Args:
+        run: a run, or the path of its folder.
 
     Raises:
-        FileNotFoundError: there is no run, or its training has not ended.
-        ValueError: the file is damaged or does not fit the run's settings.
+        FileNotFoundError: there is no run in the folder, or its training is not finished.
+        ValueError: the file is damaged, or it does not match the run's settings.
     """
     run = run if isinstance(run, Run) else open_run(run)
     path = existing_file(run, "model.safetensors")
@@ -94,21 +99,21 @@ def load_model(run: Run | str | Path) -> VAE:
     shape, config = header["image_shape"], run.config
     if min(shape) < 1 or math.prod(shape) > LARGEST_IMAGE:
         raise ValueError(f"{path} is damaged (image_shape is {shape}); repeat the run with --overwrite")
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # nobody else's random numbers change
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # keep the caller's random state
         model = build_model(config, shape)
     _restore(model, tensors, path)
     return model.eval()
 
 
-def _save(tensors: dict[str, torch.Tensor], run: Run, name: str, facts: dict[str, Any]) -> None:
-    """Write tensors and a header; one JSON text, so that the same state gives the same bytes."""
-    header = {"format": RUN_FORMAT, **facts, "settings": _settings_digest(run.config)}
+def _save(tensors: dict[str, torch.Tensor], run: Run, name: str, metadata: dict[str, Any]) -> None:
+    """Write tensors and a header. The header is a single JSON text, so that equal states give equal bytes."""
+    header = {"format": RUN_FORMAT, **metadata, "settings": _settings_digest(run.config)}
     header["sha256"] = _digest(tensors, header)
     write_atomically(run.path(name), safetensors.torch.save(tensors, {"betavae": json.dumps(header)}))
 
 
 def _digest(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> str:
-    """SHA-256 of a header and of the names, types, shapes and values of tensors."""
+    """SHA-256 of a header and of the names, types, shapes and values of the tensors."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -117,28 +122,28 @@ def _digest(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> str:
 
 
 def _settings_digest(config: Config) -> str:
-    """SHA-256 of the settings that are not at their defaults, but for the device, which may change."""
+    """SHA-256 of the settings that differ from their defaults, except the device, which may change."""
     settings = {key: value for key, value in configuration.changed(config).items() if key != "device"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _load(run: Run, path: Path, kind: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors of a file and what is written beside them, where both are whole and of the run's settings."""
-    again = "repeat the run with --overwrite"
+    """Read the tensors and the header of a file; check its digest and that it belongs to the run's settings."""
+    remedy = "repeat the run with --overwrite"
     try:
         with safetensors.safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get("betavae", "{}")
-        tensors = safetensors.torch.load(path.read_bytes())  # tensors in a mapped file die with it, and the process too
+        tensors = safetensors.torch.load(path.read_bytes())  # a memory-mapped file that is truncated kills the process
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {again}") from None
-    header = schemas.parse(text, path, kind, again, RUN_FORMAT)
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from None
+    header = schemas.parse(text, path, kind, remedy, RUN_FORMAT)
     expected = header.pop("sha256")
     if expected != _digest(tensors, header):
-        raise ValueError(f"{path} is damaged (its digest does not fit its content); {again}")
+        raise ValueError(f"{path} is damaged (its digest does not match its content); {remedy}")
     if header["settings"] != _settings_digest(run.config):
         raise ValueError(
-            f"{run.path('config.json')} does not hold the settings that {path.name} was written with: it was edited or "
-            "damaged; bring it back, or repeat the run with --overwrite"
+            f"{run.path('config.json')} has other settings than those that {path.name} was written with: it was edited "
+            "or damaged; restore it, or repeat the run with --overwrite"
         )
     return tensors, header
 
@@ -148,7 +153,7 @@ def _kind(optimiser: torch.optim.Optimizer) -> str:
 
 
 def _moments(kind: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimiser's tensors, by the names of the parameters that they belong to."""
+    """The state tensors of an optimiser, named by its kind, the parameter and the state."""
     return {
         f"{kind}.{name}.{key}": value.contiguous()
         for name, parameter in model.named_parameters()
@@ -159,29 +164,33 @@ def _moments(kind: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> d
 def _restore_moments(
     kind: str, model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], path: Path
 ) -> None:
-    places = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    """Restore the state of an optimiser, in place, from the tensors of a checkpoint."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     names = {parameter: name for name, parameter in model.named_parameters()}
     moments: dict[int, dict[str, torch.Tensor]] = {}
-    for index, parameter in enumerate(places):
+    for index, parameter in enumerate(parameters):
         prefix = f"{kind}.{names[parameter]}."
-        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        saved = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         shapes = {key: () if key == "step" else parameter.shape for key in _MOMENTS[kind]}
-        if own and {key: value.shape for key, value in own.items()} != shapes:
-            raise ValueError(f"{path} does not fit the run's settings: moments of {names[parameter]} are others")
-        if own:
+        if saved and {key: value.shape for key, value in saved.items()} != shapes:
+            raise ValueError(
+                f"{path} does not match the run's settings: the optimiser state of {names[parameter]} has another shape"
+            )
+        if saved:
             moments[index] = {
                 key: value if value.dim() == 0 else torch.empty_like(parameter).copy_(value)
-                for key, value in own.items()
+                for key, value in saved.items()
             }
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _restore(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Load weights into a module, in place; check that they match and are finite."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} does not fit the run's settings: {reason}") from None
+        raise ValueError(f"{path} does not match the run's settings: {reason}") from None
     for name, tensor in model.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {name} holds values that are not finite; repeat the run")
+            raise ValueError(f"{path}: {name} has values that are not finite; repeat the run with --overwrite")

@@ -1,4 +1,4 @@
-"""What later steps of a run read from its folder, checked against the data."""
+"""Reads the contents of a run folder for the later steps of the run, and checks them against the data."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,64 +18,71 @@ from betavae.training.state import new_state
 
 
 def check_same_data(run: Run, data: FactorData) -> None:
-    """Refuse data that have changed since the run began."""
-    before = read_if_present(run, "provenance.json").get("data", {}).get("sha256", data.digest)
-    if before != data.digest:
+    """Refuse data that have changed since the run was started.
+
+    Raises:
+        ValueError: the digest of the images differs from the one in provenance.json.
+    """
+    recorded = read_if_present(run, "provenance.json").get("data", {}).get("sha256", data.digest)
+    if recorded != data.digest:
         raise ValueError(
-            f"{run.config.data} holds other images than {run.path('provenance.json')} says the run was begun with; "
-            "bring them back, or train anew"
+            f"{run.config.data} holds other images than those that the run was started with, according to "
+            f"{run.path('provenance.json')}; restore them, or train a new run"
         )
 
 
 def latents_of(run: Run, data: FactorData) -> Latents:
+    """Load the latents of a run and check that their rows exist in the data."""
     latents = load_latents(run)
     if latents.rows.max() >= len(data):
         raise ValueError(
-            f"{run.path('latents.npz')} is of images that {data.name} has not; delete it and encode again with "
-            f"`betavae score {run.folder}`"
+            f"{run.path('latents.npz')} has latents of images that are not in {data.name}; delete it and encode again "
+            f"with `betavae score {run.folder}`"
         )
     return latents
 
 
 def count_scored(config: Config, data: FactorData) -> int:
-    """Images to encode and score; all where fewer are there than were asked for."""
-    wanted = config.scored_images
-    return min(round(wanted * len(data)) if isinstance(wanted, float) else wanted, len(data))
+    """Number of images to encode and score, at most all images of the data."""
+    requested = config.scored_images
+    return min(round(requested * len(data)) if isinstance(requested, float) else requested, len(data))
 
 
 def split_of(config: Config, data: FactorData) -> Split:
+    """The training, validation and test rows of a run."""
     split = split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
-    needs, held_out = needs_of(config.objective), len(split.validation)
-    if 0 < held_out < needs.batch_images:
+    needs, num_held_out = needs_of(config.objective), len(split.validation)
+    if 0 < num_held_out < needs.batch_images:
         raise ValueError(
-            f"validation_images comes to {held_out}; {needs.because} and needs at least {needs.batch_images} images: "
-            "hold out more, or none"
+            f"validation_images selects {num_held_out} images; {needs.because} and needs at least "
+            f"{needs.batch_images} images: hold out more, or none"
         )
     return split
 
 
 def held_out_of(run: Run, data: FactorData) -> dict[str, float]:
-    """Loss and terms of the trained model on all held-out images; empty where there are none.
+    """Loss and loss terms of the trained model on all validation images, in nats; empty if there are none.
 
-    Without the checkpoint, which holds the objective's memory and network, only what the model itself gives.
+    Some objectives need the state in the checkpoint. Without a checkpoint, only the reconstruction loss and the KL are
+    returned.
     """
     split = split_of(run.config, data)
     if not len(split.validation):
         return {}
     config = on_this_machine(run.config)
-    given = config, data, split.validation, len(split.train)
+    arguments = config, data, split.validation, len(split.train)
     state = new_state(config, data)
     if run.path("checkpoint.safetensors").exists():
         load_checkpoint(run, state)
-        return held_out_terms(*given, state)
+        return held_out_terms(*arguments, state)
     state.model.load_state_dict(load_model(run).state_dict())
     state.step = run.config.steps
-    terms = held_out_terms(*given, state)
+    terms = held_out_terms(*arguments, state)
     return {name: terms[name] for name in ("reconstruction", "rate")}
 
 
 def on_this_machine(config: Config) -> Config:
-    """The settings with a device of this machine, where they name one that it has not: to look at a trained model."""
+    """The settings, with device "auto" if this machine does not have the device of the training."""
     try:
         choose_device(config.device)
     except ValueError:
@@ -84,14 +91,15 @@ def on_this_machine(config: Config) -> Config:
 
 
 def read_if_present(run: Run, name: str) -> dict[str, Any]:
+    """Read a JSON file of a run; empty if it does not exist."""
     return read_json(run, name) if run.path(name).exists() else {}
 
 
 def scores_of(run: Run, data: FactorData) -> dict[str, Any]:
-    """What scores.json holds, of as many factors as the data have; empty where it is not there.
+    """Read scores.json and check it against the number of factors; empty if it does not exist.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     if not run.path("scores.json").exists():
         return {}
@@ -99,7 +107,7 @@ def scores_of(run: Run, data: FactorData) -> dict[str, Any]:
 
 
 def model_and_latents(run: Run) -> tuple[VAE | None, Latents | None, str]:
-    """The trained network and its latents, or what of them is missing or damaged, in a sentence."""
+    """Load the trained model and its latents; if one of them is missing or damaged, (None, None, the reason)."""
     try:
         return load_model(run), load_latents(run), ""
     except (FileNotFoundError, ValueError) as error:

@@ -1,18 +1,18 @@
-"""The run folder: what one training leaves on disk, written so that it can be interrupted at any moment.
+"""The run folder: the files of one run. The process that writes them may be interrupted at any time.
 
-    config.json             settings; repeats the run with `betavae train --from config.json`
-    provenance.json         versions, machine, commit, command, data digest, seconds; when continued
-    curve.jsonl             one record a line: step, wall_seconds, split, terms in nats
-    checkpoint.safetensors  weights, optimiser, step and what else the objective needs; continues the run
+    config.json             settings; `betavae train --from config.json` repeats the run
+    provenance.json         versions, machine, commit, command, data digest, duration; the same for each resumption
+    curve.jsonl             one record per line: step, wall_seconds, split, loss terms in nats
+    checkpoint.safetensors  weights, optimiser state, step and the objective's own state; resumes the run
     model.safetensors       trained weights
-    latents.npz               posterior `mean` and `log_var` (N, D) float32 of the data's `rows` (N,) int64
-    scores.json             metrics, importance and information matrices, which latent captures which factor
-    figures/                PNG and GIF
-    report.html             all of it on one page
+    latents.npz             posterior `mean` and `log_var` (N, D) float32 for the `rows` (N,) int64 of the data
+    scores.json             metrics, importance and information matrices, the latents that capture each factor
+    figures/                PNG and GIF files
+    report.html             the report
     DONE                    empty; written last
-    .lock, .holder.json     hold off a second process while one trains; say which one that is
+    .lock, .holder.json     lock of the folder during training, and the process that holds it
 
-Every file but curve.jsonl is replaced whole. Nothing is a pickle. What each must hold is in `schemas`.
+All files except curve.jsonl are replaced atomically. None is a pickle. `files.schemas` declares their contents.
 """
 
 import errno
@@ -42,15 +42,15 @@ LAYOUT = (
     *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "latents.npz"),
     *("scores.json", "figures", "report.html", "DONE"),
 )
-"""The names in a run folder."""
+"""Names of the files in a run folder."""
 _LOCK, _HOLDER = ".lock", ".holder.json"
 _FIGURES = re.compile(
     r"(loss_curves|reconstructions|kl_per_latent|factor_strips|importance|traversal_grid_\d+)\.(png|pdf|svg)"
     r"|traversals(\.gif|/seed\d+_z\d+_(fixed|fitted)\.gif)?"
 )
-"""The names in its folder `figures`."""
+"""Names of the files in the folder `figures`."""
 _HALF_WRITTEN = re.compile(r"(?P<folder>.*/)?\.(?P<name>[^/]+)\.(?P<process>\d+)")
-"""What `files.replacing` names a file while it is written."""
+"""Temporary names of files that `files.atomic.replacing` writes."""
 
 
 @dataclass(frozen=True)
@@ -66,33 +66,31 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether everything that the folder should hold is there."""
+        """Whether the run is finished and all its files are written."""
         return self.path("DONE").exists()
 
 
 def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -> Run:
-    """A new run folder holding its settings.
+    """Create a run folder and write its settings.
 
     Args:
-        folder: where; parents are made.
-        config: settings.
-        overwrite: delete a run that is there already. A folder that is no run, or holds more, is never deleted.
+        folder: path of the folder; its parents are created.
+        config: settings of the run.
+        overwrite: delete the run that is in the folder. A folder with other files is never deleted.
 
     Raises:
-        FileExistsError: the folder holds something, and it was not told to be overwritten or is no run.
-        ValueError: its name is not UTF-8, or the settings could not be read back.
+        FileExistsError: the folder holds a run and `overwrite` is false, or it holds other files.
+        ValueError: the name of the folder is not UTF-8, or the settings cannot be stored as JSON.
     """
     folder = Path(folder)
     try:
         configuration.from_dict(json.loads(json.dumps(configuration.to_dict(config))), "these settings")
     except TypeError as error:
-        raise ValueError(f"these settings cannot be kept as JSON ({error}); give numbers, words and lists") from None
+        raise ValueError(f"these settings cannot be stored as JSON ({error}); use numbers, text and lists") from None
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        raise ValueError(
-            f"{str(folder)!r} has no name that pages and JSON can hold (UTF-8); name another folder"
-        ) from None
+        raise ValueError(f"the folder name {str(folder)!r} is not valid UTF-8; give another name") from None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else [""]
         if "config.json" not in names and not all(map(_HALF_WRITTEN.fullmatch, names)):
@@ -102,22 +100,21 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
             foreign = [name for name in inside if not _belongs_to_run(_final_name(name))]
         if foreign:
             raise FileExistsError(
-                f"{folder} holds what is no part of a run ({', '.join(foreign[:5])}); name another folder with --out"
+                f"{folder} holds files that are not part of a run ({', '.join(foreign[:5])}); name another folder with "
+                "--out"
             )
         if "config.json" in names and not overwrite:
             raise FileExistsError(
-                f"{folder} holds a run already; continue it with --resume {shlex.quote(str(folder))}, replace it with "
+                f"{folder} holds a run already; resume it with --resume {shlex.quote(str(folder))}, replace it with "
                 "--overwrite, or name another folder with --out"
             )
         if folder.is_symlink():
-            raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it leads to")
-        with locked(Run(folder, config)):  # nobody trains in it
+            raise FileExistsError(f"{folder} is a link, which cannot be replaced; give the folder that it points to")
+        with locked(Run(folder, config)):  # raises if a process trains in the folder
             pass
         for path in (folder, *folder.rglob("*/")):
             if not os.access(path, os.W_OK | os.X_OK):
-                raise PermissionError(
-                    errno.EACCES, "cannot be written to, so nothing of the run is replaced", str(path)
-                )
+                raise PermissionError(errno.EACCES, "cannot be written to, so the run is not replaced", str(path))
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, config)
@@ -127,54 +124,54 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
 
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Keep a run folder to this process: two that train in one folder would mix their records and checkpoints.
+    """Lock a run folder for this process, because two processes would mix their records and checkpoints.
 
-    Where the file system has no locks, such as some network shares, nothing is held off.
+    Some file systems, such as some network shares, have no locks. There, nothing is locked.
 
     Raises:
-        BlockingIOError: another process holds it; the message names the process.
+        BlockingIOError: another process holds the lock. The message names the process.
     """
     lock, holder = FileLock(run.path(_LOCK)), run.path(_HOLDER)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise BlockingIOError(
-            f"{run.folder} is in use{_describe_holder(holder)}: wait until that ends, or stop it"
+            f"{run.folder} is in use{_describe_holder(holder)}: wait until it ends, or stop it"
         ) from None
     except (NotImplementedError, PermissionError):
         yield
         return
     try:
-        facts = {"host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}
-        with suppress(OSError):  # a full disk is told where it matters
-            write_atomically(holder, json.dumps(facts).encode())
+        owner = {"host": socket.gethostname(), "process": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}
+        with suppress(OSError):  # the holder is information only; a full disk is reported elsewhere
+            write_atomically(holder, json.dumps(owner).encode())
         yield
     finally:
         holder.unlink(missing_ok=True)
-        if run.done:  # until then it stays: a process that had just opened it would lock a file that is no more
-            with suppress(PermissionError):  # of Windows, which removes no file that is open
+        if run.done:  # before, another process may have opened the file and would lock a deleted one
+            with suppress(PermissionError):  # Windows deletes no open file
                 run.path(_LOCK).unlink(missing_ok=True)
         lock.release()
 
 
 def _describe_holder(holder: Path) -> str:
     try:
-        facts: Holder = schemas.read_json(holder, Holder, "")
+        owner: Holder = schemas.read_json(holder, Holder, "")
     except (OSError, ValueError):
         return " by another process"
-    return f" by process {facts['process']} on {facts['host']}, since {facts['since']}"
+    return f" by process {owner['process']} on {owner['host']}, since {owner['since']}"
 
 
 def drop_half_written(run: Run) -> None:
-    """Remove the temporary files of a run that a process left when it was killed while it wrote."""
+    """Delete the temporary files of processes that were killed while they wrote to the run folder."""
     for path in run.folder.rglob(".*"):
-        found = _HALF_WRITTEN.fullmatch(path.relative_to(run.folder).as_posix())
-        if found and _belongs_to_run(_final_name(found[0])) and not _is_running(int(found["process"])):
+        match = _HALF_WRITTEN.fullmatch(path.relative_to(run.folder).as_posix())
+        if match and _belongs_to_run(_final_name(match[0])) and not _is_running(int(match["process"])):
             path.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:
-    """Whether a process of this machine runs; True where that cannot be known."""
+    """Whether a process of this machine is running; True if the system cannot tell."""
     if os.name != "posix":
         return True
     try:
@@ -183,17 +180,18 @@ def _is_running(process: int) -> bool:
         return False
     except (OSError, OverflowError):
         return True
-    return process != os.getpid()  # an earlier one had this number
+    return process != os.getpid()  # the file is from an earlier process with the same number
 
 
 def _final_name(name: str) -> str:
-    """What a file is once it is written."""
-    found = _HALF_WRITTEN.fullmatch(name)
-    return (found["folder"] or "") + found["name"] if found else name
+    """The final name of a file that may have a temporary name."""
+    match = _HALF_WRITTEN.fullmatch(name)
+    return (match["folder"] or "") + match["name"] if match else name
 
 
 def _belongs_to_run(name: str) -> bool:
-    if name.endswith((".DS_Store", "Thumbs.db")):  # of file managers
+    """Whether a path, relative to a run folder, is a file of a run."""
+    if name.endswith((".DS_Store", "Thumbs.db")):  # file managers create them
         return True
     return name in (*LAYOUT, _LOCK, _HOLDER) or bool(
         _FIGURES.fullmatch(name.removeprefix("figures/")) and name.startswith("figures/")
@@ -201,73 +199,80 @@ def _belongs_to_run(name: str) -> bool:
 
 
 def open_run(folder: str | Path) -> Run:
-    """The run in a folder.
+    """Open the run in a folder.
 
     Raises:
-        FileNotFoundError: no folder, or no run in it.
-        ValueError: its settings cannot be read, or it was made by another version.
+        FileNotFoundError: the folder does not exist, or it is not a run.
+        ValueError: the settings are damaged, or the run is from another version.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json, so it is no run; give the folder that `train` printed")
+        raise FileNotFoundError(
+            f"{folder} contains no config.json, so it is not a run; give the folder that `betavae train` printed"
+        )
     if (folder / "provenance.json").exists():
         schemas.read_provenance(folder)
-    path, cure = folder / "config.json", "bring it back, or repeat the run"
-    values = schemas.read_json(path, dict[str, Any], cure)
+    path, remedy = folder / "config.json", "restore it, or repeat the run"
+    values = schemas.read_json(path, dict[str, Any], remedy)
     try:
         return Run(folder, configuration.from_dict(values, str(path)))
     except ValueError as error:
-        raise ValueError(f"{error}; {cure}") from None
+        raise ValueError(f"{error}; {remedy}") from None
 
 
 def write_json(run: Run, name: str, values: Mapping[str, Any]) -> None:
-    """Write one of a run's JSON files; numbers must be finite."""
+    """Write a JSON file of a run. All numbers must be finite."""
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(run.path(name), (text + "\n").encode())
 
 
 def read_json(run: Run, name: str) -> dict[str, Any]:
-    """Read one of a run's JSON files.
+    """Read a JSON file of a run.
 
     Raises:
-        FileNotFoundError: it is missing.
-        ValueError: it is damaged, or does not fit the run's settings.
+        FileNotFoundError: the file is missing.
+        ValueError: the file is damaged, or it does not match the run's settings.
     """
     path = existing_file(run, name)
     if name == "scores.json":
         return dict(schemas.read_scores(run.folder, run.config.latent_dim))
     if name == "provenance.json":
         return dict(schemas.read_provenance(run.folder))
-    return dict(schemas.read_json(path, dict[str, Any], "bring it back, or repeat the run"))
+    return dict(schemas.read_json(path, dict[str, Any], "restore it, or repeat the run"))
 
 
 def existing_file(run: Run, name: str) -> Path:
-    """Path of a file that a finished run has."""
+    """The path of a file that every finished run has.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: the path is not a regular file.
+    """
     if not (path := run.path(name)).exists():
-        again = shlex.quote(str(run.folder))
-        raise FileNotFoundError(f"{path} is missing: the run is not finished; continue it with --resume {again}")
-    schemas.check_file(path, "bring the file back, or repeat the run with --overwrite")
+        folder = shlex.quote(str(run.folder))
+        raise FileNotFoundError(f"{path} is missing: the run is not finished; resume it with --resume {folder}")
+    schemas.check_file(path, "restore the file, or repeat the run with --overwrite")
     return path
 
 
 def append_record(run: Run, record: Record) -> None:
-    """Add a line to the curve."""
+    """Append a record to the curve file."""
     with run.path("curve.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(record.to_dict()) + "\n")
 
 
 def read_curve(run: Run) -> list[dict[str, Any]]:
-    """All records of the curve; a last line cut off by an interruption is left out. Undefined terms are None.
+    """Read all records of the curve file. Undefined terms are None. An incomplete last line is left out.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     return schemas.read_curve(run.folder) if run.path("curve.jsonl").exists() else []
 
 
 def cut_curve(run: Run, step: int) -> None:
-    """Drop what a run continued from a step will write again: records after it, and at step 0 the very first."""
+    """Delete the records that a run resumed from `step` writes again: those after it, and for step 0 all records."""
     kept = [json.dumps(record) + "\n" for record in read_curve(run) if step and record["step"] <= step]
     write_atomically(run.path("curve.jsonl"), "".join(kept).encode())

@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from: versions, machine, commit, command, data."""
+"""Collects the provenance of a run: versions, machine, commit, command, data digest."""
 
 import math
 import platform
@@ -22,7 +22,7 @@ from betavae.training.seeding import seeds
 
 
 def provenance(config: Config, data: FactorData) -> dict[str, Any]:
-    """Where the numbers of a run come from: versions, machine, commit, command, seeds, data digest."""
+    """Collect the provenance of a run: versions, machine, commit, command, seeds, data digest."""
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -52,13 +52,13 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
 
 
 def peak_memory() -> int | None:
-    """Bytes that this process had at most; None where the system does not tell, as Windows.
+    """Peak memory of this process in bytes; None on systems that do not report it, such as Windows.
 
-    Linux's ru_maxrss can be those of the process that started it.
+    On Linux, ru_maxrss may be the value of the parent process, so /proc is read instead.
     """
     with suppress(OSError):
-        if found := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8")):
-            return 1024 * int(found[1])
+        if match := re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8")):
+            return 1024 * int(match[1])
     try:
         import resource
     except ImportError:
@@ -67,7 +67,7 @@ def peak_memory() -> int | None:
 
 
 def _commit() -> dict[str, Any]:
-    """Commit of the source tree and whether it has changes; nothing where the package is installed without one."""
+    """Commit of the source tree and whether it has changes; empty if the package is not in a Git repository."""
 
     def git(*words: str) -> str | None:
         try:

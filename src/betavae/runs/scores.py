@@ -1,4 +1,4 @@
-"""Scores of two tables as plain values, what scores.json keeps of them, and what that says of each latent."""
+"""Computes the contents of scores.json, and derives from them which latents capture which factors."""
 
 import math
 import re
@@ -27,22 +27,24 @@ def score_tables(
     num_test: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score latents of any model: `metrics.evaluate` as plain values, with what it warned of under "notes".
+    """Score the latents of any model with `metrics.evaluate`; returns plain values, with its warnings as "notes".
 
     Args:
-        latents: (N, D) latents.
-        factors: (N, K) integer factors.
-        names: metrics; all that the tables allow where none is named.
-        preset: protocol.
-        seed: of the evaluation.
-        repeats: evaluations, with different seeds.
-        num_train: rows to fit; by default as `metrics.sample_sizes` says, with a note where that is fewer than usual.
-        num_test: rows to judge, likewise.
-        **options: more arguments of `metrics.evaluate`.
+        latents: latents (N, D).
+        factors: integer factors (N, K).
+        names: metrics. If empty, all that can be computed from the tables.
+        preset: protocol, see `metrics.evaluate`.
+        seed: seed of the evaluation.
+        repeats: number of evaluations with different seeds.
+        num_train: rows to train the metrics' predictors. If None, as `metrics.sample_sizes`; a note reports if these
+            are fewer than usual.
+        num_test: rows to test them; likewise.
+        **options: further arguments of `metrics.evaluate`.
 
     Raises:
-        TypeError: a table holds no numbers.
-        ValueError: a table is malformed or holds too few rows; an unknown metric or preset; too many evaluations.
+        TypeError: a table does not contain numbers.
+        ValueError: a table is malformed or has too few rows, a metric or the preset is unknown, or there are too many
+            evaluations.
     """
     check_evaluations("evaluations", repeats)
     factor_names = options.get("factor_names") or []
@@ -61,43 +63,43 @@ def score_tables(
                 **options,
             )
         except ValueError as error:
-            raise ValueError(named(str(error), factor_names)) from error
-    fitted, tested = metrics.sample_sizes(len(latents), preset, num_train, num_test)
+            raise ValueError(name_factors(str(error), factor_names)) from error
+    train_rows, test_rows = metrics.sample_sizes(len(latents), preset, num_train, num_test)
     protocol = {
         "betavae": metadata.version("betavae"),
         "preset": preset,
         "seed": seed,
         "evaluations": repeats,
         "rows": len(latents),
-        "num_train": fitted,
-        "num_test": tested,
+        "num_train": train_rows,
+        "num_test": test_rows,
     }
     values = scores.to_json()
-    notes = [named(str(warning.message), factor_names) for warning in caught]
-    if num_train is num_test is None and (fitted, tested) != (NUM_TRAIN, NUM_TEST):
-        notes.insert(0, f"{fitted:,} rows to fit and {tested:,} to judge: there are no more")
+    notes = [name_factors(str(warning.message), factor_names) for warning in caught]
+    if num_train is num_test is None and (train_rows, test_rows) != (NUM_TRAIN, NUM_TEST):
+        notes.insert(0, f"{train_rows:,} rows to fit and {test_rows:,} to judge: there are no more")
     values |= {"protocol": protocol, "notes": notes}
     return values
 
 
-def named(note: str, names: Sequence[str]) -> str:
-    """A note of the metrics, which know factors by number, with their names.
+def name_factors(note: str, names: Sequence[str]) -> str:
+    """Replace the factor numbers in a note of the metrics by the factor names.
 
     Example:
-        >>> named("factor 1 does not vary", ["shape", "scale"])
+        >>> name_factors("factor 1 does not vary", ["shape", "scale"])
         'scale does not vary'
     """
-    return re.sub(r"\bfactor (\d+)", lambda found: names[int(found[1])] if names else found[0], note)
+    return re.sub(r"\bfactor (\d+)", lambda match: names[int(match[1])] if names else match[0], note)
 
 
 def capture_phrases(scores: dict[str, Any]) -> list[str]:
-    """For each factor the latents that capture it, in words: "posX: z6 (60 %)", "shape: not captured"."""
+    """For each factor, the latents that capture it as text: "posX: z6 (60 %)", "shape: not captured"."""
     captures = [capture | {"strength": undefined_as_nan(capture["strength"])} for capture in scores.get("captures", [])]
     return [metrics.describe_captures([metrics.Capture(**capture)]) for capture in captures]
 
 
 def undefined_as_nan(value: float | None) -> float:
-    """A number as JSON has it: JSON has no ``nan``, so ``null`` stands for it.
+    """Convert the ``null`` that stands for an undefined number in JSON to ``nan``.
 
     Example:
         >>> undefined_as_nan(None), undefined_as_nan(0.5)
@@ -107,11 +109,11 @@ def undefined_as_nan(value: float | None) -> float:
 
 
 def strengths(scores: Mapping[str, Any], latent_dim: int) -> list[list[tuple[str, float]]]:
-    """For each latent the factors that it captures, with the share of the factor's entropy that it tells.
+    """For each latent, the factors that it captures and the fraction of each factor's entropy that it explains.
 
     Args:
-        scores: as in scores.json; empty where there are none.
-        latent_dim: latents of the model.
+        scores: contents of scores.json; may be empty.
+        latent_dim: number of latents of the model.
 
     Example:
         >>> captures = [{"factor": "posX", "kind": "captured", "latents": [1], "strength": 0.8}]
@@ -120,16 +122,16 @@ def strengths(scores: Mapping[str, Any], latent_dim: int) -> list[list[tuple[str
     """
     arrays = scores.get("arrays", {})
     information, entropies = arrays.get("mig.mutual_information"), arrays.get("mig.factor_entropy")
-    found: list[list[tuple[str, float]]] = [[] for _ in range(latent_dim)]
+    captured: list[list[tuple[str, float]]] = [[] for _ in range(latent_dim)]
     for k, capture in enumerate(scores.get("captures", [])):
         for latent in capture["latents"]:
-            share = information[latent][k] / entropies[k] if information and entropies[k] else capture["strength"]
-            found[latent].append((capture["factor"], min(share, 1.0)))
-    return [sorted(factors, key=lambda factor: -factor[1]) for factors in found]
+            fraction = information[latent][k] / entropies[k] if information and entropies[k] else capture["strength"]
+            captured[latent].append((capture["factor"], min(fraction, 1.0)))
+    return [sorted(factors, key=lambda factor: -factor[1]) for factors in captured]
 
 
 def captured_factors(scores: Mapping[str, Any], latent_dim: int) -> list[str]:
-    """Names of the factors that each latent captures, the strongest first, joined by commas.
+    """For each latent, the names of the factors that it captures, strongest first, joined by commas.
 
     Example:
         >>> captures = [{"factor": "posX", "kind": "captured", "latents": [1], "strength": 0.8}]
@@ -140,10 +142,13 @@ def captured_factors(scores: Mapping[str, Any], latent_dim: int) -> list[str]:
 
 
 def information_shares(scores: dict[str, Any], kl: Sequence[float]) -> dict[str, list[float]]:
-    """For each latent, the largest KL first, the share of each factor's entropy that it tells; empty without scores."""
+    """For each latent, in descending order of KL, the fraction of each factor's entropy that it explains.
+
+    Empty if there are no scores.
+    """
     arrays = scores.get("arrays", {})
     if not kl or "mig.mutual_information" not in arrays:
         return {}
     entropies = np.array(arrays["mig.factor_entropy"], float)
-    shares = np.array(arrays["mig.mutual_information"], float) / np.where(entropies > 0, entropies, 1)
-    return {f"z{latent}": shares[latent].clip(0, 1).tolist() for latent in np.argsort(-np.array(kl), kind="stable")}
+    fractions = np.array(arrays["mig.mutual_information"], float) / np.where(entropies > 0, entropies, 1)
+    return {f"z{latent}": fractions[latent].clip(0, 1).tolist() for latent in np.argsort(-np.array(kl), kind="stable")}

@@ -1,1 +1,1 @@
-"""Many runs: sweeps, workers, results, statistics."""
+"""Sweeps over many runs: recipes, executors, results and statistics."""

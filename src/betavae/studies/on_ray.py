@@ -1,6 +1,6 @@
-"""The runs of a study as tasks on a Ray cluster; the only file that imports ray.
+"""Executes the runs of a study as tasks on a Ray cluster. No other file imports ray.
 
-Ray places the tasks and repeats those whose worker or node is lost; a repeated one continues from the last checkpoint.
+Ray schedules the tasks and retries those whose worker or node is lost. A retried run resumes from its last checkpoint.
 """
 
 import signal
@@ -16,41 +16,41 @@ from betavae import plugins
 from betavae.config import Config
 from betavae.studies import storage, workers
 from betavae.studies.results import require
-from betavae.studies.workers import Event, Perform
+from betavae.studies.workers import CompleteRun, Event
 
 _OTHER_VERSION = "the worker has betavae"
 _STOPPED = "its process was told to stop"
-WAITING = 2
-"""Tasks handed over for each that can run at once: enough for a cluster to grow, few enough to stop soon."""
-KNOCK_SECONDS = 10.0
-"""How long a cluster may take to accept a connection."""
+TASKS_PER_SLOT = 2
+"""Tasks submitted per free slot: enough for a cluster to scale up, few enough to stop soon."""
+CONNECT_SECONDS = 10.0
+"""Time that a cluster has to accept a connection."""
 
 
-def work(
+def execute(
     jobs: Mapping[str, tuple[Config, Path]],
     address: str = "auto",
     *,
     url: str = "",
-    perform: Perform = workers.perform,
+    perform: CompleteRun = workers.complete_run,
     cpus: float = 1.0,
     gpus: float = 0.0,
 ) -> Iterator[Event]:
-    """Perform runs on an existing Ray cluster, and tell what happens to them.
+    """Execute runs on an existing Ray cluster.
 
     Args:
-        jobs: settings and folder of each run, by its id. Without `url` all machines must see these folders.
-        address: of the cluster; `auto` is the one that this machine belongs to, `local` starts one here.
-        url: where run folders are kept, if machines share none; of each finished run the files that tables need are
-            brought to its folder here.
-        perform: what to do; importable on the workers.
-        cpus: cores that a run takes; each gets one thread.
-        gpus: share of a GPU that a run takes.
+        jobs: settings and folder of each run, by run id. Without `url`, all machines must share these folders.
+        address: address of the cluster. `auto` is the cluster that this machine belongs to; `local` starts one here.
+        url: storage for the run folders if the machines share no folder. The files that the table of results needs are
+            downloaded from each finished run.
+        perform: completes one run. It must be importable on the workers.
+        cpus: cores per run. Each run has one thread.
+        gpus: GPUs per run; may be a fraction.
 
     Yields:
-        Events, in the order in which they are heard of; a run has "started" when it is handed over.
+        Events, in the order in which the driver receives them. "started" means that a run is submitted.
 
     Raises:
-        ModuleNotFoundError: ray is not installed; the message has the command.
+        ModuleNotFoundError: ray is not installed. The message contains the command that installs it.
         ConnectionError: no cluster answers at the address.
         ValueError: the URL cannot be written to.
     """
@@ -59,41 +59,41 @@ def work(
 
     if url:
         storage.check(url)
-    began = not ray.is_initialized()
-    if began:
+    connects = not ray.is_initialized()
+    if connects:
         _connect(ray, address)
     try:
-        yield from _perform_all(ray, jobs, url, perform, cpus, gpus)
+        yield from _execute_all(ray, jobs, url, perform, cpus, gpus)
     finally:
-        if began:
+        if connects:
             ray.shutdown()
 
 
-def _perform_all(
-    ray: Any, jobs: Mapping[str, tuple[Config, Path]], url: str, perform: Perform, cpus: float, gpus: float
+def _execute_all(
+    ray: Any, jobs: Mapping[str, tuple[Config, Path]], url: str, perform: CompleteRun, cpus: float, gpus: float
 ) -> Iterator[Event]:
     settings: dict[str, Any] = {"num_cpus": cpus, "max_retries": workers.MAX_LOSSES - 1, "max_calls": 0}
     if gpus:
         settings["num_gpus"] = gpus
     task = ray.remote(**settings)(_task)
-    waiting, handed, stops = deque(jobs), dict[Any, str](), Counter[str]()
+    waiting, submitted, stops = deque(jobs), dict[Any, str](), Counter[str]()
     try:
-        while waiting or handed:
-            room = WAITING * max(1, int(ray.cluster_resources().get("CPU", 1) / max(cpus, 1e-3)))
-            while waiting and len(handed) < room:
+        while waiting or submitted:
+            max_submitted = TASKS_PER_SLOT * max(1, int(ray.cluster_resources().get("CPU", 1) / max(cpus, 1e-3)))
+            while waiting and len(submitted) < max_submitted:
                 run = waiting.popleft()
                 config, folder = jobs[run]
-                place = url or str(folder.resolve())
-                own = plugins.imported()
-                handed[task.remote(config, run, place, bool(url), perform, metadata.version("betavae"), own)] = run
+                target = url or str(folder.resolve())
+                files, version = plugins.imported(), metadata.version("betavae")
+                submitted[task.remote(config, run, target, bool(url), perform, version, files)] = run
                 yield Event(run, "started")
-            ready, _ = ray.wait(list(handed), num_returns=1, timeout=5.0)
+            ready, _ = ray.wait(list(submitted), num_returns=1, timeout=5.0)
             for reference in ready:
-                run = handed.pop(reference)
+                run = submitted.pop(reference)
                 try:
                     error = ray.get(reference)
-                except ray.exceptions.RayError as lost:
-                    error = f"{type(lost).__name__}: {' '.join(str(lost).split())}"
+                except ray.exceptions.RayError as ray_error:
+                    error = f"{type(ray_error).__name__}: {' '.join(str(ray_error).split())}"
                 if error == _STOPPED:
                     stops[run] += 1
                     if stops[run] < workers.MAX_LOSSES:
@@ -101,30 +101,40 @@ def _perform_all(
                         yield Event(run, "lost", error=error)
                         continue
                 if error.startswith(_OTHER_VERSION):
-                    raise RuntimeError(error)  # that worker would take, and fail, one run after another
+                    raise RuntimeError(error)  # every further run would fail on that worker, too
                 if not error and url:
                     storage.pull(f"{url.rstrip('/')}/runs/{run}", jobs[run][1], storage.SMALL_FILES)
                 yield Event(run, "failed" if error else "done", error=error)
     finally:
-        for reference in handed:
+        for reference in submitted:
             ray.cancel(reference, force=False)
-        if handed:
-            ray.wait(list(handed), num_returns=len(handed), timeout=workers.STOP_SECONDS)
+        if submitted:
+            ray.wait(list(submitted), num_returns=len(submitted), timeout=workers.STOP_SECONDS)
 
 
 def _task(
-    config: Config, run: str, place: str, remote: bool, perform: Perform, version: str, own: Sequence[str] = ()
+    config: Config, run: str, target: str, remote: bool, perform: CompleteRun, version: str, files: Sequence[str] = ()
 ) -> str:
-    """One run, on some worker; its error in words, or nothing."""
-    found = metadata.version("betavae")
-    if found != version:
-        return f"{_OTHER_VERSION} {found} and the driver {version}; install the same version everywhere"
+    """Complete one run on a worker; returns its error message, or "".
+
+    Args:
+        config: settings of the run.
+        run: id of the run.
+        target: run folder, or the URL of the study if `remote`.
+        remote: whether the run folder is at a URL.
+        perform: completes the run.
+        version: betavae version of the driver.
+        files: plugin files to import.
+    """
+    own_version = metadata.version("betavae")
+    if own_version != version:
+        return f"{_OTHER_VERSION} {own_version} and the driver {version}; install the same version everywhere"
     try:
-        plugins.load(own)
+        plugins.load(files)
         if remote:
-            storage.perform_at(perform, place, config, run, lambda share: None)
+            storage.complete_remote_run(perform, target, config, run, lambda fraction: None)
         else:
-            perform(config, Path(place), lambda share: None)
+            perform(config, Path(target), lambda fraction: None)
     except KeyboardInterrupt:
         return _STOPPED
     except Exception as error:
@@ -134,27 +144,31 @@ def _task(
 
 def _connect(ray: Any, address: str) -> None:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    before = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, runtime_env={"env_vars": threads}, log_to_driver=False, logging_level="error")
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # ray's own would abort the driver, and no checkpoint be saved
+            signal.signal(signal.SIGTERM, handler)  # ray's handler would abort the driver before checkpoints are saved
     except (OSError, ValueError, RuntimeError) as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({' '.join(str(error).split())}); start one with `ray start --head` "
-            "on one machine and `ray start --address=HOST:6379` on the others, then give --ray auto on one of them, or "
+            "on one machine and `ray start --address=HOST:6379` on the others, then use --ray auto on one of them, or "
             "--ray HOST:6379"
         ) from None
 
 
-def _knock(address: str) -> None:
-    """Try a HOST:PORT before ray does, which would go on trying for minutes.
+def _check_reachable(address: str) -> None:
+    """Connect to HOST:PORT before ray does, because ray would retry for minutes.
 
     Raises:
-        OSError: nobody listens there.
-        ValueError: the port is no number.
+        OSError: nothing listens at the address.
+        ValueError: the port is not a number.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+
+
+work = execute
+"""Former name, which benchmarks/study.py imports."""

@@ -1,11 +1,11 @@
-"""The page of a study: what was run, scores with their spread over seeds, comparisons, what explains the variance.
+"""Writes the report of a study: varied settings, scores over seeds, comparisons of settings, explained variance.
 
-`study.html` beside this file is the template; numbers come from results.parquet alone.
+The template is `report/assets/study.html`. All numbers come from results.parquet.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from betavae.config import prior_note
+from betavae.config import Config, prior_note
 from betavae.files.atomic import write_atomically
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
@@ -25,23 +25,59 @@ from betavae.studies.study import Study, failures, states
 from betavae.studies.sweep import flat, varied, worded
 
 SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_latents")
-"""What can be known of a run without labels."""
+"""Quantities that need no labels, for unsupervised model selection."""
 COSTS = ("train_seconds", "images_per_second")
-"""What runs took; no scores."""
+"""Quantities that measure the cost of a run, not its quality."""
 _POSITIVE = (*COSTS, "active_latents", "held_out.reconstruction", "held_out.rate")
 MAX_COMPARED = 12
-"""Settings compared one by one; of more, those with the highest medians, for a wider table is hard to read."""
+"""Largest number of settings in a pairwise comparison. With more settings, those with the highest medians are shown."""
+
+
+@dataclass(frozen=True)
+class _Results:
+    """The contents of results.parquet.
+
+    Attributes:
+        settings: label of the setting of each run, by run id.
+        objectives: name of the objective of each run, by run id.
+        scores: value of each metric by run id, without undefined values.
+    """
+
+    settings: Mapping[str, str]
+    objectives: Mapping[str, str]
+    scores: Mapping[str, Mapping[str, float]]
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The run ids of each setting, by its label."""
+        groups: dict[str, list[str]] = {}
+        for run, label in self.settings.items():
+            groups.setdefault(label, []).append(run)
+        return groups
+
+    def values(self, metric: str) -> list[float]:
+        """The values of a metric over all runs; nan where it is undefined."""
+        return [self.scores[metric].get(run, math.nan) for run in self.settings]
+
+    @property
+    def headlines(self) -> list[str]:
+        """The most prominent scores, for the pairwise comparison of settings."""
+        return [metric for metric in self.scores if score_info(metric).prominence > 2]
+
+    def present(self, metrics: Sequence[str]) -> list[str]:
+        """Those of the metrics that the study has."""
+        return [metric for metric in metrics if metric in self.scores]
 
 
 def finish_study(study: Study) -> Path:
-    """Gather the results of a study as far as it is and write its report.html.
+    """Write results.parquet and report.html of a study from its finished runs.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.
-        ValueError: scores of a finished run are damaged.
+        ValueError: the scores of a finished run are damaged.
     """
     table = study.folder / "results.parquet"
     collect({run: (config, study.path(run)) for run, config in study.runs.items()}, table)
@@ -50,102 +86,133 @@ def finish_study(study: Study) -> Path:
 
 
 def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
-    """The study as one self-contained HTML document.
+    """Render the report of a study.
 
     Args:
-        study: its settings and what has failed.
-        columns: of its results.parquet.
+        study: the study, for its settings and failures.
+        columns: columns of its results.parquet.
 
     Returns:
-        HTML with styles and pictures inside.
+        A self-contained HTML document.
     """
-    now = states(study)
-    scores = scores_by_run(columns)
-    settings = dict(zip(columns["run"], columns["setting"], strict=True))
-    objectives = dict(zip(columns["run"], columns["objective"], strict=True))
-    runs = list(settings)
-    groups = {label: [run for run in runs if settings[run] == label] for label in dict.fromkeys(settings.values())}
-    values = {metric: [table.get(run, math.nan) for run in runs] for metric, table in scores.items()}
-    summaries = {
-        metric: {
-            label: _summary(metric, [table.get(run, math.nan) for run in members]) for label, members in groups.items()
-        }
-        for metric, table in scores.items()
-    }
-    supervised = [m for m in scores if m not in (*SELECTORS, *COSTS) and not m.startswith("held_out.")]
-    headlines = [metric for metric in scores if score_info(metric).prominence > 2]
+    results = _Results(
+        dict(zip(columns["run"], columns["setting"], strict=True)),
+        dict(zip(columns["run"], columns["objective"], strict=True)),
+        scores_by_run(columns),
+    )
     configs = [*study.runs.values()]
-    tables = [flat(config) for config in configs]
-    on_dsprites = {config.data for config in configs} == {"dsprites"}
-    drawn = headlines + [metric for metric in SELECTORS if metric in scores]
+    state_of_runs = [*states(study).values()]
     return render_page(
         "study.html",
         title=study.folder.resolve().name,
-        total=len(now),
-        counts={state: list(now.values()).count(state) for state in ("done", "begun", "waiting", "failed")},
+        total=len(state_of_runs),
+        counts={state: state_of_runs.count(state) for state in ("done", "begun", "waiting", "failed")},
         failures=failures(study),
-        varied=[
-            (key, ", ".join(word for word in dict.fromkeys(worded(table, key) for table in tables) if word))
-            for key in varied(configs)
-        ],
+        varied=_varied_values(configs),
         seeds=len({config.seed for config in configs}),
-        groups=list(groups),
-        scores=[(metric, [_cell(summary) for summary in by.values()]) for metric, by in summaries.items()],
-        violins=[
-            (metric, figure_uri(_violins(metric, scores[metric], groups, _references(metric, on_dsprites)), 130))
-            for metric in drawn
-        ],
-        references=sorted({p.source for metric in drawn for p in _references(metric, on_dsprites)}),
-        caveat=CAVEAT,
+        groups=[*results.groups],
         prior_note=prior_note(config.model for config in configs),
-        comparisons=[(metric, *_comparison(scores[metric], groups, summaries[metric])) for metric in headlines]
-        if len(groups) > 1
-        else [],
-        variance=_variance(values, supervised, [objectives[run] for run in runs], [settings[run] for run in runs])
-        if len(groups) > 1
-        else [],
-        correlation=_correlations({metric: values[metric] for metric in supervised}),
-        selection=_selection(values, [m for m in SELECTORS if m in scores], headlines) if len(runs) > 2 else [],
-        headlines=headlines,
+        **_spread(results, on_dsprites={config.data for config in configs} == {"dsprites"}),
+        **_tables(results),
     )
 
 
+def _varied_values(configs: Sequence[Config]) -> list[tuple[str, str]]:
+    """The settings that the study varies, each with its values as text."""
+    tables = [flat(config) for config in configs]
+    return [
+        (key, ", ".join(value for value in dict.fromkeys(worded(table, key) for table in tables) if value))
+        for key in varied(configs)
+    ]
+
+
+def _spread(results: _Results, on_dsprites: bool) -> dict[str, Any]:
+    """The figures of the page, with the sources of the published scores in them."""
+    shown = results.headlines + results.present(SELECTORS)
+    published = {metric: _references(metric, on_dsprites) for metric in shown}
+    figures = {
+        metric: _violins(metric, results.scores[metric], results.groups, references)
+        for metric, references in published.items()
+    }
+    return {
+        "violins": [(metric, figure_uri(figure, 130)) for metric, figure in figures.items()],
+        "references": sorted({reference.source for references in published.values() for reference in references}),
+        "caveat": CAVEAT,
+    }
+
+
+def _tables(results: _Results) -> dict[str, Any]:
+    """The tables of the page: scores, comparisons, variance, agreement of metrics, selection without labels."""
+    groups, headlines = results.groups, results.headlines
+    supervised = [m for m in results.scores if m not in (*SELECTORS, *COSTS) and not m.startswith("held_out.")]
+    summaries = {
+        metric: {label: _summary(metric, [by_run.get(run, math.nan) for run in runs]) for label, runs in groups.items()}
+        for metric, by_run in results.scores.items()
+    }
+    comparisons, variance, selection = [], [], []
+    if len(groups) > 1:
+        comparisons = [(m, *_comparison(results.scores[m], groups, summaries[m])) for m in headlines]
+        variance = _variance(results, supervised)
+    if len(results.settings) > 2:
+        selection = _selection(results, headlines)
+    return {
+        "scores": [(metric, [_cell(summary) for summary in by.values()]) for metric, by in summaries.items()],
+        "comparisons": comparisons,
+        "variance": variance,
+        "correlation": _correlations({metric: results.values(metric) for metric in supervised}),
+        "selection": selection,
+        "headlines": headlines,
+    }
+
+
 def scores_by_run(columns: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, float]]:
-    """Values of each metric by run; those that are undefined are left out.
+    """The values of each metric by run id. Undefined values are left out.
 
     Example:
         >>> scores_by_run({"run": ["a", "b"], "metric": ["mig", "mig"], "value": [0.3, None]})
         {'mig': {'a': 0.3}}
     """
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     for run, metric, value in zip(columns["run"], columns["metric"], columns["value"], strict=True):
-        found.setdefault(metric, {})
+        scores.setdefault(metric, {})
         if value is not None:
-            found[metric][run] = value
-    return found
+            scores[metric][run] = value
+    return scores
 
 
 def _summary(metric: str, values: Sequence[float]) -> Summary:
-    """Of a score over seeds; without an interval where each value depends on those of the other seeds."""
+    """Summarise a score over seeds. UDR has no interval, because its values depend on one another."""
     low, high = (0.0, math.inf) if metric in _POSITIVE else (score_info(metric).low, score_info(metric).high)
     summary = summarise(values, (low, high))
     return replace(summary, low=math.nan, high=math.nan) if metric.startswith("udr.") else summary
 
 
 def _cell(summary: Summary) -> dict[str, str]:
+    """The texts of one cell in the table of scores."""
+
     def text(value: float) -> str:
         return "undefined" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
-    known = {"n": str(summary.n), "median": text(summary.median), "mean": text(summary.mean)}
     quartiles = f"{text(summary.quarter)} to {text(summary.three_quarters)}" if summary.n else ""
     interval = "" if math.isnan(summary.low) else f"{text(summary.low)} to {text(summary.high)}"
-    return known | {"quartiles": quartiles, "interval": interval}
+    return {
+        "n": str(summary.n),
+        "median": text(summary.median),
+        "mean": text(summary.mean),
+        "quartiles": quartiles,
+        "interval": interval,
+    }
 
 
 def _comparison(
     scores: Mapping[str, float], groups: Mapping[str, Sequence[str]], summaries: Mapping[str, Summary]
 ) -> tuple[list[str], list[tuple[str, list[dict[str, str]]]], int]:
-    """Probabilities that a run of the row's setting beats one of the column's; settings by falling median."""
+    """Compare settings pairwise by the probability that a run of the row's setting beats one of the column's.
+
+    Returns:
+        The labels of the settings in descending order of their medians; for each of them a row of cells; and the
+        number of settings with scores, of which at most `MAX_COMPARED` are shown.
+    """
     ranked = sorted((g for g in groups if summaries[g].n), key=lambda label: -summaries[label].median)
     shown = ranked[:MAX_COMPARED]
     values = {label: [scores[run] for run in groups[label] if run in scores] for label in shown}
@@ -164,26 +231,26 @@ def _comparison(
     return shown, rows, len(ranked)
 
 
-def _variance(
-    values: Mapping[str, Sequence[float]], metrics: Sequence[str], objectives: Sequence[str], settings: Sequence[str]
-) -> list[tuple[str, dict[str, str]]]:
-    found = []
-    for metric in metrics:
-        shares = variance_explained(values[metric], objectives, settings)
-        if not math.isnan(shares["seed"]):
-            found.append((metric, {key: f"{100 * share:.0f} %" for key, share in shares.items()}))
-    return found
-
-
-def _selection(
-    values: Mapping[str, Sequence[float]], selectors: Sequence[str], supervised: Sequence[str]
-) -> list[tuple[str, list[str]]]:
-    """Rank correlation of what is known without labels with each headline score."""
+def _variance(results: _Results, metrics: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The fractions of each metric's variance that objectives, settings and seeds explain."""
     rows = []
-    for selector in selectors:
+    for metric in metrics:
+        fractions = variance_explained(
+            results.values(metric), [*results.objectives.values()], [*results.settings.values()]
+        )
+        if not math.isnan(fractions["seed"]):
+            rows.append((metric, {key: f"{100 * fraction:.0f} %" for key, fraction in fractions.items()}))
+    return rows
+
+
+def _selection(results: _Results, supervised: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Rank correlation of each quantity that needs no labels with each supervised score."""
+    rows = []
+    for selector in results.present(SELECTORS):
         cells = []
         for metric in supervised:
-            value = rank_correlation({selector: values[selector], metric: values[metric]})[0, 1]
+            pair = {selector: results.values(selector), metric: results.values(metric)}
+            value = rank_correlation(pair)[0, 1]
             cells.append("undefined" if math.isnan(value) else f"{value:+.2f}")
         rows.append((selector, cells))
     return rows
@@ -199,23 +266,26 @@ def _violins(
     groups: Mapping[str, Sequence[str]],
     references: Sequence[Published],
 ) -> Figure:
-    """Every run a point, the spread a violin, the median a bar; a row a setting; below, others' means and spreads."""
+    """Draw one row per setting: a point per run, a violin for their distribution, a bar at the median.
+
+    Published scores follow below, with their mean and standard deviation.
+    """
     labels = list(groups)
     figure = Figure(figsize=(9, 1.1 + 0.42 * (len(labels) + len(references))), layout="constrained")
     axes = figure.subplots()
     generator = np.random.default_rng(0)
-    for place, label in enumerate(labels):
+    for row, label in enumerate(labels):
         values = np.array([scores[run] for run in groups[label] if run in scores])
         if len(values) > 4 and np.ptp(values) > 0:
-            parts: Any = axes.violinplot(values, [place], orientation="horizontal", widths=0.8, showextrema=False)
+            parts: Any = axes.violinplot(values, [row], orientation="horizontal", widths=0.8, showextrema=False)
             for body in parts["bodies"]:
                 body.set(facecolor=BLUE, alpha=0.18)
         if len(values):
-            axes.plot(values, place + generator.uniform(-0.12, 0.12, len(values)), "o", ms=3.5, color=BLUE, alpha=0.75)
-            axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color=INK, lw=2)
-    for place, row in enumerate(references, len(groups)):
-        axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", ms=4, color=VERMILLION, capsize=3, lw=1.2)
-        labels.append(f"published: {row.method}" + (" (quoted)" if row.grade == "quoted" else ""))
+            axes.plot(values, row + generator.uniform(-0.12, 0.12, len(values)), "o", ms=3.5, color=BLUE, alpha=0.75)
+            axes.plot([np.median(values)] * 2, [row - 0.3, row + 0.3], color=INK, lw=2)
+    for row, score in enumerate(references, len(groups)):
+        axes.errorbar(score.mean, row, xerr=score.spread, fmt="D", ms=4, color=VERMILLION, capsize=3, lw=1.2)
+        labels.append(f"published: {score.method}" + (" (quoted)" if score.grade == "quoted" else ""))
     style_axes(axes, metric, grid="x", longest=80)
     axes.set_yticks(range(len(labels)), [plain(label, 80) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -223,7 +293,7 @@ def _violins(
 
 
 def _correlations(values: Mapping[str, Sequence[float]]) -> str:
-    """Rank correlations of the scores over all runs, drawn; nothing where there are none."""
+    """Draw the rank correlations of the scores over all runs, as a data URI; "" if none is defined."""
     names = list(values)
     matrix: NDArray[np.float64] = rank_correlation(values)
     if not np.isfinite(matrix).any():

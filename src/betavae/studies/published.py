@@ -1,6 +1,6 @@
-"""Scores on dSprites that others have published, as far as they were read at the source; for the figures of a study.
+"""Published scores on dSprites, as references in the figures of a study.
 
-They are no targets: others' runs had 300,000 steps, other networks, other implementations of the metrics.
+They are not targets: the published runs have 300,000 steps, other networks and other implementations of the metrics.
 """
 
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """Mean and standard deviation over seeds of one method's score.
+    """Mean and standard deviation of a method's score over seeds.
 
     Attributes:
-        method: As its source calls it.
-        metric: As our table calls the score that is most like it.
-        mean: Over seeds.
+        method: Name of the method in the source.
+        metric: The score of betavae that is closest to the published one.
+        mean: Mean over seeds.
         spread: Standard deviation over seeds.
-        source: Where it stands.
-        grade: "read" at the source, or "quoted" from somebody's notes on it.
+        source: Publication and number of runs.
+        grade: "read" if the number comes from the source itself, "quoted" if it comes from notes about it.
     """
 
     method: str
@@ -28,9 +28,9 @@ class Published:
 
 
 CAVEAT = (
-    "Published: mean and standard deviation over seeds, where read at the source for 300,000 steps of 64 images with "
-    "Adam at 1e-4 and 10 latents; how those hyper-parameters were chosen was not seen. Metrics of the same name differ "
-    "between implementations: compare the order of methods, not the digits."
+    "Published scores: mean and standard deviation over seeds. Those that are not quoted were trained with 300,000 "
+    "steps of 64 images, Adam at 1e-4 and 10 latents; we do not know how these hyper-parameters were chosen. "
+    "Implementations of the same metric differ, so compare the ranking of the methods, not the numbers."
 )
 _CFASL = "README of the code for CFASL (TMLR 2024), https://arxiv.org/abs/2401.08897; 10 seeds"
 _CLG = "Commutative Lie Group VAE (2021), as quoted in notes on the paper; 10 runs"

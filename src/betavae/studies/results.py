@@ -1,18 +1,18 @@
-"""All scores of a study in one table, results.parquet: a row a run and metric; and questions to it in SQL.
+"""Writes the scores of a study to one table, results.parquet, with one row per run and metric; answers SQL queries.
 
-    run, setting, objective, seed      which run
-    metric, value                      what was measured; undefined scores are null
-    low, high, chance, ceiling         where scores.json has them
-    preset                             of scores: the protocol by which they were made
-    data, steps, objective.beta, ...   settings of the run, as config.json names them
+    run, setting, objective, seed      the run
+    metric, value                      the score; null if it is undefined
+    low, high, chance, ceiling         confidence interval, chance level and ceiling, if scores.json has them
+    preset                             the protocol of the score
+    data, steps, objective.beta, ...   settings of the run, with the names in config.json
 
-Metrics are those of scores.json under their own names, and these:
+The metrics are those of scores.json and the following:
 
-    held_out.loss, held_out.rate ...   terms on held-out images, in nats
-    held_out.elbo                      - (reconstruction + rate), in nats
-    active_latents                       latents whose KL is above 0.05 nats
-    udr.lasso, udr.spearman            agreement with the latents of other seeds of the setting
-    train_seconds, images_per_second   of training alone
+    held_out.loss, held_out.rate ...   loss terms on held-out images, in nats
+    held_out.elbo                      -(reconstruction + rate), in nats
+    active_latents                     number of latents whose KL is above 0.05 nats
+    udr.lasso, udr.spearman            UDR: agreement with the latents of the setting's other seeds
+    train_seconds, images_per_second   training time and speed, without scoring
 """
 
 import hashlib
@@ -38,39 +38,39 @@ COLUMNS = {
     **dict.fromkeys(("value", "low", "high", "chance", "ceiling"), "number"),
     "preset": "text",
 }
-"""Columns that every table has, and what is in them; settings of the runs are further ones."""
-_AGAIN = "delete it: `betavae report STUDY` writes it again from the runs"
+"""Columns that every table has, and their types. Each setting of the runs adds a column."""
+_REMEDY = "delete it: `betavae report STUDY` writes it again from the runs"
 _DIGEST = "betavae.scores"
-"""Key of a table's metadata: `_digest` of the scores that it was made from."""
+"""Metadata key of the table: `_digest` of the scores that it was made from."""
 UDR_MODELS = 10
-"""Most seeds of a setting whose latents are compared with one another; more are groups as equal as can be."""
+"""Largest number of seeds whose latents UDR compares. More seeds are divided into groups of nearly equal size."""
 
 
 def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
-    """Gather the scores of finished runs into one Parquet file.
+    """Write the scores of the finished runs to one Parquet file.
 
     Args:
-        runs: settings and folder of each run of a study; those that are not finished are left out.
+        runs: settings and folder of each run of a study, by run id. Unfinished runs are left out.
         path: file to write or replace.
 
     Returns:
-        How many runs are in it.
+        Number of runs in the file.
 
     Raises:
-        ModuleNotFoundError: pyarrow is not installed; the message has the command.
-        ValueError: a finished run's scores are damaged.
+        ModuleNotFoundError: pyarrow is not installed. The message contains the command that installs it.
+        ValueError: the scores of a finished run are damaged.
     """
     require("pyarrow")
     import pyarrow.parquet
 
     keys = varied([config for config, _ in runs.values()])
-    finished = {run: place for run, place in runs.items() if (place[1] / "DONE").exists()}
+    finished = {run: (config, folder) for run, (config, folder) in runs.items() if (folder / "DONE").exists()}
     agreements = agreement(finished)
     rows: list[dict[str, Any]] = []
     for run, (config, folder) in finished.items():
-        which = {"run": run, "setting": label(config, keys), **flat(config)}
-        agreed = [{"metric": metric, "value": value} for metric, value in agreements.get(run, {}).items()]
-        rows += [which | row for row in measurements(folder, config.latent_dim) + agreed]
+        settings = {"run": run, "setting": label(config, keys), **flat(config)}
+        udr_rows = [{"metric": metric, "value": value} for metric, value in agreements.get(run, {}).items()]
+        rows += [settings | row for row in measurements(folder, config.latent_dim) + udr_rows]
     table = _table(rows, [config for config, _ in runs.values()])
     digest = _digest({run: folder for run, (_, folder) in finished.items()})
     with replacing(path) as temporary:
@@ -79,7 +79,7 @@ def collect(runs: Mapping[str, tuple[Config, Path]], path: Path) -> int:
 
 
 def refresh(runs: Mapping[str, tuple[Config, Path]], path: Path) -> None:
-    """`collect`, unless the file was made from the scores that the folders hold; without finished runs, no file."""
+    """Call `collect` if the scores have changed since the file was written. Without finished runs, delete the file."""
     finished = {run: folder for run, (_, folder) in runs.items() if (folder / "DONE").exists()}
     if not finished:
         path.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def refresh(runs: Mapping[str, tuple[Config, Path]], path: Path) -> None:
 
 
 def _digest(folders: Mapping[str, Path]) -> str:
-    """SHA-256 of the scores of runs: times of files may mislead, on a clock set back or after a copy."""
+    """SHA-256 of the scores of runs. File times are not reliable after a copy or a change of the clock."""
     digest = hashlib.sha256()
     for run, folder in sorted(folders.items()):
         file = folder / "scores.json"
@@ -98,7 +98,7 @@ def _digest(folders: Mapping[str, Path]) -> str:
 
 
 def _digest_in(path: Path) -> str:
-    """The digest that a table was written with; "" where there is none, or no table of the right columns."""
+    """The digest in a table's metadata; "" if the file is missing, damaged or has other columns."""
     import pyarrow.parquet
 
     if not path.is_file():
@@ -107,13 +107,13 @@ def _digest_in(path: Path) -> str:
         schema = pyarrow.parquet.read_schema(path)
     except (OSError, pyarrow.ArrowException):
         return ""
-    if _misfit(schema):
+    if _invalid_column(schema):
         return ""
     return str((schema.metadata or {}).get(_DIGEST.encode(), b"").decode(errors="replace"))
 
 
-def _misfit(schema: "pyarrow.Schema") -> str:
-    """The first of `COLUMNS` that a table lacks or has of another type; "" if there is none."""
+def _invalid_column(schema: "pyarrow.Schema") -> str:
+    """The first of `COLUMNS` that is missing or has another type; "" if all are valid."""
     types = _types()
     return next(
         (name for name, kind in COLUMNS.items() if name not in schema.names or schema.field(name).type != types[kind]),
@@ -129,35 +129,36 @@ def _types() -> dict[str, "pyarrow.DataType"]:
 
 
 def measurements(folder: Path, latent_dim: int) -> list[dict[str, Any]]:
-    """Rows of one run of so many latents: everything that its folder holds a number for.
+    """The rows of one run: its scores, held-out loss terms, active latents, training time and speed.
 
     Raises:
-        FileNotFoundError, ValueError: scores.json is missing or damaged, or provenance.json is damaged.
+        FileNotFoundError: scores.json is missing.
+        ValueError: scores.json or provenance.json is damaged.
     """
     scores = schemas.read_scores(folder, latent_dim)
-    facts: Mapping[str, Any] = schemas.read_provenance(folder) if (folder / "provenance.json").exists() else {}
+    provenance: Mapping[str, Any] = schemas.read_provenance(folder) if (folder / "provenance.json").exists() else {}
     chance, ceilings = scores.get("chance", {}), scores.get("ceilings", {})
     preset, rows = scores["protocol"]["preset"] if "protocol" in scores else None, []
     for metric, value in scores.get("scores", {}).items():
         low, high = scores.get("intervals", {}).get(metric, (None, None))
-        beside = {"chance": chance.get(metric), "ceiling": ceilings.get(metric), "preset": preset}
-        rows.append({"metric": metric, "value": value, "low": low, "high": high, **beside})
+        context = {"chance": chance.get(metric), "ceiling": ceilings.get(metric), "preset": preset}
+        rows.append({"metric": metric, "value": value, "low": low, "high": high, **context})
     terms = scores["held_out"]
     others = {f"held_out.{name}": value for name, value in terms.items()}
     if "reconstruction" in terms and "rate" in terms:
         others["held_out.elbo"] = -(terms["reconstruction"] + terms["rate"])
     others["active_latents"] = float(sum(kl >= INACTIVE_NATS for kl in scores["kl"]))
-    others |= {name: facts[name] for name in ("train_seconds", "images_per_second") if name in facts}
+    others |= {name: provenance[name] for name in ("train_seconds", "images_per_second") if name in provenance}
     return rows + [{"metric": metric, "value": value} for metric, value in others.items()]
 
 
 def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, float]]:
-    """UDR of each finished run among the other seeds of its setting, by the run's id.
+    """UDR of each finished run with the other seeds of its setting, by run id; see `betavae.metrics.udr`.
 
-    Runs that kept no latents, have none in use, or have no other seed, are left out; see `betavae.metrics.udr`.
+    A run is left out if it has no latents on disk, no active latents, or no other seed.
 
     Raises:
-        ValueError: a run's latents are damaged.
+        ValueError: the latents of a run are damaged.
     """
     from betavae.metrics import udr
     from betavae.runs.folder import open_run
@@ -167,37 +168,39 @@ def agreement(runs: Mapping[str, tuple[Config, Path]]) -> dict[str, dict[str, fl
     for run, (config, folder) in runs.items():
         if (folder / "latents.npz").exists():
             settings.setdefault(run_id(replace(config, seed=0)), []).append(run)
-    found: dict[str, dict[str, float]] = {}
+    agreements: dict[str, dict[str, float]] = {}
     for members in settings.values():
         groups = [group.tolist() for group in np.array_split(members, -(-len(members) // UDR_MODELS))]
         for group in groups if len(members) > 1 else []:
             latents = [load_latents(open_run(runs[run][1])) for run in group]
             tables, kl = [each.mean for each in latents], np.array([each.kl for each in latents])
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # that UDR is undefined: such a run has none
+                warnings.simplefilter("ignore", UserWarning)  # an undefined UDR is left out below
                 values = {f"udr.{method}": udr(tables, kl, seed=0, method=method) for method in ("lasso", "spearman")}
             for index, run in enumerate(group):
-                found[run] = {name: float(value[index]) for name, value in values.items() if np.isfinite(value[index])}
-    return found
+                agreements[run] = {
+                    name: float(value[index]) for name, value in values.items() if np.isfinite(value[index])
+                }
+    return agreements
 
 
 def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Answer a question in SQL about a study's table, which is called `results`.
+    """Run an SQL query on the table of a study, which is named `results`.
 
-    The query sees a copy of the table in memory. It can neither read nor write files.
+    The query works on a copy of the table in memory. It can neither read nor write files.
 
     Args:
         path: results.parquet.
-        sql: a query in DuckDB's SQL; names with a dot are quoted: "objective.beta".
+        sql: query in DuckDB's SQL. Quote names that contain a dot: "objective.beta".
 
     Returns:
-        Names of the columns, and the rows.
+        The names of the columns, and the rows.
 
     Raises:
-        ModuleNotFoundError: duckdb is not installed; the message has the command.
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or the query is wrong; the message is the database's.
-        KeyboardInterrupt: Ctrl-C.
+        ModuleNotFoundError: duckdb is not installed. The message contains the command that installs it.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, or the query is invalid; the message contains DuckDB's own.
+        KeyboardInterrupt: interrupted with Ctrl-C.
     """
     require("duckdb")
     import duckdb
@@ -208,27 +211,27 @@ def query(path: str | Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]
         try:
             connection.read_parquet(str(path)).create("results")
         except duckdb.Error as error:
-            raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); {_AGAIN}") from None
+            raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); {_REMEDY}") from None
         try:
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             answer = connection.execute(sql)
             if answer.description is None:
-                raise ValueError("the query asks for nothing; begin it with SELECT")
+                raise ValueError("the query returns no rows; start it with SELECT")
             return [column[0] for column in answer.description], answer.fetchall()
         except duckdb.InterruptException:
             raise KeyboardInterrupt from None
         except duckdb.Error as error:
-            raise ValueError(f"the query cannot be answered: {' '.join(str(error).split())}") from None
+            raise ValueError(f"the query failed: {' '.join(str(error).split())}") from None
 
 
 def read(path: str | Path) -> dict[str, list[Any]]:
-    """The columns of results.parquet by name.
+    """Read the columns of results.parquet, by name.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged.
     """
     require("pyarrow")
     import pyarrow.parquet
@@ -238,18 +241,23 @@ def read(path: str | Path) -> dict[str, list[Any]]:
     try:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); {_AGAIN}") from None
-    if wrong := _misfit(table.schema):
-        raise ValueError(f"{path} is damaged (column {wrong} is missing or of another type); {_AGAIN}")
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); {_REMEDY}") from None
+    if column := _invalid_column(table.schema):
+        raise ValueError(f"{path} is damaged (column {column} is missing or has another type); {_REMEDY}")
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns
 
 
 def require(module: str, who: str = "tables of studies need", extra: str = "study") -> None:
-    """Refuse early and with the command to type, where an optional library is missing.
+    """Check that an optional library is installed.
+
+    Args:
+        module: name of the library.
+        who: start of the error message: what needs the library.
+        extra: extra of betavae that installs it.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
+        ModuleNotFoundError: the library is not installed. The message contains the command that installs it.
 
     Example:
         >>> require("json")
@@ -261,7 +269,7 @@ def require(module: str, who: str = "tables of studies need", extra: str = "stud
 
 
 def _table(rows: Sequence[Mapping[str, Any]], configs: Sequence[Config]) -> "pyarrow.Table":
-    """Rows as columns whose types do not depend on which runs are finished."""
+    """Convert rows to a table. The types of the columns depend on the settings of all runs, finished or not."""
     import pyarrow
 
     kind_of = _types()
@@ -270,10 +278,14 @@ def _table(rows: Sequence[Mapping[str, Any]], configs: Sequence[Config]) -> "pya
     for config in configs:
         for key, value in flat(config).items():
             kinds.setdefault(key, set()).update({type(value)} - {type(None)})
-    for key, found in kinds.items():
-        number_like = bool(found) and found <= {int, float}
-        whole = "truth" if found == {bool} else "whole" if found == {int} else "number"
-        types.setdefault(key, kind_of[whole if number_like or found == {bool} else "text"])
+    for key, classes in kinds.items():
+        if classes == {bool}:
+            column_kind = "truth"
+        elif classes == {int}:
+            column_kind = "whole"
+        else:
+            column_kind = "number" if classes and classes <= {int, float} else "text"
+        types.setdefault(key, kind_of[column_kind])
     arrays = {}
     for key, kind in types.items():
         values = [row.get(key) for row in rows]

@@ -1,7 +1,7 @@
-"""Run folders kept at a URL (s3://, gs://, file://, whatever fsspec knows), for workers that share no folder.
+"""Stores run folders at a URL that fsspec can open (s3://, gs://, file://), for workers that share no folder.
 
-A worker takes a run folder down, works in a folder of its own, and brings back each checkpoint and, at the end, all
-files, `DONE` last. A run that two workers do at once is written twice with the same content.
+A worker downloads the run folder to a temporary folder and works there. It uploads each checkpoint, and all files at
+the end, `DONE` last. If two workers execute the same run, they upload the same content.
 """
 
 import tempfile
@@ -12,21 +12,22 @@ from typing import Any
 from uuid import uuid4
 
 from betavae.config import Config
-from betavae.studies.workers import Perform, Share, same_settings
+from betavae.studies.workers import CompleteRun, ReportProgress, check_same_settings
 
 SMALL_FILES = ("config.json", "provenance.json", "scores.json", "DONE")
-"""What a table of results needs."""
-_CONTINUING = ("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors")
+"""The files that the table of results needs."""
+_RESUME_FILES = ("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors")
+"""The files that resume a run."""
 
 
 def pull(url: str, folder: Path, names: Iterable[str] | None = None) -> None:
-    """Bring files of a run folder at a URL here: those named, or all; a folder that is not there brings nothing.
+    """Download the files of a run folder, or those with the given names. If the URL does not exist, do nothing.
 
     Example:
-        >>> here, there = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
-        >>> _ = (there / "DONE").write_text("")
-        >>> pull(there.as_uri(), here)
-        >>> (here / "DONE").exists()
+        >>> local, remote = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+        >>> _ = (remote / "DONE").write_text("")
+        >>> pull(remote.as_uri(), local)
+        >>> (local / "DONE").exists()
         True
     """
     system, root = _open(url)
@@ -40,67 +41,67 @@ def pull(url: str, folder: Path, names: Iterable[str] | None = None) -> None:
 
 
 def push(folder: Path, url: str, names: Iterable[str] | None = None) -> None:
-    """Take files of a run folder to a URL, those named or all; a file is replaced whole, `DONE` comes last."""
+    """Upload the files of a run folder, or those with the given names. Each file is replaced at once, `DONE` last."""
     system, root = _open(url)
-    wanted = [folder / name for name in names] if names is not None else [*folder.rglob("*")]
-    files = [path for path in wanted if path.is_file() and not path.name.startswith(".")]
+    candidates = [folder / name for name in names] if names is not None else [*folder.rglob("*")]
+    files = [path for path in candidates if path.is_file() and not path.name.startswith(".")]
     for path in sorted(files, key=lambda path: path.name == "DONE"):
         target = f"{root}/{path.relative_to(folder).as_posix()}"
         system.makedirs(target.rpartition("/")[0], exist_ok=True)
-        part = f"{target}.{uuid4().hex}.part"  # its own: a task that runs twice may push the same file at once
+        part = f"{target}.{uuid4().hex}.part"  # unique, because two tasks may upload the same file at once
         system.put_file(str(path), part)
         system.mv(part, target)
 
 
-def perform_at(perform: Perform, url: str, config: Config, run: str, share: Share) -> None:
-    """Perform a run whose folder is at a URL: continue what is there, bring back every checkpoint and the end.
+def complete_remote_run(perform: CompleteRun, url: str, config: Config, run: str, report: ReportProgress) -> None:
+    """Start or resume a run whose folder is at a URL; upload every checkpoint and, at the end, all files.
 
     Args:
-        perform: see `betavae.studies.workers.perform`.
-        url: of the study; its runs are below `runs`.
-        config: settings.
-        run: name of the run.
-        share: see `betavae.studies.workers.Share`.
+        perform: completes the run, e.g. `betavae.studies.workers.complete_run`.
+        url: URL of the study. The run folders are in `runs`.
+        config: settings of the run.
+        run: id of the run.
+        report: receives the progress of the training.
     """
-    there = f"{url.rstrip('/')}/runs/{run}"
-    with tempfile.TemporaryDirectory(prefix="betavae-") as place:
-        folder = Path(place) / "runs" / run
-        pull(there, folder)
-        same_settings(config, folder)
+    run_url = f"{url.rstrip('/')}/runs/{run}"
+    with tempfile.TemporaryDirectory(prefix="betavae-") as temporary:
+        folder = Path(temporary) / "runs" / run
+        pull(run_url, folder)
+        check_same_settings(config, folder)
         if (folder / "DONE").exists():
             return
-        checkpoint, saved = folder / "checkpoint.safetensors", [0]
+        checkpoint, uploaded = folder / "checkpoint.safetensors", [0]
 
-        def share_and_save(done: float) -> None:
-            share(done)
+        def report_and_upload(fraction: float) -> None:
+            report(fraction)
             written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-            if written > saved[0]:
-                saved[0] = written
-                push(folder, there, _CONTINUING)
+            if written > uploaded[0]:
+                uploaded[0] = written
+                push(folder, run_url, _RESUME_FILES)
 
         try:
-            perform(config, folder, share_and_save)
-        except BaseException:  # also where the run is stopped: its checkpoint is what continues it
-            with suppress(Exception):  # of the storage; the run's own is what matters
-                push(folder, there, _CONTINUING)
+            perform(config, folder, report_and_upload)
+        except BaseException:  # also when the run is interrupted, because its checkpoint resumes it
+            with suppress(Exception):  # an error of the storage must not hide the error of the run
+                push(folder, run_url, _RESUME_FILES)
             raise
-        push(folder, there)
+        push(folder, run_url)
 
 
 def check(url: str) -> None:
-    """Refuse a URL that cannot be written to.
+    """Check that a URL can be written to.
 
     Raises:
-        ValueError: its kind is unknown, its library is missing, or nothing can be written there.
+        ValueError: fsspec does not know the protocol, its library is missing, or writing fails.
     """
     try:
-        with tempfile.TemporaryDirectory() as place:
-            (Path(place) / "writable").touch()
-            push(Path(place), url)
-    except Exception as error:  # each kind of storage has its own
+        with tempfile.TemporaryDirectory() as temporary:
+            (Path(temporary) / "writable").touch()
+            push(Path(temporary), url)
+    except Exception as error:  # each storage library has its own errors
         raise ValueError(
             f"{url} cannot be written to ({type(error).__name__}: {error}); give a folder that all machines share, or "
-            "a URL such as s3://bucket/folder, whose library (for s3:// s3fs, for gs:// gcsfs) is installed everywhere"
+            "a URL such as s3://bucket/folder and install its library on all machines (s3fs for s3://, gcsfs for gs://)"
         ) from None
 
 

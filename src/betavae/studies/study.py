@@ -1,13 +1,13 @@
-"""A study: many settings, many seeds, one folder; run what is not done yet, and say what came of it.
+"""A study: a sweep over settings and seeds in one folder.
 
-    study.json          recipe, version that began it and its defaults, number and digest of runs
-    runs/<run id>/      run folders, each as `betavae train` leaves it
-    failed/<run id>.json   last error of a run that failed
-    lock, holder, locks/   who runs the study, and each run, at this moment
-    results.parquet     one row a run and metric
-    report.html         settings, statistics, figures
+    study.json             recipe, betavae version that created it and its defaults, number and digest of runs
+    runs/<run id>/         run folders, as `betavae train` writes them
+    failed/<run id>.json   last error of a failed run
+    lock, holder, locks/   locks of the study and of each run while they are executed
+    results.parquet        one row per run and metric
+    report.html            settings, statistics, figures
 
-What is done is read from the folders alone, so the same call begins a study, continues it, and finishes it.
+The state of each run is read from its folder alone, so the same call starts a study, resumes it and completes it.
 """
 
 import dataclasses
@@ -33,25 +33,27 @@ from betavae.files.atomic import write_atomically
 from betavae.files.schemas import STUDY_FORMAT, Failure, StudyFile
 from betavae.objectives.registry import objective_name
 from betavae.studies import sweep
-from betavae.studies.workers import Event, held
+from betavae.studies.workers import Event, file_lock
 
 if TYPE_CHECKING:
     from betavae.data.factor_data import FactorData
 
-_PASSING = re.compile(r"lock|holder|locks|\.(study\.json|holder)\.\d+")
-"""What a folder may hold before it is a study."""
-_KEPT = re.compile(r"runs|failed|results\.parquet|report\.html|study\.json\.\S+")
-"""What it may hold besides, where there is a `lock`: of a study whose study.json was moved away."""
+_TEMPORARY = re.compile(r"lock|holder|locks|\.(study\.json|holder)\.\d+")
+"""Files that a folder may contain before it is a study."""
+_PERMANENT = re.compile(r"runs|failed|results\.parquet|report\.html|study\.json\.\S+")
+"""Files that it may contain in addition if it has a `lock`: those of a study whose study.json was moved away."""
 
-State = Literal["done", "failed", "begun", "waiting"]
+RunState = Literal["done", "failed", "begun", "waiting"]
+"""State of a run in its study. A "begun" run has a folder and is not finished: it is resumed."""
 Jobs = Mapping[str, tuple[Config, Path]]
-Execute = Callable[[Jobs], Iterator[Event]]
-"""Performs runs somewhere and tells what happens to them, as `workers.work` does on this machine."""
+"""Settings and folder of each run, by run id."""
+Executor = Callable[[Jobs], Iterator[Event]]
+"""Executes runs and yields their events, as `workers.execute` does on this machine."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A folder and the runs that belong in it, by their id."""
+    """A study folder, its recipe, and the settings of its runs by run id."""
 
     folder: Path
     recipe: Mapping[str, Any]
@@ -62,60 +64,60 @@ class Study:
         return self.folder / "runs" / run
 
 
-TRAINING_SHARE = 0.95
-"""Of a run's work, as an estimate: scores and figures follow."""
+TRAINING_FRACTION = 0.95
+"""Estimated fraction of a run's time that training takes. Scores and figures take the rest."""
 
 
 @dataclass
 class Tally:
-    """How far a study is.
+    """Progress of a study.
 
     Attributes:
-        total: Runs.
-        done: Of them finished.
-        failed: Of them given up.
-        shares: Runs in work, with the share of their work that is done.
-        gained: Runs' worth of work done since the driver began.
-        began: When it did, by `time.monotonic`.
+        total: Number of runs.
+        done: Number of finished runs.
+        failed: Number of failed runs.
+        fractions: For each running run, the fraction of it that is done.
+        completed: Number of runs, counted in fractions, that were completed since the driver started.
+        started: Start of the driver, by `time.monotonic`.
     """
 
     total: int
     done: int = 0
     failed: int = 0
-    shares: dict[str, float] = field(default_factory=dict)
-    gained: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-    _first: dict[str, float] = field(default_factory=dict)
+    fractions: dict[str, float] = field(default_factory=dict)
+    completed: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    _first_fractions: dict[str, float] = field(default_factory=dict)
 
     def count(self, event: Event) -> None:
-        """Take note of an event."""
-        if event.kind == "share":
-            share = TRAINING_SHARE * event.share
-            self._first.setdefault(event.run, share)
-            self.gained += share - max(self.shares[event.run], self._first[event.run])
-            self.shares[event.run] = share
+        """Update the counts with an event."""
+        if event.kind == "progress":
+            fraction = TRAINING_FRACTION * event.fraction
+            self._first_fractions.setdefault(event.run, fraction)
+            self.completed += fraction - max(self.fractions[event.run], self._first_fractions[event.run])
+            self.fractions[event.run] = fraction
             return
         if event.kind == "started":
-            self.shares[event.run] = 0.0
+            self.fractions[event.run] = 0.0
             return
-        share = self.shares.pop(event.run, 0.0)
-        first = self._first.pop(event.run, 0.0)
+        fraction = self.fractions.pop(event.run, 0.0)
+        first = self._first_fractions.pop(event.run, 0.0)
         if event.kind == "done":
             self.done += 1
-            self.gained += 1 - max(share, first)
+            self.completed += 1 - max(fraction, first)
         elif event.kind == "failed":
             self.failed += 1
 
     @property
     def per_hour(self) -> float:
-        """Models an hour since the driver began; parts of models count."""
-        return 3600 * self.gained / max(time.monotonic() - self.began, 1e-9)
+        """Models per hour since the driver started, counted in fractions."""
+        return 3600 * self.completed / max(time.monotonic() - self.started, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all is done at this speed; unknown before anything was trained."""
-        left = self.total - self.done - self.failed - sum(self.shares.values())
-        return 3600 * left / self.per_hour if self.gained > 0 else None
+        """Estimated seconds until all runs are done; None before the first progress."""
+        runs_left = self.total - self.done - self.failed - sum(self.fractions.values())
+        return 3600 * runs_left / self.per_hour if self.completed > 0 else None
 
 
 def create_study(
@@ -127,21 +129,22 @@ def create_study(
     where: str = "study",
     check: Callable[[Mapping[str, Config]], None] | None = None,
 ) -> Study:
-    """The study of a recipe in a folder: begun now, or found there.
+    """Create the study of a recipe in a folder, or open it if it exists.
 
     Args:
-        folder: of the study; parents are made.
+        folder: study folder; its parents are created.
         recipe: see `betavae.studies.sweep`.
-        extend: the recipe may have changed since, if it still has every run that it had.
-        overwrite: delete a study of another recipe, or a damaged one, with all its runs. A folder that is no study is
-            never deleted.
-        where: what to call the recipe in error messages.
-        check: given the runs that are neither done nor failed, before anything is written or deleted; may refuse them.
+        extend: accept a changed recipe if it keeps every run of the old one.
+        overwrite: delete a study with another recipe, or a damaged one, with all its runs. A folder that is not a study
+            is never deleted.
+        where: name of the recipe in error messages.
+        check: called with the runs that are neither done nor failed, before anything is written or deleted. It may
+            raise an error.
 
     Raises:
-        ValueError: the recipe is refused, or has changed since the study began.
+        ValueError: the recipe is invalid, or it differs from the recipe of the existing study.
         FileExistsError: the folder holds something else.
-        RuntimeError: another driver is at work in the folder.
+        RuntimeError: another driver works in the folder.
 
     Example:
         >>> import tempfile
@@ -151,37 +154,62 @@ def create_study(
         (4, True)
     """
     folder = Path(folder)
-    study, before = Study(folder, recipe, sweep.expand(recipe, where)), Study(folder, {}, {})
-    begun = (folder / "study.json").is_file()
-    if begun:
+    study, old = Study(folder, recipe, sweep.expand(recipe, where)), Study(folder, {}, {})
+    exists = (folder / "study.json").is_file()
+    if exists:
         try:
-            before = open_study(folder)
+            old = open_study(folder)
         except ValueError:
             if not overwrite:
                 raise
-        if before.runs.keys() == study.runs.keys():
-            waiting = [run for run, state in states(before).items() if state in ("begun", "waiting")]
-            if check and waiting:
-                check({run: before.runs[run] for run in waiting})
-            return before
-        gone, new = before.runs.keys() - study.runs.keys(), study.runs.keys() - before.runs.keys()
-        if not overwrite and (gone or not extend):
-            changes = "; ".join(sweep.differences([*before.runs.values()], [*study.runs.values()]))
-            raise ValueError(
-                f"{folder} was begun with another recipe ({changes or 'other combinations'}): it has {len(gone)} runs "
-                f"that this one has not, and lacks {len(new)}. Name another folder with --out, add runs with --extend "
-                "(where none is dropped), or delete the study and begin anew with --overwrite"
-            )
+        if old.runs.keys() == study.runs.keys():
+            unfinished = [run for run, state in states(old).items() if state in ("begun", "waiting")]
+            if check and unfinished:
+                check({run: old.runs[run] for run in unfinished})
+            return old
+        if not overwrite:
+            _check_change(old, study, extend)
     elif folder.exists() and not _may_become_study(folder):
         raise FileExistsError(f"{folder} exists and is not a study; name another folder with --out")
     if check:
-        ended = {run for run, state in states(before).items() if state in ("done", "failed")}
-        check({run: config for run, config in study.runs.items() if overwrite or run not in ended})
-    if overwrite and begun:
-        with alone(folder):
+        finished = {run for run, state in states(old).items() if state in ("done", "failed")}
+        check({run: config for run, config in study.runs.items() if overwrite or run not in finished})
+    if overwrite and exists:
+        with driver_lock(folder):
             for name in ("runs", "failed", "results.parquet", "report.html", "study.json"):
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if _write_study(study, replace=exists):
+        return study
+    return create_study(folder, recipe, extend=extend, where=where, check=check)
+
+
+def _check_change(old: Study, new: Study, extend: bool) -> None:
+    """Refuse a changed recipe, except that `extend` allows added runs.
+
+    Raises:
+        ValueError: the recipe drops runs, or it adds runs without `extend`.
+    """
+    dropped, added = old.runs.keys() - new.runs.keys(), new.runs.keys() - old.runs.keys()
+    if dropped or not extend:
+        changes = "; ".join(sweep.differences([*old.runs.values()], [*new.runs.values()]))
+        raise ValueError(
+            f"{old.folder} holds a study with another recipe ({changes or 'other combinations'}): the new recipe drops "
+            f"{len(dropped)} of its runs and adds {len(added)}. Name another folder with --out, add runs with --extend "
+            "(only if none is dropped), or delete the study and start again with --overwrite"
+        )
+
+
+def _write_study(study: Study, *, replace: bool) -> bool:
+    """Write study.json.
+
+    Args:
+        study: what to write.
+        replace: whether to replace an existing file.
+
+    Returns:
+        False if another process has created the study in the meantime; then nothing is written.
+    """
     values = {
         "format": STUDY_FORMAT,
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -189,93 +217,94 @@ def create_study(
         "runs": len(study.runs),
         "digest": _digest(study),
         "defaults": _defaults(study),
-        "recipe": recipe,
+        "recipe": study.recipe,
     }
-    path = folder / "study.json"
-    with alone(folder):
-        overtaken = path.is_file() and not begun
-        if not overtaken:
-            if path.is_file():
-                written = _read(path)
-                values |= {"began": written["began"], "betavae": written["betavae"]}
-            write_atomically(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
-    return create_study(folder, recipe, extend=extend, where=where, check=check) if overtaken else study
+    path = study.folder / "study.json"
+    with driver_lock(study.folder):
+        if path.is_file():
+            if not replace:
+                return False
+            existing = _read(path)
+            values |= {"began": existing["began"], "betavae": existing["betavae"]}
+        write_atomically(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    return True
 
 
 def open_study(folder: str | Path) -> Study:
-    """The study in a folder.
+    """Open the study in a folder.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it was made by another version, is damaged, or its recipe is refused by now.
+        FileNotFoundError: the folder is not a study.
+        ValueError: study.json is damaged or from another version, or its recipe is no longer valid.
     """
     folder = Path(folder)
     path = folder / "study.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no study.json, so it is no study; give the folder that `study` printed"
+            f"{folder} contains no study.json, so it is not a study; give the folder that `betavae study` printed"
         )
     values = _read(path)
-    recipe, before = values["recipe"], values.get("defaults", {})
+    recipe, old_defaults = values["recipe"], values.get("defaults", {})
     study = Study(folder, recipe, sweep.expand(recipe, str(path)))
-    moved = [
+    changed = [
         name
         for kind, table in _defaults(study).items()
         for name, value in table.items()
-        if before.get(kind, {}).get(name, value) != value and _is_used(study, kind, name, value)
+        if old_defaults.get(kind, {}).get(name, value) != value and _is_used(study, kind, name, value)
     ]
-    if moved or values["digest"] != _digest(study):
-        why = f", for the default of {' and '.join(moved)} is another" if moved else ""
+    if changed or values["digest"] != _digest(study):
+        reason = f", because the default of {' and '.join(changed)} has changed" if changed else ""
         raise ValueError(
-            f"{path} was begun with betavae {values['betavae']}, and in {metadata.version('betavae')} its recipe means "
-            f"other runs{why}; go on with the version that began it, bring the file back if it was edited, or delete "
-            "the study and begin anew with --overwrite"
+            f"{path} was created by betavae {values['betavae']}, and in {metadata.version('betavae')} its recipe means "
+            f"other runs{reason}; use the version that created it, restore the file if it was edited, or delete the "
+            "study and start again with --overwrite"
         )
     return study
 
 
 def _may_become_study(folder: Path) -> bool:
+    """Whether a folder is empty, or contains only the files of a study."""
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else [""]
-    left = [name for name in names if not _PASSING.fullmatch(name)]
-    return not left or ("lock" in names and all(map(_KEPT.fullmatch, left)))
+    permanent = [name for name in names if not _TEMPORARY.fullmatch(name)]
+    return not permanent or ("lock" in names and all(map(_PERMANENT.fullmatch, permanent)))
 
 
 def _read(path: Path) -> StudyFile:
-    cure = "move it away: `betavae study` with the same recipe and --out writes it again and keeps the runs"
-    values: StudyFile = schemas.read_json(path, StudyFile, cure, STUDY_FORMAT)
+    remedy = "move it away: `betavae study` with the same recipe and --out writes it again and keeps the runs"
+    values: StudyFile = schemas.read_json(path, StudyFile, remedy, STUDY_FORMAT)
     return values
 
 
 def _digest(study: Study) -> str:
-    """Of the names of all runs, which change with any setting that is not at its default."""
+    """SHA-256 of the ids of all runs. An id changes with every setting that is not at its default."""
     return hashlib.sha256("\n".join(study.runs).encode()).hexdigest()
 
 
 def _defaults(study: Study) -> dict[str, dict[str, Any]]:
-    """Defaults of runs, and of each objective that has one in the study, as JSON holds them."""
+    """The defaults of runs and of each objective in the study, as JSON values."""
     kinds: dict[str, type] = {objective_name(run.objective): type(run.objective) for run in study.runs.values()}
-    found = {name: configuration.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
-    tables: dict[str, dict[str, Any]] = json.loads(json.dumps(found))
+    defaults = {name: configuration.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
+    tables: dict[str, dict[str, Any]] = json.loads(json.dumps(defaults))
     return tables
 
 
 def _is_used(study: Study, kind: str, name: str, default: Any) -> bool:
-    """Whether a run leaves a setting at its default; others have theirs in their names."""
-    told = map(configuration.to_dict, study.runs.values())
-    tables = [run if kind == "run" else run["objective"] for run in told if kind in ("run", run["objective"]["name"])]
+    """Whether any run has a setting at its default. Other values are part of the run id."""
+    runs = map(configuration.to_dict, study.runs.values())
+    tables = [run if kind == "run" else run["objective"] for run in runs if kind in ("run", run["objective"]["name"])]
     return any(json.dumps(table[name]) == json.dumps(default) for table in tables)
 
 
 def check_runs(runs: Mapping[str, Config], load: Callable[[str], "FactorData"]) -> None:
-    """Refuse runs, before anything is written, if a setting cannot work with its data.
+    """Validate the settings of runs against their data, before anything is written.
 
     Args:
-        runs: settings by the run's id; seeds make no difference.
-        load: gives the data of a name.
+        runs: settings by run id. Runs that differ only in their seed are checked once.
+        load: loads the data with a given name.
 
     Raises:
-        ValueError: the first setting that cannot, and why.
-        FileNotFoundError: data are not there.
+        ValueError: the settings of a run do not work with its data.
+        FileNotFoundError: a data file does not exist.
     """
     from betavae.experiment import check
 
@@ -289,8 +318,8 @@ def check_runs(runs: Mapping[str, Config], load: Callable[[str], "FactorData"]) 
             raise ValueError(f"{run}: {error}") from None
 
 
-def states(study: Study) -> dict[str, State]:
-    """Where each run is, as its folder tells.
+def states(study: Study) -> dict[str, RunState]:
+    """The state of each run, read from its folder.
 
     Example:
         >>> import tempfile
@@ -301,53 +330,55 @@ def states(study: Study) -> dict[str, State]:
 
 
 def failures(study: Study) -> dict[str, str]:
-    """Last error of each run that failed."""
-    found = {}
+    """The last error of each failed run."""
+    errors = {}
     for run, state in states(study).items():
         if state == "failed":
-            note = study.folder / "failed" / f"{run}.json"
             try:
-                found[run] = schemas.read_json(note, Failure, "run it again with --retry")["error"]
+                errors[run] = schemas.read_json(_failure_path(study, run), Failure, "resume the run with --retry")[
+                    "error"
+                ]
             except (OSError, ValueError) as error:
-                found[run] = f"unknown: {error}"
-    return found
+                errors[run] = f"unknown: {error}"
+    return errors
 
 
 def run_study(
-    study: Study, execute: Execute, *, retry: bool = False, watch: Callable[[Tally], None] | None = None
+    study: Study, execute: Executor, *, retry: bool = False, watch: Callable[[Tally], None] | None = None
 ) -> Tally:
-    """Run what is not done yet: finished runs stay, begun ones continue, failed ones wait until retried.
+    """Execute the unfinished runs of a study. Interrupted runs are resumed first.
 
     Args:
         study: what to run.
-        execute: where.
-        retry: give the failed runs another chance; they continue from their last checkpoint.
-        watch: told after each event.
+        execute: executes the runs, on this machine or elsewhere.
+        retry: resume the failed runs, too, from their last checkpoints.
+        watch: called after each event.
 
     Returns:
-        How it ended.
+        The final counts.
 
     Raises:
-        RuntimeError: another driver is at work in the folder.
-        KeyboardInterrupt: interrupted; the same call continues.
+        RuntimeError: another driver works in the folder.
+        KeyboardInterrupt: interrupted. The same call resumes the study.
     """
-    with alone(study.folder):
-        now = states(study)
-        again = ("begun", "waiting", "failed") if retry else ("begun", "waiting")
-        runs = sorted((run for run in now if now[run] in again), key=lambda run: again.index(now[run]) > 0)
-        tally = Tally(len(now), done=sum(state == "done" for state in now.values()))
-        tally.failed = 0 if retry else sum(state == "failed" for state in now.values())
+    with driver_lock(study.folder):
+        state_of = states(study)
+        unfinished = ("begun", "waiting", "failed") if retry else ("begun", "waiting")
+        runs = [run for run in state_of if state_of[run] in unfinished]
+        runs.sort(key=lambda run: state_of[run] != "begun")
+        tally = Tally(len(state_of), done=sum(state == "done" for state in state_of.values()))
+        tally.failed = 0 if retry else sum(state == "failed" for state in state_of.values())
         jobs = {run: (study.runs[run], study.path(run)) for run in runs}
         with closing(execute(jobs)) as events:  # type: ignore[type-var]
             for event in events:
-                note = study.folder / "failed" / f"{event.run}.json"
+                path = _failure_path(study, event.run)
                 if event.kind == "failed":
-                    text = {"error": event.error, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-                    with suppress(OSError):  # of a full disk; the run stays begun
-                        note.parent.mkdir(exist_ok=True)
-                        write_atomically(note, json.dumps(text, ensure_ascii=False).encode(errors="replace"))
+                    failure = {"error": event.error, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+                    with suppress(OSError):  # the disk is full; the run counts as unfinished
+                        path.parent.mkdir(exist_ok=True)
+                        write_atomically(path, json.dumps(failure, ensure_ascii=False).encode(errors="replace"))
                 elif event.kind == "done":
-                    note.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
                 tally.count(event)
                 if watch:
                     watch(tally)
@@ -355,20 +386,28 @@ def run_study(
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other drivers off a study."""
-    holder = folder / "holder"  # not in the lock itself, which Windows lets nobody read
-    told = holder.read_text(encoding="utf-8", errors="replace")[:200] if holder.is_file() else ""
-    busy = f"{folder} is being run by {told or 'somebody else'}; wait until that ends, or stop it and try again"
-    with held(folder / "lock", busy):
+def driver_lock(folder: Path) -> Iterator[None]:
+    """Lock a study folder during a block, so that no second driver works in it."""
+    holder = folder / "holder"  # a file of its own, because Windows lets nobody read a locked file
+    driver = holder.read_text(encoding="utf-8", errors="replace")[:200] if holder.is_file() else ""
+    message = f"{folder} is in use by {driver or 'another process'}; wait until it ends, or stop it and try again"
+    with file_lock(folder / "lock", message):
         write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 
-def _state(study: Study, run: str) -> State:
+def _failure_path(study: Study, run: str) -> Path:
+    return study.folder / "failed" / f"{run}.json"
+
+
+def _state(study: Study, run: str) -> RunState:
     folder = study.path(run)
     if (folder / "DONE").exists():
         return "done"
-    if (study.folder / "failed" / f"{run}.json").exists():
+    if _failure_path(study, run).exists():
         return "failed"
     return "begun" if (folder / "config.json").exists() else "waiting"
+
+
+Execute = Executor
+"""Former name, which benchmarks/study.py imports."""

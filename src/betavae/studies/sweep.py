@@ -1,14 +1,14 @@
-"""The recipe of a study: one recipe of a run, the settings to vary, the seeds. Imports no torch.
+"""Recipes of studies: the settings that all runs share, the settings to vary, and the seeds. Imports no torch.
 
-    seeds = 10                      # a number: seeds 0 to 9; or the seeds themselves: [3, 7]
-    steps = 300_000                 # what all runs share, as in the recipe of a run
-    [grid]                          # every combination of the lists
+    seeds = 10                      # seeds 0 to 9; a list gives the seeds themselves: [3, 7]
+    steps = 300_000                 # shared settings, as in the recipe of a run
+    [grid]                          # all combinations of the values in the lists
     model = ["burgess", "locatello"]
     [grid.objective]
     name = "beta"
     beta = [1, 2, 4]
 
-Several tables `[[grid]]` are several grids, each with its own combinations. `objective` may be a list of tables.
+A recipe may have several grids, each as a table `[[grid]]`. `objective` may be a list of tables.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from betavae.files.validation import short
 from betavae.objectives.registry import OBJECTIVES, objective_name
 
 MAX_RUNS = 20_000
-"""Runs of a study; the largest one published has 12,600 (Locatello et al. 2019)."""
+"""Largest number of runs of a study. The largest published study has 12,600 (Locatello et al. 2019)."""
 
 
 def lists() -> set[str]:
-    """Settings of runs and of objectives that are lists themselves: in a grid, a list of lists has the alternatives.
+    """The settings whose values are lists. A grid varies them with a list of lists.
 
     Example:
         >>> sorted(lists())
@@ -38,18 +38,18 @@ def lists() -> set[str]:
 
 
 def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]:
-    """All runs of a study by their id, the first seed of every setting first; refuses what cannot be run.
+    """Expand a recipe to the settings of all its runs.
 
     Args:
-        recipe: as the module's text describes it.
-        where: what to call it in error messages, e.g. its file name.
+        recipe: see the text of this module.
+        where: name of the recipe in error messages, e.g. its file name.
 
     Returns:
-        Settings by run id, in the order in which to run them: a study stopped early has as many seeds of each setting.
+        Settings by run id, in the order of execution: the first seed of every setting, then the second, and so on.
 
     Raises:
-        ValueError: an unknown key, an impossible combination, a run twice, no run at all or too many; the message
-            names the entry of the grid.
+        ValueError: a key is unknown, a combination is invalid, a run occurs twice, or there are no or too many runs.
+            The message names the entry of the grid.
 
     Example:
         >>> runs = expand({"seeds": 2, "steps": 9, "grid": {"objective": {"beta": [1, 4]}}})
@@ -60,36 +60,36 @@ def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]
     grids = recipe.get("grid", {})
     grids = [grids] if isinstance(grids, Mapping) else grids
     if not isinstance(grids, list) or not all(isinstance(grid, Mapping) for grid in grids):
-        raise ValueError(f"{where}: grid must be a table [grid], or several, each [[grid]]; it is {short(grids)}")
+        raise ValueError(f"{where}: grid is {short(grids)}; it must be a table [grid], or several tables [[grid]]")
     seeds = _seeds(recipe.get("seeds", 1), where)
-    for place, table in ((where, shared), *((f"{where}: grid {n}", grid) for n, grid in enumerate(grids, 1))):
+    for table_name, table in ((where, shared), *((f"{where}: grid {n}", grid) for n, grid in enumerate(grids, 1))):
         if "seed" in table:
-            raise ValueError(f"{place}: a study has many seeds; write seeds = 10 or seeds = [3, 7] instead of seed")
+            raise ValueError(f"{table_name}: a study has no seed; write seeds = 10 or seeds = [3, 7] instead")
     configuration.from_dict(shared, where)
     if (count := len(seeds) * sum(map(_count, grids))) > MAX_RUNS:
-        amount = f"{count:,}" if count < 10**12 else "a million million and more"
-        raise ValueError(f"{where}: that is {amount} runs; give fewer seeds or alternatives, for {MAX_RUNS:,} at most")
+        amount = f"{count:,}" if count < 10**12 else "10¹² or more"
+        raise ValueError(f"{where}: that is {amount} runs, and {MAX_RUNS:,} are allowed; give fewer seeds or values")
     settings: dict[str, tuple[Config, str]] = {}
     for number, grid in enumerate(grids, 1):
-        place = f"{where}: grid {number}" if len(grids) > 1 else f"{where}: grid"
-        for choice in _choices(grid, place):
-            entry = f"{place}, {_phrase(choice)}" if choice else place
+        grid_name = f"{where}: grid {number}" if len(grids) > 1 else f"{where}: grid"
+        for choice in _choices(grid, grid_name):
+            entry = f"{grid_name}, {_describe(choice)}" if choice else grid_name
             config = configuration.from_dict(_merged(shared, choice), entry)
             run = configuration.run_id(config)
             if run in settings:
                 raise ValueError(f"{entry}: the same run as {settings[run][1]}; leave one of the two out")
             settings[run] = config, entry
     if not settings:
-        raise ValueError(f"{where}: there is no run in it; leave [grid] out for one setting, or give it a table")
-    runs = [dataclasses.replace(config, seed=seed) for seed in seeds for config, _ in settings.values()]
-    named = {configuration.run_id(config): config for config in runs}
-    if len(named) < len(runs):
-        raise ValueError(f"{where}: two runs would have one name; change a setting by a hair, or leave one out")
-    return named
+        raise ValueError(f"{where}: the recipe has no runs; leave [grid] out for a single setting, or give it a table")
+    configs = [dataclasses.replace(config, seed=seed) for seed in seeds for config, _ in settings.values()]
+    runs = {configuration.run_id(config): config for config in configs}
+    if len(runs) < len(configs):
+        raise ValueError(f"{where}: two runs have the same id; change a setting slightly, or leave one of the runs out")
+    return runs
 
 
 def differences(before: Sequence[Config], after: Sequence[Config]) -> list[str]:
-    """Of two sets of runs, each setting that takes other values in one than in the other, in words.
+    """Describe each setting whose values differ between two sets of runs.
 
     Example:
         >>> differences([Config(steps=9)], [Config(steps=9, seed=1), Config(steps=9)])
@@ -104,7 +104,7 @@ def differences(before: Sequence[Config], after: Sequence[Config]) -> list[str]:
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """Settings with dotted names.
+    """The settings of a run as one table with dotted names.
 
     Example:
         >>> flat(Config())["objective.beta"]
@@ -117,7 +117,9 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def varied(configs: Sequence[Config]) -> list[str]:
-    """Dotted names of the settings, other than the seed, in which runs differ; those of an objective, its own runs.
+    """Dotted names of the settings, except the seed, in which runs differ.
+
+    An objective's settings are compared only among the runs with that objective.
 
     Example:
         >>> varied([Config(steps=9), Config(steps=8, seed=1)])
@@ -129,13 +131,13 @@ def varied(configs: Sequence[Config]) -> list[str]:
     values: dict[str, dict[Any, set[str]]] = {}
     for table in map(flat, configs):
         for key, value in table.items():
-            among = table["objective"] if key.startswith("objective.") else ""
-            values.setdefault(key, {}).setdefault(among, set()).add(repr(value))  # 1 is one image, 1.0 all of them
+            group = table["objective"] if key.startswith("objective.") else ""
+            values.setdefault(key, {}).setdefault(group, set()).add(repr(value))  # 1 is one image, 1.0 all images
     return [key for key, groups in values.items() if key != "seed" and max(map(len, groups.values())) > 1]
 
 
 def label(config: Config, keys: Sequence[str]) -> str:
-    """What tells a setting from the others of its study, in a few words.
+    """A short label of a setting: the values of the given keys.
 
     Example:
         >>> label(Config(), ["objective", "objective.beta"])
@@ -149,7 +151,7 @@ def label(config: Config, keys: Sequence[str]) -> str:
 
 
 def worded(table: Mapping[str, Any], key: str) -> str:
-    """The value of one of a run's `flat` settings, in words; nothing where its objective has no such setting.
+    """The value of a `flat` setting as text; "" if the run's objective has no such setting.
 
     Example:
         >>> table = flat(Config())
@@ -158,26 +160,26 @@ def worded(table: Mapping[str, Any], key: str) -> str:
     """
     if key not in table:
         return ""
-    given = "" if table[key] is None else str(table[key])
-    return (given if key.endswith("_images") else given.removesuffix(".0")) or "not given"
+    text = "" if table[key] is None else str(table[key])
+    return (text if key.endswith("_images") else text.removesuffix(".0")) or "not given"
 
 
 def _seeds(given: Any, where: str) -> Sequence[int]:
-    """The seeds; where only their number is given, they are not written out."""
-    whole = isinstance(given, int) and not isinstance(given, bool)
-    allowed = "a number of seeds (10) or a list of different ones ([3, 7])"
-    if not whole and (not isinstance(given, list) or any(type(number) is not int for number in given)):
+    """The seeds of a recipe. If `given` is their number, a range, which takes no memory."""
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    allowed = "a number of seeds (10) or a list of different seeds ([3, 7])"
+    if not is_number and (not isinstance(given, list) or any(type(seed) is not int for seed in given)):
         raise ValueError(f"{where}: seeds is {short(given)}; it must be {allowed}")
-    numbers = range(min(given, 10**12)) if whole else given
-    if not numbers:
-        raise ValueError(f"{where}: seeds is {short(given)}, so there is no run in it; it must be {allowed}")
-    if not whole and (len(set(numbers)) < len(numbers) or min(numbers) < 0):
-        raise ValueError(f"{where}: seeds is {short(given)}; it must be {allowed}, from 0 on")
-    return numbers
+    seeds = range(min(given, 10**12)) if is_number else given
+    if not seeds:
+        raise ValueError(f"{where}: seeds is {short(given)}, so the recipe has no runs; it must be {allowed}")
+    if not is_number and (len(set(seeds)) < len(seeds) or min(seeds) < 0):
+        raise ValueError(f"{where}: seeds is {short(given)}; it must be {allowed}, each at least 0")
+    return seeds
 
 
 def _count(table: Mapping[str, Any]) -> int:
-    """How many combinations `_choices` has; none is made."""
+    """The number of combinations that `_choices` yields, without building them."""
     return math.prod(_count_alternatives(key, value) for key, value in table.items())
 
 
@@ -188,27 +190,27 @@ def _count_alternatives(key: str, value: Any) -> int:
 
 
 def _choices(table: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    """Every combination of a table's alternatives."""
+    """All combinations of the values in a table."""
     alternatives = [_alternatives(key, value, where) for key, value in table.items()]
     for values in itertools.product(*alternatives):
         yield dict(zip(table, values, strict=True))
 
 
 def _alternatives(key: str, value: Any, where: str) -> list[Any]:
-    whole = key in lists()
-    if isinstance(value, list) and (not whole or any(isinstance(member, list) for member in value)):
+    is_list = key in lists()
+    if isinstance(value, list) and (not is_list or any(isinstance(member, list) for member in value)):
         if not value:
             raise ValueError(
-                f"{where}: {key} is an empty list, so there is no run in it; give it a value or leave it out"
+                f"{where}: {key} is an empty list, so the grid has no runs; give it a value or leave it out"
             )
-        return [choice for member in value for choice in ([member] if whole else _alternatives(key, member, where))]
+        return [choice for member in value for choice in ([member] if is_list else _alternatives(key, member, where))]
     if isinstance(value, Mapping):
         return list(_choices(value, f"{where}, {key}"))
     return [value]
 
 
 def _merged(shared: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of a run; an objective of another name drops the shared objective's settings."""
+    """The recipe of one run. The settings of the shared objective apply only to an objective with the same name."""
     values = {**shared, **choice}
     table = choice.get("objective")
     if isinstance(table, Mapping):
@@ -217,7 +219,7 @@ def _merged(shared: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, A
     return values
 
 
-def _phrase(choice: Mapping[str, Any]) -> str:
+def _describe(choice: Mapping[str, Any]) -> str:
     words = []
     for key, value in choice.items():
         table = value if isinstance(value, Mapping) else {"": value}
@@ -226,15 +228,16 @@ def _phrase(choice: Mapping[str, Any]) -> str:
 
 
 def _values(configs: Sequence[Config]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    """The different values of each setting, by their `repr`."""
+    values: dict[str, dict[str, Any]] = {}
     for config in configs:
         for key, value in flat(config).items():
-            found.setdefault(key, {})[repr(value)] = value
-    return found
+            values.setdefault(key, {})[repr(value)] = value
+    return values
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    said = sorted(
+    ordered = sorted(
         values.values(), key=lambda value: (value is None, isinstance(value, str), 0 if value is None else value)
     )
-    return ", ".join(map(str, said)) or "nothing"
+    return ", ".join(map(str, ordered)) or "nothing"

@@ -1,6 +1,7 @@
-"""Many runs on one machine: a process a worker, one thread each, and what they tell of their runs.
+"""Executes the runs of a study on this machine, in worker processes with one thread each.
 
-On a CPU that is the fastest way to train many small models: a process a core shares nothing and waits for nobody.
+On a CPU this is the fastest way to train many small models, because the processes share nothing and never wait for one
+another.
 """
 
 import multiprocessing
@@ -26,137 +27,146 @@ if TYPE_CHECKING:
     from betavae.data.factor_data import FactorData
 
 MAX_LOSSES = 3
-"""Workers of a run that are killed until it counts as failed."""
+"""Number of killed workers after which their run counts as failed."""
 STOP_SECONDS = 60.0
-"""How long a worker may take to save its checkpoint when told to stop."""
+"""Time that a worker has to save its checkpoint before it is killed."""
 
-Share = Callable[[float], None]
-"""Told from time to time which share of a run's steps is done."""
-Perform = Callable[[Config, Path, Share], None]
-"""Brings the run in a folder to its end, from wherever it is."""
+ReportProgress = Callable[[float], None]
+"""Receives the fraction of a run's steps that are done, from time to time."""
+CompleteRun = Callable[[Config, Path, ReportProgress], None]
+"""Starts or resumes the run in a folder and completes it."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a run: it began, got somewhere, is done, failed for good, or lost its worker and waits again."""
+    """A change in the state of a run.
+
+    Attributes:
+        run: Id of the run.
+        kind: "started", "progress", "done", "failed" (for good), or "lost" (its worker died; the run is queued again).
+        fraction: Fraction of the steps that are done, for "progress".
+        error: Message, for "failed" and "lost".
+    """
 
     run: str
-    kind: Literal["started", "share", "done", "failed", "lost"]
-    share: float = 0.0
+    kind: Literal["started", "progress", "done", "failed", "lost"]
+    fraction: float = 0.0
     error: str = ""
 
 
-def perform(config: Config, folder: Path, share: Share) -> None:
-    """Train, score and draw the run of a folder, or continue it to its end; a finished one is left as it is.
+def complete_run(config: Config, folder: Path, report: ReportProgress) -> None:
+    """Train, score and draw the run in a folder, or resume it. A finished run is left unchanged.
 
-    A second process that is given the same folder waits for the first, and then finds the run finished.
+    If another process works on the same folder, wait until it ends.
 
     Args:
-        config: settings, for a folder that holds no run yet.
-        folder: of the run, in the folder `runs` of a study.
-        share: see `Share`.
+        config: settings of the run.
+        folder: run folder, in the folder `runs` of a study.
+        report: receives the progress of the training.
 
     Raises:
-        ValueError: the folder holds a run of other settings.
-        Whatever `betavae.experiment` raises.
+        ValueError: the folder holds a run with other settings.
+        Exception: as `betavae.experiment.experiment`.
     """
     from betavae.experiment import experiment, resume
 
-    with held(folder.parent.parent / "locks" / folder.name):
-        same_settings(config, folder)
+    with file_lock(folder.parent.parent / "locks" / folder.name):
+        check_same_settings(config, folder)
         if (folder / "DONE").exists():
             return
         data = load_once(config.data)
         if (folder / "config.json").exists():
-            resume(folder, data=data, watch=lambda record: share(record.step / config.steps))
+            resume(folder, data=data, watch=lambda record: report(record.step / config.steps))
             return
         if folder.exists():
-            shutil.rmtree(folder)  # the beginning of a run that was killed before its settings were written
-        experiment(config, folder, data=data, watch=lambda record: share(record.step / config.steps))
+            shutil.rmtree(folder)  # from a process that was killed before it wrote the settings
+        experiment(config, folder, data=data, watch=lambda record: report(record.step / config.steps))
 
 
-def same_settings(config: Config, folder: Path) -> None:
-    """Refuse a folder that holds a run of other settings, as another version may mean by the same name.
+def check_same_settings(config: Config, folder: Path) -> None:
+    """Refuse a folder that holds a run with other settings, for example from another version of betavae.
 
     Raises:
-        ValueError: it does.
+        ValueError: the settings differ.
     """
     path = folder / "config.json"
-    if path.exists() and configuration.run_id(found := configuration.load(path)) != configuration.run_id(config):
-        differing = [key for key, value in vars(config).items() if repr(value) != repr(getattr(found, key))]
+    if path.exists() and configuration.run_id(existing := configuration.load(path)) != configuration.run_id(config):
+        differing = [key for key, value in vars(config).items() if repr(value) != repr(getattr(existing, key))]
         raise ValueError(
-            f"{folder} holds a run of other settings ({', '.join(differing)}); name another folder or --url, or delete "
-            "that run"
+            f"{folder} holds a run with other settings ({', '.join(differing)}); name another folder or --url, or "
+            "delete that run"
         )
 
 
 @contextmanager
-def held(path: Path, busy: str = "") -> Iterator[None]:
-    """Hold the lock of a file; it ends with the block, or with the process however that ends.
+def file_lock(path: Path, message: str = "") -> Iterator[None]:
+    """Lock a file during a block. The operating system releases the lock if the process dies.
 
     Args:
-        path: file, made if need be. Windows lets nobody read it meanwhile.
-        busy: what to say where somebody holds it; if empty, wait.
+        path: file to lock; created if it does not exist. On Windows, nobody can read it while it is locked.
+        message: error message if another process holds the lock. If empty, wait instead.
 
     Raises:
-        RuntimeError: somebody holds it.
+        RuntimeError: another process holds the lock.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "lock"
-        >>> with held(path), held(path, "taken"):
+        >>> with file_lock(path), file_lock(path, "the study is busy"):
         ...     pass
         Traceback (most recent call last):
-        RuntimeError: taken
+        RuntimeError: the study is busy
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0 if busy else -1)
+        lock.acquire(timeout=0 if message else -1)
     except Timeout:
-        raise RuntimeError(busy) from None
+        raise RuntimeError(message) from None
     try:
         yield
     finally:
         lock.release()
 
 
-def work(jobs: Mapping[str, tuple[Config, Path]], workers: int, perform: Perform = perform) -> Iterator[Event]:
-    """Perform runs in processes of this machine, and tell what happens to them.
+def execute(
+    jobs: Mapping[str, tuple[Config, Path]], workers: int, perform: CompleteRun = complete_run
+) -> Iterator[Event]:
+    """Execute runs in worker processes on this machine.
 
-    A run that raises has failed, and one whose process is killed `MAX_LOSSES` times; before, it is given to a new one.
-    Closing the generator stops the processes; a run in training saves its checkpoint first.
+    A run fails if it raises an error, or if `MAX_LOSSES` of its workers are killed. Until then, a new worker resumes
+    it. Closing the generator stops the workers; each saves the checkpoint of its run first.
 
     Args:
-        jobs: settings and folder of each run, by its id.
-        workers: processes.
-        perform: what to do; importable, for the processes are spawned.
+        jobs: settings and folder of each run, by run id.
+        workers: number of processes.
+        perform: completes one run. It must be importable, because the processes are spawned.
 
     Yields:
         Events, in the order in which they happen.
 
     Raises:
-        ValueError: there is no worker.
+        ValueError: `workers` is below 1.
     """
     if workers < 1:
-        raise ValueError(f"workers is {workers}; it must be at least 1, and a good number is that of the cores")
+        raise ValueError(f"workers is {workers}; it must be at least 1, and one per core is best")
     waiting, losses = deque(jobs), Counter[str]()
-    staff = [_Worker(perform) for _ in range(min(workers, len(jobs)))]
+    pool = [_Worker(perform) for _ in range(min(workers, len(jobs)))]
     try:
         while True:
-            for place, worker in enumerate(staff):
+            for index, worker in enumerate(pool):
                 if worker.run or not waiting:
                     continue
                 if not worker.process.is_alive():
-                    worker = staff[place] = _Worker(perform)
+                    worker = pool[index] = _Worker(perform)
                 run = waiting.popleft()
-                worker.begin(run, *jobs[run])
+                worker.start(run, *jobs[run])
                 yield Event(run, "started")
-            busy = {worker.connection: worker for worker in staff if worker.run}
+            busy = {worker.connection: worker for worker in pool if worker.run}
             if not busy:
                 return
             for connection in wait(list(busy)):
-                event = busy[connection].hear()  # type: ignore[index]
+                event = busy[connection].receive()  # type: ignore[index]
                 if event.kind == "lost":
                     losses[event.run] += 1
                     if losses[event.run] == MAX_LOSSES:
@@ -165,33 +175,37 @@ def work(jobs: Mapping[str, tuple[Config, Path]], workers: int, perform: Perform
                         waiting.append(event.run)
                 yield event
     finally:
-        for worker in staff:
+        for worker in pool:
             worker.process.terminate()
-        for worker in staff:
+        for worker in pool:
             worker.process.join(STOP_SECONDS)
             worker.process.kill()
             worker.connection.close()
 
 
 class _Worker:
-    """A process that performs one run after another."""
+    """A process that completes one run after another.
 
-    def __init__(self, perform: Perform) -> None:
+    Attributes:
+        run: Id of the current run; "" while the worker is idle.
+    """
+
+    def __init__(self, perform: CompleteRun) -> None:
         context = multiprocessing.get_context("spawn")
-        self.connection, there = context.Pipe()
-        self.process = context.Process(target=_serve, args=(there, perform), daemon=True)
+        self.connection, child_end = context.Pipe()
+        self.process = context.Process(target=_worker_main, args=(child_end, perform), daemon=True)
         self.process.start()
-        there.close()
+        child_end.close()
         self.run = ""
 
-    def begin(self, run: str, config: Config, folder: Path) -> None:
-        """Hand over a run."""
+    def start(self, run: str, config: Config, folder: Path) -> None:
+        """Send a run to the process."""
         self.run = run
-        with suppress(OSError):  # it has died since; `hear` will say so
+        with suppress(OSError):  # the process has died; `receive` reports it
             self.connection.send((config, folder))
 
-    def hear(self) -> Event:
-        """What the process tells of its run, or that it is no more."""
+    def receive(self) -> Event:
+        """Wait for the next event of the current run; "lost" if the process has died."""
         run = self.run
         try:
             kind, value = self.connection.recv()
@@ -200,42 +214,42 @@ class _Worker:
             code, self.run = self.process.exitcode or 0, ""
             killed = f"its process was killed by signal {-code}; is there enough memory?"
             return Event(run, "lost", error=killed if code < 0 else f"its process ended with exit code {code}")
-        if kind == "share":
-            return Event(run, "share", share=value)
+        if kind == "progress":
+            return Event(run, "progress", fraction=value)
         self.run = ""
         return Event(run, kind, error=value)
 
 
-def _serve(connection: Connection, perform: Perform) -> None:
-    """The life of a worker: runs come in, news go out, until the other side is gone."""
-    if hasattr(os, "setpgid"):  # so that Ctrl-C reaches the driver alone, which then stops its workers one by one
+def _worker_main(connection: Connection, perform: CompleteRun) -> None:
+    """Main loop of a worker: receive runs and send events until the driver closes the connection."""
+    if hasattr(os, "setpgid"):  # Ctrl-C must reach the driver alone, which then stops the workers one by one
         os.setpgid(0, 0)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
-    broken = ""
+    import_error = ""
     try:
         plugins.again()
-    except Exception as error:  # of the user's own file
-        broken = f"{type(error).__name__}: {error}"
-    threading.Thread(target=_follow, daemon=True).start()
+    except Exception as error:  # a user's file can raise any error
+        import_error = f"{type(error).__name__}: {error}"
+    threading.Thread(target=_exit_with_driver, daemon=True).start()
     while True:
         try:
             config, folder = connection.recv()
         except EOFError:
             return
-        news: tuple[str, Any] = ("failed", broken) if broken else ("done", "")
+        outcome: tuple[str, Any] = ("failed", import_error) if import_error else ("done", "")
         try:
-            if not broken:
-                perform(config, folder, lambda share: connection.send(("share", share)))
+            if not import_error:
+                perform(config, folder, lambda fraction: connection.send(("progress", fraction)))
         except KeyboardInterrupt:
-            return  # told to stop: the checkpoint is saved
+            return  # the driver stops this worker; the checkpoint is saved
         except Exception as error:
-            news = ("failed", f"{type(error).__name__}: {error}")
-        connection.send(news)
+            outcome = ("failed", f"{type(error).__name__}: {error}")
+        connection.send(outcome)
 
 
-def _follow() -> None:
-    """End with the driver: nobody is left to tell, and the next driver will start the run again."""
+def _exit_with_driver() -> None:
+    """Exit when the driver dies, because the next driver starts the run again."""
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()
@@ -244,7 +258,13 @@ def _follow() -> None:
 
 @lru_cache(maxsize=1)
 def load_once(source: str) -> "FactorData":
-    """`betavae.load_data`, remembered: the data of the last run are most often those of the next."""
+    """Load data as `betavae.load_data`, with a cache of one: most runs of a study share their data."""
     from betavae.data.loading import load_data
 
     return load_data(source)
+
+
+Share, work = ReportProgress, execute
+"""Former names, which benchmarks/study.py and tests/elsewhere.py import."""
+perform = complete_run
+"""Former name, which tests/elsewhere.py imports."""
