@@ -134,7 +134,7 @@ def test_a_factor_that_is_no_class_leaves_scores_out(small, tmp_path):
     assert len(scores["kl"]) == 4
     assert "not scored: angle has 600 classes in 600 training rows" in scores["notes"][0]
     assert "angle has 600 classes" in run.path("report.html").read_text()
-    with pytest.raises(ValueError, match="angle has 600 classes in 600 training rows; at least two rows a class are"):
+    with pytest.raises(ValueError, match="angle has 600 classes in 600 training rows; at least two rows per class are"):
         experiment(CONFIG, tmp_path / "again", data=measured)
     assert not (tmp_path / "again").exists()
 

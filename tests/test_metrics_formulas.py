@@ -592,7 +592,7 @@ def test_fairness_of_the_same_rows():
     assert metrics.fairness(latents, GRID, seed=0, preset="dlib")["unfairness"] < 0.01
     mixed = np.column_stack([latents[:, 0] + (latents[:, 1] > 1), latents[:, 2:]])  # the first two cannot be told apart
     assert metrics.fairness(mixed, GRID, seed=0, paired=True)["unfairness"] > 0.02
-    with pytest.warns(UserWarning, match="fairness draws other rows for each value of factor 0, factor 1"):
+    with pytest.warns(UserWarning, match="fairness draws different rows for each value of factor 0, factor 1"):
         metrics.fairness(latents[:-7], GRID[:-7], seed=0, paired=True)
 
 

@@ -123,7 +123,7 @@ def test_default_leaves_inactive_latents_out_and_dlib_keeps_them(tables):
 
 
 @pytest.mark.parametrize("preset", sorted(metrics.PRESETS))
-@pytest.mark.filterwarnings("ignore:mig_chen is that of the latents given", "ignore:fairness draws other rows")
+@pytest.mark.filterwarnings("ignore:mig_chen uses latents instead of samples", "ignore:fairness draws different rows")
 def test_a_function_gives_what_an_evaluation_gives(tables, preset):
     """Under the same preset, and also of a table with an inactive latent, which `tables` has."""
     latents, factors = tables
@@ -168,13 +168,13 @@ def test_dlib_is_the_protocol_with_its_options(tables):
 
 def test_what_is_left_out_or_inactive_is_said(tables):
     latents, factors = tables
-    with pytest.warns(UserWarning, match=r"latents \[1, 2\] are left out: they vary by less than 5 %"):
+    with pytest.warns(UserWarning, match=r"latents \[1, 2\] are left out: their standard deviation is below 5 %"):
         metrics.evaluate(factors * [100.0, 1, 1], factors, names=["mig"], repeats=1, **SMALL)
-    with pytest.warns(UserWarning, match="no latent is in use, by KL or spread: all are scored"):
+    with pytest.warns(UserWarning, match="no latent is active, by KL divergence or standard deviation: all latents"):
         metrics.evaluate(latents, factors, names=["mig"], kl=np.zeros(4), repeats=1, **SMALL)
     with pytest.raises(ValueError, match="kl must be finite"):
         metrics.evaluate(latents, factors, names=["mig"], kl=np.array([1, 1, 1, np.nan]), **SMALL)
-    with pytest.warns(UserWarning, match="mig_chen is that of the latents given"):
+    with pytest.warns(UserWarning, match="mig_chen uses latents instead of samples"):
         found = metrics.evaluate(latents[:, :3], factors, names=["mig_chen"], repeats=2, **SMALL)
     assert not found.intervals
 
@@ -194,7 +194,7 @@ def test_sampled_latents_go_to_chens_mig_alone(tables):
     latents, factors = tables
     noise = np.random.default_rng(1).normal(size=latents.shape)
     with_noise = metrics.evaluate(latents, factors, names=["mig", "mig_chen"], sampled=noise, repeats=1, **SMALL).scores
-    with pytest.warns(UserWarning, match="mig_chen is that of the latents given"):
+    with pytest.warns(UserWarning, match="mig_chen uses latents instead of samples"):
         without = metrics.evaluate(latents, factors, names=["mig", "mig_chen"], repeats=1, **SMALL).scores
     assert with_noise["mig"] == without["mig"]
     assert with_noise["mig_chen"] < 0.1 < without["mig_chen"]
@@ -283,8 +283,8 @@ def test_json_holds_everything_and_reads_back(everything):
         ({"seed": -1}, "seed is -1; it must be a whole number of at least 0"),
         ({"seed": None}, "seed is None; it must be a whole number"),
         ({"num_train": 1e3}, "num_train is 1000.0; it must be a whole number of at least 1"),
-        ({"factor_names": ["shape"]}, r"factor_names must name 3 factors, got 1: \['shape'\]"),
-        ({"kl": np.ones(3)}, r"kl must hold one number for each of the 4 latents, got the shape \(3,\)"),
+        ({"factor_names": ["shape"]}, r"one name for each of the 3 factors, got 1: \['shape'\]"),
+        ({"kl": np.ones(3)}, r"kl must have one number for each of the 4 latents, got the shape \(3,\)"),
     ],
 )
 def test_wrong_options_are_named(tables, options, message):

@@ -1,4 +1,4 @@
-"""BetaVAE score: which factor did two batches share? A linear classifier answers."""
+"""BetaVAE score: a linear classifier predicts which factor pairs of images share."""
 
 import numpy as np
 
@@ -20,12 +20,12 @@ def beta_vae(
     num_test: int | None = None,
     batch_size: int = 64,
 ) -> dict[str, float]:
-    """Accuracy of a linear classifier that tells which factor was held, from differences between latents.
+    """Compute the accuracy of a linear classifier that predicts the fixed factor from differences between latents.
 
-    One point: draw a factor k; draw ``batch_size`` pairs of rows that agree in it; the features are the mean of
-    |z - z'| over the pairs, the label is k. The classifier is a multinomial logistic regression with an L2 penalty of
-    1, as in disentanglement_lib under current versions of scikit-learn (the paper trained one by Adagrad). Features are
-    not scaled, so the penalty weighs more on latents with a small spread.
+    For each point, draw a factor k and ``batch_size`` pairs of rows with equal values of it. The features are the mean
+    of |z - z'| over the pairs; the label is k. The classifier is a multinomial logistic regression with an L2 penalty
+    of 1, as in disentanglement_lib with current versions of scikit-learn. (The paper trains a linear classifier with
+    Adagrad.) Features are not scaled, so the penalty has more effect on latents with a small standard deviation.
 
     Source:
         beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),
@@ -33,20 +33,20 @@ def beta_vae(
 
     Args:
         latents: (N, D) latents.
-        factors: (N, K) integer factors; every value of a factor needs two rows.
-        seed: seed of the factors and rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`.
-        num_train: points that the classifier is fitted to; see `sample_sizes`.
-        num_test: points that it is tested on; see `sample_sizes`.
-        batch_size: pairs averaged into one point.
+        factors: (N, K) integer factors; each value of a factor must occur in at least two rows.
+        seed: seed for drawing factors and rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`.
+        num_train: number of training points; see `sample_sizes`.
+        num_test: number of test points; see `sample_sizes`.
+        batch_size: number of pairs per point.
 
     Returns:
-        ``accuracy`` and ``accuracy_train`` in 0..1, larger is better, chance 1 / (factors that vary); ``nan`` with a
-        warning when fewer than two factors vary.
+        ``accuracy`` on test points and ``accuracy_train`` on training points, in 0..1, larger is better. The chance
+        level is 1 / (number of factors that vary). ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or a factor value has a single row.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid, or a factor value occurs in only one row.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 3))
@@ -61,24 +61,24 @@ def beta_vae(
         warn_undefined("BetaVAE score", f"it needs two factors that vary, got {len(varying)}")
         return {"accuracy": float("nan"), "accuracy_train": float("nan")}
     rng = np.random.default_rng(seed)
-    held = rng.choice(varying, size=num_train + num_test)
-    points = np.empty((len(held), latents.shape[1]))
+    fixed = rng.choice(varying, size=num_train + num_test)
+    features = np.empty((len(fixed), latents.shape[1]))
     for k in varying:
-        mine = np.flatnonzero(held == k)
+        points = np.flatnonzero(fixed == k)
         groups = Groups.by_value(factors, [int(k)], "the BetaVAE score")
-        first = rng.integers(len(latents), size=(len(mine), batch_size))
+        first = rng.integers(len(latents), size=(len(points), batch_size))
         second = groups.draw_like(first.ravel(), rng).reshape(first.shape)
-        points[mine] = np.abs(latents[first] - latents[second]).mean(axis=1, dtype=np.float64)
-    model = Logistic.fit(points[:num_train], held[:num_train])
-    right = model.predict(points) == held
-    return {"accuracy": float(right[num_train:].mean()), "accuracy_train": float(right[:num_train].mean())}
+        features[points] = np.abs(latents[first] - latents[second]).mean(axis=1, dtype=np.float64)
+    model = Logistic.fit(features[:num_train], fixed[:num_train])
+    correct = model.predict(features) == fixed
+    return {"accuracy": float(correct[num_train:].mean()), "accuracy_train": float(correct[:num_train].mean())}
 
 
 METRIC = Metric(
     "beta_vae",
     beta_vae,
     {
-        "accuracy": ScoreInfo(0, 1, True, "can a linear classifier tell which factor pairs of images share?", 2),
+        "accuracy": ScoreInfo(0, 1, True, "can a linear classifier predict which factor pairs of images share?", 2),
         "accuracy_train": ScoreInfo(0, 1, True, "the BetaVAE score on its training points", 0),
     },
     "a linear classifier names the factor that pairs of images share",

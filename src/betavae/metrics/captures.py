@@ -1,4 +1,4 @@
-"""Which latent captures which factor, by one rule, in words."""
+"""Find which latents capture each factor, and describe the result in words."""
 
 import math
 from collections.abc import Sequence
@@ -8,19 +8,21 @@ from typing import Literal
 import numpy as np
 
 FOUND = 0.1
+"""A factor is captured only if some latent has at least this share of its entropy."""
 SHARED = 0.5
+"""Latents with at least this share of the most informative latent's information capture the factor as well."""
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Where one factor is found.
+    """Latents that capture one factor.
 
     Attributes:
         factor: name of the factor.
-        kind: ``"captured"`` by one latent, ``"entangled"`` over several, ``"not captured"``, or ``"does not vary"``.
-        latents: indices of the latents that capture it, the most informative first; empty where it is not found.
-        strength: share of the factor's entropy that the most informative latent tells, 0..1; ``nan`` for a constant
-            factor.
+        kind: ``"captured"`` by one latent, ``"entangled"`` in several, ``"not captured"``, or ``"does not vary"``.
+        latents: indices of the latents that capture the factor, most informative first; empty if there are none.
+        strength: mutual information of the factor and its most informative latent, divided by the entropy of the
+            factor, 0..1; ``nan`` for a constant factor.
     """
 
     factor: str
@@ -35,11 +37,12 @@ def find_captures(
     factor_names: Sequence[str],
     active: np.ndarray | None = None,
 ) -> tuple[Capture, ...]:
-    """Say which latents capture which factor.
+    """Find the latents that capture each factor.
 
-    The rule: a factor is *found* when some active latent tells at least a tenth of its entropy. Then every active
-    latent that tells at least half as much as that best latent captures it; one such latent *captures* the factor
-    alone, over several it is *spread*. A factor with one value only *does not vary*.
+    Consider the active latent with the most information about a factor. If its information is below a tenth of the
+    factor's entropy, the factor is *not captured*. Otherwise, all active latents with at least half of this information
+    capture the factor: it is *captured* by one latent, or *entangled* in several. A factor with a single value *does
+    not vary*.
 
     Args:
         information: (D, K) mutual information in nats.
@@ -48,7 +51,7 @@ def find_captures(
         active: (D,) mask of the latents to consider; all by default.
 
     Returns:
-        One `Capture` for each factor, in the factors' order.
+        One `Capture` for each factor, in the order of the factors.
 
     Example:
         >>> information = np.array([[0.9, 0.0, 0.0], [0.0, 0.5, 0.05], [0.1, 0.4, 0.0]])
@@ -56,25 +59,26 @@ def find_captures(
         'posX: z0 (90 %) · scale: entangled in z1 and z2 (50 %) · shape: not captured'
     """
     considered = information if active is None else np.where(active[:, None], information, 0.0)
-    found = []
-    for name, column, total in zip(factor_names, considered.T, entropies, strict=True):
-        if not total > 0:
-            found.append(Capture(name, "does not vary", (), math.nan))
+    captures = []
+    for name, column, entropy in zip(factor_names, considered.T, entropies, strict=True):
+        if not entropy > 0:
+            captures.append(Capture(name, "does not vary", (), math.nan))
             continue
-        strength = float(column.max() / total)
+        strength = float(column.max() / entropy)
         if not strength >= FOUND:
-            found.append(Capture(name, "not captured", (), strength))
+            captures.append(Capture(name, "not captured", (), strength))
             continue
         ranked = np.argsort(-column, kind="stable")
         latents = tuple(int(d) for d in ranked if column[d] >= SHARED * column.max())
-        found.append(Capture(name, "captured" if len(latents) == 1 else "entangled", latents, strength))
-    return tuple(found)
+        captures.append(Capture(name, "captured" if len(latents) == 1 else "entangled", latents, strength))
+    return tuple(captures)
 
 
 def describe_captures(captures: Sequence[Capture]) -> str:
-    """Put captures into one line of words; latents are named z0, z1, ...
+    """Describe captures in one line of text; latents are named z0, z1, ...
 
-    In per cent, the strength: two latents that share posX and posY at an angle each tell but a third of one.
+    The percentage is the strength. It is low for rotated latents: if two latents encode posX and posY at an angle, each
+    has only a third of the information about one of them.
 
     Example:
         >>> describe_captures([Capture("posX", "captured", (6,), 0.9), Capture("shape", "not captured", (), 0.02)])

@@ -1,4 +1,4 @@
-"""Disentanglement, completeness and informativeness, from the importances of boosted trees."""
+"""Disentanglement, completeness and informativeness (DCI) from the feature importances of boosted trees."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,16 +21,16 @@ ESTIMATORS = ("fast", "sklearn")
 
 @dataclass(frozen=True)
 class DCI:
-    """Everything one DCI fit knows; `scores` sums it up.
+    """Detailed result of DCI; `scores` summarises it.
 
     Attributes:
-        importance: (D, K) share of each latent in the prediction of each factor; a column sums to 1, or is ``nan`` for
-            a factor that does not vary.
+        importance: (D, K) relative importance of each latent for each factor; a column sums to 1, or is ``nan`` for a
+            factor that does not vary.
         per_latent: (D,) disentanglement of each latent; ``nan`` for a latent that no classifier uses.
         latent_weight: (D,) weight of each latent in the disentanglement score; sums to 1.
         per_factor: (K,) completeness of each factor.
-        accuracy: (K,) held-out accuracy of each factor's classifier; of a continuous factor, R2 of its regression.
-        accuracy_train: (K,) the same on the rows of the fit.
+        accuracy: (K,) test accuracy of each factor's classifier; R2 of the regression for a continuous factor.
+        accuracy_train: (K,) the same on the training rows.
     """
 
     importance: np.ndarray
@@ -41,7 +41,7 @@ class DCI:
     accuracy_train: np.ndarray
 
     def widen(self, kept: np.ndarray) -> "DCI":
-        """Put back latents that were left out, with importance and weight 0.
+        """Reinsert the latents that were left out, with importance and weight 0.
 
         Args:
             kept: (D,) mask of the latents that were fitted.
@@ -53,9 +53,9 @@ class DCI:
         return replace(self, importance=importance, per_latent=per_latent, latent_weight=weight)
 
     def scores(self) -> dict[str, float]:
-        """Sum up: ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``.
+        """Return ``disentanglement``, ``completeness``, ``informativeness`` and ``informativeness_train``.
 
-        Undefined scores are ``nan``, with one warning that names them all.
+        Undefined scores are ``nan``, with one warning that lists all reasons.
         """
         varying = ~np.isnan(self.importance).any(axis=0)
         used = self.latent_weight > 0
@@ -88,15 +88,15 @@ def dci(
     estimator: str = "fast",
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Disentanglement, completeness and informativeness, from gradient boosted trees.
+    """Compute disentanglement, completeness and informativeness from gradient boosted trees.
 
-    R[d, k] is the share of latent d in the error that the trees for factor k remove. With p the rows of R scaled to sum
-    1 and K factors, a latent's disentanglement is 1 - H(p) / log K; the score weights the latents by their share of R.
-    Completeness is the same for columns, with log D. Informativeness is the accuracy on held-out rows (larger is
-    better; some papers report 1 - accuracy under this name). Trees for a continuous factor are regression trees, and R2
-    takes the place of accuracy.
+    R[d, k] is the importance of latent d for factor k: its share of the error reduction by the trees for this factor.
+    Let p be a row of R, scaled to sum to 1. The disentanglement of a latent is 1 - H(p) / log K, and the score is the
+    mean over latents, weighted by their sums of R. Completeness is the same for columns, with log D. Informativeness is
+    the accuracy on test rows (larger is better; some papers report 1 - accuracy under this name). For a continuous
+    factor, regression trees replace the classifier, and R2 replaces the accuracy.
 
-    Inactive latents, where the preset keeps them, count in D: completeness grows with their number.
+    If the preset keeps inactive latents, they count in D, so completeness increases with their number.
 
     Source:
         A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood & Williams, 2018), section
@@ -105,21 +105,20 @@ def dci(
     Args:
         latents: (N, D) latents.
         factors: (N, K) labels, or continuous factors.
-        seed: seed of the rows drawn, and of scikit-learn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows the classifiers are fitted to; see `sample_sizes`.
-        num_test: rows they are tested on; see `sample_sizes`.
-        estimator: ``"fast"`` (compiled here) or ``"sklearn"`` (its gradient boosting; minutes).
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows and for scikit-learn.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        estimator: ``"fast"`` (compiled, part of this package) or ``"sklearn"`` (scikit-learn; takes minutes).
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``, each in 0..1 (but R2,
-        which may be below 0), larger is better. Factors that do not vary are left out; ``nan`` with a warning where
-        nothing is left.
+        ``disentanglement``, ``completeness``, ``informativeness``, ``informativeness_train``, each in 0..1 (R2 may be
+        below 0), larger is better. Factors that do not vary are left out. Undefined scores are ``nan`` with a warning.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, holds too few rows, or a factor has too many classes; unknown estimator.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid, has too few rows, or a factor has too many classes; unknown estimator.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
@@ -150,7 +149,7 @@ def fit_dci(
     estimator: str = "fast",
     with_replacement: bool | None = None,
 ) -> DCI:
-    """Fit the classifiers of `dci` (same arguments) and keep the matrix and the values of each latent and factor.
+    """Compute the detailed `DCI` result: importance matrix and values per latent and factor. See `dci` for arguments.
 
     Latents that the preset leaves out have importance and weight 0, and no disentanglement (``nan``).
 
@@ -178,14 +177,15 @@ def fit_dci(
 
 
 class TreeFits(NamedTuple):
-    """What boosted trees, one set for each factor, know about a table.
+    """Results of boosted trees, one model for each factor.
 
     Attributes:
-        importance: (D, K) share of each latent; a column sums to 1, or is ``nan`` for a factor that does not vary.
-        predicted: (M, K) predicted values of the test rows.
-        accuracy_train: (K,) accuracy on the training rows; R2 of a continuous factor.
-        log_probability: for each factor (M, values) log probabilities of its values, and the (values,) values; `None`
-            for one that is continuous or does not vary.
+        importance: (D, K) relative importance of each latent; a column sums to 1, or is ``nan`` for a factor that does
+            not vary.
+        predicted: (M, K) predicted factors of the test rows.
+        accuracy_train: (K,) accuracy on the training rows; R2 for a continuous factor.
+        log_probability: for each factor, (M, values) log probabilities and the (values,) factor values; `None` for a
+            factor that is continuous or does not vary.
     """
 
     importance: np.ndarray
@@ -203,10 +203,10 @@ def fit_trees(
     estimator: str = "fast",
     continuous: np.ndarray | None = None,
 ) -> TreeFits:
-    """Fit gradient boosted trees to each factor, on all cores, and predict further rows.
+    """Fit gradient boosted trees to each factor, on all cores, and predict the factors of the test rows.
 
-    Trees take latents for equal that are 1e-7 apart, whatever their unit; so all are scaled by the power of two that
-    brings the most varied one near to a standard deviation of 1, as latents of a VAE are.
+    Trees treat latents as equal if they differ by at most 1e-7, independent of their unit. All latents are therefore
+    scaled by one power of two, so that the largest standard deviation is close to 1, as for the latents of a VAE.
 
     Args:
         train_latents: (N, D) latents.
@@ -214,10 +214,10 @@ def fit_trees(
         test_latents: (M, D) latents.
         seed: seed of the estimator.
         estimator: ``"fast"`` or ``"sklearn"``.
-        continuous: (K,) which factors are continuous; none by default.
+        continuous: (K,) mask of continuous factors; by default, none is continuous.
 
     Returns:
-        Importances and predictions; a factor that does not vary is predicted as the value it has.
+        Importances and predictions. For a factor that does not vary, its only value is predicted.
 
     Raises:
         ValueError: Unknown estimator.
@@ -252,7 +252,7 @@ def fit_trees(
         return gain / max(gain.sum(), np.finfo(float).tiny), test_class, accuracy, tuple(probability)  # type: ignore[return-value]
 
     num_classes = [1 if continuous[k] else len(np.unique(column)) for k, column in enumerate(train_factors.T)]
-    order = np.argsort(num_classes)[::-1]  # the longest first, so that the cores finish together
+    order = np.argsort(num_classes)[::-1]  # longest task first, to balance the load of the cores
     with ThreadPoolExecutor(max_workers=num_threads()) as pool:
         fits = dict(zip(order.tolist(), pool.map(fit_factor, order.tolist()), strict=True))
     columns, predicted, accuracy_train, log_probability = zip(*(fits[k] for k in range(len(num_classes))), strict=True)
@@ -264,15 +264,15 @@ def _fit_fast(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int
 
     from betavae.metrics.estimators.boosting import boost
 
-    found = boost(train, labels, test, seed=seed)
-    return found.gain, found.train_class, found.test_class, log_softmax(found.test_logits, axis=1), found.classes
+    fit = boost(train, labels, test, seed=seed)
+    return fit.gain, fit.train_class, fit.test_class, log_softmax(fit.test_logits, axis=1), fit.classes
 
 
 def _values_fast(train: np.ndarray, values: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
     from betavae.metrics.estimators.boosting import boost_values
 
-    found = boost_values(train, values[:, None], test, seed=seed)
-    return found.gain[:, 0], found.train[:, 0], found.test[:, 0]
+    fit = boost_values(train, values[:, None], test, seed=seed)
+    return fit.gain[:, 0], fit.train[:, 0], fit.test[:, 0]
 
 
 def _values_sklearn(train: np.ndarray, values: np.ndarray, test: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
@@ -291,20 +291,23 @@ def _fit_sklearn(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: 
 
 
 def tree_information(fits: TreeFits, test_factors: np.ndarray, factor: int) -> float:
-    """What trees know about a factor, in nats: cross-entropy of the frequencies less that of their predictions.
+    """Estimate the information that trees have about a factor, in nats.
+
+    It is the entropy of the factor minus the cross-entropy of the predictions, at least 0. For a continuous factor it
+    is -log(1 - R2) / 2.
 
     Example:
-        >>> sure = np.log(np.array([[0.9, 0.1], [0.1, 0.9]]))
-        >>> fits = TreeFits(np.ones((1, 1)), np.array([[0], [1]]), np.ones(1), ((sure, np.array([0, 1])),))
+        >>> predictions = np.log(np.array([[0.9, 0.1], [0.1, 0.9]]))
+        >>> fits = TreeFits(np.ones((1, 1)), np.array([[0], [1]]), np.ones(1), ((predictions, np.array([0, 1])),))
         >>> round(tree_information(fits, np.array([[0], [1]]), 0), 3)  # log 2 + log 0.9
         0.588
     """
     labels = test_factors[:, factor]
-    found = fits.log_probability[factor]
-    if found is None:
+    prediction = fits.log_probability[factor]
+    if prediction is None:
         error = ((labels - fits.predicted[: len(labels), factor]) ** 2).mean()
         return max(0.0, float(np.log(labels.var() / max(error, 1e-12 * labels.var())) / 2)) if labels.var() else 0.0
-    log_probability, classes = found
+    log_probability, classes = prediction
     known = np.isin(labels, classes)
     column = np.searchsorted(classes, labels[known])
     if not len(column):
@@ -315,12 +318,12 @@ def tree_information(fits: TreeFits, test_factors: np.ndarray, factor: int) -> f
 
 
 def summarise(fits: TreeFits, test_factors: np.ndarray, continuous: np.ndarray | None = None) -> DCI:
-    """Turn importances and predictions into a `DCI`.
+    """Compute `DCI` from importances and predictions.
 
     Args:
         fits: trees fitted to each factor.
         test_factors: (M, K) true factors of the rows that ``fits`` predicts.
-        continuous: (K,) which factors are continuous; none by default.
+        continuous: (K,) mask of continuous factors; by default, none is continuous.
 
     Returns:
         Disentanglement of each latent, completeness and accuracy of each factor.
@@ -331,16 +334,16 @@ def summarise(fits: TreeFits, test_factors: np.ndarray, continuous: np.ndarray |
         array([1., 0.])
     """
     varying = ~np.isnan(fits.importance).any(axis=0)
-    known = fits.importance[:, varying]
+    importance = fits.importance[:, varying]
     per_factor = np.full(len(varying), np.nan)
-    per_factor[varying] = _concentration(known.T)
+    per_factor[varying] = _concentration(importance.T)
     accuracy = (fits.predicted == test_factors).mean(axis=0)
     for k in np.flatnonzero(varying & (False if continuous is None else continuous)):
         accuracy[k] = explained_share(test_factors[:, k], fits.predicted[:, k])
     return DCI(
         importance=fits.importance,
-        per_latent=_concentration(known),
-        latent_weight=known.sum(axis=1) / max(known.sum(), np.finfo(float).tiny),
+        per_latent=_concentration(importance),
+        latent_weight=importance.sum(axis=1) / max(importance.sum(), np.finfo(float).tiny),
         per_factor=per_factor,
         accuracy=np.where(varying, accuracy, np.nan),
         accuracy_train=fits.accuracy_train,
@@ -348,7 +351,7 @@ def summarise(fits: TreeFits, test_factors: np.ndarray, continuous: np.ndarray |
 
 
 def _concentration(rows: np.ndarray) -> np.ndarray:
-    """1 - entropy / log(columns) of each row scaled to sum 1; nan for a row of zeros, or where there is one column."""
+    """Return 1 - H(p) / log(columns) for each row p scaled to sum 1; nan for a row of zeros or a single column."""
     if rows.shape[1] < 2:
         return np.full(len(rows), np.nan)
     mass = rows.sum(axis=1, keepdims=True)
@@ -373,8 +376,8 @@ METRIC = Metric(
     "dci",
     dci,
     {
-        "disentanglement": ScoreInfo(0, 1, True, "does each latent capture one factor only?", 3),
-        "completeness": ScoreInfo(0, 1, True, "is each factor captured by one latent only?", 2),
+        "disentanglement": ScoreInfo(0, 1, True, "does each latent capture only one factor?", 3),
+        "completeness": ScoreInfo(0, 1, True, "is each factor captured by only one latent?", 2),
         "informativeness": ScoreInfo(0, 1, True, "how accurately do boosted trees predict the factors?", 2),
         "informativeness_train": ScoreInfo(0, 1, True, "informativeness on the training rows", 0),
     },

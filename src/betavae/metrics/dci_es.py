@@ -1,4 +1,4 @@
-"""DCI-ES: how much machinery does it take to read the factors off the latents, and how many latents are there?"""
+"""DCI-ES: explicitness (how much capacity a probe needs to predict the factors) and size (number of latents)."""
 
 import math
 
@@ -22,18 +22,19 @@ def dci_es(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Explicitness from loss-capacity curves, and size.
+    """Compute explicitness from loss-capacity curves, and size.
 
-    Probes of growing capacity c predict a factor; l(c) is the lowest loss on held-out rows up to capacity c. With the
-    area A between l and its minimum over log c, from the smallest to the largest capacity, and the loss B of a probe
-    that sees no latent, explicitness is 1 - 2 A / (B log(c_max / c_min)), averaged over factors: 1 where the smallest
-    probe does as well as the largest, 0 where the loss falls from B to 0 along a straight line. Size is factors over
-    latents, K / D.
+    Probes with increasing capacity c predict a factor. Let l(c) be the lowest loss on test rows of the probes with
+    capacity up to c, A the area between l and its minimum, integrated over log c from the smallest to the largest
+    capacity, and B the loss of a probe without latents. Explicitness is 1 - 2 A / (B log(c_max / c_min)), averaged over
+    factors. It is 1 if the smallest probe is as good as the largest, and 0 if the loss decreases linearly in log c from
+    B to 0. Size is the number of factors divided by the number of latents, K / D.
 
-    Probes are ridge regressions from random Fourier features of the standardised latents to one-hot labels, c their
-    number, 16 to 512; the loss is the squared error over that of predicting frequencies, so B = 1. Numbers depend on
-    the family of probes; the paper uses perceptrons, forests and random features. Latents that know nothing have a flat
-    curve and score 1: read explicitness beside informativeness.
+    The probes are ridge regressions from random Fourier features of the standardised latents to one-hot labels. Their
+    capacity is the number of features, 16 to 512. The loss is the squared error, divided by the squared error of
+    predicting the class frequencies, so B = 1. The scores depend on the type of probe; the paper uses multilayer
+    perceptrons, random forests and random features. Latents without information about the factors have a flat curve and
+    score 1, so always report explicitness together with informativeness.
 
     Source:
         DCI-ES: An Extended Disentanglement Framework with Connections to Identifiability (Eastwood et al., 2023),
@@ -42,19 +43,19 @@ def dci_es(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn and of the random features.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows that the probes are fitted to; see `sample_sizes`.
-        num_test: rows that the loss is taken on; see `sample_sizes`.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows and for the random features.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``explicitness``, at most 1, larger is better; ``size``, 1 where latents and factors are as many, less where
-        latents are more. ``nan`` with a warning when no factor varies.
+        ``explicitness``, at most 1, larger is better, and ``size``, below 1 if there are more latents than factors.
+        ``nan`` with a warning when no factor varies.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(2, size=(1000, 2))
@@ -69,11 +70,11 @@ def dci_es(
         warn_undefined("DCI-ES", "no factor varies")
         return {"explicitness": float("nan"), "size": float("nan")}
     z, z_test = standardised(latents[train], latents[test])
-    scale = np.sqrt(z.shape[1])  # typical distance of two standardised rows, over sqrt 2
+    scale = np.sqrt(z.shape[1])  # typical distance of two standardised rows, divided by sqrt(2)
     frequencies = rng.normal(size=(z.shape[1], max(CAPACITIES))) / scale
     phases = rng.uniform(0, 2 * np.pi, max(CAPACITIES))
     features, test_features = (table @ frequencies for table in (z, z_test))
-    for table in (features, test_features):  # in place: they are large
+    for table in (features, test_features):  # in place, to save memory
         np.cos(np.add(table, phases, out=table), out=table)
     centre = features.mean(axis=0)
     features -= centre
@@ -82,10 +83,10 @@ def dci_es(
     losses = np.array(
         [_probe_losses(features, gram, factors[train, k], test_features, factors[test, k]) for k in varying]
     )
-    best = np.minimum.accumulate(losses, axis=1)
-    above = best - best[:, -1:]
+    lowest = np.minimum.accumulate(losses, axis=1)
+    excess = lowest - lowest[:, -1:]
     log_capacity = np.log(CAPACITIES)
-    area = ((above[:, :-1] + above[:, 1:]) / 2 * np.diff(log_capacity)).sum(axis=1)
+    area = ((excess[:, :-1] + excess[:, 1:]) / 2 * np.diff(log_capacity)).sum(axis=1)
     explicitness = 1 - 2 * area / (log_capacity[-1] - log_capacity[0])
     return {"explicitness": float(explicitness.mean()), "size": len(varying) / latents.shape[1]}
 
@@ -93,7 +94,7 @@ def dci_es(
 def _probe_losses(
     table: np.ndarray, gram: np.ndarray, labels: np.ndarray, test_table: np.ndarray, test_labels: np.ndarray
 ) -> list[float]:
-    """Held-out squared error of ridge probes on the first 16, 32, ... features, over that of predicting frequencies."""
+    """Return the relative squared error on test rows of ridge probes with the first 16, 32, ... features."""
     classes, index = np.unique(labels, return_inverse=True)
     target = np.eye(len(classes))[index]
     frequency = target.mean(axis=0)

@@ -1,4 +1,4 @@
-"""How many labels does it take to learn the factors from the latents?"""
+"""Downstream accuracy and statistical efficiency: how many labels are needed to predict factors from latents?"""
 
 import math
 from collections.abc import Sequence
@@ -29,10 +29,11 @@ def downstream(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Held-out accuracy of boosted trees that saw 10, 100, 1,000 and 10,000 labelled rows, and statistical efficiency.
+    """Compute the test accuracy of boosted trees trained on 10, 100, 1,000 and 10,000 labels, and their efficiency.
 
-    Efficiency at n labels is the accuracy there over the accuracy with the most labels. The classifier is the one of
-    `dci`; disentanglement_lib has it too, beside a cross-validated logistic regression.
+    The statistical efficiency at n labels is the accuracy with n labels divided by the accuracy with the largest number
+    of labels. The classifier is the same as in `dci`. disentanglement_lib uses this classifier and also a
+    cross-validated logistic regression.
 
     Source:
         Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
@@ -41,22 +42,22 @@ def downstream(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_labels: sizes of the training sets, ascending; each is the beginning of the next. If unset, 10, 100 and so
-            on below ``num_train``, and ``num_train``.
-        num_train: size of the largest training set, where ``num_labels`` is unset; see `sample_sizes`.
-        num_test: rows that accuracies are taken on; see `sample_sizes`.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_labels: sizes of the training sets, ascending. Each set is the first part of the next. By default the powers
+            of ten from 10 to 10,000 that are below ``num_train``, and ``num_train``.
+        num_train: size of the largest training set if ``num_labels`` is unset; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``accuracy_N``, mean over the factors that vary, and ``efficiency_N`` for all but the largest N; larger is
-        better; ``nan`` with a warning when no factor varies. A factor of which the labels show one value is predicted
-        as that value.
+        ``accuracy_N``, averaged over the factors that vary, and ``efficiency_N`` for all N except the largest; larger
+        is better; ``nan`` with a warning when no factor varies. If a factor has a single value in the training rows,
+        this value is predicted.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(2, size=(1000, 2))
@@ -73,7 +74,7 @@ def downstream(
 
 
 def label_counts(num_train: int) -> list[int]:
-    """Sizes of the training sets: powers of ten below ``num_train``, and ``num_train`` itself.
+    """Return the default sizes of the training sets: powers of ten below ``num_train``, and ``num_train`` itself.
 
     Example:
         >>> label_counts(300), label_counts(10_000)
@@ -83,9 +84,9 @@ def label_counts(num_train: int) -> list[int]:
 
 
 def tree_accuracy(latents: np.ndarray, factors: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int) -> float:
-    """Mean accuracy, over the factors that vary among the test rows, of trees fitted to the training rows.
+    """Return the test accuracy of trees fitted to the training rows, averaged over factors that vary in the test rows.
 
-    ``nan`` when none varies.
+    The accuracy is ``nan`` if no factor varies.
 
     Example:
         >>> factors = np.arange(40)[:, None] % 2
@@ -100,7 +101,7 @@ def tree_accuracy(latents: np.ndarray, factors: np.ndarray, train: np.ndarray, t
 
 
 def efficiencies(num_labels: Sequence[int], accuracies: Sequence[float]) -> dict[str, float]:
-    """Name the accuracies, and put each in relation to the last; warn when they do not exist.
+    """Return accuracies and efficiencies by name; warn if they are undefined.
 
     Example:
         >>> efficiencies((10, 100), (0.25, 0.5))
@@ -131,7 +132,7 @@ METRIC = Metric(
     downstream,
     {
         "accuracy_#": ScoreInfo(0, 1, True, "accuracy of boosted trees with # labels"),
-        "efficiency_#": ScoreInfo(0, math.inf, True, "share of the full accuracy that # labels reach", 0),
+        "efficiency_#": ScoreInfo(0, math.inf, True, "accuracy with # labels over the accuracy with all labels", 0),
     },
     "accuracy of boosted trees from few labels",
     counts_classes=True,

@@ -27,21 +27,21 @@ def edi(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Exclusivity disentanglement index: modularity, compactness and explicitness.
+    """Compute the exclusivity disentanglement index: modularity, compactness and explicitness.
 
-    With m[d, k] = I(z_d; y_k) / I(z; y_k), the share of what all latents together tell about factor k that one latent
-    tells, exclusivity of a row or column x of m is its largest entry less the root of the mean square of the others:
-    e(x) = max x - sqrt((sum x^2 - max^2 x) / (n - 1)).
+    Let m[d, k] = I(z_d; y_k) / I(z; y_k), the information of one latent about factor k, relative to the information of
+    all latents together. The exclusivity of a row or column x of m is its largest entry minus the root mean square of
+    the others: e(x) = max x - sqrt((sum x^2 - max^2 x) / (n - 1)).
 
-    - ``modularity``: the exclusivity of each latent counts for the factor that it tells most about; sum over latents,
-      at most 1 a factor, mean over factors
+    - ``modularity``: the exclusivity of each latent is credited to the factor about which it has the most information;
+      sum over latents, clipped to 1 for each factor, then mean over factors
     - ``compactness``: mean over factors of the exclusivity over latents
     - ``explicitness``: mean over factors of I(z; y_k) / H(y_k)
 
-    I(z_d; y_k) is estimated from ten nearest neighbours. The authors estimate I(z; y_k) by a neural network (MINE);
-    here it is what boosted trees find: the entropy of the factor less their cross-entropy on held-out rows (of a
-    continuous factor, -log(1 - R2) / 2), and at least the information of the best latent. H(y_k) of a continuous factor
-    is its information with itself, by the same estimate.
+    I(z_d; y_k) is estimated from ten nearest neighbours. The authors estimate I(z; y_k) with a neural network (MINE).
+    Here it is estimated with boosted trees, as the entropy of the factor minus their cross-entropy on test rows; for a
+    continuous factor, as -log(1 - R2) / 2. It is at least the information of the most informative latent. H(y_k) of a
+    continuous factor is its mutual information with itself, by the same estimator.
 
     Source:
         Towards an Improved Metric for Evaluating Disentangled Representations (Julka, Wang & Granitzer, 2024), and the
@@ -50,19 +50,19 @@ def edi(
     Args:
         latents: (N, D) latents.
         factors: (N, K) labels, or continuous factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows that information is estimated from and trees are fitted to; see `sample_sizes`.
-        num_test: rows that the trees are tested on; see `sample_sizes`.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``modularity``, ``compactness`` and ``explicitness``, 0..1, larger is better; ``nan`` with a warning where fewer
-        than two factors vary (modularity), there is one latent (compactness), or no factor varies (explicitness).
+        ``modularity``, ``compactness`` and ``explicitness``, 0..1, larger is better. ``nan`` with a warning if fewer
+        than two factors vary (modularity), there is only one latent (compactness), or no factor varies (all).
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def exclusivity_scores(
     test_factors: np.ndarray,
     seed: int,
 ) -> dict[str, float]:
-    """Scores of `edi` from the training rows, and trees that were fitted to them.
+    """Compute the scores of `edi` from the training rows and the trees that are fitted to them.
 
     Example:
         >>> labels = np.random.default_rng(0).integers(3, size=(600, 2))
@@ -99,14 +99,14 @@ def exclusivity_scores(
     """
     varying = np.flatnonzero(varying_factors(factors))
     if len(varying) < 2 or latents.shape[1] < 2:
-        why = f"it needs two factors that vary and two latents, got {len(varying)} and {latents.shape[1]}"
-        warn_undefined("a score of EDI", why)
+        reason = f"it needs two factors that vary and two latents, got {len(varying)} and {latents.shape[1]}"
+        warn_undefined("a score of EDI", reason)
     if not len(varying):
         return dict.fromkeys(("modularity", "compactness", "explicitness"), float("nan"))
     z = tell_apart(standardised(latents)[0], np.random.default_rng(seed))
     shared, own = neighbour_information(z, factors[:, varying], continuous[varying], _NEIGHBOURS)
-    told = np.array([tree_information(fits, test_factors, k) for k in varying.tolist()])
-    joint = np.maximum(told, shared.max(axis=0))
+    tree_estimates = np.array([tree_information(fits, test_factors, k) for k in varying.tolist()])
+    joint = np.maximum(tree_estimates, shared.max(axis=0))
     share = np.divide(shared, joint, out=np.zeros_like(shared), where=joint > 0)
     return {
         "modularity": _modularity(share) if len(varying) > 1 else float("nan"),
@@ -116,7 +116,7 @@ def exclusivity_scores(
 
 
 def exclusivity(rows: np.ndarray) -> np.ndarray:
-    """Largest entry of each row less the root of the mean square of the others, (rows,).
+    """Return the largest entry of each row minus the root mean square of the others, (rows,).
 
     Example:
         >>> exclusivity(np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5]]))
@@ -147,8 +147,8 @@ METRIC = Metric(
     edi,
     {
         "modularity": ScoreInfo(0, 1, True, "does each latent have information about one factor only?"),
-        "compactness": ScoreInfo(0, 1, True, "does one latent only have information about each factor?"),
-        "explicitness": ScoreInfo(0, 1, True, "how much of each factor do all latents together know?"),
+        "compactness": ScoreInfo(0, 1, True, "does only one latent have information about each factor?"),
+        "explicitness": ScoreInfo(0, 1, True, "how much information about each factor do all latents have together?"),
     },
     "exclusivity of the information of latents and about factors",
     takes_continuous=True,

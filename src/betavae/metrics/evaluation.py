@@ -1,4 +1,4 @@
-"""One evaluation of two tables: its rows, and the trees and information matrices that several metrics share."""
+"""State of one evaluation: sampled rows, and the trees and information matrices that metrics share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from betavae.metrics.protocol import Protocol, sample_sizes
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Tables, seed, sizes and protocol of one evaluation. What metrics share is computed when first needed.
+    """Tables, seed, sizes and protocol of one evaluation. Shared quantities are computed on first use.
 
     Attributes:
-        label: what the evaluation is called in progress reports.
-        names: metrics to compute.
-        latents: (N, D) latents, without those that the protocol leaves out.
-        sampled: returns the (N, D) latents sampled from the posteriors.
+        label: name of the evaluation in progress reports.
+        names: names of the metrics to compute.
+        latents: (N, D) latents that the protocol keeps.
+        sampled: function that returns the (N, D) latents sampled from the posteriors.
         factors: (N, K) factors as float64.
-        labels: (N, K) factors as classes, int64, if none is continuous; see `by_kind`.
-        continuous: (K,) which factors are continuous.
-        seed: seed of everything random.
-        given: numbers of training and test rows, `None` where the protocol decides.
+        labels: (N, K) factors as class labels; int64 if no factor is continuous, see `by_kind`.
+        continuous: (K,) mask of continuous factors.
+        seed: seed for everything random.
+        requested_sizes: ``num_train`` and ``num_test`` as requested by the caller; `None` for the default.
         protocol: the protocol.
         discrete: whether latents are discrete.
     """
@@ -39,18 +39,18 @@ class Evaluation:
     labels: np.ndarray
     continuous: np.ndarray
     seed: int
-    given: Mapping[str, int | None]
+    requested_sizes: Mapping[str, int | None]
     protocol: Protocol
     discrete: bool
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
         """Numbers of training and test rows."""
-        return sample_sizes(len(self.latents), self.protocol, **self.given)
+        return sample_sizes(len(self.latents), self.protocol, **self.requested_sizes)
 
     @cached_property
     def information(self) -> Information:
-        """Entropies and mutual information of binned latents and factors."""
+        """Entropies and mutual information of binned latents and factors, in nats."""
         return measure_information(
             self.latents, self.labels, seed=self.seed, num_train=self.sizes[0], preset=self.protocol
         )
@@ -65,23 +65,27 @@ class Evaluation:
 
     @cached_property
     def probes(self) -> list[np.ndarray]:
-        """Rows that fairness predicts factors of; none if it is not computed."""
+        """Rows for which fairness predicts factors; empty if fairness is not computed."""
         if "fairness" not in self.names or self.continuous.any():
             return []
         return draw_probes(self.labels, self.seed, paired=self.protocol.paired_fairness)
 
     @cached_property
     def trees(self) -> TreeFits:
-        """Trees on the training rows, and their predictions for the test rows and then for the fairness probes."""
+        """Trees fitted to the training rows. Their predictions are for the test rows, then for the fairness probes."""
         train, test = self.rows
-        others = np.concatenate([test, *(probe.ravel() for probe in self.probes)])
+        predicted_rows = np.concatenate([test, *(probe.ravel() for probe in self.probes)])
         return fit_trees(
-            self.latents[train], self.labels[train], self.latents[others], seed=self.seed, continuous=self.continuous
+            self.latents[train],
+            self.labels[train],
+            self.latents[predicted_rows],
+            seed=self.seed,
+            continuous=self.continuous,
         )
 
     @cached_property
     def dci(self) -> DCI:
-        """DCI from the shared trees."""
+        """DCI computed from the shared trees."""
         test = self.rows[1]
         fits = self.trees._replace(predicted=self.trees.predicted[: len(test)])
         return summarise(fits, self.labels[test], self.continuous)

@@ -1,4 +1,4 @@
-"""FactorVAE score and its relatives: which latent varied least, or most? A majority vote answers."""
+"""FactorVAE score and its variants: a majority vote over the latent with the smallest or largest variance."""
 
 import math
 
@@ -23,38 +23,38 @@ def factor_vae(
     num_variance: int = 10_000,
     min_std: float | None = None,
 ) -> dict[str, float]:
-    """Accuracy of a majority vote that tells which factor was held, from the latent that varied least.
+    """Compute the accuracy of a majority vote that predicts the fixed factor from the latent with least variance.
 
-    One point: draw a factor k and a row; draw ``batch_size`` rows that agree with it in factor k; the feature is the
-    latent with the smallest variance, relative to its variance over all rows; the label is k. Each latent votes for the
-    factor it met most often among the training points; among equals the first factor wins.
+    For each point, draw a factor k and a row, then ``batch_size`` rows with the same value of factor k. The feature is
+    the latent with the smallest variance, relative to its variance over all rows; the label is k. Each latent predicts
+    its most frequent label among the training points. The first factor wins ties.
 
-    Latents that hardly vary must not take part: 0 / 0 decides nothing. By default the inactive latents of
-    `active_latents` stay out, whatever the latents' unit; disentanglement_lib drops latents whose standard deviation is
-    below 0.05.
+    Latents that hardly vary are excluded, because their ratio of variances is 0 / 0. By default, these are the inactive
+    latents (see `active_latents`), independent of the unit of the latents. disentanglement_lib excludes latents with a
+    standard deviation below 0.05.
 
     Source:
         Disentangling by Factorising (Kim & Mnih, 2018), section 4. https://arxiv.org/abs/1802.05983
 
     Args:
         latents: (N, D) latents.
-        factors: (N, K) integer factors; every value of a factor needs two rows.
-        seed: seed of the factors and rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: points that vote; see `sample_sizes`.
-        num_test: points that the votes are tested on; see `sample_sizes`.
-        batch_size: rows of one point.
-        num_variance: rows, drawn with replacement, that a latent's overall variance is taken from.
-        min_std: keep the latents whose standard deviation reaches this; if unset, as the preset says.
+        factors: (N, K) integer factors; each value of a factor must occur in at least two rows.
+        seed: seed for drawing factors and rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training points, which vote; see `sample_sizes`.
+        num_test: number of test points; see `sample_sizes`.
+        batch_size: number of rows per point.
+        num_variance: number of rows, drawn with replacement, for the overall variance of the latents.
+        min_std: minimum standard deviation of a latent that votes; defaults to the preset's value.
 
     Returns:
-        ``accuracy``, ``accuracy_train`` in 0..1, larger is better, chance 1 / (factors that vary); ``num_active``. With
-        no latent left the accuracies are 0, as in disentanglement_lib; ``nan`` with a warning when fewer than two
-        factors vary.
+        ``accuracy`` and ``accuracy_train`` in 0..1, larger is better, chance level 1 / (number of factors that vary),
+        and ``num_active``, the number of latents that vote. If no latent votes, the accuracies are 0, as in
+        disentanglement_lib. ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or a factor value has a single row.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid, or a factor value occurs in only one row.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 3))
@@ -74,10 +74,10 @@ def factor_vae(
     active &= variance > 0
     if not active.any():
         return {"accuracy": 0.0, "accuracy_train": 0.0, "num_active": 0.0}
-    held, winner = _least_varying(
+    fixed, latent = _least_varying(
         latents, active, factors, varying, variance[active], num_train + num_test, batch_size, rng
     )
-    accuracy_train, accuracy = _vote(held, winner, num_train)
+    accuracy_train, accuracy = _vote(fixed, latent, num_train)
     return {"accuracy": accuracy, "accuracy_train": accuracy_train, "num_active": float(active.sum())}
 
 
@@ -92,27 +92,27 @@ def z_min_variance(
     batch_size: int = 200,
     min_std: float | None = None,
 ) -> dict[str, float]:
-    """The FactorVAE score at the paper's own sizes (800 votes, 200 rows each), rescaled so that chance is 0.
+    """Compute the FactorVAE score with the paper's sizes (800 points of 200 rows), rescaled to a chance level of 0.
 
     Source:
         Disentangling by Factorising (Kim & Mnih, 2018), section 4. https://arxiv.org/abs/1802.05983
 
     Args:
         latents: (N, D) latents.
-        factors: (N, K) integer factors; every value of a factor needs two rows.
-        seed: seed of the factors and rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: points that vote.
-        num_test: points that the votes are judged on.
-        batch_size: rows of one point.
-        min_std: keep the latents whose standard deviation reaches this; if unset, as the preset says.
+        factors: (N, K) integer factors; each value of a factor must occur in at least two rows.
+        seed: seed for drawing factors and rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training points, which vote.
+        num_test: number of test points.
+        batch_size: number of rows per point.
+        min_std: minimum standard deviation of a latent that votes; defaults to the preset's value.
 
     Returns:
-        ``z_min_variance``: (accuracy - 1/K) / (1 - 1/K) with K factors that vary; 1 at best, about 0 by chance.
+        ``z_min_variance``: (accuracy - 1/K) / (1 - 1/K) with K factors that vary; at most 1, chance level about 0.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or a factor value has a single row.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid, or a factor value occurs in only one row.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 3))
@@ -137,10 +137,11 @@ def z_max_variance(
     num_test: int = 800,
     batch_size: int = 200,
 ) -> dict[str, float]:
-    """The reverse of the FactorVAE score: vary one factor alone and vote by the latent that varies most.
+    """Compute the reverse of the FactorVAE score: vary only one factor, and vote by the latent with most variance.
 
-    One point: draw a factor k and a row; draw rows that agree with it in all other factors; the feature is the latent
-    with the largest variance, relative to its variance over all rows. Rescaled so that chance is 0.
+    For each point, draw a factor k and a row, then rows with the same values of all other factors. The feature is the
+    latent with the largest variance, relative to its variance over all rows. The accuracy is rescaled to a chance level
+    of 0.
 
     Source:
         Relevance Factor VAE: Learning and Identifying Disentangled Factors (Kim, Wang, Sahu & Pavlovic, 2019).
@@ -148,20 +149,20 @@ def z_max_variance(
 
     Args:
         latents: (N, D) latents.
-        factors: (N, K) integer factors; at least two rows for each combination of all factors but one.
-        seed: seed of the factors and rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: points that vote.
-        num_test: points that the votes are judged on.
-        batch_size: rows of one point, drawn with replacement.
+        factors: (N, K) integer factors; each combination of all factors except one must occur in at least two rows.
+        seed: seed for drawing factors and rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training points, which vote.
+        num_test: number of test points.
+        batch_size: number of rows per point, drawn with replacement.
 
     Returns:
-        ``z_max_variance``: (accuracy - 1/K) / (1 - 1/K) with K factors that vary; 1 at best, about 0 by chance; 0 with
-        no active latent; ``nan`` with a warning when fewer than two factors vary.
+        ``z_max_variance``: (accuracy - 1/K) / (1 - 1/K) with K factors that vary; at most 1, chance level about 0; 0
+        without active latents; ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows with all factors but one in common.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid, or a combination of all factors except one occurs in only one row.
 
     Example:
         >>> factors = np.array([[i, j, k] for i in range(3) for j in range(3) for k in range(3)])
@@ -178,16 +179,16 @@ def z_max_variance(
     if not active.any():
         return {"z_max_variance": 0.0}
     variance = standard_deviation(latents)[active] ** 2
-    moved = rng.choice(varying, size=num_train + num_test)
-    winner = np.empty(len(moved), np.int64)
+    varied = rng.choice(varying, size=num_train + num_test)
+    latent = np.empty(len(varied), np.int64)
     for k in varying:
-        mine = np.flatnonzero(moved == k)
+        points = np.flatnonzero(varied == k)
         others = [int(other) for other in varying if other != k]
         groups = Groups.by_value(factors, others, "Z-max variance")
-        rows = groups.draw_like(rng.integers(len(latents), size=len(mine)), rng, batch_size)
+        rows = groups.draw_like(rng.integers(len(latents), size=len(points)), rng, batch_size)
         local = latents[rows][:, :, active].var(axis=1, ddof=1, dtype=np.float64)
-        winner[mine] = (local / variance).argmax(axis=1)
-    return {"z_max_variance": _rescale(_vote(moved, winner, num_train)[1], factors)}
+        latent[points] = (local / variance).argmax(axis=1)
+    return {"z_max_variance": _rescale(_vote(varied, latent, num_train)[1], factors)}
 
 
 def _least_varying(
@@ -200,23 +201,23 @@ def _least_varying(
     batch_size: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    held = rng.choice(varying, size=num_points)
-    winner = np.empty(num_points, np.int64)
+    fixed = rng.choice(varying, size=num_points)
+    latent = np.empty(num_points, np.int64)
     for k in varying:
-        mine = np.flatnonzero(held == k)
+        points = np.flatnonzero(fixed == k)
         groups = Groups.by_value(factors, [int(k)], "the FactorVAE score")
-        rows = groups.draw_like(rng.integers(len(latents), size=len(mine)), rng, batch_size)
+        rows = groups.draw_like(rng.integers(len(latents), size=len(points)), rng, batch_size)
         local = latents[rows][:, :, active].var(axis=1, ddof=1, dtype=np.float64)
-        winner[mine] = (local / variance).argmin(axis=1)
-    return held, winner
+        latent[points] = (local / variance).argmin(axis=1)
+    return fixed, latent
 
 
 def _vote(factor: np.ndarray, latent: np.ndarray, num_train: int) -> tuple[float, float]:
-    """Accuracy on the first ``num_train`` points, which vote, and on the rest."""
+    """Return the accuracy on the first ``num_train`` points, which vote, and on the other points."""
     votes = np.zeros((int(latent.max()) + 1, int(factor.max()) + 1), np.int64)
     np.add.at(votes, (latent[:num_train], factor[:num_train]), 1)
-    right = votes.argmax(axis=1)[latent] == factor
-    return float(right[:num_train].mean()), float(right[num_train:].mean())
+    correct = votes.argmax(axis=1)[latent] == factor
+    return float(correct[:num_train].mean()), float(correct[num_train:].mean())
 
 
 def _rescale(accuracy: float, factors: np.ndarray) -> float:
@@ -228,8 +229,8 @@ FACTOR_VAE = Metric(
     "factor_vae",
     factor_vae,
     {
-        "accuracy": ScoreInfo(0, 1, True, "does the latent that varies least tell which factor was fixed?", 3),
-        "accuracy_train": ScoreInfo(0, 1, True, "the FactorVAE score on the points that vote", 0),
+        "accuracy": ScoreInfo(0, 1, True, "does the latent that varies least identify the fixed factor?", 3),
+        "accuracy_train": ScoreInfo(0, 1, True, "the FactorVAE score on the training points", 0),
         "num_active": ScoreInfo(0, math.inf, None, "number of latents that take part in the vote", 0, True),
     },
     "a majority vote of the latent that varies least names the fixed factor",
@@ -237,14 +238,14 @@ FACTOR_VAE = Metric(
 Z_MIN_VARIANCE = Metric(
     "z_min_variance",
     z_min_variance,
-    {"z_min_variance": ScoreInfo(-math.inf, 1, True, "the FactorVAE score at its paper's sizes, with chance at 0")},
+    {"z_min_variance": ScoreInfo(-math.inf, 1, True, "the FactorVAE score with the paper's sizes, chance level 0")},
     "the FactorVAE score at its paper's sizes, rescaled",
     own_sizes=True,
 )
 Z_MAX_VARIANCE = Metric(
     "z_max_variance",
     z_max_variance,
-    {"z_max_variance": ScoreInfo(-math.inf, 1, True, "does the latent that varies most tell which factor moved?")},
+    {"z_max_variance": ScoreInfo(-math.inf, 1, True, "does the latent that varies most identify the varied factor?")},
     "a majority vote of the latent that varies most names the factor that moved",
     own_sizes=True,
 )

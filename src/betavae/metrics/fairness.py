@@ -1,4 +1,4 @@
-"""Fairness: does a prediction of one factor depend on the value of another?"""
+"""Fairness: does the prediction of one factor depend on the value of another?"""
 
 import warnings
 from typing import TYPE_CHECKING
@@ -27,16 +27,16 @@ def fairness(
     with_replacement: bool | None = None,
     paired: bool | None = None,
 ) -> dict[str, float]:
-    """Unfairness: how far predictions of a factor shift when another one is set to a value.
+    """Compute the unfairness: how much predictions of a factor change when another factor is fixed to a value.
 
-    Boosted trees predict each target factor from the latents. For a sensitive factor, draw ``num_per_value`` rows with
-    each of its values; the total variation distance between the predictions for one value and those for all of them is
-    0 where the sensitive factor does not matter, at most 1 where it decides everything. disentanglement_lib calls the
-    same quantity fairness; smaller is fairer.
+    Boosted trees predict each target factor from the latents. For each sensitive factor, draw ``num_per_value`` rows
+    with each of its values. The unfairness is the total variation distance between the predictions for one value and
+    the predictions for all values. It is 0 if the predictions do not depend on the sensitive factor, and at most 1.
+    disentanglement_lib calls this quantity fairness, but smaller is fairer.
 
-    Two samples of 100 rows differ by chance: expect about 0.2 for a target with 40 values even from perfect latents.
-    The preset ``dlib`` avoids that as disentanglement_lib does: it sets the sensitive factor of the *same* 100 rows to
-    each value, which takes a table that holds all of these rows, such as a full grid. If one is missing, other rows are
+    Two samples of 100 rows differ by chance: for a target with 40 values, expect about 0.2 even for perfect latents.
+    The preset ``dlib`` avoids this as disentanglement_lib does: it sets the sensitive factor of the *same* 100 rows to
+    each value. The table must contain all these rows, as a full grid does. If a row is missing, different rows are
     drawn for each value, with a warning.
 
     Source:
@@ -46,22 +46,22 @@ def fairness(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows that the trees are fitted to; see `sample_sizes`.
-        num_test: rows that are set aside, as by `dci`, which shares the trees in `evaluate`; see `sample_sizes`.
-        num_per_value: rows drawn, with replacement, for each value of a sensitive factor.
-        with_replacement: draw the training rows with replacement; if unset, as the preset says.
-        paired: set the sensitive factor of the same rows to each value; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows. They are not used, but drawn as in `dci`, because `evaluate` uses the same trees
+            for both; see `sample_sizes`.
+        num_per_value: number of rows drawn, with replacement, for each value of a sensitive factor.
+        with_replacement: draw the training rows with replacement; defaults to the preset's value.
+        paired: set the sensitive factor of the same rows to each value; defaults to the preset's value.
 
     Returns:
-        ``unfairness``, the mean over values and over pairs of different factors, and ``unfairness_worst``, the largest
-        over values, averaged over pairs; 0..1, smaller is better; ``nan`` with a warning when fewer than two factors
-        vary.
+        ``unfairness``, the mean over values and pairs of different factors, and ``unfairness_worst``, the maximum over
+        values, averaged over pairs; 0..1, smaller is better; ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(2, size=(1000, 2))
@@ -81,13 +81,13 @@ def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100, *, pai
 
     Args:
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        num_per_value: rows for each value.
-        paired: draw ``num_per_value`` rows, and for each value those that differ from them in this factor only; if the
-            table lacks one, draw other rows for each value, and warn.
+        seed: seed for drawing rows.
+        num_per_value: number of rows for each value.
+        paired: draw ``num_per_value`` rows once, and for each value use the rows that differ from them only in this
+            factor. If such a row is missing, draw different rows for each value, and warn.
 
     Returns:
-        For each factor (values, ``num_per_value``) row numbers; (0, ``num_per_value``) for one that does not vary.
+        For each factor, (values, ``num_per_value``) row indices; (0, ``num_per_value``) for a constant factor.
 
     Example:
         >>> [probe.shape for probe in draw_probes(np.array([[0, 5], [1, 5]]), seed=0)]
@@ -107,9 +107,9 @@ def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100, *, pai
         probes.append(groups.draw(np.arange(num_values), rng, num_per_value) if probe is None else probe[:num_values])
     if missing:
         warnings.warn(
-            "fairness draws other rows for each value of "
+            "fairness draws different rows for each value of "
             + ", ".join(f"factor {k}" for k in missing)
-            + ": the table does not hold the same rows with every value",
+            + ": the table does not contain all combinations of factor values",
             stacklevel=2,
         )
     return probes
@@ -118,30 +118,30 @@ def draw_probes(factors: np.ndarray, seed: int, num_per_value: int = 100, *, pai
 def _matching_rows(
     factors: np.ndarray, k: int, groups: Groups, base: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray | None:
-    """For each value of factor k, a row that agrees with each base row in all others; `None` where one is missing."""
+    """Find, for each value of factor k, rows with the other factors of the base rows; `None` if a row is missing."""
     others = [other for other in range(factors.shape[1]) if other != k]
     rest = Groups.by_value(factors, others, "fairness", num_needed=1).label if others else np.zeros_like(groups.label)
     num_values = len(groups.sizes)
     key = rest * num_values + groups.label
     order = np.argsort(key, kind="stable")
     ordered = key[order]
-    wanted = rest[base] * num_values + np.arange(num_values)[:, None]
-    first, last = (np.searchsorted(ordered, wanted, side=side) for side in ("left", "right"))
+    targets = rest[base] * num_values + np.arange(num_values)[:, None]
+    first, last = (np.searchsorted(ordered, targets, side=side) for side in ("left", "right"))
     return None if (first == last).any() else order[first + rng.integers(last - first)]
 
 
 def unfairness(predicted: np.ndarray, probes: list[np.ndarray]) -> dict[str, float]:
-    """Total variation between predictions for one value of a sensitive factor and for all of its values.
+    """Compute the total variation between predictions for one value of a sensitive factor and for all its values.
 
     Args:
-        predicted: (M, K) predicted factors of the probes' rows, one probe after the other.
+        predicted: (M, K) predicted factors for the rows of all probes, concatenated.
         probes: rows with each value of each factor, from `draw_probes`.
 
     Returns:
         ``unfairness`` and ``unfairness_worst``; see `fairness`.
 
     Example:
-        >>> probes = [np.zeros((2, 2), int), np.zeros((2, 2), int)]  # target 1 follows factor 0, target 0 ignores all
+        >>> probes = [np.zeros((2, 2), int), np.zeros((2, 2), int)]  # target 1 depends on factor 0
         >>> unfairness(np.array([[0, 3], [0, 3], [0, 4], [0, 4], [0, 3], [0, 4], [0, 3], [0, 4]]), probes)
         {'unfairness': 0.25, 'unfairness_worst': 0.25}
     """
@@ -172,8 +172,8 @@ METRIC = Metric(
     "fairness",
     fairness,
     {
-        "unfairness": ScoreInfo(0, 1, False, "how far do predictions change with other factors, on average?"),
-        "unfairness_worst": ScoreInfo(0, 1, False, "how far do they change for the worst value?"),
+        "unfairness": ScoreInfo(0, 1, False, "how much do predictions change with other factors, on average?"),
+        "unfairness_worst": ScoreInfo(0, 1, False, "how much do predictions change for the worst value?"),
     },
     "total variation of predictions when another factor changes",
     counts_classes=True,

@@ -17,14 +17,14 @@ from betavae.metrics.undefined import warn_undefined
 
 
 class Rule(NamedTuple):
-    """Which latents count as active, and how information is estimated, in one version of the authors' code.
+    """Rule for active latents, and number of neighbours, in one version of the authors' code.
 
     Attributes:
-        quantiles: the spread of a latent is the distance between these two quantiles of it.
-        share: continuous latents count whose spread is above this share of the largest.
+        quantiles: the spread of a latent is the difference between these two quantiles.
+        share: minimum spread of an active continuous latent, as a share of the largest spread.
         discrete_share: the same for discrete latents.
-        discrete_spread: spread that a discrete latent must exceed.
-        num_neighbours: neighbours of the information estimate, for continuous latents.
+        discrete_spread: the spread of an active discrete latent must exceed this value.
+        num_neighbours: number of nearest neighbours in the information estimate for continuous latents.
     """
 
     quantiles: tuple[float, float]
@@ -39,7 +39,7 @@ RULES: Final[dict[str, Rule]] = {
     "range8": Rule((0, 1), 1 / 8, 1 / 8, 0, 3),
     "iqr10": Rule((0.25, 0.75), 1 / 10, 0, 0.1, 10),
 }
-"""``range20``: the code of the paper. ``range8``: its earlier form. ``iqr10``: that of Tripod (2024)."""
+"""``range20``: the code of the paper. ``range8``: an earlier version of it. ``iqr10``: the code of Tripod (2024)."""
 
 
 def infomec(
@@ -55,27 +55,27 @@ def infomec(
     num_neighbours: int | None = None,
     with_replacement: bool = False,
 ) -> dict[str, float]:
-    """InfoM, InfoE and InfoC, of continuous or discrete latents.
+    """Compute InfoM, InfoE and InfoC for continuous or discrete latents.
 
-    With n[d, k] = I(z_d; y_k) / H(y_k), S factors and A latents kept:
+    With n[d, k] = I(z_d; y_k) / H(y_k), S factors and A active latents:
 
     - InfoM, modularity: (mean over latents of max_k n / sum_k n - 1/S) / (1 - 1/S)
     - InfoC, compactness: (mean over factors of max_d n / sum_d n - 1/A) / (1 - 1/A)
-    - InfoE, explicitness: mean over factors of 1 - CE / CE_0, the cross-entropy of an unpenalised logistic regression
-      on all latents (classes balanced) over that of one that sees no latent
+    - InfoE, explicitness: mean over factors of 1 - CE / CE_0. CE is the cross-entropy of a logistic regression on all
+      latents (no penalty, balanced classes), and CE_0 the cross-entropy of a model without latents.
 
-    Information of a continuous latent is estimated from distances to the 10th neighbour, after noise of 1e-7 standard
-    deviations, which tells equal latents apart (the authors' estimator does the same; without it, latents of few values
-    would seem to tell nothing). Information of a discrete latent, as quantised latents are, is the plug-in estimate,
-    and the regression sees one-hot latents.
+    The information of a continuous latent is estimated from the distances to the 10th nearest neighbour. Noise of 1e-7
+    standard deviations is added first, as in the authors' estimator, so that no two values are equal; otherwise latents
+    with few values would seem to have no information. For discrete latents, such as quantised ones, information is the
+    plug-in estimate, and the regression uses one-hot latents.
 
-    The authors have published three rules for which latents are kept:
+    The authors have published three rules for active latents:
 
-    - ``range20`` (the code of the paper, 2023): the range is above 1/20 of the largest; of discrete latents, above 0
-    - ``range8`` (its earlier form, 2023): above 1/8 of the largest, also of discrete latents; 3 neighbours
-    - ``iqr10`` (Tripod, 2024): the interquartile range is above 1/10 of the largest; of discrete latents, above 0.1
+    - ``range20`` (code of the paper, 2023): the range is at least 1/20 of the largest; for discrete latents, above 0
+    - ``range8`` (an earlier version, 2023): at least 1/8 of the largest, also for discrete latents; 3 neighbours
+    - ``iqr10`` (Tripod, 2024): the interquartile range is at least 1/10 of the largest; for discrete latents, above 0.1
 
-    The authors score InfoE on the rows of the fit; that is ``infoe_train``, while ``infoe`` uses held-out rows.
+    The authors compute InfoE on the training rows, which is ``infoe_train`` here; ``infoe`` uses test rows.
 
     Source:
         Disentanglement via Latent Quantization (Hsu, Dorrell, Whittington, Wu & Finn, 2023), section 4.
@@ -87,25 +87,26 @@ def infomec(
 
     Args:
         latents: (N, D) latents.
-        factors: (N, K) factors: labels, or continuous ones, of which information is estimated as of Kraskov et al., and
-            the regression is linear, with 1 - squared error / variance in place of 1 - CE / CE_0.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`.
-        rule: ``"range20"``, ``"range8"`` or ``"iqr10"``; if unset, as the preset says: the first.
-        discrete: whether latents are discrete, as those of a quantised latent space.
-        num_train: rows that information and classifiers are fitted to; see `sample_sizes`.
+        factors: (N, K) labels or continuous factors. For a continuous factor, information is estimated by the method of
+            Kraskov et al. (2004), and the regression is linear with 1 - squared error / variance instead of
+            1 - CE / CE_0.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`.
+        rule: ``"range20"``, ``"range8"`` or ``"iqr10"``; defaults to the preset's value, which is ``"range20"``.
+        discrete: whether latents are discrete, as in a quantised latent space.
+        num_train: number of training rows; see `sample_sizes`.
         num_test: rows that ``infoe`` is taken on; see `sample_sizes`.
-        num_neighbours: neighbours of the information estimate; if unset, as the rule says.
-        with_replacement: draw rows with replacement, whatever the preset says.
+        num_neighbours: number of nearest neighbours in the information estimate; defaults to the value of the rule.
+        with_replacement: draw rows with replacement; overrides the preset.
 
     Returns:
-        ``infom``, ``infoc``, ``infoe``, ``infoe_train``; 1 at best, 0 by chance; ``nan`` with one warning where fewer
-        than two factors vary or fewer than two latents are kept. ``infoe`` falls below 0 where the classifier is worse
-        on new rows than knowing nothing.
+        ``infom``, ``infoc``, ``infoe``, ``infoe_train``; at most 1, chance level 0; ``nan`` with one warning if fewer
+        than two factors vary or fewer than two latents are active. ``infoe`` is below 0 if the classifier is worse on
+        test rows than a model without latents.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows; unknown rule.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows; unknown rule.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -135,15 +136,15 @@ def infomec(
     if missing := [name for name, value in scores.items() if np.isnan(value)]:
         warn_undefined(
             " and ".join(missing),
-            f"they need two factors that vary and two latents in use, got {factors.shape[1]} and {len(kept)}",
+            f"they need two factors that vary and two active latents, got {factors.shape[1]} and {len(kept)}",
         )
     z, z_test = (_one_hot if discrete else standardised)(latents[train], latents[test])
     explained = [
         (_explained_variance if continuous[k] else _explained)(z, factors[train, k], z_test, factors[test, k])
         for k in range(factors.shape[1])
     ]
-    held_out, fitted = np.mean(explained, axis=0) if explained else (np.nan, np.nan)
-    return scores | {"infoe": float(held_out), "infoe_train": float(fitted)}
+    on_test, on_train = np.mean(explained, axis=0) if explained else (np.nan, np.nan)
+    return scores | {"infoe": float(on_test), "infoe_train": float(on_train)}
 
 
 def _active(latents: np.ndarray, rule: Rule, discrete: bool) -> np.ndarray:
@@ -160,21 +161,22 @@ def _shares(
     num_neighbours: int | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(D, K) information over the entropy of the factor; of discrete latents where no number of neighbours is given."""
+    """Return (D, K) mutual information over factor entropy; latents are discrete if ``num_neighbours`` is `None`."""
     share = np.empty((latents.shape[1], factors.shape[1]))
     if num_neighbours is None:
         table = np.stack([np.unique(latent, return_inverse=True)[1] for latent in latents.T], axis=1)
-        most = int(table.max()) + 1
-        if most > max(len(table) // 2, 1):
+        num_values = int(table.max()) + 1
+        if num_values > max(len(table) // 2, 1):
             raise ValueError(
-                f"a latent has {most:,} values in {len(table):,} rows, so it is not discrete; score it as continuous"
+                f"a latent has {num_values:,} values in {len(table):,} rows, so it is not discrete; score it as "
+                "continuous (discrete=False)"
             )
         for k, column in enumerate(factors.T):
             labels = (
                 column if not continuous[k] else np.digitize(column, np.quantile(column, np.linspace(0, 1, 21)[1:-1]))
             )
-            found = count_information(table, labels[:, None].astype(np.int64), most)
-            share[:, k] = found.shared[:, 0] / found.factor_entropy[0]
+            information = count_information(table, labels[:, None].astype(np.int64), num_values)
+            share[:, k] = information.shared[:, 0] / information.factor_entropy[0]
         return share
     shared, own = neighbour_information(tell_apart(standardised(latents)[0], rng), factors, continuous, num_neighbours)
     return np.asarray(shared / own)
@@ -189,7 +191,7 @@ def _one_hot(latents: np.ndarray, others: np.ndarray) -> list[np.ndarray]:
 
 
 def _concentration(share: np.ndarray) -> float:
-    """Mean of max / sum over the rows that are not all zero, rescaled from 1 / columns .. 1 to 0 .. 1."""
+    """Return the mean of max / sum over rows that are not all zero, rescaled from 1 / columns .. 1 to 0 .. 1."""
     rows = share[share.sum(axis=1) > 0]
     columns = share.shape[1]
     if columns < 2 or not len(rows):
@@ -199,13 +201,13 @@ def _concentration(share: np.ndarray) -> float:
 
 def _explained(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> tuple[float, float]:
     model = Logistic.fit(train, labels, penalty=0.0, balanced=True)
-    nothing = np.log(len(model.classes))  # balanced classes and no latent: every class is equally likely
+    baseline = np.log(len(model.classes))  # balanced classes without latents: all classes are equally likely
     losses = []
     for table, truth in ((test, test_labels), (train, labels)):
         known = np.isin(truth, model.classes)
         column = np.searchsorted(model.classes, truth[known])
         losses.append(-model.log_probabilities(table[known])[np.arange(known.sum()), column].mean())
-    return float(1 - losses[0] / nothing), float(1 - losses[1] / nothing)
+    return float(1 - losses[0] / baseline), float(1 - losses[1] / baseline)
 
 
 def _explained_variance(
@@ -219,7 +221,7 @@ METRIC = Metric(
     infomec,
     {
         "infom": ScoreInfo(0, 1, True, "does each latent have information about one factor only?", 3),
-        "infoc": ScoreInfo(0, 1, True, "does one latent only have information about each factor?", 2),
+        "infoc": ScoreInfo(0, 1, True, "does only one latent have information about each factor?", 2),
         "infoe": ScoreInfo(-math.inf, 1, True, "how much do linear classifiers reduce the uncertainty of factors?", 2),
         "infoe_train": ScoreInfo(-math.inf, 1, True, "InfoE on the training rows", 0),
     },

@@ -1,4 +1,4 @@
-"""Mutual information between latents and factors, estimated from bins."""
+"""Mutual information between latents and factors, estimated from histograms."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,17 @@ from betavae.metrics.protocol import Protocol, choose, prepare, sample_sizes
 
 @dataclass(frozen=True)
 class Information:
-    """Entropies of D discrete latents and K factors, and what they share, in nats.
+    """Entropies and mutual information of D binned latents and K factors, in nats.
 
     Attributes:
         shared: (D, K) mutual information of each latent and each factor.
         joint: (D, K) joint entropy of each latent and each factor.
-        latent_entropy: (D,) entropy of each latent's bins.
+        latent_entropy: (D,) entropy of the bins of each latent.
         factor_entropy: (K,) entropy of each factor.
-        num_bins: bins of each latent.
-        noise: (D, K) corrected information that one independent pair in 10,000 exceeds; 0 where nothing is corrected,
-            and where there are fewer rows than cells, of which the chi-squared distribution knows nothing.
+        num_bins: number of bins for each latent.
+        noise: (D, K) significance threshold: one of 10,000 independent pairs has a bias-corrected information above it.
+            It is 0 without bias correction, and where there are fewer rows than cells, because the chi-squared
+            approximation does not hold there.
     """
 
     shared: np.ndarray
@@ -31,7 +32,7 @@ class Information:
 
     @property
     def varying(self) -> np.ndarray:
-        """(K,) mask of the factors that take more than one value."""
+        """(K,) mask of the factors that have more than one value."""
         return np.asarray(self.factor_entropy > 0)
 
 
@@ -46,11 +47,12 @@ def measure_information(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> Information:
-    """Cut the latents into equal-width bins and count; every latent has its row, inactive ones as well.
+    """Estimate entropies and mutual information from equal-width bins of all latents, including inactive ones.
 
-    The plug-in estimate of an entropy, - sum p log p with the observed frequencies, is too small by about
-    (occupied cells - 1) / (2 N) nats; the Miller-Madow correction adds that. Without it the mutual information of
-    independent variables comes out at about (bins - 1)(values - 1) / (2 N), more for factors with more values.
+    The plug-in estimate of an entropy, - sum p log p with the observed frequencies p, is too small by about
+    (occupied cells - 1) / (2 N) nats. The Miller-Madow correction adds this value. Without the correction, the
+    estimated mutual information of independent variables is about (bins - 1)(values - 1) / (2 N), so it is larger for
+    factors with more values.
 
     Source:
         Estimation of Entropy and Mutual Information (Paninski, 2003), section 4.2 (plug-in and Miller-Madow).
@@ -59,24 +61,24 @@ def measure_information(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each latent, from its smallest to its largest value among those rows.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
-        bias_correction: apply the Miller-Madow correction; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        num_bins: number of equal-width bins for each latent, from its minimum to its maximum over the drawn rows.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
+        bias_correction: apply the Miller-Madow correction to entropies; defaults to the preset's value.
 
     Returns:
-        Everything in nats; a constant latent or factor has entropy 0.
+        The `Information`, in nats; a constant latent or factor has entropy 0.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 1))
-        >>> found = measure_information(factors * 0.5, factors, seed=0, num_train=1000, bias_correction=False)
-        >>> found.shared.round(2), np.log(4).round(2)
+        >>> information = measure_information(factors * 0.5, factors, seed=0, num_train=1000, bias_correction=False)
+        >>> information.shared.round(2), np.log(4).round(2)
         (array([[1.38]]), np.float64(1.39))
     """
     latents, factors = check_tables(latents, factors)
@@ -92,7 +94,7 @@ def measure_information(
 def information_of_kept(
     latents: np.ndarray, factors: np.ndarray, protocol: Protocol, *, seed: int, num_train: int | None, num_bins: int
 ) -> Information:
-    """Measure the `Information` of the latents that a protocol keeps; see `measure_information`.
+    """Estimate the `Information` of the latents that a protocol keeps; see `measure_information`.
 
     Example:
         >>> latents, factors = np.array([[0.0, 7], [1, 7]] * 50), np.array([[0], [1]] * 50)
@@ -106,16 +108,16 @@ def information_of_kept(
 def count_information(
     binned: np.ndarray, factors: np.ndarray, num_bins: int, bias_correction: bool = False
 ) -> Information:
-    """Measure the `Information` of latents that are discrete already.
+    """Estimate the `Information` of discrete latents.
 
     Args:
         binned: (N, D) integers in 0 .. num_bins - 1.
         factors: (N, K) integers.
-        num_bins: number of values that a latent may take.
+        num_bins: number of possible values of a latent.
         bias_correction: apply the Miller-Madow correction.
 
     Returns:
-        Everything in nats.
+        The `Information`, in nats.
 
     Example:
         >>> latents, factors = np.array([[0], [0], [1], [1]]), np.array([[5, 0], [5, 1], [7, 0], [7, 1]])
@@ -142,21 +144,21 @@ def count_information(
 
 
 def _likelihood_ratio(freedom: np.ndarray) -> np.ndarray:
-    """2 N times the plug-in information that one independent pair in 10,000 exceeds: a G test."""
+    """Return 2 N times the plug-in information above which one of 10,000 independent pairs lies (G test)."""
     from scipy.stats import chi2
 
     return np.asarray(chi2.ppf(0.9999, freedom))
 
 
 def discretise(latents: np.ndarray, num_bins: int = 20) -> np.ndarray:
-    """Number the equal-width bins of each latent, from its smallest to its largest value.
+    """Discretise each latent into equal-width bins from its minimum to its maximum.
 
     Args:
         latents: (N, D) latents.
-        num_bins: bins of each latent, at least 1.
+        num_bins: number of bins for each latent, at least 1.
 
     Returns:
-        (N, D) integers in 0 .. num_bins - 1, of 16 bits if that will do; the same throughout for a constant latent.
+        (N, D) integers in 0 .. num_bins - 1, int16 if ``num_bins`` fits; all equal for a constant latent.
 
     Example:
         >>> discretise(np.array([[0.0], [0.4], [1.0]]), num_bins=2).ravel()
@@ -170,13 +172,13 @@ def discretise(latents: np.ndarray, num_bins: int = 20) -> np.ndarray:
 
 
 def entropy(counts: np.ndarray, bias_correction: bool = False) -> float:
-    """Entropy of a distribution in nats, from how often each value was seen.
+    """Estimate the entropy of a distribution in nats from the count of each value.
 
     Example:
         >>> round(entropy(np.array([5, 5, 0])), 4), round(entropy(np.array([5, 5, 0]), bias_correction=True), 4)
         (0.6931, 0.7431)
     """
-    seen = counts[counts > 0]
-    share = seen / seen.sum()
+    occupied = counts[counts > 0]
+    share = occupied / occupied.sum()
     nats = float((share * -np.log(share)).sum())
-    return nats + (len(seen) - 1) / (2 * int(seen.sum())) if bias_correction else nats
+    return nats + (len(occupied) - 1) / (2 * int(occupied.sum())) if bias_correction else nats

@@ -1,4 +1,4 @@
-"""What every metric checks about its two tables, once, and how rows are drawn from them."""
+"""Validation of the two tables, sampling of rows, and detection of active latents."""
 
 import math
 import os
@@ -10,56 +10,57 @@ import numpy as np
 from betavae.files.conversion import as_array, as_numbers
 
 INACTIVE_NATS = 0.05
-"""A latent whose KL is below this carries next to nothing: it counts as inactive, and is drawn in grey."""
+"""A latent with a mean KL divergence below this value (in nats) is inactive. Figures draw it in grey."""
 MIN_RELATIVE_SPREAD = 0.05
-_ROUNDING = 1e-12  # of the largest value: less variation than this is rounding
-_LARGEST = {  # of floats
-    "latents": 1e12,  # products of more leave the range in which fits converge and float32 ends
-    "factors": 1e100,  # whose square can still be summed
+"""A latent is inactive if its standard deviation, divided by the largest one, is below this value."""
+_ROUNDING = 1e-12  # a range below this share of the largest value is rounding error
+_LARGEST = {  # largest allowed absolute value of floats
+    "latents": 1e12,  # products of larger values overflow float32, and fits do not converge
+    "factors": 1e100,  # sums of squares of larger values may overflow
 }
 
 
 def check_tables(
     latents: np.ndarray, factors: np.ndarray, *, integer_factors: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two tables as arrays that every metric can work on, or say what is wrong with them.
+    """Validate the two tables and convert them to arrays that all metrics accept.
 
     Args:
         latents: (N, D) finite numbers.
-        factors: (N, K), or (N,) for one factor: labels of any kind, see `as_numbers`; any finite numbers where
+        factors: (N, K), or (N,) for one factor. Labels of any kind, see `as_numbers`, or finite numbers if
             ``integer_factors`` is false.
-        integer_factors: whether factors serve as classes.
+        integer_factors: whether factors are used as classes.
 
     Returns:
-        Latents as float32 or float64, factors as int64; where ``integer_factors`` is false as float64, whole ones from
-        0 on.
+        Latents as float32 or float64, and factors as int64. If ``integer_factors`` is false, factors are float64, and
+        integer factors are shifted so that they start at 0.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table has a wrong shape, is empty, or holds NaN, masked, infinite or huge values; the two differ
-            in rows; a factor has missing or too many values.
+        TypeError: A table is not numeric.
+        ValueError: A table has a wrong shape, is empty, or contains NaN, masked, infinite or huge values; the tables
+            differ in their number of rows; a factor has missing or too many values.
 
     Example:
         >>> latents, factors = check_tables(np.array([[0, 1]]), np.array([[2.0]]))
         >>> latents.dtype, factors.dtype
         (dtype('float64'), dtype('int64'))
     """
-    for name, given in (("latents", latents), ("factors", factors)):
-        if np.ma.is_masked(given):
-            raise ValueError(f"{name} has masked entries; leave their rows out of both tables")
+    for name, argument in (("latents", latents), ("factors", factors)):
+        if np.ma.is_masked(argument):
+            raise ValueError(f"{name} has masked entries; remove their rows from both tables")
     latents, factors = as_array(latents), as_numbers(factors)
     for name, table, columns in (("latents", latents, "latents"), ("factors", factors, "factors")):
         if table.dtype.kind not in "fiub":
             text = table.dtype.kind in "US" or any(isinstance(value, str) for value in table.flat)
-            cure = "leave out what is text, or give each text a number" if text else "convert it with astype(float)"
-            raise TypeError(f"{name} must hold numbers, got an array of {table.dtype}; {cure}")
+            advice = "remove text columns or encode them as numbers" if text else "convert it with astype(float)"
+            raise TypeError(f"{name} must be numeric, got an array of {table.dtype}; {advice}")
         if table.ndim != 2:
             raise ValueError(
                 f"{name} must have the shape (samples, {columns}), got {table.shape}; "
-                f"a single column is {name}[:, None]"
+                f"for a single column, pass {name}[:, None]"
             )
         if table.size == 0:
-            raise ValueError(f"{name} is empty: its shape is {table.shape}")
+            raise ValueError(f"{name} must not be empty, got the shape {table.shape}")
         _check_finite(name, table)
     if len(latents) != len(factors):
         transposed = next(
@@ -71,7 +72,7 @@ def check_tables(
             "",
         )
         raise ValueError(
-            f"latents and factors must have one row for each sample, got {len(latents):,} rows of latents "
+            f"latents and factors must have the same number of rows, got {len(latents):,} rows of latents "
             f"and {len(factors):,} rows of factors"
             + (f"; {transposed} seem to be transposed: pass {transposed}.T" if transposed else "")
         )
@@ -80,33 +81,36 @@ def check_tables(
     if not integer_factors:
         if factors.dtype.kind in "iu":
             whole = factors.astype(np.int64, copy=False)
-            factors = whole - whole.min(axis=0)  # of large ones a double holds the differences, not the numbers
+            factors = whole - whole.min(axis=0)  # float64 represents the differences of large integers exactly
         return latents, factors.astype(np.float64, copy=False)
     whole = factors.astype(np.int64, copy=False)
     if factors.dtype.kind == "f" and not np.array_equal(whole, factors):
-        whole = np.stack([_numbered(column, k) for k, column in enumerate(factors.T)], axis=1)
+        whole = np.stack([_as_labels(column, k) for k, column in enumerate(factors.T)], axis=1)
     return latents, whole
 
 
-def _numbered(column: np.ndarray, factor: int) -> np.ndarray:
-    """Values of a factor by their rank, where there are few; whole numbers stay."""
+def _as_labels(column: np.ndarray, factor: int) -> np.ndarray:
+    """Convert a factor to int64 labels: integers stay, other values are replaced by their ranks."""
     if np.array_equal(column, whole := column.astype(np.int64)):
         return whole
     values, ranks = np.unique(column, return_inverse=True)
     if _is_continuous(column):
-        from betavae.metrics.registry import METRICS  # which imports this file
+        from betavae.metrics.registry import METRICS  # circular import
 
-        able = [name for name, metric in METRICS.items() if metric.takes_continuous]
+        accepting = [name for name, metric in METRICS.items() if metric.takes_continuous]
         raise ValueError(
             f"factor {factor} is continuous: {len(values):,} values in {len(column):,} rows, such as {column[0]:g}. "
-            "Metrics by class need several rows each: merge some, for instance with np.digitize. "
-            f"{', '.join(able)} take it as it is"
+            "This metric needs several rows for each value: merge values, for instance with np.digitize, or use a "
+            f"metric that accepts continuous factors: {', '.join(accepting)}"
         )
     return ranks.astype(np.int64)
 
 
 def check_whole(name: str, value: Any, least: int) -> int:
-    """A whole number of at least so much, of Python or numpy.
+    """Return a Python or numpy integer as `int` if it is at least ``least``.
+
+    Raises:
+        ValueError: The value is not an integer, or is too small.
 
     Example:
         >>> check_whole("seed", np.int64(3), 0)
@@ -120,11 +124,13 @@ def check_whole(name: str, value: Any, least: int) -> int:
 def _check_finite(name: str, table: np.ndarray) -> None:
     if table.dtype.kind != "f":
         return
-    largest = float(max(table.max(), -table.min()))  # NaN if there is one
+    largest = float(max(table.max(), -table.min()))  # NaN if the table has one
     if largest <= _LARGEST[name]:
         return
     if math.isfinite(largest):
-        raise ValueError(f"{name} must be at most {_LARGEST[name]:g} in size, got {largest:g}; scale it down")
+        raise ValueError(
+            f"absolute values of {name} must be at most {_LARGEST[name]:g}, got {largest:g}; scale {name} down"
+        )
     bad = np.argwhere(~np.isfinite(table))
     num_nan = int(np.isnan(table).sum())
     raise ValueError(
@@ -134,16 +140,17 @@ def _check_finite(name: str, table: np.ndarray) -> None:
 
 
 def check_classes(factors: np.ndarray) -> None:
-    """Refuse factors that cannot serve as classes because nearly every row has its own value.
+    """Reject factors with too few rows per class.
 
-    Such a factor is a row number or a measurement; every estimate from so few rows a class would be a number without
-    meaning (plug-in information, for one, would say that any latent tells everything about it).
+    If nearly every row has its own value, the factor is a row number or a measurement. Estimates from so few rows per
+    class have no meaning: the plug-in estimate of mutual information, for example, reaches the entropy of the factor
+    for any latent.
 
     Args:
-        factors: (N, K) integer factors of the rows that something is estimated from.
+        factors: (N, K) integer factors of the training rows.
 
     Raises:
-        ValueError: A factor has more values than half the rows.
+        ValueError: The number of values of a factor is more than half the number of rows.
 
     Example:
         >>> check_classes(np.arange(10)[:, None] // 5)
@@ -152,13 +159,13 @@ def check_classes(factors: np.ndarray) -> None:
         num_classes = len(np.unique(column))
         if num_classes > max(len(column) // 2, 1):
             raise ValueError(
-                f"factor {k} has {num_classes:,} classes in {len(column):,} training rows; at least two rows a class "
-                "are needed: give more rows or merge values, for instance with np.digitize"
+                f"factor {k} has {num_classes:,} classes in {len(column):,} training rows; at least two rows per class "
+                "are needed: use more rows, or merge values, for instance with np.digitize"
             )
 
 
 def varying_factors(factors: np.ndarray) -> np.ndarray:
-    """Which factors have more than one value among the rows, (K,) boolean.
+    """Return a (K,) mask of the factors that have more than one value.
 
     Example:
         >>> varying_factors(np.array([[0, 5], [1, 5]]))
@@ -170,13 +177,14 @@ def varying_factors(factors: np.ndarray) -> np.ndarray:
 def draw_rows(
     num_rows: int, sizes: Sequence[int], rng: np.random.Generator, *, with_replacement: bool = False
 ) -> list[np.ndarray]:
-    """Draw several sets of rows: disjoint by default, or independent of each other and with replacement.
+    """Draw several sets of rows: disjoint by default, or independently and with replacement.
 
     Args:
-        num_rows: rows to draw from.
-        sizes: how many rows each set holds.
-        rng: source of randomness.
-        with_replacement: draw as disentanglement_lib does; a row may then be in two sets, or in one set twice.
+        num_rows: number of rows to draw from.
+        sizes: size of each set.
+        rng: random number generator.
+        with_replacement: draw with replacement, as disentanglement_lib does. A row may then occur several times, also
+            in different sets.
 
     Returns:
         One (size,) array of row indices for each of ``sizes``.
@@ -190,21 +198,21 @@ def draw_rows(
         True
     """
     if min(sizes) < 1:
-        raise ValueError(f"every set of rows needs at least one row, got sizes {tuple(sizes)}")
+        raise ValueError(f"every set of rows needs at least one row, got the sizes {tuple(sizes)}")
     if with_replacement:
         return [rng.integers(num_rows, size=size) for size in sizes]
     if sum(sizes) > num_rows:
-        wanted = " + ".join(f"{size:,}" for size in sizes)
+        requested = " + ".join(f"{size:,}" for size in sizes)
         raise ValueError(
-            f"{wanted} different rows are needed, got {num_rows:,}; ask for fewer (num_train, num_test), give more "
-            "rows, or draw with replacement (with_replacement=True)"
+            f"{requested} different rows are needed, got {num_rows:,}; lower num_train or num_test, use more rows, or "
+            "draw with replacement (with_replacement=True)"
         )
     rows = rng.choice(num_rows, size=sum(sizes), replace=False)
     return np.split(rows, np.cumsum(sizes)[:-1])
 
 
 def standard_deviation(latents: np.ndarray) -> np.ndarray:
-    """Standard deviation of each latent, (D,) float64; exactly 0 where a latent varies by rounding only.
+    """Return the (D,) standard deviations of the latents; exactly 0 where a latent varies only by rounding errors.
 
     Example:
         >>> standard_deviation(np.full((2400, 1), 0.1))
@@ -212,12 +220,12 @@ def standard_deviation(latents: np.ndarray) -> np.ndarray:
     """
     low, high = latents.min(axis=0), latents.max(axis=0)
     varies = high - low > _ROUNDING * np.maximum(high, -low)
-    spread = [column.std(dtype=np.float64) for column in latents.T]  # doubles of all of dSprites would take 60 MB
+    spread = [column.std(dtype=np.float64) for column in latents.T]  # a float64 copy of all of dSprites takes 60 MB
     return np.where(varies, spread, 0.0)
 
 
 def standardised(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Tables with mean 0 and standard deviation 1 in each column of the first; a constant column is only centred.
+    """Standardise tables by the means and standard deviations of the first one; constant columns are only centred.
 
     Example:
         >>> standardised(np.array([[1.0], [3.0]]), np.array([[5.0]]))
@@ -229,11 +237,11 @@ def standardised(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 
 def active_latents(latents: np.ndarray, kl: np.ndarray | None = None) -> np.ndarray:
-    """Tell which latents are in use.
+    """Return a mask of the active latents.
 
-    A latent is inactive when its standard deviation is below 5 % of the largest one, or, where ``kl`` is known, when
-    its mean KL divergence from the prior is below 0.05 nats. A relative spread leaves the mask independent of the unit
-    of the latents.
+    A latent is inactive if its standard deviation is below 5 % of the largest one, or if its mean KL divergence from
+    the prior is below 0.05 nats. The second test needs ``kl``. The first threshold is relative, so the mask does not
+    depend on the unit of the latents.
 
     Args:
         latents: (N, D) latents.
@@ -243,7 +251,7 @@ def active_latents(latents: np.ndarray, kl: np.ndarray | None = None) -> np.ndar
         (D,) boolean mask, true for active latents.
 
     Raises:
-        ValueError: ``kl`` does not hold one finite number for each latent.
+        ValueError: ``kl`` does not have one finite number for each latent.
 
     Example:
         >>> active_latents(np.array([[0.0, 0.0, 5.0], [1.0, 0.01, 5.0]]))
@@ -255,14 +263,14 @@ def active_latents(latents: np.ndarray, kl: np.ndarray | None = None) -> np.ndar
         return active
     kl = np.asarray(kl, dtype=np.float64)
     if kl.shape != spread.shape:
-        raise ValueError(f"kl must hold one number for each of the {len(spread)} latents, got the shape {kl.shape}")
+        raise ValueError(f"kl must have one number for each of the {len(spread)} latents, got the shape {kl.shape}")
     if not np.isfinite(kl).all():
         raise ValueError(f"kl must be finite, got {kl.tolist()}")
     return np.asarray(active & (kl >= INACTIVE_NATS))
 
 
 def num_threads() -> int:
-    """Number of cores that this process may use.
+    """Return the number of cores that this process may use.
 
     Example:
         >>> num_threads() >= 1
@@ -272,16 +280,17 @@ def num_threads() -> int:
 
 
 def by_kind(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tell continuous factors from labels, and number the labels.
+    """Find continuous factors, and convert the other factors to integer labels.
 
-    A factor is continuous when its values are not all whole, and are more than half as many as the rows.
+    A factor is continuous if some values are not integers and the number of different values is more than half the
+    number of rows.
 
     Args:
         factors: (N, K) numbers.
 
     Returns:
-        The table with labels that are not whole replaced by their ranks, int64 if no factor is continuous; and the (K,)
-        mask of continuous factors.
+        The factors, with labels that are not integers replaced by their ranks (int64 if no factor is continuous), and
+        the (K,) mask of continuous factors.
 
     Example:
         >>> by_kind(np.array([[0.5, 0.11], [0.5, 0.12], [1.5, 0.13], [1.5, 0.14]]))[1]
@@ -290,7 +299,7 @@ def by_kind(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     continuous = np.array([_is_continuous(column) for column in factors.T])
     table = factors.copy()
     for k in np.flatnonzero(~continuous).tolist():
-        table[:, k] = _numbered(factors[:, k], k)
+        table[:, k] = _as_labels(factors[:, k], k)
     return table if continuous.any() else table.astype(np.int64), continuous
 
 

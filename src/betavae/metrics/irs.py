@@ -1,4 +1,4 @@
-"""Interventional robustness: does a latent stay put while the other factors change?"""
+"""Interventional robustness score: does a latent stay constant while the other factors change?"""
 
 import math
 
@@ -23,15 +23,16 @@ def irs(
     num_factor_bins: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Interventional robustness score.
+    """Compute the interventional robustness score (IRS).
 
-    Hold factor i at value v and let all else vary: e is the mean of latent d there, and D the 0.99 quantile of |z_d -
-    e|. With R the same quantile of |z_d - mean z_d| over all rows, IRS[d, i] = 1 - mean over v of D / R. A latent's
-    score is its best over factors; the total weights latents by R.
+    Fix factor i to value v and let all other factors vary. Let e be the mean of latent d over these rows, and D the
+    0.99 quantile of |z_d - e|. Let R be the same quantile of |z_d - mean z_d| over all rows. Then
+    IRS[d, i] = 1 - mean over v of D / R. The score of a latent is its maximum over factors. The total score is the mean
+    over latents, weighted by R.
 
-    disentanglement_lib takes the maximum for R, so that latents of pure noise score about 0.37, and bins factors of
-    more than 20 values, so that perfect latents miss 1; ``reference_quantile=1`` and ``num_factor_bins=20`` do the
-    same.
+    disentanglement_lib uses the maximum for R, so latents of pure noise score about 0.37. It also bins factors with
+    more than 20 values, so perfect latents score below 1. ``reference_quantile=1`` and ``num_factor_bins=20`` reproduce
+    both.
 
     Source:
         Robustly Disentangled Causal Mechanisms (Suter, Miladinović, Schölkopf & Bauer, 2019), section 4.
@@ -40,21 +41,21 @@ def irs(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
         quantile: quantile of the deviations D.
-        reference_quantile: quantile of the deviations R; if unset, as the preset says.
-        num_factor_bins: bin factors into so many equal-width bins; if unset, as the preset says.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        reference_quantile: quantile of the deviations R; defaults to the preset's value.
+        num_factor_bins: number of equal-width bins for each factor; defaults to the preset's value.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``irs``, 1 at best and about 0 for latents that know nothing; ``nan`` with a warning when no latent or no
-        factor varies. Noise scores more where a value has few rows.
+        ``irs``, at most 1, about 0 for latents without information about any factor; ``nan`` with a warning when no
+        latent or no factor varies. Noise scores higher if a factor value has few rows.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 2))
@@ -78,20 +79,20 @@ def irs(
         warn_undefined("IRS", "no latent varies" if y.shape[1] else "no factor varies")
         return {"irs": float("nan")}
     reference = quantile if protocol.irs_reference is None else protocol.irs_reference
-    reach = np.quantile(np.abs(z - z.mean(axis=0)), reference, axis=0)
-    z, reach = z[:, reach > 0], reach[reach > 0]
-    if not len(reach):
-        warn_undefined("IRS", "latents stay at one value but for the rarest rows")
+    deviation = np.quantile(np.abs(z - z.mean(axis=0)), reference, axis=0)
+    z, deviation = z[:, deviation > 0], deviation[deviation > 0]
+    if not len(deviation):
+        warn_undefined("IRS", "every latent is constant except in very few rows")
         return {"irs": float("nan")}
-    scores = np.stack([1 - _mean_deviation(z, column, quantile) / reach for column in y.T], axis=1)
-    return {"irs": float(np.average(scores.max(axis=1), weights=reach))}
+    scores = np.stack([1 - _mean_deviation(z, column, quantile) / deviation for column in y.T], axis=1)
+    return {"irs": float(np.average(scores.max(axis=1), weights=deviation))}
 
 
 def _mean_deviation(latents: np.ndarray, factor: np.ndarray, quantile: float) -> np.ndarray:
     deviations = []
     for value in np.unique(factor):
-        held = latents[factor == value]
-        deviations.append(np.quantile(np.abs(held - held.mean(axis=0)), quantile, axis=0))
+        rows = latents[factor == value]
+        deviations.append(np.quantile(np.abs(rows - rows.mean(axis=0)), quantile, axis=0))
     return np.asarray(np.mean(deviations, axis=0))
 
 

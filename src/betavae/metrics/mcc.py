@@ -1,4 +1,4 @@
-"""Mean correlation coefficient: how well do single latents follow single factors, one latent each?"""
+"""Mean correlation coefficient (MCC) between factors and the latents assigned to them."""
 
 import numpy as np
 
@@ -18,14 +18,14 @@ def mcc(
     num_train: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Mean absolute correlation of each factor and the latent that is assigned to it.
+    """Compute the mean absolute correlation of each factor and the latent that is assigned to it.
 
-    Every factor gets a latent of its own, by the assignment whose sum of absolute correlations is largest (Hungarian
-    algorithm). ``pearson`` asks for straight relations, ``spearman`` for monotonous ones. Where latents are fewer than
-    factors, a factor without a latent counts 0.
+    Each factor is assigned a different latent, so that the sum of absolute correlations is maximal (Hungarian
+    algorithm). ``pearson`` measures linear relations, ``spearman`` monotonic relations. If there are fewer latents than
+    factors, a factor without a latent counts as 0.
 
-    A label counts as the number that it is, so the order of its values matters. A periodic factor, such as an angle,
-    has no monotonous relation to any continuous latent.
+    Labels are used as numbers, so the order of their values matters. A periodic factor, such as an angle, has no
+    monotonic relation to a continuous latent.
 
     Source:
         Unsupervised Feature Extraction by Time-Contrastive Learning and Nonlinear ICA (Hyvarinen & Morioka, 2016),
@@ -36,18 +36,18 @@ def mcc(
     Args:
         latents: (N, D) latents.
         factors: (N, K) numbers, continuous or labels.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``pearson`` and ``spearman``, 0..1, larger is better; ``nan`` with a warning when no factor varies. Chance is
-        above 0: the assignment picks the largest of D absolute correlations.
+        ``pearson`` and ``spearman``, 0..1, larger is better; ``nan`` with a warning when no factor varies. The chance
+        level is above 0, because the assignment selects large absolute correlations.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> z = np.random.default_rng(0).normal(size=(900, 2))
@@ -80,8 +80,8 @@ METRIC = Metric(
     "mcc",
     mcc,
     {
-        "pearson": ScoreInfo(0, 1, True, "does one latent each follow the factors linearly?"),
-        "spearman": ScoreInfo(0, 1, True, "does one latent each follow the factors monotonically?"),
+        "pearson": ScoreInfo(0, 1, True, "is each factor linearly related to a latent of its own?"),
+        "spearman": ScoreInfo(0, 1, True, "is each factor monotonically related to a latent of its own?"),
     },
     "mean correlation of factors with the latents assigned to them",
     takes_continuous=True,

@@ -1,4 +1,4 @@
-"""Scores that read the mutual information matrix: gaps between latents, and gaps between factors."""
+"""Scores computed from the mutual information matrix: gaps between latents, and gaps between factors."""
 
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,13 @@ def mig(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """Mutual information gap of binned latents: is each factor told by one latent alone?
+    """Compute the mutual information gap (MIG) of binned latents.
 
-    MIG = mean over factors k of (I(z_1; y_k) - I(z_2; y_k)) / H(y_k), z_1 and z_2 the two latents that tell most about
-    y_k. A single latent has nothing next to it: its gap is its information.
+    MIG = mean over factors k of (I(z_1; y_k) - I(z_2; y_k)) / H(y_k), where z_1 and z_2 are the two latents with the
+    most information about y_k. If there is only one latent, I(z_2; y_k) is 0.
 
-    This is the quantity of disentanglement_lib, which uses no bias correction and draws with replacement; both change
-    it little, because the gap cancels the bias. Chen et al. integrate over sampled latents instead: see `mig_chen`.
+    disentanglement_lib computes the same quantity without bias correction and draws with replacement. Both change the
+    score little, because the bias cancels in the gap. Chen et al. integrate over sampled latents; see `mig_chen`.
 
     Source:
         Isolating Sources of Disentanglement in VAEs (Chen, Li, Grosse & Duvenaud, 2018), equation 6.
@@ -40,19 +40,19 @@ def mig(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each latent.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
-        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        num_bins: number of equal-width bins for each latent.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
+        bias_correction: apply the Miller-Madow correction to entropies; defaults to the preset's value.
 
     Returns:
         ``mig`` in 0..1, larger is better; ``nan`` with a warning when no factor varies. Constant factors are left out.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 2))
@@ -65,7 +65,7 @@ def mig(
 
 
 def mig_of(information: Information) -> dict[str, float]:
-    """Mutual information gap from a matrix; see `mig`.
+    """Compute the mutual information gap from an information matrix; see `mig`.
 
     Example:
         >>> shared, ones = np.array([[0.6, 0.0], [0.1, 0.0]]), np.ones(2)
@@ -89,12 +89,14 @@ def mig_chen(
     num_bins: int = 256,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """Mutual information gap as Chen et al. mean it, from one sampled latent of every image.
+    """Compute the mutual information gap as defined by Chen et al., from one posterior sample of each image.
 
-    The paper integrates I(z; y_k) over the aggregated posterior. Here the integral is a fine histogram of all N sampled
-    latents, with the Miller-Madow correction; nothing is drawn. Give sampled latents (mean + std * noise), one row for
-    each image of a full grid, and leave the shape out of the factors, as the paper's code does, to compare with its
-    numbers. Every latent takes part: a sampled latent that is inactive has the spread of the prior, and tells nothing.
+    The paper integrates I(z; y_k) over the aggregate posterior. Here, the integral is estimated by a fine histogram of
+    all N sampled latents, with the Miller-Madow correction. All rows and all latents are used: samples of an inactive
+    latent follow the prior and have no information about any factor.
+
+    To compare with the paper, pass sampled latents (mean + std * noise) with one row for each image of a full grid, and
+    omit the shape from the factors, as the paper's code does.
 
     Source:
         Isolating Sources of Disentanglement in VAEs (Chen, Li, Grosse & Duvenaud, 2018), equations 5 and 6.
@@ -103,17 +105,18 @@ def mig_chen(
     Args:
         latents: (N, D) sampled latents.
         factors: (N, K) integer factors.
-        seed: not used: every row counts. Present because every metric takes one.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_bins: equal-width bins of each latent; their width should be below the posterior's standard deviation.
-        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
+        seed: not used, because all rows are used. The argument exists because all metrics have it.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_bins: number of equal-width bins for each latent. The width of a bin should be smaller than the standard
+            deviation of the posterior.
+        bias_correction: apply the Miller-Madow correction to entropies; defaults to the preset's value.
 
     Returns:
         ``mig_chen`` in 0..1, larger is better; ``nan`` with a warning when no factor varies.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds fewer rows than half the cells of the largest histogram.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid, or has fewer rows than half the cells of the largest histogram.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -122,11 +125,11 @@ def mig_chen(
         1.0
     """
     latents, factors = check_tables(latents, factors)
-    most = max(len(np.unique(column)) for column in factors.T)
-    if 2 * len(latents) < num_bins * most:
+    num_values = max(len(np.unique(column)) for column in factors.T)
+    if 2 * len(latents) < num_bins * num_values:
         raise ValueError(
-            f"the MIG of Chen et al. is estimated from {num_bins} bins by up to {most} values of a factor and needs at "
-            f"least half as many rows, got {len(latents):,}; give more rows, or fewer bins (num_bins)"
+            f"mig_chen uses a histogram of {num_bins} bins by up to {num_values} factor values and needs at least half "
+            f"as many rows as cells, got {len(latents):,} rows; use more rows, or fewer bins (num_bins)"
         )
     correct = choose(preset, bias_correction=bias_correction).bias_correction
     information = count_information(discretise(latents, num_bins), factors, num_bins, correct)
@@ -144,11 +147,11 @@ def mig_sup(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """MIG-sup, the gap the other way round: does each latent tell about one factor alone?
+    """Compute MIG-sup, the information gap between factors: does each latent have information about only one factor?
 
-    MIG-sup = mean over latents d of (I_1 - I_2), I_1 and I_2 the two largest of I(z_d; y_k) / H(y_k) over factors.
-
-    The mean runs over all latents that the preset keeps; an inactive one tells nothing and counts 0.
+    MIG-sup = mean over latents d of (I_1 - I_2), where I_1 and I_2 are the two largest values of I(z_d; y_k) / H(y_k)
+    over factors. The mean is over all latents that the preset keeps. A latent without information about any factor
+    counts as 0.
 
     Source:
         Progressive Learning and Disentanglement of Hierarchical Representations (Li, Murkute, Gyawali & Wang, 2020).
@@ -157,19 +160,19 @@ def mig_sup(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each latent.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
-        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        num_bins: number of equal-width bins for each latent.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
+        bias_correction: apply the Miller-Madow correction to entropies; defaults to the preset's value.
 
     Returns:
         ``mig_sup`` in 0..1, larger is better; ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 2))
@@ -182,7 +185,7 @@ def mig_sup(
 
 
 def mig_sup_of(information: Information) -> dict[str, float]:
-    """MIG-sup from a matrix; see `mig_sup`.
+    """Compute MIG-sup from an information matrix; see `mig_sup`.
 
     Example:
         >>> mig_sup_of(Information(np.array([[0.6, 0.1]]), np.ones((1, 2)), np.ones(1), np.ones(2), 20))
@@ -207,10 +210,11 @@ def dcimig(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """DCIMIG: gaps of latents, credited to the factors they tell best.
+    """Compute DCIMIG: the information gap of each latent is credited to its best-captured factor.
 
-    A latent's gap is I(z_d; y_1) - I(z_d; y_2), its two most informative factors; it counts for y_1. With m_k the
-    largest gap credited to factor k (0 if none), DCIMIG = sum_k m_k / sum_k H(y_k).
+    The gap of a latent is I(z_d; y_1) - I(z_d; y_2), where y_1 and y_2 are the two factors about which it has the most
+    information; the gap is credited to y_1. Let m_k be the largest gap credited to factor k (0 if there is none). Then
+    DCIMIG = sum_k m_k / sum_k H(y_k).
 
     Source:
         How to Not Measure Disentanglement (Sepliarskaia, Kiseleva & de Rijke, 2019).
@@ -219,19 +223,19 @@ def dcimig(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each latent.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
-        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        num_bins: number of equal-width bins for each latent.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
+        bias_correction: apply the Miller-Madow correction to entropies; defaults to the preset's value.
 
     Returns:
         ``dcimig`` in 0..1, larger is better; ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 2))
@@ -244,7 +248,7 @@ def dcimig(
 
 
 def dcimig_of(information: Information) -> dict[str, float]:
-    """DCIMIG from a matrix; see `dcimig`.
+    """Compute DCIMIG from an information matrix; see `dcimig`.
 
     Example:
         >>> shared = np.array([[0.6, 0.1], [0.3, 0.1], [0.0, 0.7]])  # gaps 0.5, 0.2 and 0.7
@@ -273,12 +277,12 @@ def jemmig(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """JEMMIG, normalised: like MIG, and the best latent should carry nothing else either.
+    """Compute the normalised JEMMIG: like MIG, but the best latent must not have any other information.
 
-    JEMMIG_k = H(z_1, y_k) - I(z_1; y_k) + I(z_2; y_k), which is 0 at best and H(y_k) + log(bins) at worst. Reported is
-    1 - JEMMIG_k / (H(y_k) + log(bins)), averaged over factors. Even a perfect latent reaches 1 only if it takes no
-    other values than its factor does: with more bins than values, the joint entropy is as small as it can be, H(y_k).
-    Of latents that tell equally much, the one with the smallest joint entropy counts as z_1.
+    JEMMIG_k = H(z_1, y_k) - I(z_1; y_k) + I(z_2; y_k), where z_1 and z_2 are the two latents with the most information
+    about y_k. It is at least 0 and at most H(y_k) + log(bins). The score is 1 - JEMMIG_k / (H(y_k) + log(bins)),
+    averaged over factors. It is 1 only if z_1 has exactly one value for each factor value: the joint entropy is then
+    H(y_k), its minimum. If several latents have equal information, the one with the smallest joint entropy is z_1.
 
     Source:
         Theory and Evaluation Metrics for Learning Disentangled Representations (Do & Tran, 2020).
@@ -287,19 +291,19 @@ def jemmig(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each latent.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
-        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        num_bins: number of equal-width bins for each latent.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
+        bias_correction: apply the Miller-Madow correction to entropies; defaults to the preset's value.
 
     Returns:
         ``jemmig`` in 0..1, larger is better; ``nan`` with a warning when no factor varies.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 2))
@@ -312,7 +316,7 @@ def jemmig(
 
 
 def jemmig_of(information: Information) -> dict[str, float]:
-    """JEMMIG from a matrix; see `jemmig`.
+    """Compute JEMMIG from an information matrix; see `jemmig`.
 
     Example:
         >>> shared, joint = np.array([[0.75], [0.25]]), np.array([[1.25], [2.0]])  # (1.25 - 0.75 + 0.25) / (1 + log 2)
@@ -332,7 +336,7 @@ def jemmig_of(information: Information) -> dict[str, float]:
 
 
 def top_two(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest and second largest entry of each column; 0 where there is no second."""
+    """Return the largest and second-largest entry of each column; the second is 0 if there is only one row."""
     ordered = np.sort(np.vstack([matrix, np.zeros((1, matrix.shape[1]))]), axis=0)
     return ordered[-1], ordered[-2]
 
@@ -355,7 +359,7 @@ MIG = Metric(
 MIG_CHEN = Metric(
     "mig_chen",
     mig_chen,
-    {"mig_chen": ScoreInfo(0, 1, True, "the gap for latents sampled from the posteriors, in fine bins")},
+    {"mig_chen": ScoreInfo(0, 1, True, "MIG of latents sampled from the posteriors, with fine bins")},
     "mutual information gap of sampled latents, as its paper defines it",
     counts_classes=True,
     takes_sampled=True,
@@ -371,7 +375,7 @@ MIG_SUP = Metric(
 DCIMIG = Metric(
     "dcimig",
     dcimig,
-    {"dcimig": ScoreInfo(0, 1, True, "how much of all factors do latents capture that know no other factor?")},
+    {"dcimig": ScoreInfo(0, 1, True, "how much of all factors do latents capture that capture no other factor?")},
     "gaps of latents, credited to the factors that they know best",
     counts_classes=True,
     shared=lambda evaluation: (dcimig_of(evaluation.information), {}),
@@ -379,7 +383,7 @@ DCIMIG = Metric(
 JEMMIG = Metric(
     "jemmig",
     jemmig,
-    {"jemmig": ScoreInfo(0, 1, True, "is each factor captured by one latent that knows nothing else?")},
+    {"jemmig": ScoreInfo(0, 1, True, "is each factor captured by one latent without any other information?")},
     "joint entropy minus mutual information gap, normalised",
     counts_classes=True,
     shared=lambda evaluation: (jemmig_of(evaluation.information), {}),

@@ -1,4 +1,4 @@
-"""Modularity and explicitness: one factor a latent, and every factor linearly there."""
+"""Modularity (one factor per latent) and explicitness (factors are linearly separable)."""
 
 import numpy as np
 
@@ -21,16 +21,17 @@ def modularity(
     with_replacement: bool | None = None,
     bias_correction: bool | None = None,
 ) -> dict[str, float]:
-    """Does each latent tell about one factor only, whichever?
+    """Compute the modularity: does each latent have information about only one factor?
 
-    For a latent with information m_k about factor k and the largest of them m, modularity is
-    1 - sum over the other factors of m_k^2 / (m^2 (K - 1)); the score is the mean over latents.
+    For a latent with information m_k about factor k and maximum m = max_k m_k, modularity is
+    1 - sum over the other factors of m_k^2 / (m^2 (K - 1)). The score is the mean over latents.
 
-    A latent that tells nothing counts 0, and with the bias correction, information that a G test cannot tell from none
-    (level 1e-4) is none, where there are as many rows as bins times values. Being a ratio, modularity would else be
-    high for an inactive latent that still wobbles: pure noise scores about 0.65 on 10,000 rows of dSprites by plain
-    estimates, because they are biased upwards, the more so the more values a factor has, and 0.75 by corrected ones,
-    among whose remains of noise the largest stands out. The mean over latents would then mostly count inactive ones.
+    A latent without information about any factor counts as 0. With bias correction, information that is not significant
+    in a G test (level 1e-4) is set to 0, if there are at least as many rows as bins times values. The reason is that
+    modularity is a ratio, which is large even for noise: on 10,000 rows of dSprites, pure noise scores about 0.65 with
+    plug-in estimates, because their bias is larger for factors with more values, and about 0.75 with corrected
+    estimates, because the largest of the remaining errors dominates. Noisy inactive latents would then dominate the
+    mean.
 
     Source:
         Learning Deep Disentangled Embeddings With the F-Statistic Loss (Ridgeway & Mozer, 2018), section 4.
@@ -39,19 +40,19 @@ def modularity(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each latent.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
-        bias_correction: correct entropies by Miller and Madow; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        num_bins: number of equal-width bins for each latent.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
+        bias_correction: apply the Miller-Madow correction to entropies; defaults to the preset's value.
 
     Returns:
         ``modularity`` in 0..1, larger is better; ``nan`` with a warning when fewer than two factors vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(4, size=(1000, 2))
@@ -64,10 +65,10 @@ def modularity(
 
 
 def modularity_of(information: Information) -> dict[str, float]:
-    """Modularity from a matrix; see `modularity`.
+    """Compute the modularity from an information matrix; see `modularity`.
 
     Example:
-        >>> shared = np.array([[0.5, 0.25, 0.0], [0.0, 0.0, 0.0]])  # 1 - 0.25 / 2 and nothing
+        >>> shared = np.array([[0.5, 0.25, 0.0], [0.0, 0.0, 0.0]])  # 1 - 0.25 / 2, and 0 for the second latent
         >>> modularity_of(Information(shared, np.ones((2, 3)), np.ones(2), np.ones(3), 20))
         {'modularity': 0.4375}
     """
@@ -91,10 +92,11 @@ def explicitness(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """How well does a linear classifier on all latents rank each value of each factor above the others?
+    """Compute the explicitness: area under the ROC curve of linear classifiers on all latents.
 
-    For each factor a multinomial logistic regression (L2 penalty 1, standardised latents) and the area under the ROC
-    curve of each value against the rest, on held-out rows; mean over the values that occur there, then over factors.
+    For each factor, fit a multinomial logistic regression (L2 penalty 1, standardised latents) and compute the area
+    under the ROC curve of each value against the rest on the test rows. The score is the mean over the values that
+    occur in the test rows, then over factors.
 
     Source:
         Learning Deep Disentangled Embeddings With the F-Statistic Loss (Ridgeway & Mozer, 2018), section 4.
@@ -103,19 +105,19 @@ def explicitness(
     Args:
         latents: (N, D) latents.
         factors: (N, K) integer factors.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows that the classifiers are fitted to; see `sample_sizes`.
-        num_test: rows that they are tested on; see `sample_sizes`.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``explicitness`` and, on the training rows, ``train``; 0.5 by chance and 1 at best; ``nan`` with a warning when
-        no factor varies.
+        ``explicitness`` on test rows and ``train`` on training rows; at most 1, chance level 0.5; ``nan`` with a
+        warning when no factor varies.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(2, size=(1000, 2))
@@ -139,20 +141,20 @@ def explicitness(
                 for x, rows in ((test_latents, test), (train_latents, train))
             ]
         )
-    held_out, fitted = np.mean(areas, axis=0)
-    return {"explicitness": float(held_out), "train": float(fitted)}
+    test_area, train_area = np.mean(areas, axis=0)
+    return {"explicitness": float(test_area), "train": float(train_area)}
 
 
 def roc_areas(scores: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each class against the rest, for the classes that some but not all rows have.
+    """Compute the area under the ROC curve of each class against the rest.
 
     Args:
-        scores: (N, C) larger for the rows that should belong to a class.
+        scores: (N, C) predicted score of each class; larger means more likely.
         classes: (C,) label of each column.
         labels: (N,) true labels.
 
     Returns:
-        One area in 0..1 for each such class; ties count half.
+        One area in 0..1 for each class that occurs in some but not all rows. Ties count half.
 
     Example:
         >>> roc_areas(np.array([[0.1], [0.4], [0.4], [0.8]]), np.array([1]), np.array([0, 0, 1, 1]))

@@ -1,4 +1,4 @@
-"""Presets: which rows are drawn, which latents count, and how information is estimated."""
+"""Presets: how rows are drawn, which latents are scored, and how information is estimated."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
@@ -14,18 +14,18 @@ NUM_TEST: Final = 5_000
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that published protocols disagree about. Every metric takes one, or the name of one, as `preset`.
+    """Options in which published protocols differ. Every metric accepts a protocol or its name as `preset`.
 
     Attributes:
-        with_replacement: draw rows with replacement; training and test rows may then coincide.
-        bias_correction: correct entropies by Miller and Madow.
-        drop_inactive: leave out inactive latents, by the rule of `active_latents`.
-        paired_fairness: set a factor of the *same* rows to each value, where the table holds all of these rows.
-        min_std: standard deviation that a latent needs to take part in the FactorVAE vote; if `None`, latents take part
-            that are active.
-        irs_reference: quantile of the deviations from the overall mean in IRS; if `None`, that of the others.
-        irs_bins: bins of the factors in IRS; if `None`, factors are not binned.
-        infomec_rule: which latents InfoMEC keeps, one of `RULES`.
+        with_replacement: draw rows with replacement. Training and test rows may then overlap.
+        bias_correction: apply the Miller-Madow correction to entropies.
+        drop_inactive: leave out inactive latents, as defined by `active_latents`.
+        paired_fairness: for fairness, set a factor of the *same* rows to each value, if the table has all these rows.
+        min_std: minimum standard deviation of a latent in the FactorVAE vote; if `None`, all active latents vote.
+        irs_reference: quantile of the deviations from the overall mean in IRS; if `None`, the same quantile as for the
+            deviations within a factor value.
+        irs_bins: number of bins for the factors in IRS; if `None`, factors are not binned.
+        infomec_rule: rule by which InfoMEC selects latents, one of `RULES`.
     """
 
     with_replacement: bool = False
@@ -50,11 +50,11 @@ PRESETS: Final[dict[str, Protocol]] = {
         irs_bins=20,
     ),
 }
-"""``default``: disjoint rows, corrected information, active latents. ``dlib``: the protocol of disentanglement_lib."""
+"""``default``: disjoint rows, bias-corrected information, active latents only. ``dlib``: as in disentanglement_lib."""
 
 
-def choose(preset: str | Protocol, **given: Any) -> Protocol:
-    """Look up a preset, and replace what is given and not `None`.
+def choose(preset: str | Protocol, **overrides: Any) -> Protocol:
+    """Look up a preset and replace the fields whose override is not `None`.
 
     Raises:
         ValueError: Unknown preset.
@@ -66,13 +66,13 @@ def choose(preset: str | Protocol, **given: Any) -> Protocol:
     if not isinstance(preset, Protocol):
         check_name("preset", preset, PRESETS)
         preset = PRESETS[preset]
-    return replace(preset, **{name: value for name, value in given.items() if value is not None})
+    return replace(preset, **{name: value for name, value in overrides.items() if value is not None})
 
 
 def prepare(
     latents: np.ndarray, factors: np.ndarray, protocol: Protocol, *, integer_factors: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check the two tables, and leave out inactive latents where the protocol says so and any latent is active.
+    """Validate the two tables and select the latents that the protocol scores; see `kept_latents`.
 
     Raises:
         TypeError, ValueError: See `check_tables`.
@@ -87,22 +87,25 @@ def prepare(
 
 
 def kept_latents(latents: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Which latents a protocol scores, (D,) boolean: all of them where it keeps inactive ones or none is active."""
+    """Return a (D,) mask of the latents that a protocol scores.
+
+    These are the active latents if the protocol drops inactive ones and at least one is active; otherwise all latents.
+    """
     active = active_latents(latents) if protocol.drop_inactive else np.ones(latents.shape[1], bool)
     return active if active.any() else np.ones_like(active)
 
 
 class Sample(NamedTuple):
-    """What a metric works on: checked tables, and the rows that it fits to and tests on.
+    """Validated tables with training and test rows.
 
     Attributes:
-        latents: (N, kept latents) the latents that the protocol scores.
+        latents: (N, kept latents) latents that the protocol scores.
         factors: (N, K) factors.
-        continuous: (K,) which factors are continuous.
-        train: row numbers.
-        test: row numbers.
-        rng: where further random numbers come from.
-        kept: (D,) which of the latents given are in ``latents``.
+        continuous: (K,) mask of continuous factors.
+        train: indices of the training rows.
+        test: indices of the test rows.
+        rng: generator for further random numbers.
+        kept: (D,) mask of the original latents that are in ``latents``.
     """
 
     latents: np.ndarray
@@ -124,17 +127,17 @@ def draw_sample(
     num_test: int | None = None,
     factors_as: Literal["classes", "classes or numbers", "numbers"] = "classes",
 ) -> Sample:
-    """Check the two tables, leave out the latents that the protocol does not score, and draw training and test rows.
+    """Validate the two tables, select the latents that the protocol scores, and draw training and test rows.
 
     Args:
         latents: (N, D) latents.
         factors: (N, K) factors.
-        protocol: how rows are drawn, and which latents count.
-        seed: seed of the rows.
-        num_train: rows to fit; see `sample_sizes`.
-        num_test: rows to test on; see `sample_sizes`.
-        factors_as: what the metric takes factors for: ``"classes"``, int64, each with several rows; ``"classes or
-            numbers"``, see `by_kind`; or ``"numbers"``, float64.
+        protocol: how rows are drawn, and which latents are scored.
+        seed: seed for drawing rows.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        factors_as: how the metric uses factors: ``"classes"`` (int64, several rows per class), ``"classes or numbers"``
+            (see `by_kind`), or ``"numbers"`` (float64).
 
     Raises:
         TypeError, ValueError: See `check_tables`, `draw_rows` and `check_classes`.
@@ -160,20 +163,20 @@ def draw_sample(
 def sample_sizes(
     num_rows: int, preset: str | Protocol = "default", num_train: int | None = None, num_test: int | None = None
 ) -> tuple[int, int]:
-    """Rows to fit and rows to test on: what is given, otherwise 10,000 and 5,000.
+    """Return the numbers of training and test rows, by default 10,000 and 5,000.
 
-    If a table has fewer than 15,000 rows, and rows are drawn without replacement, the defaults are two thirds and one
+    If rows are drawn without replacement and the table has fewer than 15,000 rows, the defaults are two thirds and one
     third of its rows.
 
     Raises:
-        ValueError: Unknown preset, or a size is not a positive whole number.
+        ValueError: Unknown preset, or a size is not a positive integer.
 
     Example:
         >>> sample_sizes(900), sample_sizes(900, "dlib"), sample_sizes(900, num_test=50)
         ((600, 300), (10000, 5000), (600, 50))
     """
     enough = choose(preset).with_replacement or num_rows >= NUM_TRAIN + NUM_TEST
-    usual = (NUM_TRAIN, NUM_TEST) if enough else (max(2 * num_rows // 3, 1), max(num_rows // 3, 1))
-    train = usual[0] if num_train is None else check_whole("num_train", num_train, 1)
-    test = usual[1] if num_test is None else check_whole("num_test", num_test, 1)
+    defaults = (NUM_TRAIN, NUM_TEST) if enough else (max(2 * num_rows // 3, 1), max(num_rows // 3, 1))
+    train = defaults[0] if num_train is None else check_whole("num_train", num_train, 1)
+    test = defaults[1] if num_test is None else check_whole("num_test", num_test, 1)
     return train, test

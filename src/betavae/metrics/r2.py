@@ -1,4 +1,4 @@
-"""R2: how much of a factor's variance do regressions on all latents explain?"""
+"""R2: share of each factor's variance that regressions on all latents explain."""
 
 import math
 
@@ -20,35 +20,34 @@ def r2(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Explained variance of regressions from all latents to each factor, on held-out rows; mean over factors.
+    """Compute the explained variance of regressions from all latents to each factor, on test rows; mean over factors.
 
-    R2 = 1 - sum (y - prediction)^2 / sum (y - mean y)^2. ``linear`` is a least-squares fit with an intercept, which
-    reaches 1 where latents and factors are linear maps of each other. ``trees`` are boosted regression trees, which
-    reach 1 where latents determine the factors in any smooth way. A label counts as the number that it is, so the order
-    of its values matters.
+    R2 = 1 - sum (y - prediction)^2 / sum (y - mean y)^2. ``linear`` is a least-squares fit with an intercept; it is 1
+    if each factor is a linear function of the latents. ``trees`` uses boosted regression trees; it is close to 1 if
+    each factor is a smooth function of the latents. Labels are used as numbers, so the order of their values matters.
 
     Source:
         Greedy Function Approximation: A Gradient Boosting Machine (Friedman, 2001), algorithm 2.
         https://doi.org/10.1214/aos/1013203451
         Self-Supervised Learning with Data Augmentations Provably Isolates Content from Style (von Kuegelgen et al.,
-        2021), section 5, for the use as a score. https://arxiv.org/abs/2106.04619
+        2021), section 5: use as a score. https://arxiv.org/abs/2106.04619
 
     Args:
         latents: (N, D) latents.
         factors: (N, K) numbers, continuous or labels.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows that the regressions are fitted to; see `sample_sizes`.
-        num_test: rows that they are tested on; see `sample_sizes`.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        ``linear`` and ``trees``: 1 at best, about 0 for latents that know nothing, below 0 for predictions that are
-        worse than the mean; ``nan`` with a warning when no factor varies.
+        ``linear`` and ``trees``, at most 1; about 0 for latents without information about the factors, below 0 for
+        predictions that are worse than the mean; ``nan`` with a warning when no factor varies.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> latents = np.random.default_rng(0).normal(size=(900, 2))
@@ -75,7 +74,7 @@ def r2(
 
 
 def r_squared(train: np.ndarray, values: np.ndarray, test: np.ndarray, test_values: np.ndarray) -> float:
-    """Share of the variance of ``test_values`` that a linear fit to the training rows explains.
+    """Return the share of the variance of ``test_values`` that a linear fit to the training rows explains.
 
     Example:
         >>> x = np.arange(10.0)[:, None]
@@ -89,7 +88,7 @@ def r_squared(train: np.ndarray, values: np.ndarray, test: np.ndarray, test_valu
 
 
 def explained_share(values: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - squared error / variance; ``nan`` where nothing varies.
+    """Return 1 - squared error / variance; ``nan`` for constant values.
 
     Example:
         >>> explained_share(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
@@ -104,7 +103,7 @@ METRIC = Metric(
     r2,
     {
         "linear": ScoreInfo(-math.inf, 1, True, "share of the factors' variance that a linear map explains"),
-        "trees": ScoreInfo(-math.inf, 1, True, "share of it that boosted regression trees explain"),
+        "trees": ScoreInfo(-math.inf, 1, True, "share of the factors' variance that boosted regression trees explain"),
     },
     "variance of the factors explained by regressions on all latents",
     takes_continuous=True,

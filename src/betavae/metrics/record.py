@@ -1,4 +1,4 @@
-"""What is known of a metric in one place: its function, what its scores mean, and what it takes."""
+"""Records that describe metrics: function, meaning of the scores, and requirements."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ Measured = tuple[dict[str, float], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class ScoreInfo:
-    """What one score means.
+    """Meaning of one score.
 
     Attributes:
         low: smallest possible value.
         high: largest possible value.
-        larger_is_better: which end is good; `None` for a score that only describes.
-        question: what the score asks, in a line.
-        prominence: 0 for a detail that pages fold away, 1 for a score that is listed, 2 for one that is printed after
-            training, 3 for one that comes first on every page.
-        ignores_factors: whether the score is the same for shuffled rows, so that it has no chance level.
+        larger_is_better: direction of the score; `None` for a descriptive score.
+        question: the question that the score answers, in one line.
+        prominence: where the score is shown. 0: collapsed on pages; 1: listed; 2: also printed after training; 3: first
+            on every page.
+        ignores_factors: whether the score does not depend on the factors. Such a score has no chance level.
     """
 
     low: float = -math.inf
@@ -37,7 +37,7 @@ class ScoreInfo:
 
     @property
     def arrow(self) -> str:
-        """The good end: up, down, or nothing.
+        """Arrow that points to better values; empty for a descriptive score.
 
         Example:
             >>> ScoreInfo(0, 1, True).arrow, ScoreInfo(0, 1, False).arrow, ScoreInfo().arrow
@@ -48,22 +48,22 @@ class ScoreInfo:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric under a name. Calling it calls its function.
+    """A named metric. Calling it calls its function.
 
     Attributes:
-        name: name, as in ``--metrics`` and in front of its scores.
-        function: function of ``(latents, factors, *, seed)`` that returns numbers by name. It may take ``preset``,
-            ``num_train``, ``num_test`` and ``discrete`` as well.
-        scores: what each of the numbers means; ``"accuracy_#"`` stands for ``accuracy_`` and any number.
-        summary: what the metric measures, in a line.
-        takes_continuous: whether factors may be continuous.
-        counts_classes: whether something is estimated for each class, which takes several rows of each.
-        own_sizes: whether numbers of rows or points are those of its paper, whatever others use.
-        on_request: whether it takes long, and is part of an evaluation only if it is named.
-        takes_sampled: whether it takes latents sampled from the posteriors; it then uses every row.
-        shared: how to compute it in an evaluation, where several metrics share trees and information matrices; the
-            function is called if this is not given.
-        per_latent: names of those arrays of ``shared`` whose first axis is the latents.
+        name: name of the metric, used by ``--metrics`` and as prefix of its scores.
+        function: function of ``(latents, factors, *, seed)`` that returns numbers by name. It may also accept
+            ``preset``, ``num_train``, ``num_test`` and ``discrete``.
+        scores: meaning of each number; ``"accuracy_#"`` matches ``accuracy_`` followed by any number.
+        summary: what the metric measures, in one line.
+        takes_continuous: whether the metric accepts continuous factors.
+        counts_classes: whether the metric estimates something for each class and needs several rows per class.
+        own_sizes: whether the metric uses the sample sizes of its paper and ignores ``num_train`` and ``num_test``.
+        on_request: whether `evaluate` computes the metric only if it is named, because it is slow.
+        takes_sampled: whether the metric uses latents sampled from the posteriors. It then uses all rows.
+        shared: function that computes the metric from an `Evaluation`, which shares trees and information matrices
+            between metrics. If `None`, ``function`` is called.
+        per_latent: names of the arrays from ``shared`` whose first axis is the latents.
     """
 
     name: str

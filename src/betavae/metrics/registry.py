@@ -1,4 +1,4 @@
-"""Metrics by name."""
+"""Registry of metrics."""
 
 from typing import Final
 
@@ -23,15 +23,16 @@ from betavae.metrics.unsupervised import METRIC as UNSUPERVISED
 from betavae.registry import Registry, check_callable
 
 METRICS: Final[Registry[Metric]] = Registry("metric")
-"""All metrics; `register` adds one."""
+"""All metrics by name. Add one with `register`."""
 
 
 def register(metric: Metric) -> None:
-    """Register a metric, for `evaluate`, ``betavae score --metrics`` and every page.
+    """Register a metric for `evaluate`, ``betavae score --metrics`` and all reports.
 
     Raises:
-        TypeError: its function cannot be called with latents, factors and a seed, or a score is described wrongly.
-        ValueError: its name cannot be a flag, or is one of the package.
+        TypeError: The function cannot be called with latents, factors and a seed, or a score is not described by a
+            `ScoreInfo`.
+        ValueError: The name is not a valid flag, or belongs to a built-in metric.
 
     Example:
         >>> register(Metric("mig", lambda latents, factors, *, seed: {"mig": 1.0}))
@@ -49,7 +50,7 @@ def register(metric: Metric) -> None:
 
 
 def score_info(name: str) -> ScoreInfo:
-    """What a score means, by its name in `Scores`; of an unknown one, nothing.
+    """Return the meaning of a score by its name in `Scores`; an empty `ScoreInfo` for an unknown name.
 
     Example:
         >>> score_info("downstream.accuracy_40").question, score_info("mine").high
@@ -67,7 +68,7 @@ def score_info(name: str) -> ScoreInfo:
 
 
 def overview() -> str:
-    """A Markdown table of all metrics, for the documentation."""
+    """Return a Markdown table of all built-in metrics for the documentation."""
     rows = ["| metric | measures | scores | range | better | factors |", "| --- | --- | --- | --- | --- | --- |"]
     for name, metric in METRICS.items():
         if not METRICS.is_shipped(name):

@@ -1,4 +1,4 @@
-"""Separated attribute predictability: does one latent alone predict each factor?"""
+"""Separated attribute predictability (SAP): is each factor predicted by a single latent?"""
 
 import numpy as np
 
@@ -22,12 +22,15 @@ def sap(
     cost: float = 0.01,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Mean gap between the two latents that predict a factor best, each alone; in both published forms.
+    """Compute the mean difference between the scores S of the two latents that predict each factor best.
 
-    ``classification`` takes as S[d, k] the held-out accuracy of a linear support vector machine on latent d (squared
-    hinge, one against the rest, classes balanced, cost 0.01, intercept penalised, latent unscaled: the protocol of
-    disentanglement_lib). ``regression`` takes the squared correlation of latent d and factor k. Numbers of the two
-    differ several-fold and must not be compared. One line cannot separate 32 classes, so the first form stays small.
+    There are two published forms. In ``classification``, S[d, k] is the test accuracy of a linear support vector
+    machine on latent d, with the protocol of disentanglement_lib: squared hinge loss, one class against the rest,
+    balanced classes, cost 0.01, penalised intercept, unscaled latent. In ``regression``, S[d, k] is the squared
+    correlation of latent d and factor k.
+
+    The two forms differ by several times, so do not compare them with each other. ``classification`` is small for
+    factors with many values, because linear classifiers on one latent cannot separate, for example, 32 classes.
 
     Source:
         Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar, Sattigeri &
@@ -35,21 +38,21 @@ def sap(
 
     Args:
         latents: (N, D) latents.
-        factors: (N, K) factors; continuous ones (any that are not whole numbers) have the regression form only.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows that the machines, and the correlations, are fitted to; see `sample_sizes`.
-        num_test: rows that accuracies are taken on; see `sample_sizes`.
+        factors: (N, K) factors. For continuous factors (values that are not integers), only ``regression`` is defined.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
         cost: cost of the support vector machines.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
         ``classification`` and ``regression`` in 0..1, larger is better; ``nan`` with a warning when no factor varies,
-        and for ``classification`` when a factor is continuous. With a single latent the runner-up is 0.
+        and for ``classification`` also when a factor is continuous. With a single latent, the second-best score is 0.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(2, size=(1000, 2))
@@ -87,7 +90,7 @@ def sap(
 
 
 def squared_correlation(latents: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Squared Pearson correlation of each latent and each factor, (D, K); 0 for a constant.
+    """Return the (D, K) squared Pearson correlations of latents and factors; 0 for a constant column.
 
     Example:
         >>> squared_correlation(np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[3], [4]]))
@@ -113,12 +116,12 @@ def _svm_accuracy(
 
 
 def fit_svm(latent: np.ndarray, labels: np.ndarray, num_classes: int, cost: float) -> tuple[np.ndarray, np.ndarray]:
-    """Linear support vector machines on one latent, one class against the rest, solved exactly.
+    """Fit exact linear support vector machines on one latent, one class against the rest.
 
-    Each minimises (w^2 + b^2) / 2 + cost * sum of c_i max(0, 1 - y_i (w z_i + b))^2, y_i = +-1, c_i = N / (C N_class)
-    for the class and 1 for the rest (of two classes: for both), as liblinear does for balanced classes. Rows with a
-    positive loss are those on one side of a threshold, so with running sums over the sorted latent a Newton step needs
-    no pass over the rows.
+    Each minimises (w^2 + b^2) / 2 + cost * sum of c_i max(0, 1 - y_i (w z_i + b))^2 with y_i = +-1. The weights c_i are
+    N / (C N_class) for the class and 1 for the rest, as in liblinear with balanced classes; for two classes, both
+    classes have the weight N / (C N_class). The rows with a positive loss lie on one side of a threshold. A Newton step
+    therefore uses cumulative sums over the sorted latent and needs no pass over the rows.
 
     Args:
         latent: (N,) one latent.
@@ -148,14 +151,14 @@ def fit_svm(latent: np.ndarray, labels: np.ndarray, num_classes: int, cost: floa
     columns = np.arange(num_classes)
 
     def active_moments(w: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Weight, weight * z and weight * z^2 summed over the rows with a positive loss, (side, 3, C)."""
+        """Return the sums of weight, weight * z and weight * z^2 over the rows with a positive loss, (side, 3, C)."""
         sums = np.empty((2, 3, num_classes))
         for side, y in enumerate((1.0, -1.0)):
-            # y (w z + b) < 1 holds below a threshold where y w > 0 and above it where y w < 0.
+            # y (w z + b) < 1 holds below a threshold if y w > 0, and above it if y w < 0.
             with np.errstate(divide="ignore", invalid="ignore"):
                 edge = np.where(w == 0, np.where(y * b < 1, np.inf, -np.inf), (y - b) / w)
-            place = np.searchsorted(z, edge)
-            below = running[side][:, place, columns]
+            position = np.searchsorted(z, edge)
+            below = running[side][:, position, columns]
             sums[side] = np.where((y * w >= 0), below, running[side][:, -1] - below)
         return sums
 
@@ -192,8 +195,8 @@ METRIC = Metric(
     "sap",
     sap,
     {
-        "classification": ScoreInfo(0, 1, True, "is one latent the best for classifying each factor linearly?", 2),
-        "regression": ScoreInfo(0, 1, True, "is one latent the best correlated with each factor?"),
+        "classification": ScoreInfo(0, 1, True, "does one latent classify each factor better than all others?", 2),
+        "regression": ScoreInfo(0, 1, True, "is one latent more correlated with each factor than all others?"),
     },
     "gap between the two latents that predict each factor best, each alone",
     takes_continuous=True,

@@ -1,4 +1,4 @@
-"""Many metrics on one pair of tables: presets, shared work, intervals, chance levels, and what comes back."""
+"""Evaluation of many metrics on one pair of tables, with intervals and chance levels."""
 
 import inspect
 import math
@@ -31,19 +31,19 @@ from betavae.metrics.registry import METRICS, score_info
 
 @dataclass(frozen=True)
 class Scores:
-    """What `evaluate` returns. Keys are flat and dotted: ``"dci.disentanglement"``, ``"mig"``.
+    """Result of `evaluate`. Keys are flat and dotted: ``"dci.disentanglement"``, ``"mig"``.
 
     Attributes:
-        scores: value of each score; ``nan`` where it is undefined.
-        intervals: 95 % interval of each score: where the same evaluation with another seed falls (see `evaluate`).
-        chance: the same score with the latents' rows shuffled against the factors'; not for scores that ignore factors.
-        ceilings: best score that the labels allow, where images with several labels lower it.
-        arrays: matrices and per-latent, per-factor values: ``"dci.importance"`` (D, K), ``"dci.per_latent"`` (D,),
-            ``"mig.mutual_information"`` (D, K) nats, ``"active"`` (D,). Rows of latents that were left out are 0.
-        captures: which latent captures which factor.
-        preset: name of the protocol.
+        scores: value of each score; ``nan`` if it is undefined.
+        intervals: 95 % prediction interval of each score for another evaluation seed; see `evaluate`.
+        chance: each score with the rows of the latents shuffled. Scores that ignore factors have none.
+        ceilings: highest score that the labels allow, if identical images with different labels lower it.
+        arrays: matrices and values per latent or factor: ``"dci.importance"`` (D, K), ``"dci.per_latent"`` (D,),
+            ``"mig.mutual_information"`` (D, K) in nats, ``"active"`` (D,). Rows of latents that are left out are 0.
+        captures: the latents that capture each factor.
+        preset: name of the preset.
         seed: seed of the evaluation.
-        num_rows: rows of the tables.
+        num_rows: number of rows of the tables.
     """
 
     scores: dict[str, float]
@@ -57,7 +57,7 @@ class Scores:
     num_rows: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists, strings and numbers, ready for `json.dump`; ``nan`` becomes ``None``.
+        """Return plain lists, strings and numbers for `json.dump`; ``nan`` becomes ``None``.
 
         Example:
             >>> scores = Scores({"mig": float("nan")}, {}, {}, {}, {"active": np.array([True])}, (), "dlib", 0, 10)
@@ -82,7 +82,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _measure(metric: Metric, evaluation: Evaluation) -> Measured:
-    """Scores and arrays of one metric, from shared parts where there are any."""
+    """Compute the scores and arrays of one metric, from shared quantities if the metric supports that."""
     if metric.shared is not None:
         return metric.shared(evaluation)
     if METRICS.is_shipped(metric.name):
@@ -92,19 +92,19 @@ def _measure(metric: Metric, evaluation: Evaluation) -> Measured:
     except Exception as error:
         raise ValueError(
             f"metric {metric.name} failed ({type(error).__name__}: {error}); it is called with latents (N, D), factors "
-            "(N, K) and a seed, and returns a dict of numbers by name"
+            "(N, K) and a seed, and must return a dict of numbers by name"
         ) from error
 
 
 def _call(metric: Metric, evaluation: Evaluation) -> dict[str, float]:
-    accepted = inspect.signature(metric.function).parameters
-    given: dict[str, Any] = {"preset": evaluation.protocol, "discrete": evaluation.discrete}
+    options: dict[str, Any] = {"preset": evaluation.protocol, "discrete": evaluation.discrete}
     if not metric.own_sizes:
-        given |= evaluation.given
+        options |= evaluation.requested_sizes
     latents = evaluation.sampled() if metric.takes_sampled else evaluation.latents
     factors = evaluation.factors if metric.takes_continuous else evaluation.labels
-    options = {key: value for key, value in given.items() if key in accepted}
-    return metric(latents, factors, seed=evaluation.seed, **options)
+    parameters = inspect.signature(metric.function).parameters
+    accepted = {key: value for key, value in options.items() if key in parameters}
+    return metric(latents, factors, seed=evaluation.seed, **accepted)
 
 
 def evaluate(
@@ -125,60 +125,63 @@ def evaluate(
     chance: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scores:
-    """Run many metrics on one pair of tables, on all cores.
+    """Compute many metrics on one pair of tables, on all cores.
 
-    An interval comes from ``repeats`` whole evaluations with different seeds: other rows, other interventions, other
-    fits. With their mean m and standard deviation s, the evaluation with one more seed falls into
-    m +- t s sqrt(1 + 1 / repeats) in 95 % of cases (t of Student's distribution with repeats - 1 degrees of freedom).
-    It says how far a score moves when the same model is scored once more, not how far it moves when the model is
-    trained once more. Evaluations of a table of little more than ``num_train + num_test`` rows share most of them,
-    and the interval is then too narrow; `mig_chen`, which takes every row, has no interval.
+    The scores are those of the evaluation with ``seed``. Intervals come from ``repeats`` complete evaluations with
+    different seeds, which draw other rows and interventions and fit other models. With their mean m and standard
+    deviation s, the interval is m +- t s sqrt(1 + 1 / repeats), where t is the 0.975 quantile of Student's distribution
+    with repeats - 1 degrees of freedom. It contains the score of one more evaluation in 95 % of cases.
 
-    The chance level is the same evaluation with the rows of the latents shuffled once.
+    An interval describes how much a score varies when the same model is evaluated again, not when the model is trained
+    again. If a table has little more than ``num_train + num_test`` rows, the evaluations share most rows and the
+    interval is too narrow. `mig_chen` uses all rows and has no interval.
+
+    The chance level is the same evaluation after shuffling the rows of the latents once.
 
     Args:
-        latents: (N, D) latents, all of them: rows are drawn here.
-        factors: (N, K) labels of any kind, also a DataFrame, or (N,) for one factor. If one is continuous, the metrics
-            remain that take continuous factors.
-        names: metrics to run, keys of `METRICS`. By default all but `unibound`, which takes long, and `mig_chen` only
-            where ``sampled`` is given; one that the table cannot serve is then left out with a warning.
-        preset: ``"dlib"``, the protocol of disentanglement_lib; ``"default"``, corrected; or a `Protocol` of your own.
-        discrete: whether latents are discrete, as those of a quantised latent space; see `infomec`.
-        seed: seed of everything random.
-        factor_names: K names; by default those of a DataFrame's columns, or ``factor 0``, ...
-        kl: (D,) mean KL divergence of each latent in nats; helps to tell inactive latents.
-        sampled: (N, D) latents drawn from the posteriors, which `mig_chen` takes instead of ``latents``.
-        images: (N,) number of each row's image, equal for rows whose images are identical; gives ceilings (see
-            `betavae.metrics.ceilings`).
-        num_train: rows (or points) that metrics are fitted to; by default as `sample_sizes` says.
-        num_test: rows (or points) that they are tested on; likewise.
-        repeats: evaluations, with the seeds ``seed``, ``seed + 1``, ...; two or more give intervals.
-        chance: also score latents whose rows are shuffled.
-        progress: called with what is being done, how many parts are done, and how many there are; from several threads,
-            one at a time.
+        latents: (N, D) all latents; the metrics draw their rows from them.
+        factors: (N, K) labels of any kind or a DataFrame, or (N,) for one factor. If a factor is continuous, only
+            metrics that accept continuous factors are computed.
+        names: names of the metrics, keys of `METRICS`. By default all metrics except `unibound`, which is slow, and
+            except `mig_chen` if ``sampled`` is `None`. By default, a metric that fails on the tables is left out with a
+            warning.
+        preset: ``"dlib"``, the protocol of disentanglement_lib; ``"default"``, the corrected protocol; or a `Protocol`.
+        discrete: whether latents are discrete, as in a quantised latent space; see `infomec`.
+        seed: seed for everything random.
+        factor_names: K names; defaults to the columns of a DataFrame, else ``factor 0``, ...
+        kl: (D,) mean KL divergence of each latent in nats; used to find inactive latents.
+        sampled: (N, D) latents sampled from the posteriors; `mig_chen` uses them instead of ``latents``.
+        images: (N,) image number of each row; identical images have equal numbers. Needed for ceilings, see
+            `betavae.metrics.ceilings`.
+        num_train: number of training rows (or points); see `sample_sizes` for the default.
+        num_test: number of test rows (or points); see `sample_sizes` for the default.
+        repeats: number of evaluations, with the seeds ``seed``, ``seed + 1``, ...; intervals need at least two.
+        chance: whether to compute chance levels.
+        progress: called with the current task, the number of finished tasks, and the total number of tasks. The calls
+            come from several threads, but never at the same time.
 
     Returns:
-        `Scores`; the scores themselves are those of ``seed``, whatever the number of cores.
+        `Scores`. They do not depend on the number of cores.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed or holds too few rows; an unknown metric or preset.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows; an unknown metric or preset.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
-        >>> found = evaluate(factors.astype(float), factors, names=["mig"], num_train=500)
-        >>> found.scores["mig"] > 0.95, found.chance["mig"] < 0.05
+        >>> evaluation = evaluate(factors.astype(float), factors, names=["mig"], num_train=500)
+        >>> evaluation.scores["mig"] > 0.95, evaluation.chance["mig"] < 0.05
         (True, True)
     """
     if names is not None and (isinstance(names, str) or not names):
         raise ValueError(f"names must list at least one metric of {', '.join(METRICS)}, got {names!r}")
-    wanted = list(METRICS if names is None else names)
-    for name in wanted:
+    selected = list(METRICS if names is None else names)
+    for name in selected:
         check_name("metric", name, METRICS)
     if names is None:
-        wanted = [
+        selected = [
             name
-            for name in wanted
+            for name in selected
             if not METRICS[name].on_request and (sampled is not None or not METRICS[name].takes_sampled)
         ]
     if factor_names is None and hasattr(factors, "columns"):
@@ -186,22 +189,24 @@ def evaluate(
     latents, factors = check_tables(latents, factors, integer_factors=False)
     labels, continuous = by_kind(factors)
     if continuous.any() and names is None:
-        left_out = [name for name in wanted if METRICS.is_shipped(name) and not METRICS[name].takes_continuous]
-        wanted = [name for name in wanted if name not in left_out]
+        left_out = [name for name in selected if METRICS.is_shipped(name) and not METRICS[name].takes_continuous]
+        selected = [name for name in selected if name not in left_out]
         which = ", ".join(f"factor {k}" for k in np.flatnonzero(continuous))
         warnings.warn(
-            f"{which} {'is' if continuous.sum() == 1 else 'are'} continuous: metrics by class are left out "
-            f"({', '.join(left_out)}); merge values, for instance with np.digitize, to have them",
+            f"{which} {'is' if continuous.sum() == 1 else 'are'} continuous: metrics that need classes are left out "
+            f"({', '.join(left_out)}); to compute them, merge values, for instance with np.digitize",
             stacklevel=2,
         )
     protocol = choose(preset)
     seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
-    sample_sizes(len(latents), protocol, num_train, num_test)  # refuse wrong sizes before any work
+    sample_sizes(len(latents), protocol, num_train, num_test)  # reject invalid sizes before any work
     if sampled is None:
         sampled = latents
-        if "mig_chen" in wanted:
+        if "mig_chen" in selected:
             warnings.warn(
-                "mig_chen is that of the latents given; the paper's takes sampled ones (sampled)", stacklevel=2
+                "mig_chen uses latents instead of samples from the posteriors; pass samples as sampled to follow the "
+                "paper",
+                stacklevel=2,
             )
     elif np.shape(sampled) != latents.shape:
         raise ValueError(f"sampled must have the shape of latents, {latents.shape}, got {np.shape(sampled)}")
@@ -210,120 +215,134 @@ def evaluate(
     if factor_names is None:
         factor_names = [f"factor {k}" for k in range(factors.shape[1])]
     if len(factor_names) != factors.shape[1]:
-        raise ValueError(f"factor_names must name {factors.shape[1]} factors, got {len(factor_names)}: {factor_names}")
+        raise ValueError(
+            f"factor_names must have one name for each of the {factors.shape[1]} factors, got {len(factor_names)}: "
+            f"{factor_names}"
+        )
     active = active_latents(latents, kl)
     kept = active if protocol.drop_inactive and active.any() else np.ones_like(active)
     if protocol.drop_inactive and not active.any():
-        warnings.warn("no latent is in use, by KL or spread: all are scored", stacklevel=2)
+        warnings.warn(
+            "no latent is active, by KL divergence or standard deviation: all latents are scored", stacklevel=2
+        )
     if kl is None and (narrow := np.flatnonzero(~kept & (standard_deviation(latents) > 0))).size:
         warnings.warn(
-            f"latents {narrow.tolist()} are left out: they vary by less than 5 % of what the widest does; if they "
-            "are in use, bring all latents to one scale",
+            f"latents {narrow.tolist()} are left out: their standard deviation is below 5 % of the largest one; if "
+            "they are active, scale all latents to the same unit",
             stacklevel=2,
         )
     if not kept.all():
         latents = latents[:, kept]
 
-    chosen = replace(protocol, drop_inactive=False)  # they are left out already
+    protocol = replace(protocol, drop_inactive=False)  # inactive latents are already removed
 
-    def draw(label: str, number: int, rows: np.ndarray | slice) -> Evaluation:
+    def prepare_evaluation(label: str, number: int, rows: np.ndarray | slice) -> Evaluation:
         return Evaluation(
             label=label,
-            names=wanted,
+            names=selected,
             latents=latents[rows],
-            sampled=lambda: sampled[rows],  # a table of all images is large, and few metrics want this one
+            sampled=lambda: sampled[rows],  # copied on demand: the table is large, and only mig_chen needs it
             factors=factors,
             labels=labels,
             continuous=continuous,
             seed=seed + number,
-            given={"num_train": num_train, "num_test": num_test},
-            protocol=chosen,
+            requested_sizes={"num_train": num_train, "num_test": num_test},
+            protocol=protocol,
             discrete=discrete,
         )
 
-    everything = slice(None)
-    draws = [draw(f"evaluation {i + 1} of {repeats}", i, everything) for i in range(repeats)]
+    all_rows = slice(None)
+    evaluations = [prepare_evaluation(f"evaluation {i + 1} of {repeats}", i, all_rows) for i in range(repeats)]
     if chance:
-        draws.append(draw("shuffled", 0, np.random.default_rng(seed).permutation(len(latents))))
+        shuffled = np.random.default_rng(seed).permutation(len(latents))
+        evaluations.append(prepare_evaluation("shuffled", 0, shuffled))
     if names is None:
-        _ = draws[0].rows  # too few rows would leave out nearly all metrics: one error instead
-    measured = _measure_all(draws, wanted, progress, must_succeed=names is not None)
+        _ = evaluations[0].rows  # with too few rows, raise one error instead of leaving out nearly all metrics
+    measured = _measure_all(evaluations, selected, progress, must_succeed=names is not None)
     scores, arrays = measured[0]
     return Scores(
         scores=scores,
-        intervals=_intervals([others for others, _ in measured[:repeats]]),
+        intervals=_intervals([repeat for repeat, _ in measured[:repeats]]),
         chance={key: value for key, value in measured[-1][0].items() if not score_info(key).ignores_factors}
         if chance
         else {},
         ceilings=_ceilings(factors, images, scores),
         arrays={name: _widen(name, array, kept) for name, array in arrays.items()} | {"active": active},
-        captures=_captures(draws[0], kept, factor_names, active),
+        captures=_captures(evaluations[0], kept, factor_names, active),
         preset=preset if isinstance(preset, str) else "custom",
         seed=seed,
         num_rows=len(latents),
     )
 
 
-def _captures(draw: Evaluation, kept: np.ndarray, names: Sequence[str], active: np.ndarray) -> tuple[Capture, ...]:
-    """Which latent captures which factor; nothing where factors cannot serve as classes."""
+def _captures(
+    evaluation: Evaluation, kept: np.ndarray, names: Sequence[str], active: np.ndarray
+) -> tuple[Capture, ...]:
+    """Find the latents that capture each factor; empty if the factors cannot be used as classes."""
     try:
-        found = draw.information
+        information = evaluation.information
     except ValueError:
         return ()
-    return find_captures(_widen("mig.mutual_information", found.shared, kept), found.factor_entropy, names, active)
+    shared = _widen("mig.mutual_information", information.shared, kept)
+    return find_captures(shared, information.factor_entropy, names, active)
 
 
 def _measure_all(
-    draws: Sequence[Evaluation],
+    evaluations: Sequence[Evaluation],
     names: Sequence[str],
     progress: Callable[[str, int, int], None] | None,
     *,
     must_succeed: bool,
 ) -> list[Measured]:
-    """Every metric on every draw, draws side by side; what fails is an error, or is left out of all draws."""
+    """Compute all metrics of all evaluations, with the evaluations in parallel.
+
+    A metric that fails raises its error if ``must_succeed``; otherwise it is left out of all evaluations.
+    """
     from threadpoolctl import threadpool_limits
 
-    num_parts, num_done, lock = len(names) * len(draws), 0, threading.Lock()
+    num_tasks, num_done, lock = len(names) * len(evaluations), 0, threading.Lock()
 
-    def report(doing: str, done: int = 0) -> None:
+    def report(task: str, done: int = 0) -> None:
         nonlocal num_done
         with lock:
             num_done += done
             if progress is not None:
-                progress(doing, num_done, num_parts)
+                progress(task, num_done, num_tasks)
 
-    def run(draw: Evaluation) -> dict[str, Measured | ValueError]:
-        found: dict[str, Measured | ValueError] = {}
+    def run(evaluation: Evaluation) -> dict[str, Measured | ValueError]:
+        results: dict[str, Measured | ValueError] = {}
         for name in names:
-            report(f"{name} ({draw.label})")
+            report(f"{name} ({evaluation.label})")
             try:
-                found[name] = _measure(METRICS[name], draw)
+                results[name] = _measure(METRICS[name], evaluation)
             except ValueError as error:
                 if must_succeed:
                     raise
-                found[name] = error
-            report(f"{name} ({draw.label})", done=1)
-        return found
+                results[name] = error
+            report(f"{name} ({evaluation.label})", done=1)
+        return results
 
-    # One thread for each matrix product: they are small, and sums come out alike on any number of cores.
+    # One thread per matrix product: the products are small, and sums do not depend on the number of cores.
     with _each_warning_once(), threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads()) as pool:
-        futures = [pool.submit(run, draw) for draw in draws]
+        futures = [pool.submit(run, evaluation) for evaluation in evaluations]
         try:
             outcomes = [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    errors = {name: result for found in outcomes for name, result in found.items() if isinstance(result, ValueError)}
+    errors = {
+        name: result for results in outcomes for name, result in results.items() if isinstance(result, ValueError)
+    }
     for name, error in errors.items():
         warnings.warn(f"{name} is left out: {error}", stacklevel=3)
-    return [_flatten({name: result for name, result in found.items() if name not in errors}) for found in outcomes]
+    return [_flatten({name: result for name, result in results.items() if name not in errors}) for results in outcomes]
 
 
-def _flatten(found: Mapping[str, Any]) -> Measured:
-    """Dotted names: ``"dci.disentanglement"``, but ``"mig"``."""
+def _flatten(results: Mapping[str, Any]) -> Measured:
+    """Merge the results of all metrics under names such as ``"dci.disentanglement"`` and ``"mig"``."""
     scores: dict[str, float] = {}
     arrays: dict[str, np.ndarray] = {}
-    for name, (values, tables) in found.items():
+    for name, (values, tables) in results.items():
         scores |= {key if key == name else f"{name}.{key}": value for key, value in values.items()}
         arrays |= {f"{name}.{key}": table for key, table in tables.items()}
     return scores, arrays
@@ -331,7 +350,7 @@ def _flatten(found: Mapping[str, Any]) -> Measured:
 
 @contextmanager
 def _each_warning_once() -> Iterator[None]:
-    """Hold back what the evaluations warn of, and pass it on without repetitions."""
+    """Collect the warnings of all evaluations and repeat each distinct one once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -340,7 +359,7 @@ def _each_warning_once() -> Iterator[None]:
 
 
 def _widen(name: str, array: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Put zeros where latents were left out."""
+    """Insert rows of zeros for latents that were left out."""
     metric, _, part = name.partition(".")
     if part not in METRICS[metric].per_latent:
         return array
@@ -350,22 +369,22 @@ def _widen(name: str, array: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def _intervals(repeats: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Where another evaluation falls in 95 % of cases, from mean and spread of the repeats (Student's t)."""
+    """Compute 95 % prediction intervals for another evaluation (Student's t)."""
     if len(repeats) < 2:
         return {}
     from scipy.stats import t
 
-    reach = float(t.ppf(0.975, len(repeats) - 1)) * math.sqrt(1 + 1 / len(repeats))
+    factor = float(t.ppf(0.975, len(repeats) - 1)) * math.sqrt(1 + 1 / len(repeats))
     intervals = {}
     for name in repeats[0]:
-        if METRICS[name.partition(".")[0]].takes_sampled:  # it uses every row: nothing is drawn that could vary
+        if METRICS[name.partition(".")[0]].takes_sampled:  # uses all rows, so repeats do not vary
             continue
         values = np.array([repeat[name] for repeat in repeats])
         if not np.isfinite(values).all():
             intervals[name] = (math.nan, math.nan)
             continue
-        meaning = score_info(name)
-        ends = np.clip(values.mean() + reach * values.std(ddof=1) * np.array([-1, 1]), meaning.low, meaning.high)
+        info = score_info(name)
+        ends = np.clip(values.mean() + factor * values.std(ddof=1) * np.array([-1, 1]), info.low, info.high)
         intervals[name] = (float(ends[0]), float(ends[1]))
     return intervals
 

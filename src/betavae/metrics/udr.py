@@ -1,4 +1,4 @@
-"""UDR: rank models without labels, by how well their latents agree with those of other models."""
+"""Unsupervised disentanglement ranking (UDR): score models by how well their latents agree with those of others."""
 
 from collections.abc import Sequence
 
@@ -21,35 +21,40 @@ def udr(
     min_kl: float = 0.01,
     alpha: float = 0.1,
 ) -> np.ndarray:
-    """Unsupervised disentanglement ranking of M models.
+    """Compute the unsupervised disentanglement ranking (UDR) of M models.
 
-    For two models, R[a, b] is the weight of latent a of the one for latent b of the other: the absolute coefficient of
-    a lasso on standardised latents, or the absolute rank correlation. Latents with a KL below ``min_kl`` are left out.
-    Models that agree up to order and sign have one large entry in each row and column: the pair's score is the mean of
-    max^2 / sum over columns and the same over rows, averaged; a row or column of zeros, a latent that the other model
-    does not know, counts 0. A model's score is the median over its pairs. As in the authors' code, rows and columns
-    weigh the same also where one model has more latents in use; the paper's formula takes one mean over all of them.
+    For two models, R[a, b] measures how well latent a of the first predicts latent b of the second: the absolute
+    coefficient of a lasso on standardised latents, or the absolute rank correlation. Latents with a KL divergence of at
+    most ``min_kl`` are left out.
+
+    If two models agree up to the order and sign of their latents, each row and column of R has one large entry. The
+    score of a pair is the average of two means: the mean of max^2 / sum over columns, and the same over rows. A row or
+    column of zeros counts as 0; it belongs to a latent that has no counterpart in the other model. The score of a model
+    is the median over its pairs.
+
+    As in the authors' code, rows and columns have equal weight even if one model has more active latents. The formula
+    in the paper is one mean over all rows and columns.
 
     Source:
         Unsupervised Model Selection for Variational Disentangled Representation Learning (Duan et al., 2020), equations
         2 and 3. https://arxiv.org/abs/1905.12614
 
     Args:
-        latents: M tables (N, D_m) of latents of the same N images, from models that differ in their seeds.
+        latents: M tables (N, D_m) of latents of the same N images, from models trained with different seeds.
         kl: M rows (D_m,) of mean KL divergence of each latent in nats.
-        seed: seed of the images drawn.
+        seed: seed for drawing images.
         method: ``"lasso"`` or ``"spearman"``.
-        num_points: images drawn; all when there are fewer.
-        min_kl: latents below this are inactive, in nats.
+        num_points: number of images drawn; all images if there are fewer.
+        min_kl: a latent is active if its KL divergence is above this, in nats.
         alpha: penalty of the lasso.
 
     Returns:
         (M,) scores in 0..1, larger is better; 0 for a model without active latents; ``nan`` with a warning when no
-        model has any.
+        model has an active latent.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: Fewer than two models; tables of different length; a malformed table or ``kl``; unknown method.
+        TypeError: A table is not numeric.
+        ValueError: Fewer than two models; tables of different length; an invalid table or ``kl``; unknown method.
 
     Example:
         >>> z = np.random.default_rng(0).normal(size=(500, 2))
@@ -57,7 +62,7 @@ def udr(
         array([1., 1.])
     """
     if len(latents) < 2:
-        raise ValueError(f"UDR compares models with each other and needs at least two, got {len(latents)}")
+        raise ValueError(f"UDR compares models and needs at least two, got {len(latents)}")
     if len(latents) != len(kl):
         raise ValueError(f"kl must have one row for each of the {len(latents)} models, got {len(kl)}")
     check_name("method", method, METHODS)
@@ -71,17 +76,17 @@ def udr(
         checked, _ = check_tables(table, np.zeros((length, 1), np.int64))
         if np.shape(nats) != checked.shape[1:]:
             raise ValueError(
-                f"kl must hold one number for each latent of its model, got {np.shape(nats)} for "
+                f"kl must have one number for each latent of a model, got the shape {np.shape(nats)} for "
                 f"{checked.shape[1]} latents"
             )
         chosen = checked[rows].astype(np.float64)
         if not np.isfinite(nats).all():
             raise ValueError(f"kl must be finite, got {np.asarray(nats).tolist()}")
         std = standard_deviation(chosen)
-        used = (np.asarray(nats) > min_kl) & (std > 0)
-        tables.append(((chosen - chosen.mean(axis=0)) / np.where(std > 0, std, 1))[:, used])
+        active = (np.asarray(nats) > min_kl) & (std > 0)
+        tables.append(((chosen - chosen.mean(axis=0)) / np.where(std > 0, std, 1))[:, active])
     if not any(table.shape[1] for table in tables):
-        warn_undefined("UDR", "no model has a latent in use")
+        warn_undefined("UDR", "no model has an active latent")
         return np.full(len(latents), np.nan)
     pairs = np.full((len(latents), len(latents)), np.nan)
     for i, first in enumerate(tables):
@@ -108,6 +113,6 @@ def _agreement(first: np.ndarray, second: np.ndarray, method: str, alpha: float)
 
 
 def _strength(weights: np.ndarray) -> float:
-    """Mean over columns of max^2 / sum; 0 for a column of zeros."""
+    """Return the mean over columns of max^2 / sum; a column of zeros counts as 0."""
     total = weights.sum(axis=0)
     return float((weights.max(axis=0) ** 2 / np.where(total > 0, total, 1)).mean())

@@ -1,10 +1,10 @@
-"""How a metric says that its score does not exist."""
+"""Report undefined scores."""
 
 import warnings
 
 
-def warn_undefined(what: str, why: str) -> None:
-    """Warn that a score is ``nan``, and why.
+def warn_undefined(score: str, reason: str) -> None:
+    """Warn that a score is ``nan`` and give the reason.
 
     Example:
         >>> import warnings
@@ -14,4 +14,4 @@ def warn_undefined(what: str, why: str) -> None:
         >>> str(caught[0].message)
         'MIG is undefined (nan): no factor varies'
     """
-    warnings.warn(f"{what} is undefined (nan): {why}", stacklevel=3)
+    warnings.warn(f"{score} is undefined (nan): {reason}", stacklevel=3)

@@ -1,4 +1,4 @@
-"""UniBound: does one latent tell what all other latents together do not?"""
+"""UniBound: does one latent have information about a factor that all other latents together do not have?"""
 
 import numpy as np
 
@@ -20,16 +20,17 @@ def unibound(
     num_test: int | None = None,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Lower bound of the information about a factor that is unique to one latent.
+    """Compute a lower bound of the information about a factor that is unique to one latent.
 
     UniBound = mean over factors k of max over latents d of max(0, I(y_k; z_d) - I(y_k; z_-d)) / H(y_k), where z_-d are
-    all latents but d. `mig` compares a latent with the next best latent alone, and so does not see a factor that other
-    latents tell together: for latents and a rotated copy of them, MIG stays large and UniBound is 0.
+    all latents except d. `mig` compares a latent only with the second-best single latent, so it ignores information
+    that other latents have jointly: for latents together with a rotated copy of them, MIG stays large and UniBound
+    is 0.
 
-    The paper integrates over the posteriors of the model. Two tables have none; here each information is what boosted
-    trees find, the entropy of the factor less their cross-entropy on held-out rows, which is a lower bound of it. Trees
-    are fitted twice a latent and factor, so this takes as long as 2 D times `dci`, and is not part of `evaluate` unless
-    named.
+    The paper integrates over the posteriors of the model, which two tables do not contain. Here, each mutual
+    information is estimated by boosted trees, as the entropy of the factor minus their cross-entropy on test rows. This
+    is a lower bound. Trees are fitted twice for each latent and factor, so the metric takes about 2 D times as long as
+    `dci`. `evaluate` computes it only if it is named.
 
     Source:
         Disentanglement Analysis with Partial Information Decomposition (Tokui & Sato, 2022), section 3.
@@ -38,18 +39,18 @@ def unibound(
     Args:
         latents: (N, D) latents.
         factors: (N, K) labels.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows that the trees are fitted to; see `sample_sizes`.
-        num_test: rows that the cross-entropies are taken on; see `sample_sizes`.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of training rows; see `sample_sizes`.
+        num_test: number of test rows; see `sample_sizes`.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
         ``unibound`` in 0..1, larger is better; ``nan`` with a warning when no factor varies.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(900, 2))
@@ -66,15 +67,15 @@ def unibound(
         warn_undefined("UniBound", "no factor varies")
         return {"unibound": float("nan")}
 
-    def told(columns: list[int]) -> np.ndarray:
+    def joint_information(columns: list[int]) -> np.ndarray:
         if not columns:
             return np.zeros(num_factors)
         table = latents[:, columns]
         fits = fit_trees(table[train], factors[train], table[test], seed=seed)
         return np.array([tree_information(fits, factors[test], k) for k in range(num_factors)])
 
-    alone = np.stack([told([d]) for d in range(latent_dim)])
-    rest = np.stack([told([e for e in range(latent_dim) if e != d]) for d in range(latent_dim)])
+    alone = np.stack([joint_information([d]) for d in range(latent_dim)])
+    rest = np.stack([joint_information([e for e in range(latent_dim) if e != d]) for d in range(latent_dim)])
     entropies = np.array([entropy(np.unique(column, return_counts=True)[1]) for column in factors[test].T])
     unique = (alone - rest).clip(min=0).max(axis=0)
     return {"unibound": float(np.divide(unique, entropies, out=np.zeros_like(unique), where=entropies > 0).mean())}
@@ -83,7 +84,7 @@ def unibound(
 METRIC = Metric(
     "unibound",
     unibound,
-    {"unibound": ScoreInfo(0, 1, True, "does one latent know what all others together do not?")},
+    {"unibound": ScoreInfo(0, 1, True, "does one latent have information that all others together lack?")},
     "lower bound of the information that is unique to one latent",
     counts_classes=True,
     on_request=True,

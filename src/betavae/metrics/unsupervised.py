@@ -1,4 +1,4 @@
-"""Scores that need no factors: how dependent are the latents, and how many are in use?"""
+"""Scores that need no factors: dependence between latents, and the number of active latents."""
 
 import math
 
@@ -21,17 +21,18 @@ def unsupervised(
     num_bins: int = 20,
     with_replacement: bool | None = None,
 ) -> dict[str, float]:
-    """Dependence between latents, from their covariance C and from pairs of binned latents.
+    """Measure the dependence between latents, from their covariance C and from pairs of binned latents.
 
     - ``gaussian_total_correlation`` = (sum of log C_dd - log det C) / 2, in nats: the total correlation of a Gaussian
       with this covariance
-    - ``gaussian_wasserstein_correlation`` = 2 tr C - 2 tr (diag(C)^1/2 C diag(C)^1/2)^1/2: squared distance between
-      that Gaussian and the one without correlations; ``..._normalised`` divides by tr C
+    - ``gaussian_wasserstein_correlation`` = 2 tr C - 2 tr (diag(C)^1/2 C diag(C)^1/2)^1/2: squared Wasserstein distance
+      between that Gaussian and the one without correlations; ``..._normalised`` is divided by tr C
     - ``mutual_information``: mean over pairs of different latents, in nats, 20 bins, plug-in estimate
-    - ``active_latents``: how many latents are in use (see `betavae.metrics.inputs.active_latents`)
+    - ``active_latents``: number of active latents (see `betavae.metrics.inputs.active_latents`)
 
-    A constant latent makes the first undefined in disentanglement_lib; here constant latents are left out of it, and
-    tell 0 nats about each other latent. All are blind to whether latents have anything to do with factors.
+    In disentanglement_lib, a constant latent makes the first score undefined. Here, the Gaussian scores leave out
+    constant latents, and the mutual information of a constant latent and any other latent is 0. None of these scores
+    depends on the factors.
 
     Source:
         Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
@@ -39,20 +40,20 @@ def unsupervised(
 
     Args:
         latents: (N, D) latents.
-        factors: (N, K) any numbers; not used. Present because every metric takes them.
-        seed: seed of the rows drawn.
-        preset: name of a protocol, or a `Protocol`; see `PRESETS`. What is given besides replaces its part.
-        num_train: rows drawn; see `sample_sizes`.
-        num_bins: equal-width bins of each latent.
-        with_replacement: draw rows with replacement; if unset, as the preset says.
+        factors: (N, K) any numbers; not used. The argument exists because all metrics have it.
+        seed: seed for drawing rows.
+        preset: name of a preset in `PRESETS`, or a `Protocol`. Other arguments override its fields.
+        num_train: number of rows drawn; see `sample_sizes`.
+        num_bins: number of equal-width bins for each latent.
+        with_replacement: draw rows with replacement; defaults to the preset's value.
 
     Returns:
-        The scores above, 0 or more; smaller is more independent. ``nan`` with one warning when fewer than two latents
-        vary.
+        The scores above, at least 0; smaller values mean less dependence. ``nan`` with one warning when fewer than two
+        latents vary.
 
     Raises:
-        TypeError: A table holds no numbers.
-        ValueError: A table is malformed, or holds too few rows.
+        TypeError: A table is not numeric.
+        ValueError: A table is invalid or has too few rows.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -98,16 +99,16 @@ METRIC = Metric(
     unsupervised,
     {
         "gaussian_total_correlation": ScoreInfo(
-            0, math.inf, False, "dependence of the latents, as Gaussians, in nats", ignores_factors=True
+            0, math.inf, False, "total correlation of the latents as a Gaussian, in nats", ignores_factors=True
         ),
         "gaussian_wasserstein_correlation": ScoreInfo(
-            0, math.inf, False, "their Wasserstein distance to independent ones", ignores_factors=True
+            0, math.inf, False, "Wasserstein distance to independent latents", ignores_factors=True
         ),
         "gaussian_wasserstein_correlation_normalised": ScoreInfo(
-            0, 2, False, "that distance over their variance", ignores_factors=True
+            0, 2, False, "Wasserstein distance to independent latents, over their variance", ignores_factors=True
         ),
         "mutual_information": ScoreInfo(
-            0, math.inf, False, "mean information between two latents, in nats", ignores_factors=True
+            0, math.inf, False, "mean mutual information of two latents, in nats", ignores_factors=True
         ),
         "active_latents": ScoreInfo(0, math.inf, None, "number of active latents", 0, True),
     },

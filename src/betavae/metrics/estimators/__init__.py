@@ -1,1 +1,1 @@
-"""Estimators that metrics are computed from."""
+"""Estimators that the metrics use: boosted trees, logistic regression, nearest-neighbour information."""

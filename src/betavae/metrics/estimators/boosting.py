@@ -1,19 +1,19 @@
-"""Gradient boosted trees, compiled: the algorithm of scikit-learn's, eight classes or eight targets at a time.
+"""Compiled gradient boosted trees: the algorithm of scikit-learn, for eight classes or eight targets in parallel.
 
-DCI is defined on the impurity importances of scikit-learn's ``GradientBoostingClassifier`` at its defaults, and moves
-when the classifier is swapped. This module is the same algorithm: softmax residuals, depth-3 regression trees by
-squared error, a split between any two rows, one Newton step a leaf, shrinkage 0.1, 100 stages, importances that add up
-the gain of every split. It is fast for three reasons:
+DCI is defined by the impurity importances of scikit-learn's ``GradientBoostingClassifier`` with its defaults, and its
+value depends on the classifier. This module implements the same algorithm: softmax residuals, regression trees of depth
+3 with squared error, exact splits between any two rows, one Newton step per leaf, shrinkage 0.1, 100 stages, and
+importances that sum the gains of all splits. It is fast for three reasons:
 
 - Rows are sorted once, not in every node.
-- The trees of a stage do not depend on each other: eight classes grow side by side, in the lanes of vector registers.
-- Histograms are summed first, and a bin is looked into row by row only where a bound says that the best split may lie
-  inside it; that is so for one bin in a hundred.
+- The trees of one stage are independent, so eight classes are fitted in parallel in the lanes of vector registers.
+- Histograms are summed first. The rows of a bin are searched only if an upper bound shows that the best split may lie
+  inside the bin, which is the case for one of a hundred bins.
 
-Regression grows the same trees on plain residuals, and a leaf predicts their mean.
+Regression fits the same trees to plain residuals, and a leaf predicts their mean.
 
-Histograms alone are not enough: they cannot single out one row, as exact splits do, and with 256 or 1,024 bins they
-moved the importances of a periodic factor by 0.03.
+Histograms alone are not exact, because they cannot split off a single row. With 256 or 1,024 bins, they changed the
+importances of a periodic factor by 0.03.
 """
 
 import math
@@ -22,25 +22,25 @@ from typing import Final, NamedTuple
 import numpy as np
 from numba import njit
 
-_LANES: Final = 8  # classes that grow together
+_LANES: Final = 8  # classes that are fitted in parallel
 _DEPTH: Final = 3
 _SPLITS: Final = 7  # inner nodes of a tree: node i has the children 2i + 1 and 2i + 2
 _LEAVES: Final = 8
 _MAX_BINS: Final = 256
 _ROWS_PER_BIN: Final = 40
-_SAME: Final = 1e-7  # latents closer than this count as equal, as in scikit-learn
-_LARGE_STEP: Final = 5.0  # smaller steps cannot bring back, within 100 stages, odds that vanished
-_FLAT: Final = 2.2e-16  # variance below which a node is not split, as in scikit-learn
+_SAME: Final = 1e-7  # latents that differ by less are equal, as in scikit-learn
+_LARGE_STEP: Final = 5.0  # smaller steps cannot restore underflowed odds within 100 stages
+_FLAT: Final = 2.2e-16  # nodes with a smaller variance are not split, as in scikit-learn
 
 
 class Boosted(NamedTuple):
-    """What boosting leaves behind: no trees, only what they did.
+    """Gains and predictions of boosted classification trees. The trees themselves are not kept.
 
     Attributes:
-        gain: (D,) squared error removed by the splits on each latent, over all trees; not normalised.
+        gain: (D,) reduction of the squared error by the splits on each latent, summed over all trees; not normalised.
         train_class: (N,) predicted class of each training row.
         test_class: (M,) predicted class of each test row.
-        classes: (C,) the classes, ascending.
+        classes: (C,) classes, ascending.
         test_logits: (M, C) logits of each test row.
     """
 
@@ -52,10 +52,10 @@ class Boosted(NamedTuple):
 
 
 class BoostedValues(NamedTuple):
-    """What boosting of values leaves behind.
+    """Gains and predictions of boosted regression trees.
 
     Attributes:
-        gain: (D, K) squared error removed by the splits on each latent, over all trees; not normalised.
+        gain: (D, K) reduction of the squared error by the splits on each latent, summed over all trees; not normalised.
         train: (N, K) predicted values of the training rows.
         test: (M, K) predicted values of the test rows.
     """
@@ -66,15 +66,15 @@ class BoostedValues(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """Latents to split on, (D, N), with everything that does not change while boosting.
+    """Training latents with precomputed sorting and binning, which are the same for all trees.
 
     Attributes:
-        latents: the latents themselves, float32.
-        rows: row numbers in ascending order of each latent.
-        is_step: whether a split may fall behind a place of that order.
-        bins: bin of each row.
-        starts: (D, bins + 1) place where each bin begins.
-        is_one: (D, bins) whether all of a bin's latents are equal, so that no split falls inside it.
+        latents: (D, N) latents, float32.
+        rows: (D, N) row indices, sorted by each latent.
+        is_step: (D, N) whether a split is possible after each sorted position.
+        bins: (D, N) bin of each row.
+        starts: (D, bins + 1) sorted position where each bin starts.
+        is_one: (D, bins) whether all latents of a bin are equal, so that no split is possible inside it.
     """
 
     latents: np.ndarray
@@ -86,7 +86,7 @@ class _Table(NamedTuple):
 
 
 class _Trees(NamedTuple):
-    """One tree in each lane: gain, latent and threshold of the inner nodes, (_SPLITS, _LANES), and each row's node."""
+    """One tree per lane: (_SPLITS, _LANES) gain, latent and threshold of inner nodes, and (N, _LANES) nodes of rows."""
 
     gain: np.ndarray
     latent: np.ndarray
@@ -95,13 +95,13 @@ class _Trees(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """Memory that is used again for every tree.
+    """Buffers that all trees share.
 
     Attributes:
-        packed: (3, N, _LANES) residuals packed with a count: of all rows, and of those in up to two nodes.
+        packed: (3, N, _LANES) residuals packed with counts: for all rows, and for the rows of up to two nodes.
         sums: (4, D, bins, _LANES) packed sums of each node.
         rises: (4, D, bins, _LANES) sums of positive residuals of each node.
-        heads: (2, D, bins, _LANES) running sums and counts of one node up to the end of each bin.
+        heads: (2, D, bins, _LANES) cumulative sums and counts of one node up to the end of each bin.
     """
 
     packed: np.ndarray
@@ -126,12 +126,12 @@ def boost(
         https://doi.org/10.1214/aos/1013203451
 
     Args:
-        train: (N, D) latents to fit.
-        labels: (N,) integer classes of ``train``; any values, at least two different ones.
-        test: (M, D) further latents to predict.
+        train: (N, D) training latents.
+        labels: (N,) integer classes of ``train`` with at least two different values.
+        test: (M, D) test latents.
         num_stages: trees for each class.
         learning_rate: shrinkage of each tree.
-        seed: seed of the order in which latents are tried; of equally good splits the first wins, as in scikit-learn.
+        seed: seed for the order in which latents are tried. The first of equally good splits wins, as in scikit-learn.
 
     Returns:
         Gains and predicted classes; see `Boosted`.
@@ -143,7 +143,7 @@ def boost(
     """
     classes, indices = np.unique(labels, return_inverse=True)
     latent_dim = train.shape[1]
-    train, test = _near_zero(train, test)
+    train, test = _centre_distant(train, test)
     orders = np.broadcast_to(np.arange(latent_dim), (num_stages, -(-len(classes) // _LANES), latent_dim))
     gain, train_raw, test_raw = _boost(
         _sort(np.ascontiguousarray(train.T, dtype=np.float32)),
@@ -173,20 +173,20 @@ def boost_values(
 ) -> BoostedValues:
     """Fit gradient boosted regression trees of depth 3 to several targets, and predict the rows of two tables.
 
-    The algorithm of scikit-learn's ``GradientBoostingRegressor`` at its defaults: squared error, so that a leaf
-    predicts the mean residual of its rows.
+    This is the algorithm of scikit-learn's ``GradientBoostingRegressor`` with its defaults: squared error, and leaves
+    that predict the mean residual of their rows.
 
     Source:
         Greedy Function Approximation: A Gradient Boosting Machine (Friedman, 2001), algorithm 2.
         https://doi.org/10.1214/aos/1013203451
 
     Args:
-        train: (N, D) latents to fit.
+        train: (N, D) training latents.
         values: (N, K) targets, each with at least two different values.
-        test: (M, D) further latents to predict.
+        test: (M, D) test latents.
         num_stages: trees for each target.
         learning_rate: shrinkage of each tree.
-        seed: seed of the order in which latents are tried; of equally good splits the first wins, as in scikit-learn.
+        seed: seed for the order in which latents are tried. The first of equally good splits wins, as in scikit-learn.
 
     Returns:
         Gains and predicted values; see `BoostedValues`.
@@ -198,9 +198,9 @@ def boost_values(
                [0.9]])
     """
     num_targets = values.shape[1]
-    train, test = _near_zero(train, test)
+    train, test = _centre_distant(train, test)
     low, span = values.min(axis=0), np.ptp(values.astype(np.float64), axis=0)
-    unit = 2 * span  # residuals of at most 1 / 2 fit the integers that they are summed in
+    unit = 2 * span  # so that residuals are at most 1 / 2 and their sums fit into packed integers
     table = _sort(np.ascontiguousarray(train.T, dtype=np.float32))
     test = np.ascontiguousarray(test.T, dtype=np.float32)
     gain = np.empty((train.shape[1], num_targets))
@@ -223,8 +223,8 @@ def boost_values(
     return BoostedValues(gain, train_values, test_values)
 
 
-def _near_zero(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Move latents that are far from 0, of which float32 would lose the digits, to a mean of 0."""
+def _centre_distant(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centre the latents whose mean is much larger than their standard deviation; float32 would round them too much."""
     centre, spread = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     far = np.where(np.abs(centre) > 1e3 * spread, centre, 0).astype(train.dtype)
     return train - far, test - far
@@ -250,14 +250,15 @@ def _memory(n: int, table: _Table) -> tuple[_Work, _Trees]:
 def _boost(
     table: _Table, labels: np.ndarray, test: np.ndarray, num_classes: int, learning_rate: float, orders: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gain of each latent, and of both tables' rows the logits (blocks, _LANES, rows), after all stages.
+    """Return the gain of each latent, and the logits of both tables, (blocks, _LANES, rows), after all stages.
 
-    What is not done in every stage is done here, and every array has one layout: so little is compiled, and once.
+    This function does all work outside the loop over stages, and gives all arrays the same layout, so that only a few
+    functions are compiled, and only once.
     """
     latent_dim, n = table.latents.shape
     blocks = orders.shape[1]
     prior = np.bincount(labels) / n
-    if two := num_classes == 2:  # they need one tree a stage
+    if two := num_classes == 2:  # two classes need only one tree per stage
         start, shrinkage = [math.log(prior[1] / prior[0])], learning_rate
         members = np.flatnonzero(labels == 1)
         lanes, ends = np.zeros_like(members), np.array([0, len(members)])
@@ -287,8 +288,8 @@ def _sort(latents: np.ndarray) -> _Table:
     for d in range(latent_dim):
         places = np.flatnonzero(is_step[d]) + 1
         if len(places) >= num_bins:
-            wanted = np.arange(1, num_bins) * n / num_bins
-            places = np.unique(places[np.searchsorted(places, wanted).clip(max=len(places) - 1)])
+            quantiles = np.arange(1, num_bins) * n / num_bins
+            places = np.unique(places[np.searchsorted(places, quantiles).clip(max=len(places) - 1)])
         starts[d, 0] = 0
         starts[d, 1 : len(places) + 1] = places
         bins[d, rows[d]] = np.searchsorted(places, np.arange(n), side="right")
@@ -317,7 +318,7 @@ def _logits(raw: np.ndarray, num_classes: int) -> np.ndarray:
 def _value_stages(  # type: ignore[no-untyped-def]
     table, target, test, learning_rate, orders, raw, test_raw, work, trees, gain
 ):
-    """Every stage of one block of targets, which moves the predictions and adds to the gain of latents."""
+    """Run all stages of one block of targets; update predictions and gains in place."""
     n, width = target.shape
     members = np.empty(n * width, np.int64)
     lanes = np.empty(n * width, np.int64)
@@ -355,7 +356,7 @@ def _value_stages(  # type: ignore[no-untyped-def]
 def _stages(  # type: ignore[no-untyped-def]
     table, labels, members, lanes, ends, test, two, shrinkage, orders, raw, residual, test_raw, work, trees, gain
 ):
-    """Every stage, which moves the logits and adds to the gain of latents. Rows of block i are members[ends[i]:]."""
+    """Run all stages; update logits and gains in place. The rows of block i are members[ends[i] : ends[i + 1]]."""
     num_stages, blocks, _ = orders.shape
     odds = np.empty(raw.shape)
     growth = np.empty((_LEAVES, _LANES))
@@ -366,13 +367,13 @@ def _stages(  # type: ignore[no-untyped-def]
     for stage in range(num_stages):
         _residuals(raw, odds, labels, two, residual)
         for i in range(blocks):
-            span = slice(ends[i], ends[i + 1])
-            _grow(table, orders[stage, i], residual[i], members[span], lanes[span], work, trees)
+            block = slice(ends[i], ends[i + 1])
+            _grow(table, orders[stage, i], residual[i], members[block], lanes[block], work, trees)
             for node in range(_SPLITS):
                 for j in range(_LANES):
                     gain[trees.latent[node, j]] += trees.gain[node, j]
             values = _leaf_values(residual[i], trees.node, shrinkage)
-            # Odds that are too small for a number stay 0 however much they grow: a large step starts them afresh.
+            # Underflowed odds stay 0 when multiplied, so a large step marks them with nan to be recomputed.
             for node in range(_LEAVES):
                 for j in range(_LANES):
                     growth[node, j] = np.nan if abs(values[node, j]) > _LARGE_STEP else math.exp(values[node, j])
@@ -385,9 +386,9 @@ def _stages(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _residuals(raw, odds, labels, two, residual):  # type: ignore[no-untyped-def]
-    """Label minus probability.
+    """Compute label minus probability.
 
-    ``odds`` follows exp(raw) up to a factor a row, and is rebuilt where it runs away or holds a ``nan``.
+    ``odds`` is exp(raw) up to one factor per row. It is recomputed if its sum is out of range or ``nan``.
     """
     blocks, n, _ = raw.shape
     if two:
@@ -417,7 +418,7 @@ def _residuals(raw, odds, labels, two, residual):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _leaf_values(residual, leaf, shrinkage):  # type: ignore[no-untyped-def]
-    """One Newton step a leaf: sum of residuals over the sum of p (1 - p)."""
+    """Return the Newton step of each leaf: sum of residuals over the sum of p (1 - p)."""
     slope = np.zeros((_LEAVES, _LANES))
     curvature = np.zeros((_LEAVES, _LANES))
     for s in range(leaf.shape[0]):
@@ -433,7 +434,7 @@ def _leaf_values(residual, leaf, shrinkage):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _descend(latents, trees, level):  # type: ignore[no-untyped-def]
-    """Move every row one level down; nodes of a level are counted from 0."""
+    """Move all rows one level down; nodes of a level are numbered from 0."""
     node = np.empty(latents.shape[1], np.uint8)
     above = np.empty(latents.shape[1], np.uint8)
     for j in range(_LANES):
@@ -446,7 +447,7 @@ def _descend(latents, trees, level):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _add_leaves(latents, trees, values, raw):  # type: ignore[no-untyped-def]
-    """Send further rows down the whole trees and add the values of the leaves they end in to raw (_LANES, rows)."""
+    """Move test rows down to the leaves and add the values of their leaves to raw, (_LANES, rows)."""
     node = np.empty(latents.shape[1], np.uint8)
     above = np.empty(latents.shape[1], np.uint8)
     for j in range(_LANES):
@@ -459,10 +460,10 @@ def _add_leaves(latents, trees, values, raw):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _step_down(latents, trees, level, lane, node, above):  # type: ignore[no-untyped-def]
-    """Move every row one level down the tree of one lane.
+    """Move all rows one level down the tree of one lane.
 
-    Each inner node compares all rows, its own or not: plain loops over columns, which vector registers take many rows
-    at a time, beat looking up each row's latent and threshold.
+    Each inner node compares all rows, including rows of other nodes. These plain loops over columns are vectorised,
+    which is faster than looking up the latent and threshold of each row.
     """
     first = (1 << level) - 1
     above[:] = 0
@@ -476,11 +477,11 @@ def _step_down(latents, trees, level, lane, node, above):  # type: ignore[no-unt
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[no-untyped-def]
-    """Grow one tree a lane, level by level, and leave each row in its leaf.
+    """Grow one tree per lane, level by level, and assign each row to its leaf.
 
-    A count and a sum of residuals share one integer, 2^shift count + 2^bits sum, which halves the memory traffic. Of
-    two sibling nodes the left one is summed and the right one is what remains of the parent: on level 1 the nodes' sums
-    lie in slots 1 and 0, on level 2 in slots 2, 1, 3 and 0.
+    A count and a sum of residuals are packed into one integer, 2^shift count + 2^bits sum, which halves the memory
+    traffic. Of two sibling nodes, only the left one is summed; the right one is the parent minus the left one. The sums
+    of the nodes are in slots 1 and 0 on level 1, and in slots 2, 1, 3 and 0 on level 2.
     """
     latent_dim, n = table.latents.shape
     bits = 62 - 2 * math.ceil(math.log2(n + 1))
@@ -500,13 +501,13 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
             for s in range(n):
                 for j in range(width):
                     part[s, j] = packed[0, s, j] if trees.node[s, j] == left else 0
-            mine, parent = sums[level + left // 2], sums[level - 1 - left // 2]
+            left_sums, parent = sums[level + left // 2], sums[level - 1 - left // 2]
             for d in range(latent_dim):
-                _accumulate(table.bins[d], part, mine[d])
+                _accumulate(table.bins[d], part, left_sums[d])
                 if level > 0:
-                    for b in range(mine.shape[1]):
+                    for b in range(left_sums.shape[1]):
                         for j in range(width):
-                            parent[d, b, j] -= mine[d, b, j]
+                            parent[d, b, j] -= left_sums[d, b, j]
         rises[:num_nodes] = 0.0
         for d in range(latent_dim):
             for i in range(len(members)):
@@ -523,7 +524,7 @@ def _grow(table, order, residual, members, lanes, work, trees):  # type: ignore[
 @njit(cache=True, nogil=True, error_model="numpy")
 def _accumulate(bins, packed, sums):  # type: ignore[no-untyped-def]
     sums[:] = 0
-    width = packed.shape[1]  # a constant here would be unrolled and not vectorised
+    width = packed.shape[1]  # not the constant _LANES: the loop would be unrolled instead of vectorised
     for s in range(bins.shape[0]):
         row, one = sums[bins[s]], packed[s]
         for j in range(width):
@@ -532,7 +533,7 @@ def _accumulate(bins, packed, sums):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _unpack(sums, bits, shift, residuals, counts):  # type: ignore[no-untyped-def]
-    """Running sums over the bins, taken apart into residuals and counts."""
+    """Compute cumulative sums over the bins and unpack them into residuals and counts."""
     half = 1 << (shift - 1)
     scale = 1.0 / (1 << bits)
     num_bins, width = sums.shape
@@ -547,11 +548,12 @@ def _unpack(sums, bits, shift, residuals, counts):  # type: ignore[no-untyped-de
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _split(table, order, residual, rises, heads, node, here, trees):  # type: ignore[no-untyped-def]
-    """Find the best split of one node in every lane.
+    """Find the best split of one node in each lane.
 
-    With S and n the sum and the number of the residuals left of a split, and T and N those of the node, a split removes
-    the squared error (N S - n T)^2 / (N n (N - n)). Bins are first judged at their ends. Inside a bin, S can at most
-    rise by its positive residuals and fall by its negative ones; bins that cannot beat the best end are passed over.
+    Let S and n be the sum and number of the residuals left of a split, and T and N those of the node. A split reduces
+    the squared error by (N S - n T)^2 / (N n (N - n)). First, all splits at the ends of bins are evaluated. Inside a
+    bin, S can increase at most by the positive residuals of the bin, and decrease at most by the negative ones. Bins
+    that cannot contain a better split are skipped.
     """
     sums, counts = heads[0], heads[1]
     latent_dim, num_bins, width = sums.shape
@@ -570,7 +572,7 @@ def _split(table, order, residual, rises, heads, node, here, trees):  # type: ig
                     product = counts[d, b, j] * (size[j] - counts[d, b, j])
                     if product > 0.0 and excess * excess > best[j] * product:
                         best[j] = excess * excess / product
-    best *= 1.0 - 1e-9  # so that the search below finds it again
+    best *= 1.0 - 1e-9  # so that the search below finds the same split again
 
     place = np.full(width, -1)
     reach = np.zeros(width)
@@ -598,7 +600,7 @@ def _split(table, order, residual, rises, heads, node, here, trees):  # type: ig
                             if trees.node[row, j] == here:
                                 s += residual[row, j]
                                 n += 1.0
-                            if i == last:  # to the bit what the best end was judged by: s has other rounding errors
+                            if i == last:  # same bits as in the first pass: s has different rounding errors
                                 s, n = sum1[j], count1[j]
                             if table.is_step[d, i]:
                                 excess = size[j] * s - n * total[j]

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression, deterministic and free of the defaults of any library version."""
+"""Deterministic multinomial logistic regression that does not depend on the defaults of a library version."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -28,20 +28,20 @@ class Logistic:
         balanced: bool = False,
         max_iterations: int = 100,
     ) -> Self:
-        """Minimise the summed cross-entropy + penalty / 2 |W|^2 (intercepts are free) with L-BFGS from zero.
+        """Minimise summed cross-entropy + penalty / 2 |W|^2 with L-BFGS from zero; intercepts are not penalised.
 
-        With ``penalty`` 1 this is the problem that scikit-learn's ``LogisticRegression`` solves at its defaults. Two
-        classes have one column of weights there and two opposite ones here, so the penalty counts twice.
+        With ``penalty`` 1, scikit-learn's ``LogisticRegression`` solves the same problem by default. For two classes,
+        scikit-learn has one column of weights, and this function has two opposite columns, so it doubles the penalty.
 
         Args:
             features: (N, D) features.
-            labels: (N,) labels, at least two different ones.
-            penalty: weight of the squared norm, 0 or more.
-            balanced: weight rows so that all classes count the same.
-            max_iterations: steps of L-BFGS.
+            labels: (N,) labels with at least two different values.
+            penalty: weight of the squared norm, at least 0.
+            balanced: weight rows so that all classes have the same total weight.
+            max_iterations: maximum number of L-BFGS iterations.
 
         Returns:
-            The classifier.
+            The fitted classifier.
 
         Example:
             >>> x, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([3, 3, 7, 7])
@@ -82,11 +82,11 @@ class Logistic:
         return cls(classes, best.x.reshape(shape))
 
     def log_probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Log p(class | x) of each row, (N, C)."""
+        """Return (N, C) log p(class | x) for each row."""
         return _log_softmax(features @ self.weights[:-1] + self.weights[-1])
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Most probable label of each row, (N,)."""
+        """Return the (N,) most probable labels."""
         return np.asarray(self.classes[self.log_probabilities(features).argmax(axis=1)])
 
 

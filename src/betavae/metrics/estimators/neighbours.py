@@ -1,4 +1,4 @@
-"""Mutual information with a continuous variable, estimated from distances to nearest neighbours."""
+"""Mutual information of continuous variables, estimated from distances to nearest neighbours."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ from betavae.metrics.information import entropy
 def neighbour_information(
     latents: np.ndarray, factors: np.ndarray, continuous: np.ndarray, num_neighbours: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mutual information of every latent and every factor, and of every factor with itself.
+    """Estimate the mutual information of each latent and each factor, and of each factor with itself.
 
     Args:
         latents: (N, D) continuous latents.
         factors: (N, K) factors that vary.
-        continuous: (K,) which factors are continuous.
-        num_neighbours: neighbours of the estimates.
+        continuous: (K,) mask of continuous factors.
+        num_neighbours: number of nearest neighbours.
 
     Returns:
-        (D, K) and (K,) nats. The information of a label with itself is its entropy.
+        (D, K) and (K,) information in nats. The information of a label with itself is its entropy.
 
     Example:
         >>> labels = np.arange(1000)[:, None] % 2
@@ -39,7 +39,7 @@ def neighbour_information(
 
 
 def tell_apart(latents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add noise of 1e-7 to standardised latents, so that none are equal.
+    """Add noise with a standard deviation of 1e-7 to standardised latents, so that no two values are equal.
 
     Example:
         >>> z = tell_apart(np.zeros((100, 1)), np.random.default_rng(0))
@@ -50,11 +50,11 @@ def tell_apart(latents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def nearest_neighbour_information(latent: np.ndarray, labels: np.ndarray, num_neighbours: int = 10) -> float:
-    """Mutual information of a continuous latent and a discrete factor from nearest neighbours, in nats.
+    """Estimate the mutual information of a continuous latent and a discrete factor from nearest neighbours, in nats.
 
-    For row i, r is the distance to its k-th neighbour among the N_y rows of the same label (k at most N_y - 1), and m
-    the number of rows of any label closer than r, i included. I = psi(N) + mean psi(k) - mean psi(N_y) - mean psi(m);
-    rows whose label is unique are left out.
+    For row i, r is the distance to its k-th neighbour among the N_y rows with the same label (k is at most N_y - 1),
+    and m is the number of rows with any label that are closer than r, including i.
+    I = psi(N) + mean psi(k) - mean psi(N_y) - mean psi(m). Rows with a unique label are left out.
 
     Source:
         Mutual Information between Discrete and Continuous Data Sets (Ross, 2014), equation 2.
@@ -63,10 +63,10 @@ def nearest_neighbour_information(latent: np.ndarray, labels: np.ndarray, num_ne
     Args:
         latent: (N,) numbers.
         labels: (N,) integers.
-        num_neighbours: k.
+        num_neighbours: number of neighbours k.
 
     Returns:
-        Nats, 0 or more.
+        Information in nats, at least 0.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def nearest_neighbour_information(latent: np.ndarray, labels: np.ndarray, num_ne
         rows = rows[np.argsort(latent[rows], kind="stable")]
         ordered = np.concatenate([np.full(k, -np.inf), latent[rows], np.full(k, np.inf)])
         n = len(rows)
-        # The k nearest lie in a window of k + 1 neighbours in order that contains the row.
+        # The k nearest neighbours lie in a window of k + 1 consecutive sorted values that contains the row.
         windows = [
             np.maximum(
                 ordered[k : k + n] - ordered[k - j : k - j + n], ordered[2 * k - j : 2 * k - j + n] - ordered[k : k + n]
@@ -100,18 +100,18 @@ def nearest_neighbour_information(latent: np.ndarray, labels: np.ndarray, num_ne
         return 0.0
     z = latent[kept]
     r = np.maximum(radius[kept] - 2 * np.spacing(np.abs(z).max()), 0)  # the k-th neighbour itself is not counted
-    everything = np.sort(z)
-    closer = np.searchsorted(everything, z + r, side="right") - np.searchsorted(everything, z - r, side="left")
+    ordered = np.sort(z)
+    closer = np.searchsorted(ordered, z + r, side="right") - np.searchsorted(ordered, z - r, side="left")
     nats = digamma(len(z)) + np.mean(digamma(used[kept]) - digamma(sizes[kept]) - digamma(np.maximum(closer, 1)))
     return max(0.0, float(nats))
 
 
 def continuous_information(first: np.ndarray, second: np.ndarray, num_neighbours: int = 10) -> float:
-    """Mutual information of two continuous variables from nearest neighbours, in nats.
+    """Estimate the mutual information of two continuous variables from nearest neighbours, in nats.
 
-    Both are standardised. For row i, r is the distance to its k-th neighbour in the plane, by the larger of the two
-    differences, and n_1, n_2 are the numbers of other rows closer than r in each. I = psi(N) + psi(k) -
-    mean psi(n_1 + 1) - mean psi(n_2 + 1).
+    Both variables are standardised. For row i, r is the distance to its k-th neighbour in the plane by the maximum
+    norm, and n_1 and n_2 are the numbers of other rows that are closer than r in the first and second variable.
+    I = psi(N) + psi(k) - mean psi(n_1 + 1) - mean psi(n_2 + 1).
 
     Source:
         Estimating Mutual Information (Kraskov, Stoegbauer & Grassberger, 2004), equation 8.
@@ -120,10 +120,10 @@ def continuous_information(first: np.ndarray, second: np.ndarray, num_neighbours
     Args:
         first: (N,) numbers.
         second: (N,) numbers.
-        num_neighbours: k.
+        num_neighbours: number of neighbours k.
 
     Returns:
-        Nats, 0 or more.
+        Information in nats, at least 0.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -143,5 +143,5 @@ def continuous_information(first: np.ndarray, second: np.ndarray, num_neighbours
         ordered = np.sort(x)
         r = np.maximum(radius - 2 * np.spacing(np.abs(x).max()), 0)  # the k-th neighbour itself is not counted
         closer = np.searchsorted(ordered, x + r, side="right") - np.searchsorted(ordered, x - r, side="left")
-        nats -= float(np.mean(digamma(np.maximum(closer, 1))))  # the row itself is in, as the 1 of n + 1
+        nats -= float(np.mean(digamma(np.maximum(closer, 1))))  # closer counts the row itself, so it is n + 1
     return max(0.0, float(nats))
