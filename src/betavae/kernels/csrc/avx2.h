@@ -1,7 +1,7 @@
-/* The AVX-512 that code for float32 uses, for CPUs that have only AVX2 and FMA: a vector of 16 floats is two of 8.
+/* The AVX-512 intrinsics that float32 code uses, for CPUs with AVX2 and FMA only: 16 floats are two registers of 8.
 
-Each function does what the instruction of its name does, for the values that occur here. `tiles.h` includes this file
-where the compiler is not asked for AVX-512, and has a product of its own for 16 registers of 8 floats. */
+Each function does what the intrinsic of its name does, for the values that occur here. simd.h includes this file where
+the compiler does not target AVX-512. */
 
 #pragma once
 
@@ -14,7 +14,7 @@ typedef struct { __m256i half[2]; } wide_int;
 #define EACH(type, name, arguments, ...)                             \
     INLINE type avx2_##name arguments { type r; HALVES(r.half[h] = __VA_ARGS__;) return r; }
 
-/* The lanes of a half that a mask names, all bits of each. */
+/* All bits of each lane of a half that a mask selects. */
 INLINE __m256i avx2_lanes(__mmask16 mask, int h) {
     const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask >> 8 * h), bits), bits);
@@ -66,13 +66,13 @@ INLINE __m512 avx2_mask_add_ps(__m512 from, __mmask16 m, __m512 a, __m512 b) {
     return avx2_mask_blend_ps(m, from, avx2_add_ps(a, b));
 }
 
-EACH(__m512, where_positive, (__m512 shown, __m512 values),
-     _mm256_and_ps(_mm256_cmp_ps(shown.half[h], _mm256_setzero_ps(), _CMP_GT_OQ), values.half[h]))
-EACH(__m512, every_other, (const float *from),
+EACH(__m512, relu_backward_ps, (__m512 out, __m512 gradient),
+     _mm256_and_ps(_mm256_cmp_ps(out.half[h], _mm256_setzero_ps(), _CMP_GT_OQ), gradient.half[h]))
+EACH(__m512, load_even_ps, (const float *from),
      _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(
          _mm256_loadu_ps(from + 16 * h), _mm256_loadu_ps(from + 16 * h + 8), 0x88)), 0xd8)))
 
-INLINE __mmask16 avx2_negative(__m512 a) {
+INLINE __mmask16 avx2_negative_mask(__m512 a) {
     __m256 below[2];
     HALVES(below[h] = _mm256_cmp_ps(a.half[h], _mm256_setzero_ps(), _CMP_LT_OQ);)
     return (__mmask16)(_mm256_movemask_ps(below[0]) | _mm256_movemask_ps(below[1]) << 8);
