@@ -1,15 +1,14 @@
-"""A data set from outside the package: a bright dot at every place, written to a file that any command takes.
+"""A data set from outside the package: a bright dot at every place.
 
-python examples/own_data.py runs/own [steps]
+python examples/own_data.py runs/own [steps], or: betavae --import examples/own_data.py train --data dots
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from betavae import Config, FactorData
-from betavae.data.exporting import export_npz
+from betavae.data.registry import register
 from betavae.experiment import experiment
 
 
@@ -24,10 +23,9 @@ def dots(side: int = 32, places: int = 28) -> FactorData:
     return FactorData("dots", packed, (1, side, side), 1, factors, ("x", "y"), (places, places))
 
 
+register("dots", dots)
+
 if __name__ == "__main__":
-    folder, steps = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2_000
-    file = folder.with_suffix(".npz")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    export_npz(dots(), file, overwrite=True)
-    config = Config(data=str(file), latent_dim=4, steps=steps, learning_rate=1e-3, validation_images=0.1)
-    print(experiment(config, folder).path("report.html"))
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 2_000
+    config = Config(data="dots", latent_dim=4, steps=steps, learning_rate=1e-3, validation_images=0.1)
+    print(experiment(config, sys.argv[1]).path("report.html"))

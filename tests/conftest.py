@@ -29,6 +29,7 @@ from torch import nn
 
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
+from betavae.data.registry import DATASETS
 from betavae.kernels import build, fuse
 from betavae.metrics import METRICS
 from betavae.networks.registry import ARCHITECTURES, register
@@ -124,7 +125,7 @@ def lattice() -> FactorData:
 @pytest.fixture
 def own_entries():
     """Lets a test register entries. Called, and in the end, it restores the registries."""
-    registries = [OBJECTIVES, ARCHITECTURES, METRICS]
+    registries = [OBJECTIVES, ARCHITECTURES, METRICS, DATASETS]
     before = [dict(registry) for registry in registries]
 
     def put_back():

@@ -173,7 +173,7 @@ def test_the_short_table_tells_why_it_lacks_only_what_it_would_show(done, capsys
     run = open_run(shutil.copytree(done, tmp_path / "run"))
     values = json.loads(run.path("scores.json").read_text())
     values["scores"] = {"mig": 0.5, "irs": 0.5}
-    values["notes"] = ["z_max_variance is left out: too few rows", "dcimig is left out: of this", "mig is odd"]
+    values["notes"], values["skipped"] = ["mig is odd"], {"z_max_variance": "too few rows", "dcimig": "of this"}
     run.path("scores.json").write_text(json.dumps(values))
     train.show(run, Console(width=200), brief=True)
     short = capsys.readouterr().out

@@ -337,7 +337,7 @@ def test_tables_of_fewer_rows_are_scored_alike_from_python_and_as_a_command():
     values = score_tables(latents, factors, ["mig", "dci"], repeats=1)
     assert found.scores == values["scores"]
     assert (values["protocol"]["num_train"], values["protocol"]["num_test"]) == (2000, 1000)
-    assert values["notes"][0] == "2,000 rows to fit and 1,000 to judge: there are no more"
+    assert values["notes"][0] == "2,000 training rows and 1,000 test rows: the table has no more"
     chosen = score_tables(latents, factors, ["mig"], repeats=1, num_train=500, num_test=100)
     assert (chosen["protocol"]["num_train"], chosen["protocol"]["num_test"]) == (500, 100)
     assert chosen["notes"] == []

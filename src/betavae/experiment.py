@@ -19,6 +19,7 @@ from betavae.config import IN_MEMORY, Config, run_id
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
+from betavae.data.registry import DATASETS
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
 from betavae.objectives.settings import needs_of
@@ -199,7 +200,7 @@ def data_of(run: Run) -> FactorData:
             "betavae.experiment.score_run, draw_run or report_run with the run and the images"
         )
     file = recorded.get("file", "")
-    return load_data(file if source != "dsprites" and Path(file).is_file() else source)
+    return load_data(file if source not in DATASETS and Path(file).is_file() else source)
 
 
 def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
@@ -358,6 +359,7 @@ def score_run(
             for table in ("scores", "intervals", "chance", "ceilings", "arrays"):
                 values[table] = {**old.get(table, {}), **values[table]}
             values["notes"] = [*dict.fromkeys([*old.get("notes", []), *values["notes"]])]
+            values["skipped"] = {**old.get("skipped", {}), **values["skipped"]}
     values |= {"kl": kl.tolist(), "held_out": held_out_of(run, data)}
     write_json(run, "scores.json", values)
     return values

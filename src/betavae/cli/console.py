@@ -24,8 +24,8 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
     from rich.table import Table
     from rich.text import Text
 
-    from betavae.metrics import METRICS, score_info
-    from betavae.runs.scores import capture_phrases
+    from betavae.metrics import score_info
+    from betavae.runs.scores import capture_phrases, notes_of
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     optional = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
@@ -49,16 +49,14 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
         table.add_row("", Text("held-out " + name.replace("_", " ")), f"{value:.2f}")
     say(console, title)
     console.print(table)
-    notes: list[str] = values.get("notes", [])
+    skipped: dict[str, str] = values.get("skipped", {})
     if len(chosen) < len(scores):
-        not_shown = METRICS.keys() - {name.partition(".")[0] for name in chosen}
-        left_out = {note: metric for note in notes if (metric := note.partition(" is left out:")[0]) in not_shown}
-        notes = [note for note in notes if note not in left_out]
         hidden = f"{len(scores) - len(chosen)} more scores"
-        if left_out:
-            hidden += f", and the reasons why {' and '.join(left_out.values())} could not be computed,"
+        if skipped:
+            hidden += f", and the reasons why {' and '.join(skipped)} could not be computed,"
         say(console, f"{hidden} are in scores.json and in the report")
-    for note in notes:
+        skipped = {}
+    for note in notes_of(values | {"skipped": skipped}):
         say(console, f"note: {note}")
     console.print(" · ".join(capture_phrases(values)), markup=False, soft_wrap=not console.is_terminal)
 

@@ -15,6 +15,7 @@ from betavae.cli import flags
 from betavae.cli.console import say, terminate_as_interrupt
 from betavae.cli.recipes import find_recipe
 from betavae.config import Config
+from betavae.data.registry import DATASETS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +102,7 @@ class StudyCommand:
         from betavae.studies.study import check_runs
         from betavae.studies.workers import load_once
 
-        check_runs({run: c for run, c in runs.items() if self.ray is None or c.data == "dsprites"}, load_once)
+        check_runs({run: c for run, c in runs.items() if self.ray is None or c.data in DATASETS}, load_once)
         load_once.cache_clear()
 
     def _executor(self) -> "Executor":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from betavae.config import IN_MEMORY
 from betavae.data import dsprites, npz
 from betavae.data.factor_data import FactorData
 from betavae.data.npz import Progress
+from betavae.data.registry import DATASETS, register
 
 
 def load_data(source: str | Path, *, progress: Progress | None = None) -> FactorData:
@@ -21,7 +23,8 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
     of their columns.
 
     Args:
-        source: ``"dsprites"`` generates all 737,280 images in one or two seconds. Anything else is the path of a file.
+        source: name of a registered data set, or the path of a file. ``"dsprites"`` generates all 737,280 images in one
+            or two seconds.
         progress: called while a file is read.
 
     Raises:
@@ -33,17 +36,8 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
         >>> len(data), data.image_shape, data.factor_names
         (737280, (1, 64, 64), ('shape', 'scale', 'orientation', 'posX', 'posY'))
     """
-    if source == "dsprites":
-        return FactorData(
-            name="dsprites",
-            packed=dsprites.draw_all(),
-            image_shape=dsprites.IMAGE_SHAPE,
-            max_value=1,
-            factors=dsprites.factor_table(),
-            factor_names=dsprites.FACTOR_NAMES,
-            factor_sizes=dsprites.FACTOR_SIZES,
-            source="dsprites",
-        )
+    if str(source) in DATASETS:
+        return replace(DATASETS[str(source)](), source=str(source))
     if source == IN_MEMORY:
         raise ValueError(
             "the images were given in Python, so they cannot be loaded: pass them again as `data`, for example "
@@ -69,3 +63,19 @@ def load_data(source: str | Path, *, progress: Progress | None = None) -> Factor
         factor_values=tuple(columns[k][0].astype(np.int64) for k in kept),
         source=str(source),
     )
+
+
+def _generate_dsprites() -> FactorData:
+    return FactorData(
+        name="dsprites",
+        packed=dsprites.draw_all(),
+        image_shape=dsprites.IMAGE_SHAPE,
+        max_value=1,
+        factors=dsprites.factor_table(),
+        factor_names=dsprites.FACTOR_NAMES,
+        factor_sizes=dsprites.FACTOR_SIZES,
+    )
+
+
+register("dsprites", _generate_dsprites)
+DATASETS.seal()

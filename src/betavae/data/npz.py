@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae.data import dsprites
+from betavae.data.registry import DATASETS
 from betavae.files.arrays import NotAnArray, PickledObjects, names_in, open_member
 
 Progress = Callable[[int, int], None]
@@ -74,7 +75,7 @@ def read(source: str | Path, progress: Progress | None) -> Contents:
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
-        near = difflib.get_close_matches(str(source), ["dsprites"])
+        near = difflib.get_close_matches(str(source), DATASETS)
         raise FileNotFoundError(
             f"there is no file {str(path)!r}; data must be 'dsprites', which needs no file, or an .npz file, its path "
             "relative to the current folder" + (f" (did you mean {near[0]!r}?)." if near else ".")

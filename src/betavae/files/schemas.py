@@ -104,6 +104,7 @@ class Scores(TypedDict):
     captures: NotRequired[list[Capture]]
     protocol: NotRequired[Protocol]
     notes: NotRequired[list[str]]
+    skipped: NotRequired[dict[str, str]]
 
 
 DRAWN: dict[str, tuple[str, Any]] = {

@@ -27,6 +27,7 @@ from betavae.metrics.inputs import (
 from betavae.metrics.protocol import Protocol, choose, sample_sizes
 from betavae.metrics.record import Measured, Metric
 from betavae.metrics.registry import METRICS, score_info
+from betavae.metrics.undefined import MetricSkipped
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ def _measure_all(
         name: result for results in outcomes for name, result in results.items() if isinstance(result, ValueError)
     }
     for name, error in errors.items():
-        warnings.warn(f"{name} is left out: {error}", stacklevel=3)
+        warnings.warn(MetricSkipped(name, str(error)), stacklevel=3)
     return [_flatten({name: result for name, result in results.items() if name not in errors}) for results in outcomes]
 
 

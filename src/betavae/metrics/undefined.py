@@ -1,6 +1,19 @@
-"""Report undefined scores."""
+"""Report undefined scores, and metrics that cannot be computed."""
 
 import warnings
+
+
+class MetricSkipped(UserWarning):
+    """Warns that a metric was left out of an evaluation.
+
+    Args:
+        metric: name of the metric.
+        reason: why it cannot be computed.
+    """
+
+    def __init__(self, metric: str, reason: str) -> None:
+        super().__init__(f"{metric} is left out: {reason}")
+        self.metric, self.reason = metric, reason
 
 
 def warn_undefined(score: str, reason: str) -> None:

@@ -17,7 +17,7 @@ from betavae.report.run_figures import seed_rows
 from betavae.runs.contents import check_same_data, model_and_latents, read_if_present, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.latents import Latents
-from betavae.runs.scores import capture_phrases, information_shares, strengths
+from betavae.runs.scores import capture_phrases, information_shares, notes_of, strengths
 from betavae.training.encoding import encode
 
 EXPLORED_IMAGES = 16
@@ -46,7 +46,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             chance=scores.get("chance", {}),
             ceilings=scores.get("ceilings", {}),
             protocol=scores.get("protocol", {}),
-            notes=scores.get("notes", []),
+            notes=notes_of(scores),
             records=read_curve(run),
             kl=kl,
             factor_names=scores.get("protocol", {}).get("factors", data.factor_names),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from betavae import metrics
 from betavae.files.validation import check_evaluations
 from betavae.metrics.protocol import NUM_TEST, NUM_TRAIN
+from betavae.metrics.undefined import MetricSkipped
 
 
 def score_tables(
@@ -27,7 +28,8 @@ def score_tables(
     num_test: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Score the latents of any model with `metrics.evaluate`; returns plain values, with its warnings as "notes".
+    """Score the latents of any model with `metrics.evaluate`; returns plain values, with its warnings as "notes" and
+    the metrics that cannot be computed, with the reasons, as "skipped".
 
     Args:
         latents: latents (N, D).
@@ -75,11 +77,26 @@ def score_tables(
         "num_test": test_rows,
     }
     values = scores.to_json()
-    notes = [name_factors(str(warning.message), factor_names) for warning in caught]
+    skipped = {
+        warning.message.metric: name_factors(warning.message.reason, factor_names)
+        for warning in caught
+        if isinstance(warning.message, MetricSkipped)
+    }
+    notes = [
+        name_factors(str(warning.message), factor_names)
+        for warning in caught
+        if not isinstance(warning.message, MetricSkipped)
+    ]
     if num_train is num_test is None and (train_rows, test_rows) != (NUM_TRAIN, NUM_TEST):
-        notes.insert(0, f"{train_rows:,} rows to fit and {test_rows:,} to judge: there are no more")
-    values |= {"protocol": protocol, "notes": notes}
+        notes.insert(0, f"{train_rows:,} training rows and {test_rows:,} test rows: the table has no more")
+    values |= {"protocol": protocol, "notes": notes, "skipped": skipped}
     return values
+
+
+def notes_of(scores: Mapping[str, Any]) -> list[str]:
+    """The notes of scores.json, and a sentence for each metric that was left out."""
+    skipped = scores.get("skipped", {})
+    return [*scores.get("notes", []), *(f"{metric} is left out: {reason}" for metric, reason in skipped.items())]
 
 
 def name_factors(note: str, names: Sequence[str]) -> str:
