@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from betavae import metrics
-from betavae.files import tables
+from betavae.files import text_tables
 from betavae.files.tables import load_table
 from betavae.metrics import read_table
 
@@ -84,7 +84,7 @@ def test_text(name, text, table, names, tmp_path):
 )
 @pytest.mark.parametrize("block", [1, 1 << 18])
 def test_text_that_is_no_table(content, message, block, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_BLOCK_CELLS", block)
+    monkeypatch.setattr(text_tables, "_BLOCK_CELLS", block)
     (tmp_path / "table.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"table\.csv") as error:
         read_table(tmp_path / "table.csv")
@@ -93,7 +93,7 @@ def test_text_that_is_no_table(content, message, block, tmp_path, monkeypatch):
 
 
 def test_many_columns_and_rows_are_read_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(text_tables, "_BLOCK_ROWS", 7)
     table = np.random.default_rng(0).normal(size=(30, 3_000))
     labels = np.array(["b", "c", "a"])[np.arange(30) % 3]
     frame = pandas.DataFrame(table, columns=[f"z{k}" for k in range(3_000)]).assign(shape=labels)
@@ -287,7 +287,7 @@ def test_text_in_arrays(tmp_path):
     [
         (
             lambda whole: whole[:-8],
-            r"is damaged, or not a \.npy file \(it has 40 bytes, but its shape \(3, 2\) needs 48\); copy or save it again",
+            r"is damaged, or not a \.npy file \(it has 40 bytes, but its shape \(3, 2\) needs 48\); copy",
         ),
         (
             lambda whole: whole[:20],
