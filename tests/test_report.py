@@ -15,7 +15,9 @@ from betavae.report.page import PAGE_BYTES, RunReport, render_report, write_repo
 from betavae.report.run_comparison import compare_runs
 from betavae.report.run_page import report_run
 from betavae.report.templates import policy_hash
-from betavae.runs import checkpoints, folder
+from betavae.runs import checkpoints
+from betavae.runs.folder import create_run
+from betavae.runs.latents import Latents, save_latents
 
 EVIL = "<script>alert('x')</script>"
 PNG = b"\x89PNG not really"
@@ -241,7 +243,7 @@ def written(folder: Path, data, *, model=True, latents=True, nan=False, **settin
         checkpoints.save_model(run, network)
     if latents:
         mean = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-        latents.save_latents(run, latents.Latents(np.arange(50), mean, np.full_like(mean, -1)))
+        save_latents(run, Latents(np.arange(50), mean, np.full_like(mean, -1)))
     return run
 
 

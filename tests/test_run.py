@@ -248,7 +248,7 @@ def test_a_checkpoint_whose_step_was_edited_is_refused(run, small):
         header = json.loads(file.metadata()["betavae"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for edited, reason in (
-        (header | {"step": 50}, "its digest does not fit"),
+        (header | {"step": 50}, "its digest does not match"),
         ({key: value for key, value in header.items() if key != "sha256"}, "it lacks sha256"),
     ):
         save_file(tensors, run.path("checkpoint.safetensors"), {"betavae": json.dumps(edited)})

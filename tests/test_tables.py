@@ -260,7 +260,7 @@ def test_safetensors(tmp_path, dtype):
     for damaged in (b"", whole[:20], whole[:-1], b"x" * 40):
         path.write_bytes(damaged)
         with pytest.raises(
-            ValueError, match=r"t\.safetensors is damaged, or no \.safetensors \(.*\); copy or save it again"
+            ValueError, match=r"t\.safetensors is damaged, or not a \.safetensors file \(.*\); copy or save it again"
         ):
             read_table(path, "mean")
 
