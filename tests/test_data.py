@@ -107,7 +107,7 @@ def test_factor_data_refuses_arrays_that_do_not_fit():
         ValueError, match=r"packed is uint8 of shape \(3, 4\); for 3 images \(1, 2, 2\).*shape \(3, 1\)\."
     ):
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 1, factors, ("at",), (2,))
-    with pytest.raises(ValueError, match="with 2 names and 1 sizes; there must be a name and a size for each column"):
+    with pytest.raises(ValueError, match="with 2 names and 1 sizes; give one name and one size for each column"):
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, factors, ("at", "on"), (2,))
     for wrong, message in (
         (factors + 2, r"factors\[0\] has at 2; its indices go from 0 to 1"),
