@@ -121,7 +121,7 @@ def test_kl_bars_are_sorted_and_inactive_latents_grey():
     assert [bar.get_width() for bar in axes.patches] == [2.0, 1.0, 0.01]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["z1", "z2 · scale", "z0"]
     assert axes.patches[2].get_facecolor() == to_rgba(charts.GREY)
-    assert axes.get_title() == "KL per latent: 3.0 nats in all"
+    assert axes.get_title() == "KL per latent: 3.0 nats in total"
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
@@ -134,7 +134,7 @@ def test_a_figure_is_written_the_same_twice(tmp_path, ending, start):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: charts.loss_curves([]), "no training records to draw"),
+        (lambda: charts.loss_curves([]), "there are no training records"),
         (lambda: charts.importance_heatmap(np.zeros((2, 3)), ["scale"]), r"shape \(2, 3\) but there are 1 factor"),
         (
             lambda: charts.importance_heatmap(np.zeros((2, 1)), ["scale"], per_latent={"mass": np.zeros(3)}),

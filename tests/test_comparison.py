@@ -57,7 +57,7 @@ def test_fifty_groups_leave_room_for_their_curves():
 def test_what_is_missing_is_said():
     bare = Member("bare", {"seed": 0}, {}, [], {})
     text = Page(render_comparison([bare, bare], "dsprites", ["posX"])).text
-    for sentence in ("None of the runs was scored.", "None of the runs has a curve.", "Latents cannot be matched"):
+    for sentence in ("None of the runs has scores.", "None of the runs has loss curves.", "latents cannot be matched"):
         assert sentence in text
 
 

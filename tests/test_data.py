@@ -103,9 +103,11 @@ def test_rows_refuses_factors_that_no_image_has(small):
 
 def test_factor_data_refuses_arrays_that_do_not_fit():
     factors = np.zeros((3, 1), np.int32)
-    with pytest.raises(ValueError, match=r"packed is uint8 of shape \(3, 4\); 3 images \(1, 2, 2\).*shape \(3, 1\)\."):
+    with pytest.raises(
+        ValueError, match=r"packed is uint8 of shape \(3, 4\); for 3 images \(1, 2, 2\).*shape \(3, 1\)\."
+    ):
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 1, factors, ("at",), (2,))
-    with pytest.raises(ValueError, match="with 2 names and 1 sizes; there must be a name and a size for each column"):
+    with pytest.raises(ValueError, match="with 2 names and 1 sizes; give one name and one size for each column"):
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, factors, ("at", "on"), (2,))
     for wrong, message in (
         (factors + 2, r"factors\[0\] has at 2; its indices go from 0 to 1"),
@@ -153,15 +155,18 @@ def test_all_rows():
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ((150, 15, 0), r"takes train 150 \+ validation 15 = 165 rows, but the data have 100; take fewer\."),
+        ((150, 15, 0), r"needs train 150 \+ validation 15 = 165 rows, but the data have 100; reduce the sizes\."),
         ((0.95, 0.1, 0), r"train 95 \+ validation 10 = 105 rows, but the data have 100"),
-        ((1.0, 70, 40), r"of 100 images train is 1\.0, validation 70 and test 40, which leaves nothing to train on"),
+        (
+            (1.0, 70, 40),
+            r"of 100 images, train is 1\.0, validation is 70 and test is 40, so no images remain for training",
+        ),
         ((-5, 0, 0), r"train is -5; it must be a number of rows .* or a fraction of them \(between 0\.0 and 1\.0\)\."),
         ((1.5, 0, 0), r"train is 1\.5; it must be"),
         ((float("nan"), 0, 0), r"train is nan; it must be"),
         ((10, True, 0), r"validation is True; it must be"),
-        ((0.5, 0.001, 0), r"validation is 0\.001, which is less than one of the 100 rows; give 0 for none\."),
-        ((0, 10, 0), r"train is 0, .* which leaves nothing to train on"),
+        ((0.5, 0.001, 0), r"validation is 0\.001, which is less than one of the 100 rows; use 0 for none\."),
+        ((0, 10, 0), r"train is 0, .* so no images remain for training"),
     ],
 )
 def test_impossible_splits_are_refused(shares, message):
@@ -235,7 +240,7 @@ def test_constant_factors_are_dropped_and_classes_are_renumbered(tmp_path, membe
 def test_export_replaces_nothing_unless_told(small, tmp_path):
     path = tmp_path / "mine.npz"
     path.write_text("precious")
-    with pytest.raises(FileExistsError, match=r"mine\.npz exists; choose another name or ask"):
+    with pytest.raises(FileExistsError, match=r"mine\.npz exists; give another name, or replace it"):
         export_npz(small, path)
     assert path.read_text() == "precious"
     export_npz(small, path, overwrite=True)
@@ -288,8 +293,8 @@ def test_compare_finds_the_pixels_that_differ(small, tmp_path):
     assert not comparison.tables_agree
     seventh = ", ".join(f"{name} {index}" for name, index in zip(small.factor_names, small.factors[7], strict=True))
     assert comparison.summary(limit=1).splitlines() == [
-        "2 of 60 images differ from the drawn ones, by 3 pixels in all.",
-        "The factor tables are not those of the original and its 737,280 images.",
+        "2 of 60 images differ from the generated ones, by 3 pixels in total.",
+        "The factor tables differ from those of the original, which has 737,280 images.",
         f"  row 7: 2 wrong pixels ({seventh})",
         "  and 1 more",
     ]
@@ -307,7 +312,7 @@ def test_compare_agrees_with_the_whole_set(full, tmp_path, monkeypatch):
     comparison = compare_npz(path)
     assert (comparison.num_images, comparison.num_different, comparison.tables_agree) == (737_280, 0, True)
     assert comparison.summary().splitlines() == [
-        "0 of 737,280 images differ from the drawn ones.",
+        "0 of 737,280 images differ from the generated ones.",
         "The factor tables are those of the original.",
     ]
     tables["latents_values"][5, 3] += 0.1
@@ -318,7 +323,7 @@ def test_compare_agrees_with_the_whole_set(full, tmp_path, monkeypatch):
 @pytest.mark.parametrize("missing", ["none", "latents_classes"])
 def test_compare_refuses_other_data(tmp_path, members, missing):
     path = saved(tmp_path / "other.npz", {name: table for name, table in members.items() if name != missing})
-    with pytest.raises(ValueError, match=r"other\.npz: it is not dSprites, so there is nothing to compare it with"):
+    with pytest.raises(ValueError, match=r"other\.npz is not dSprites, so it cannot be compared"):
         compare_npz(path)
 
 
@@ -345,5 +350,5 @@ def test_data_with_the_names_of_dsprites_but_other_classes_are_not_dsprites():
     values = tuple(np.array([0, 9]) for _ in range(5))
     data = FactorData("dots", dots, (1, 64, 64), 1, factors, dsprites.FACTOR_NAMES, (2,) * 5, values)
     assert not data.is_dsprites
-    with pytest.raises(ValueError, match=r"factor_values has \[2, 2, 2, 2, 1\] values; factor_sizes says"):
+    with pytest.raises(ValueError, match=r"factor_values has \[2, 2, 2, 2, 1\] values, but factor_sizes is"):
         replace(data, factor_values=(*values[:4], np.array([0])))

@@ -16,7 +16,7 @@ from torch import nn
 from betavae.model import VAE
 from betavae.report.explorer import Explorer, describe_latents
 from betavae.report.network_export import pack_decoder, pack_network
-from betavae.report.page import PAGE_BYTES, Report, render_report
+from betavae.report.page import PAGE_BYTES, RunReport, render_report
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
@@ -243,8 +243,8 @@ EVIL = "</script><script>document.title = 'taken'</script>"
 SMALL = (1, 32, 32)
 
 
-def plain(model: VAE, **options) -> Report:
-    return Report(title="a run", explorer=explorer(model, **options))
+def plain(model: VAE, **options) -> RunReport:
+    return RunReport(title="a run", explorer=explorer(model, **options))
 
 
 def model_of(name: str) -> VAE:
@@ -258,7 +258,7 @@ def unknown_layer() -> VAE:
     return model
 
 
-PAGES: dict[str, Callable[[], Report]] = {
+PAGES: dict[str, Callable[[], RunReport]] = {
     **{name: lambda name=name: plain(model_of(name)) for name in MODELS},
     "small": lambda: plain(vivid(shape=SMALL)),
     "ten latents": lambda: plain(
@@ -269,7 +269,7 @@ PAGES: dict[str, Callable[[], Report]] = {
     "colours": lambda: plain(vivid(shape=(3, 32, 32))),
     "some inactive": lambda: plain(vivid(shape=SMALL, latent_dim=3), kl=[0.001, 2.0, 0.0]),
     "all inactive": lambda: plain(vivid(shape=SMALL, latent_dim=3), kl=[0.0, 0.01, 0.0]),
-    "evil": lambda: Report(title=EVIL, explorer=explorer(vivid(shape=SMALL), captures=[[(EVIL, 0.5)]] * 4)),
+    "evil": lambda: RunReport(title=EVIL, explorer=explorer(vivid(shape=SMALL), captures=[[(EVIL, 0.5)]] * 4)),
     "unknown layer": lambda: plain(unknown_layer()),
 }
 
@@ -495,7 +495,9 @@ def test_a_page_has_decoder_and_encoder_and_is_small(name):
 def test_a_decoder_that_does_not_fit_is_left_out_and_how_to_get_it_is_said():
     report = PAGES["higgins"]()
     page = render_report(report)
-    assert "its weights alone are 20.8 MB. To have it, write the page anew with betavae report --megabytes 22." in page
+    assert (
+        "its weights alone are 20.8 MB. To include it, write the page again with betavae report --megabytes 22." in page
+    )
     assert len(page) < 1_000_000
     larger = render_report(report, max_bytes=22_000_000)
     assert "data-explorer>" in larger

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from betavae.report import figures
+from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages
 from tests.conftest import bright_column, line
 
 
@@ -21,17 +22,13 @@ def arguments(latent_dim: int = 2) -> dict[str, object]:
     generator = np.random.default_rng(0)
     latents = generator.normal(size=(40, latent_dim)).astype(np.float32)
     seeds = np.column_stack([latents[:2], np.zeros((2, 2))])[:, :2]
+    names = ("scale", "posX")
     return {
         "decode": lambda batch: bright_column(np.column_stack([batch, np.zeros((len(batch), 2))])),
-        "seed_images": bright_column(seeds),
-        "seed_latents": latents[:2],
-        "latent_mean": latents.mean(0),
-        "latent_std": latents.std(0),
-        "kl": np.linspace(0, 2, latent_dim + 1)[1:],
-        "latents": latents,
-        "factors": generator.integers(0, 3, (40, 2)),
-        "factor_names": ("scale", "posX"),
-        "importance": np.full((latent_dim, 2), 1 / latent_dim),
+        "seeds": SeedImages(bright_column(seeds), latents[:2]),
+        "statistics": LatentStatistics(latents.mean(0), latents.std(0), np.linspace(0, 2, latent_dim + 1)[1:]),
+        "scored": ScoredImages(latents, generator.integers(0, 3, (40, 2)), names),
+        "importance": Importance(np.full((latent_dim, 2), 1 / latent_dim), names),
         "records": [line(0), line(1)],
     }
 
@@ -50,7 +47,7 @@ def test_draw_all_writes_what_it_says_and_nothing_else(tmp_path, latent_dim):
 
 def test_draw_all_leaves_out_what_has_no_data(tmp_path):
     given = arguments()
-    for name in ("latents", "factors", "factor_names", "importance", "records"):
+    for name in ("scored", "importance", "records"):
         del given[name]
     for name in ("importance.png", "mine.png"):  # of scores that are no more; the user's own
         (tmp_path / name).touch()
@@ -59,12 +56,15 @@ def test_draw_all_leaves_out_what_has_no_data(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["mine.png"]
 
 
+UNEQUAL = SeedImages(np.zeros((2, 1, 16, 16)), np.zeros((1, 2)))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda: figures.draw_all("nowhere", **{**arguments(), "seed_latents": np.zeros((1, 2))}),
-            r"seed images \(2, 1, 16, 16\), seed latents \(1, 2\) and kl \(2,\) do not fit together",
+            lambda: figures.draw_all("nowhere", **arguments() | {"seeds": UNEQUAL}),
+            r"seed images \(2, 1, 16, 16\), seed latents \(1, 2\) and kl \(2,\) do not match",
         ),
         (
             lambda: figures.draw_all("nowhere", **{**arguments(), "formats": "pdf"}),

@@ -11,11 +11,13 @@ import torch
 
 from betavae.config import Config
 from betavae.model import VAE
-from betavae.report.page import PAGE_BYTES, Report, render_report, write_report
+from betavae.report.page import PAGE_BYTES, RunReport, render_report, write_report
 from betavae.report.run_comparison import compare_runs
 from betavae.report.run_page import report_run
 from betavae.report.templates import policy_hash
-from betavae.runs import checkpoints, folder
+from betavae.runs import checkpoints
+from betavae.runs.folder import create_run
+from betavae.runs.latents import Latents, save_latents
 
 EVIL = "<script>alert('x')</script>"
 PNG = b"\x89PNG not really"
@@ -55,7 +57,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def full(tmp_path) -> Report:
+def full(tmp_path) -> RunReport:
     stills = ("loss_curves", "reconstructions", "kl_per_latent", "factor_strips", "importance")
     names = [f"{name}.png" for name in stills] + ["traversal_grid_0.png", "traversal_grid_1.png", "traversals.gif"]
     names += [
@@ -63,7 +65,7 @@ def full(tmp_path) -> Report:
     ]
     for name in [*names, "loss_curves.pdf"]:
         (tmp_path / name).write_bytes(PNG + name.encode())
-    return Report(
+    return RunReport(
         title="tc-6",
         summary="Trained on dSprites.",
         config={"seed": 3, "objective": {"name": "tc", "beta": 6.0}, "sizes": [1, 2], "out": None},
@@ -146,7 +148,7 @@ def test_what_would_make_the_file_too_large_is_counted(full):
     large = next(path for path in full.figures if path.name == "traversal_grid_1.png")
     large.write_bytes(bytes(PAGE_BYTES * 3 // 4))
     text = render_report(full)
-    assert "1 more pictures are in the folder figures of the run" in text
+    assert "1 more images are in the folder figures of the run" in text
     assert len(text) < 1_000_000
 
 
@@ -172,10 +174,10 @@ def test_scores_say_their_good_end_their_protocol_and_what_is_left_out(full):
     assert cells == ["↑", "↑", "", "", "↓", "↓", "↑"]
     assert "Does each latent serve one factor only?" in page.text
     assert "1 more scores" in page.text
-    assert "default preset on the latents drawn from the posteriors of 50,000 images, orientation up to" in page.text
-    assert "from 5. Chance" in page.text
+    assert "default preset on the samples from the posteriors of 50,000 images, orientation modulo" in page.text
+    assert "from 5 evaluations. Chance" in page.text
     assert "z_max_variance is left out: <too few rows>" in page.text
-    old = Page(render_report(Report(title="old", scores={"mig": 0.3})))
+    old = Page(render_report(RunReport(title="old", scores={"mig": 0.3})))
     assert "Protocol" not in old.text
     assert "0.300" in old.text
 
@@ -186,7 +188,7 @@ def test_the_information_matrix_is_shaded_by_share(full):
 
 
 def test_text_stays_text():
-    report = Report(
+    report = RunReport(
         title=EVIL,
         summary=EVIL,
         config={EVIL: EVIL},
@@ -205,14 +207,14 @@ def test_text_stays_text():
 
 
 def test_missing_parts_are_named():
-    page = Page(render_report(Report(title="bare")))
+    page = Page(render_report(RunReport(title="bare")))
     for sentence in (
-        "Not known: the run was not scored, or its data has no factors.",
-        "No scores: the run was not scored, or its data has no factors.",
-        "No explorer: the model was not given.",
-        "Not drawn: Loss, reconstruction and rate against the training step.",
-        "No settings were kept with this run.",
-        "No provenance was kept with this run.",
+        "Unknown: the run has no scores, or its data have no factors.",
+        "No scores: the run was not scored, or its data have no factors.",
+        "No explorer: there is no model.",
+        "This figure is missing: Loss, reconstruction loss and KL (rate) against the training step.",
+        "The settings of this run are missing.",
+        "The provenance of this run is missing.",
     ):
         assert sentence in page.text
     assert not page.all("img")
@@ -227,13 +229,13 @@ def test_report_is_written_whole_and_in_utf8(full, tmp_path):
 
 def test_a_figure_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
-        render_report(Report(title="run", figures=[Path("gone.png")]))
+        render_report(RunReport(title="run", figures=[Path("gone.png")]))
 
 
 def written(folder: Path, data, *, model=True, latents=True, nan=False, **settings):
     """A run folder as it stands before anything was scored or drawn."""
     config = Config(data="small.npz", latent_dim=3, train_images=600, validation_images=100, device="cpu", **settings)
-    run = folder.create_run(folder, config)
+    run = create_run(folder, config)
     network = VAE("burgess", data.image_shape, 3)
     if nan:
         torch.nn.init.constant_(network.decoder[0].bias, float("nan"))
@@ -241,7 +243,7 @@ def written(folder: Path, data, *, model=True, latents=True, nan=False, **settin
         checkpoints.save_model(run, network)
     if latents:
         mean = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-        latents.save_latents(run, latents.Latents(np.arange(50), mean, np.full_like(mean, -1)))
+        save_latents(run, Latents(np.arange(50), mean, np.full_like(mean, -1)))
     return run
 
 
@@ -256,7 +258,7 @@ def written(folder: Path, data, *, model=True, latents=True, nan=False, **settin
 def test_half_written_runs_are_reported_with_what_is_missing(small, tmp_path, parts, sentence):
     page = Page(report_run(written(tmp_path / "run", small, **parts), small).read_text(encoding="utf-8"))
     assert re.search(sentence, page.text)
-    assert "not trained to the end" in page.text
+    assert "training not finished" in page.text
     assert not page.all("canvas")
 
 
@@ -274,6 +276,6 @@ def test_runs_of_one_data_set_are_compared_and_others_refused(small, tmp_path):
     runs.append(written(tmp_path / "again" / "s0", small))
     page = Page(compare_runs(runs, small, tmp_path / "c.html").read_text(encoding="utf-8"))
     assert "/s1, again/s0" in page.text
-    other = folder.create_run(tmp_path / "other", Config(data="other.npz"))
-    with pytest.raises(ValueError, match=r"different data \(other.npz, small.npz\); .* give runs of one"):
+    other = create_run(tmp_path / "other", Config(data="other.npz"))
+    with pytest.raises(ValueError, match=r"different data \(other.npz, small.npz\); .* give runs on the same data"):
         compare_runs([*runs, other], small, tmp_path / "d.html")

@@ -82,7 +82,7 @@ def test_settings_that_cannot_be_read_back_replace_no_run(run):
 
     for settings, message in (
         (Elsewhere(), "these settings: unknown objective 'elsewhere'"),
-        (Elsewhere({1, 2}), r"these settings cannot be kept as JSON \(Object of type set is not"),
+        (Elsewhere({1, 2}), r"these settings cannot be stored as JSON \(Object of type set is not"),
     ):
         with pytest.raises(ValueError, match=message):
             create_run(run.folder, Config(objective=settings), overwrite=True)
@@ -248,7 +248,7 @@ def test_a_checkpoint_whose_step_was_edited_is_refused(run, small):
         header = json.loads(file.metadata()["betavae"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for edited, reason in (
-        (header | {"step": 50}, "its digest does not fit"),
+        (header | {"step": 50}, "its digest does not match"),
         ({key: value for key, value in header.items() if key != "sha256"}, "it lacks sha256"),
     ):
         save_file(tensors, run.path("checkpoint.safetensors"), {"betavae": json.dumps(edited)})
@@ -401,7 +401,7 @@ def test_a_folder_in_use_is_not_trained_in_twice(tmp_path):
     with subprocess.Popen([sys.executable, "-c", script, str(run.folder)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         sentence = (
-            f"{run.folder} is in use by process {other.pid} on {socket.gethostname()}, since 20.*: wait until that"
+            f"{run.folder} is in use by process {other.pid} on {socket.gethostname()}, since 20.*: wait until it ends"
         )
         with pytest.raises(BlockingIOError, match=sentence), locked(run):
             pass

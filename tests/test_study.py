@@ -107,8 +107,8 @@ def test_a_second_driver_refuses_and_a_killed_one_leaves_nothing_behind(tmp_path
     study = create_study(tmp_path, RECIPE)
     text = (
         "from betavae.studies.study import *\nfrom betavae.studies.workers import execute\nfrom tests import stubs\n"
-        f"if __name__ == '__main__':\n    study = open_study({str(tmp_path)!r})\n"
-        "    run_study(study, lambda jobs: execute(jobs, 2, stubs.slow))"
+        "if __name__ == '__main__':\n"
+        f"    run_study(open_study({str(tmp_path)!r}), lambda jobs: execute(jobs, 2, stubs.slow))"
     )
     script = tmp_path.parent / f"{tmp_path.name}.py"
     script.write_text(text)

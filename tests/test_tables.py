@@ -260,7 +260,7 @@ def test_safetensors(tmp_path, dtype):
     for damaged in (b"", whole[:20], whole[:-1], b"x" * 40):
         path.write_bytes(damaged)
         with pytest.raises(
-            ValueError, match=r"t\.safetensors is damaged, or no \.safetensors \(.*\); copy or save it again"
+            ValueError, match=r"t\.safetensors is damaged, or not a \.safetensors file \(.*\); copy or save it again"
         ):
             read_table(path, "mean")
 
@@ -287,7 +287,7 @@ def test_text_in_arrays(tmp_path):
     [
         (
             lambda whole: whole[:-8],
-            r"damaged, or not a \.npy file \(it has 40 bytes, but its shape \(3, 2\) needs 48\); copy or save it again",
+            r"is damaged, or not a \.npy file \(it has 40 bytes, but its shape \(3, 2\) needs 48\); copy",
         ),
         (
             lambda whole: whole[:20],

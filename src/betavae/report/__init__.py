@@ -1,1 +1,1 @@
-"""Figures, the report of a run and the comparison of runs."""
+"""Draws figures and writes the reports of runs and the comparison of runs."""

@@ -1,11 +1,11 @@
-"""Charts: arrays in, a matplotlib `Figure` out.
+"""Draws charts: functions from arrays to a matplotlib `Figure`.
 
-Nothing here knows a model, a data set or a run. Latents are (N, D); KL divergences are in nats. Latents are called z0,
-z1, ... by their index and, wherever they stand in a row, are sorted by their KL, the most informative first. A latent
-below `INACTIVE_NATS` counts as inactive and is drawn in grey.
+The functions do not depend on a model, a data set or a run. Latents are (N, D), and KL divergences are in nats. Latents
+are named z0, z1, ... by their index and sorted by KL, the largest first. A latent whose KL is below `INACTIVE_NATS` is
+inactive and grey.
 
-One style throughout: the colour-blind safe palette of Okabe and Ito for lines, viridis for ordered values. Figures are
-built with matplotlib's object interface, so neither pyplot's state nor the user's rcParams change.
+All charts use the colour-blind safe palette of Okabe and Ito for lines, and viridis for ordered values. They are built
+with matplotlib's object interface, so they change neither pyplot's state nor the user's rcParams.
 """
 
 import io
@@ -35,21 +35,21 @@ _LEVEL_HEADING = 11  # letters that stand above a column of a matrix without tou
 
 
 def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Total loss, reconstruction and rate against the training step, for training and validation.
+    """Draw the loss, the reconstruction loss and the KL (rate) against the training step.
 
-    The training curve is drawn thin, with its moving average (a fiftieth of the run) over it. Loss and reconstruction
-    have a logarithmic axis, for they fall from thousands of nats to tens; where a value is not positive (a Gaussian
-    likelihood can be negative) the axis is linear and leaves out the first steps.
+    The training curve is thin, and its moving average over a fiftieth of the run is thick. Loss and reconstruction loss
+    have a logarithmic axis, because they fall from thousands of nats to tens. If a value is not positive, as a Gaussian
+    likelihood allows, the axis is linear and leaves out the first steps.
 
     Args:
-        records: Lines of a curve file: `step`, `split` ("train" or "validation"), `loss`, `reconstruction` and `rate`
-            in nats; optional `capacity_nats` and `total_correlation`, drawn beside the rate.
+        records: Records of a curve file: `step`, `split` ("train" or "validation"), `loss`, `reconstruction` and `rate`
+            in nats; optionally `capacity_nats` and `total_correlation`, which are drawn with the rate.
 
     Returns:
-        A figure of three panels.
+        A figure with three panels.
 
     Raises:
-        ValueError: There is no record.
+        ValueError: There are no records.
 
     Example:
         >>> line = {"split": "train", "loss": 90.0, "reconstruction": 75.0, "rate": 15.0}
@@ -58,7 +58,7 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
         ['Loss', 'Reconstruction', 'Rate']
     """
     if not records:
-        raise ValueError("no training records to draw: pass the lines of a curve file, at least one")
+        raise ValueError("there are no training records: pass at least one record of a curve file")
     figure = Figure(figsize=(11, 3.4), dpi=_DPI, layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, title in zip(panels, ("Loss", "Reconstruction", "Rate"), strict=True):
@@ -101,21 +101,21 @@ def importance_heatmap(
     per_latent: Mapping[str, np.ndarray] | None = None,
     per_factor: Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
-    """A matrix of latents and factors as colours with the number in each cell.
+    """Draw a matrix of latents and factors as a heat map with the number in each cell.
 
     Args:
-        importance: (D, K), at least 0; any matrix of latents and factors will do. NaN is drawn as an empty cell.
-        factor_names: K names.
-        latent_labels: D labels, "z0", "z1", ... if not given. Rows stay in the order given.
-        per_latent: Named columns (D,) to the right of the matrix, such as the disentanglement of each latent, in [0,
-            1].
-        per_factor: Named rows (K,) below the matrix, such as the completeness of each factor, in [0, 1].
+        importance: Matrix (D, K) of values of at least 0. NaN is drawn as a dash.
+        factor_names: Names of the K factors.
+        latent_labels: Labels of the D rows; "z0", "z1", ... if empty.
+        per_latent: Named columns (D,) to the right of the matrix, in [0, 1], such as the disentanglement of each
+            latent.
+        per_factor: Named rows (K,) below the matrix, in [0, 1], such as the completeness of each factor.
 
     Returns:
-        A figure with one row a latent and one column a factor.
+        A figure with one row per latent and one column per factor.
 
     Raises:
-        ValueError: The sizes do not fit together.
+        ValueError: The sizes do not match.
 
     Example:
         >>> figure = importance_heatmap(np.eye(2), ("scale", "posX"), per_factor={"completeness": np.ones(2)})
@@ -168,25 +168,25 @@ def factor_strips(
     num_points: int = 2_500,
     seed: int = 0,
 ) -> Figure:
-    """For each factor, every latent's values coloured by the factor's value.
+    """Draw the values of every latent, coloured by the factor's value, with one panel per factor.
 
-    A latent that captures the factor shows a colour gradient from bottom to top; one that knows nothing of it shows all
-    colours mixed.
+    A latent that captures the factor shows a colour gradient from bottom to top. A latent that does not capture it
+    shows mixed colours.
 
     Args:
         latents: Posterior means (N, D).
-        factors: Indices of the factors' values (N, K).
-        factor_names: K names.
-        factor_values: By factor name, the real value (or its name) of each index, for the colour bar.
-        kl: KL of each latent (D,) in nats: latents are sorted by it and inactive ones drawn in grey.
-        num_points: Rows drawn, at random without replacement.
-        seed: Seed of the choice of rows and of the horizontal jitter.
+        factors: Factor indices (N, K).
+        factor_names: Names of the K factors.
+        factor_values: For each factor name, the value or the label of each index, for the colour bar.
+        kl: KL of each latent (D,) in nats. If given, latents are sorted by it, and inactive latents are grey.
+        num_points: Number of rows to draw, sampled without replacement.
+        seed: Seed of the sample and of the horizontal jitter.
 
     Returns:
-        A figure with one panel a factor; the points are rasterised in PDF and SVG.
+        A figure with one panel per factor. The points are rasterised in PDF and SVG.
 
     Raises:
-        ValueError: The tables do not fit together, or hold no row or no factor.
+        ValueError: The shapes of the tables do not match, or there are no rows or no factors.
 
     Example:
         >>> figure = factor_strips(np.zeros((4, 2)), np.array([[0], [1], [0], [1]]), ["scale"])
@@ -234,22 +234,22 @@ def factor_strips(
     for axes in panels[num_factors:]:
         axes.set_axis_off()
     if latents.shape[1] > len(order):
-        figure.suptitle(f"the {len(order)} latents of most KL, of {latents.shape[1]}", fontsize=9, color=GREY)
+        figure.suptitle(f"the {len(order)} latents with the largest KL, of {latents.shape[1]}", fontsize=9, color=GREY)
     return figure
 
 
 def kl_per_latent(kl: np.ndarray, captures: Sequence[str] = ()) -> Figure:
-    """KL divergence of each latent from the prior, in nats, as sorted bars; inactive latents in grey.
+    """Draw the KL of each latent as sorted bars. Inactive latents are grey.
 
     Args:
-        kl: Mean over the data (D,) in nats.
-        captures: For each latent the factor it captures, "" where it captures none.
+        kl: KL of each latent, averaged over the data (D,), in nats.
+        captures: For each latent, the factor that it captures; "" if it captures none.
 
     Returns:
-        A figure with one bar a latent.
+        A figure with one bar per latent.
 
     Raises:
-        ValueError: There is no latent, or `captures` has another length.
+        ValueError: There are no latents, or `captures` has another length.
 
     Example:
         >>> figure = kl_per_latent(np.array([0.0, 3.1]), ("", "posX"))
@@ -261,7 +261,7 @@ def kl_per_latent(kl: np.ndarray, captures: Sequence[str] = ()) -> Figure:
     order, labels = by_kl(kl, len(kl)), labels_of(len(kl), captures)
     figure = Figure(figsize=(6.2, 1.0 + 0.27 * len(kl)), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
-    style_axes(axes, f"KL per latent: {np.sum(kl):.1f} nats in all", "nats", "")
+    style_axes(axes, f"KL per latent: {np.sum(kl):.1f} nats in total", "nats", "")
     colours = [BLUE if kl[latent] >= INACTIVE_NATS else GREY for latent in order]
     bars = axes.barh(range(len(kl)), kl[order], color=colours, height=0.72)
     axes.bar_label(bars, [f"{kl[latent]:.2f}" for latent in order], padding=3, fontsize=8, color=INK)
@@ -274,19 +274,19 @@ def kl_per_latent(kl: np.ndarray, captures: Sequence[str] = ()) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Writes a figure as PNG, PDF or SVG, by the ending of the path, atomically.
+    """Write a figure as PNG, PDF or SVG, according to the suffix of the path, atomically.
 
-    Figures drawn alike give the same bytes: no date is written; text in a PDF is TrueType, as journals ask.
+    Equal figures give equal bytes, because no date is written. Text in a PDF is TrueType, as journals require.
 
     Args:
-        figure: What to write.
-        path: Where to, in a folder that exists; a file there is replaced.
+        figure: Figure to write.
+        path: File to write or replace. Its folder must exist.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: The ending is none of .png, .pdf, .svg.
+        ValueError: The suffix is not .png, .pdf or .svg.
 
     Example:
         >>> import tempfile
@@ -299,13 +299,13 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"cannot write a figure as {path.name!r}: end the name in one of {', '.join(undated)}")
     memory = io.BytesIO()
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "betavae"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box; the report has the name
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box; the report shows the name
         figure.savefig(memory, format=path.suffix[1:], facecolor="white", metadata=undated[path.suffix])
     return write_atomically(path, memory.getvalue())
 
 
 def plain(text: str, longest: int = 40) -> str:
-    """A name as matplotlib shows it: cut where it is very long, and no formula where it has dollars.
+    """Prepare a name for matplotlib: cut it if it is long, and escape dollar signs, which would start a formula.
 
     Example:
         >>> plain("price in $ or US$")
@@ -318,7 +318,7 @@ def plain(text: str, longest: int = 40) -> str:
 def style_axes(
     axes: Axes, title: str, xlabel: str = "", ylabel: str = "", *, grid: Literal["x", "y"] = "y", longest: int = 34
 ) -> None:
-    """Title, labels, ticks and spines as in all figures, and lines across one axis; the title is cut if need be."""
+    """Apply the common style: title, labels, ticks, spines and grid lines for one axis. A long title is cut."""
     axes.set_title(plain(title, longest), fontsize=11, color=INK, fontweight="bold", loc="center")
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
@@ -341,7 +341,7 @@ def labels_of(latent_dim: int, captures: Sequence[str]) -> list[str]:
 
 
 def by_kl(kl: np.ndarray | None, latent_dim: int) -> np.ndarray:
-    """Latents sorted by KL, the largest first; in their own order where there is none."""
+    """The indices of the latents sorted by KL, the largest first; in ascending order if `kl` is None."""
     if kl is None:
         return np.arange(latent_dim)
     if np.shape(kl) != (latent_dim,):
@@ -350,7 +350,7 @@ def by_kl(kl: np.ndarray | None, latent_dim: int) -> np.ndarray:
 
 
 def _series(records: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and finite values of one quantity."""
+    """The steps and values of one quantity, without values that are not finite."""
     pairs = [(r["step"], r[key]) for r in records if r["split"] == split and r.get(key) is not None]
     steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
     finite = np.isfinite(values)
@@ -358,7 +358,7 @@ def _series(records: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple
 
 
 def _moving_average(values: np.ndarray, half: int) -> np.ndarray:
-    """Mean over a centred window; narrow at the start, not to bend the first fall, and one-sided at the end."""
+    """Moving average over a centred window, which is narrow at the start so that the first decrease stays steep."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     before = np.minimum(half, index)
@@ -408,7 +408,7 @@ def _cells(
 
 
 def _ticks(values: Sequence[float | str], size: int) -> tuple[list[float], list[str]]:
-    """Places on a scale of indices, with their labels: all of up to 6 values, else round numbers in their range."""
+    """Ticks of a scale of indices, with their labels: all values if there are up to 6, otherwise round numbers."""
     if size <= 6 or isinstance(values[0], str):
         indices = np.unique(np.linspace(0, size - 1, min(size, 6)).round().astype(int))
         chosen = [values[index] for index in indices]

@@ -1,6 +1,6 @@
-"""Several runs on one page: curves overlaid, scores with their spread over seeds, traversals matched by factor.
+"""Renders the comparison of several runs: loss curves, scores over seeds, traversals matched by factor.
 
-`comparison.html` beside this file is the template. Runs whose settings differ in nothing but the seed form a group.
+The template is `assets/comparison.html`. Runs whose settings differ only in the seed form a group.
 """
 
 import math
@@ -25,11 +25,11 @@ _PANELS = ("loss", "reconstruction", "rate")
 
 @dataclass(frozen=True)
 class Traversal:
-    """One latent of one run, moved through its range.
+    """The traversal of one latent of a run.
 
     Attributes:
-        latent: which latent.
-        share: how much of the factor's entropy it tells.
+        latent: index of the latent.
+        share: fraction of the factor's entropy that the latent explains.
         images: decoded images (n, C, H, W) uint8.
     """
 
@@ -43,11 +43,11 @@ class Member:
     """One run of a comparison.
 
     Attributes:
-        name: of the run.
+        name: name of the run.
         config: settings, nested as in config.json.
-        scores: by name; None where undefined.
-        records: lines of the training curve.
-        traversals: by factor, the latent that tells most about it.
+        scores: scores by name; None if undefined.
+        records: records of the loss curves.
+        traversals: for each factor, the traversal of the latent that explains most of it.
     """
 
     name: str
@@ -58,20 +58,21 @@ class Member:
 
 
 def render_comparison(members: Sequence[Member], data: str, factor_names: Sequence[str]) -> str:
-    """The comparison as one self-contained HTML document.
+    """Render a comparison.
 
-    Scores are given as n, mean, a 95 % interval of the mean (Student's t, from three runs on), and every run.
+    For each score, the page shows the number of runs, the mean, with three or more runs the 95 % confidence interval of
+    the mean (Student's t), and the value of every run.
 
     Args:
-        members: the runs, at least two.
-        data: name of the data they share.
-        factor_names: its factors.
+        members: two or more runs.
+        data: name of the data of all runs.
+        factor_names: names of the factors of the data.
 
     Returns:
-        HTML with styles and pictures inside.
+        A self-contained HTML document.
 
     Raises:
-        ValueError: fewer than two runs.
+        ValueError: there are fewer than two runs.
 
     Example:
         >>> runs = [Member(f"s{seed}", {"seed": seed}, {"mig": 0.3 + 0.1 * seed}, [], {}) for seed in range(2)]
@@ -103,7 +104,7 @@ def render_comparison(members: Sequence[Member], data: str, factor_names: Sequen
 
 
 def group_runs(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Runs that differ in nothing but the seed, by the settings in which the groups differ.
+    """Group the runs that differ only in their seed. The label of a group has the settings that differ among groups.
 
     Example:
         >>> group_runs([{"beta": 1, "seed": 0}, {"beta": 1, "seed": 1}, {"beta": 4, "seed": 0}])
@@ -122,7 +123,7 @@ def group_runs(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
 
 
 def _summary(name: str, values: Sequence[float | None]) -> dict[str, Any]:
-    """Of one score in one group: number, mean, interval, and every value as a place from 0 to 100."""
+    """Summarise a score of one group: number of runs, mean, interval, and the position of each run from 0 to 100."""
     known = [value for value in values if value is not None and np.isfinite(value)]
     summary = summarise(known, (score_info(name).low, score_info(name).high))
     return {
@@ -135,7 +136,7 @@ def _summary(name: str, values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colours: Sequence[Any]) -> str:
-    """Loss, reconstruction and rate of all runs over the step, a colour a group; "" where no run has a curve."""
+    """Draw the loss curves of all runs, with one colour per group, as a data URI; "" if no run has a curve."""
     if not any(member.records for member in members):
         return ""
     legend_rows = math.ceil(len(groups) / _LEGEND_COLUMNS) if len(groups) > 1 else 0
@@ -162,6 +163,6 @@ def _colours(count: int) -> list[Any]:
 
 
 def _strip(traversal: Traversal) -> str:
-    """The images side by side, a pixel apart."""
+    """The images of a traversal side by side, with a gap of one pixel, as a data URI."""
     padded = np.pad(traversal.images, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=128)
     return png_uri(np.concatenate(list(padded), axis=-1)[..., :-1])

@@ -1,4 +1,4 @@
-"""What the page's sliders need: the range of each latent, and images to start from."""
+"""Prepares the explorer of the report: the range and the histogram of each latent, and the start images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 from betavae.model import VAE
 
 BINS = 32
-"""Bars of the histogram behind a slider."""
+"""Number of bars in the histogram behind a slider."""
 _SAMPLES = 20_000
 
 
 @dataclass(frozen=True)
 class LatentSummary:
-    """One slider.
+    """The slider of one latent.
 
     Attributes:
-        index: which latent.
-        kl: KL from the prior, in nats.
+        index: index of the latent.
+        kl: KL of the latent, in nats.
         low: lower end of the slider.
-        high: upper end.
-        counts: histogram of the latent over the data between them, the largest bar being 1.
-        captures: factors that it captures, each with the share of the factor's entropy that the latent tells.
+        high: upper end of the slider.
+        counts: histogram of the aggregate posterior between `low` and `high`, scaled to a maximum of 1.
+        captures: factors that the latent captures, each with the fraction of its entropy that the latent explains.
     """
 
     index: int
@@ -39,10 +39,10 @@ class Explorer:
     """A model to explore in a page.
 
     Attributes:
-        model: on the CPU, in evaluation mode.
-        latents: one for each latent of the model, in the order of the sliders.
-        seed_images: images to start from (S, C, H, W) uint8, 0 to 255.
-        seed_latents: their posterior means (S, D).
+        model: the model, on the CPU and in evaluation mode.
+        latents: one summary per latent, in the order of the sliders.
+        seed_images: start images (S, C, H, W) uint8, 0 to 255.
+        seed_latents: posterior means of the start images (S, D).
     """
 
     model: VAE
@@ -57,21 +57,21 @@ def describe_latents(
     kl: NDArray[np.float64],
     captures: Sequence[Sequence[tuple[str, float]]],
 ) -> list[LatentSummary]:
-    """The sliders, sorted by KL. A slider spans 99 % of the aggregate posterior q(z), and at least -2 to 2.
+    """Compute the sliders, sorted by KL. A slider spans 99 % of the aggregate posterior q(z), and at least -2 to 2.
 
-    The aggregate posterior is the mixture of the images' posteriors; it is sampled.
+    The aggregate posterior is the mixture of the posteriors of all images. Its quantiles are estimated from samples.
 
     Args:
         mean: posterior means (N, D).
         log_var: posterior log variances (N, D).
-        kl: KL of each latent from the prior (D,), in nats.
-        captures: for each latent the factors that it captures, with strengths.
+        kl: KL of each latent (D,), in nats.
+        captures: for each latent, the factors that it captures, with their strengths.
 
     Returns:
-        D latents, the largest KL first.
+        One summary per latent, the largest KL first.
 
     Raises:
-        ValueError: the tables do not fit together.
+        ValueError: the shapes of the tables do not match.
 
     Example:
         >>> latent, = describe_latents(np.zeros((9, 1), np.float32), np.zeros((9, 1), np.float32), np.zeros(1), [[]])

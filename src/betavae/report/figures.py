@@ -1,8 +1,9 @@
-"""All figures of a run, from arrays to files: charts, mosaics of images and animations."""
+"""Draws all figures of a run from arrays and writes them to files: charts, image grids and animations."""
 
 import gc
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,109 +30,180 @@ from betavae.report.pictures import (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class SeedImages:
+    """Images to reconstruct and traverse.
+
+    Attributes:
+        images: Images (S, C, H, W) in [0, 1].
+        latents: Their posterior means (S, D).
+    """
+
+    images: np.ndarray
+    latents: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LatentStatistics:
+    """Statistics of the latents over the data.
+
+    Attributes:
+        mean: Mean of the posterior means of each latent (D,).
+        std: Standard deviation of the posterior means of each latent (D,).
+        kl: KL of each latent (D,) in nats.
+        captures: For each latent, the factor that it captures; "" if it captures none.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    kl: np.ndarray
+    captures: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImages:
+    """Latents and factors of the scored images, for the strip plots.
+
+    Attributes:
+        latents: Posterior means (N, D).
+        factors: Factor indices (N, K).
+        factor_names: Names of the K factors.
+        factor_values: For each factor name, the value of each index.
+    """
+
+    latents: np.ndarray
+    factors: np.ndarray
+    factor_names: Sequence[str]
+    factor_values: Mapping[str, Sequence[float | str]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """The matrices of DCI.
+
+    Attributes:
+        matrix: Importance of each latent for each factor (D, K).
+        factor_names: Names of the K factors.
+        per_latent: Named values of each latent (D,), such as its disentanglement.
+        per_factor: Named values of each factor (K,), such as its completeness.
+    """
+
+    matrix: np.ndarray
+    factor_names: Sequence[str]
+    per_latent: Mapping[str, np.ndarray] = field(default_factory=dict)
+    per_factor: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
 def draw_all(
     folder: str | os.PathLike[str],
     *,
     decode: Decode,
-    seed_images: np.ndarray,
-    seed_latents: np.ndarray,
-    latent_mean: np.ndarray,
-    latent_std: np.ndarray,
-    kl: np.ndarray,
-    captures: Sequence[str] = (),
+    seeds: SeedImages,
+    statistics: LatentStatistics,
     records: Sequence[Mapping[str, Any]] = (),
-    latents: np.ndarray | None = None,
-    factors: np.ndarray | None = None,
-    factor_names: Sequence[str] = (),
-    factor_values: Mapping[str, Sequence[float | str]] | None = None,
-    importance: np.ndarray | None = None,
-    per_latent: Mapping[str, np.ndarray] | None = None,
-    per_factor: Mapping[str, np.ndarray] | None = None,
+    scored: ScoredImages | None = None,
+    importance: Importance | None = None,
     num_traversed: int = 5,
     steps: int = 21,
     formats: Sequence[str] = ("png",),
 ) -> list[Path]:
-    """Draws all figures of a run into a folder; what has no data (records, factors, importance) is not there.
+    """Draw all figures of a run. Figures without data (records, scored images, importance) are left out.
 
     Files: `loss_curves`, `reconstructions`, `kl_per_latent`, `factor_strips`, `importance`, `traversal_grid_S` for each
     traversed seed image S, `traversals.gif` (all latents of the first seed image in one animation), and
-    `traversals/seedS_zD_fixed.gif` (-3 to 3) and `..._fitted.gif` (mean +-2 standard deviations) for each latent D, in
+    `traversals/seedS_zD_fixed.gif` (-3 to 3) and `..._fitted.gif` (mean ± 2 standard deviations) for each latent D, in
     the order of KL.
 
     Args:
-        folder: Where to; made if missing, files of the same names are replaced.
-        decode: From latents (n, D) float32 to images (n, C, H, W) in [0, 1].
-        seed_images: Images (S, C, H, W) in [0, 1]; all are reconstructed, the first `num_traversed` traversed.
-        seed_latents: Their posterior means (S, D).
-        latent_mean: Mean of each latent over the data (D,).
-        latent_std: Standard deviation of each latent over the data (D,).
-        kl: KL of each latent (D,) in nats.
-        captures: For each latent the factor it captures, "" where it captures none.
-        records: Lines of the curve file; see `loss_curves`.
-        latents: Posterior means (N, D) for the strip plots.
-        factors: Factor indices (N, K) of the same rows.
-        factor_names: K names.
-        factor_values: By factor name, the real value of each index.
-        importance: (D, K), rows in the order of the latents.
-        per_latent: Named values (D,) beside the importance.
-        per_factor: Named values (K,) beside the importance.
-        num_traversed: How many seed images are traversed.
-        steps: Values in a traversal.
-        formats: Endings of the still figures: any of "png", "pdf", "svg".
+        folder: Folder of the figures; created if it does not exist. Existing files are replaced.
+        decode: Function from latents (n, D) float32 to images (n, C, H, W) in [0, 1].
+        seeds: Images to reconstruct. The first `num_traversed` are traversed.
+        statistics: Statistics of the latents over the data.
+        records: Records of the loss curves; see `loss_curves`.
+        scored: Latents and factors of the scored images.
+        importance: The matrices of DCI.
+        num_traversed: Number of traversed seed images.
+        steps: Number of values in a traversal.
+        formats: File formats of the static figures: any of "png", "pdf", "svg".
 
     Returns:
-        The files written, in the order drawn.
+        The paths of the files, in the order in which they are drawn.
 
     Raises:
-        ValueError: The arrays do not fit together.
+        ValueError: The shapes of the arrays do not match, or a format is unknown.
     """
-    if seed_images.ndim != 4 or len(seed_images) != len(seed_latents) or seed_latents.shape[1:] != kl.shape:
-        raise ValueError(
-            f"seed images {seed_images.shape}, seed latents {seed_latents.shape} and kl {kl.shape} do not fit "
-            "together: pass (S, C, H, W), (S, D) and (D,)"
-        )
+    kl, captures = statistics.kl, statistics.captures
+    _check_shapes(seeds, kl)
     if isinstance(formats, str) or not set(formats := tuple(formats)) <= {"png", "pdf", "svg"}:
         raise ValueError(f"formats is {formats!r}; it must be a list of png, pdf and svg")
     folder = Path(folder)
     (folder / "traversals").mkdir(parents=True, exist_ok=True)
-    labels, order = labels_of(len(kl), captures), by_kl(kl, len(kl))
-    columns = np.linspace(-3, 3, 13)
-    fixed = np.tile(np.linspace(-3, 3, steps), (len(kl), 1))
-    fitted = latent_mean[:, None] + np.linspace(-2, 2, steps) * latent_std[:, None]
-    rebuilt = decode(seed_latents.astype(np.float32))
+    rebuilt = decode(seeds.latents.astype(np.float32))
     written: list[Path] = []
 
-    def keep(figure: Figure, name: str) -> None:
+    def save(figure: Figure, name: str) -> None:
         written.extend(save_figure(figure, folder / f"{name}.{ending}") for ending in formats)
-        gc.collect(1)  # what was drawn on, 13 MB for a grid, is part of a cycle of references
+        gc.collect(1)  # a canvas of 13 MB is part of a reference cycle
 
     if records:
-        keep(loss_curves(records), "loss_curves")
-    keep(reconstructions(seed_images, rebuilt), "reconstructions")
-    keep(kl_per_latent(kl, captures), "kl_per_latent")
-    if latents is not None and factors is not None and len(factor_names):
-        keep(factor_strips(latents, factors, factor_names, factor_values=factor_values, kl=kl), "factor_strips")
-    if importance is not None:
-        beside = {name: values[order] for name, values in (per_latent or {}).items()}
-        ordered = [labels[latent] for latent in order]
-        keep(
-            importance_heatmap(importance[order], factor_names, ordered, per_latent=beside, per_factor=per_factor),
-            "importance",
+        save(loss_curves(records), "loss_curves")
+    save(reconstructions(seeds.images, rebuilt), "reconstructions")
+    save(kl_per_latent(kl, captures), "kl_per_latent")
+    if scored is not None and len(scored.factor_names):
+        strips = factor_strips(
+            scored.latents, scored.factors, scored.factor_names, factor_values=scored.factor_values, kl=kl
         )
-    for seed in range(min(num_traversed, len(seed_images))):
-        for interval, values in (("fitted", fitted), ("fixed", fixed)):
-            images = traverse(decode, seed_latents[seed], values)
-            for latent in order:
-                path = folder / "traversals" / f"seed{seed}_z{latent}_{interval}.gif"
-                written.append(save_gif(traversal_frames(images[latent], values[latent], labels[latent]), path))
-            if interval == "fitted" and seed == 0:
-                written.append(
-                    save_gif(traversal_animation(images, kl=kl, captures=captures), folder / "traversals.gif")
-                )
-        images = traverse(decode, seed_latents[seed], columns)
-        grid = traversal_grid(seed_images[seed], rebuilt[seed], images, columns, kl=kl, captures=captures)
-        keep(grid, f"traversal_grid_{seed}")
+        save(strips, "factor_strips")
+    if importance is not None:
+        save(_importance_figure(importance, statistics), "importance")
+    columns = np.linspace(-3, 3, 13)
+    for seed in range(min(num_traversed, len(seeds.images))):
+        written += _animate(folder, decode, seed, seeds.latents[seed], statistics, steps)
+        images = traverse(decode, seeds.latents[seed], columns)
+        grid = traversal_grid(seeds.images[seed], rebuilt[seed], images, columns, kl=kl, captures=captures)
+        save(grid, f"traversal_grid_{seed}")
     for name in {"loss_curves", "factor_strips", "importance"} - {path.stem for path in written}:
         for ending in ("png", "pdf", "svg"):
-            (folder / f"{name}.{ending}").unlink(missing_ok=True)  # of scores or latents that are no more
+            (folder / f"{name}.{ending}").unlink(missing_ok=True)  # an old figure whose data no longer exist
+    return written
+
+
+def _check_shapes(seeds: SeedImages, kl: np.ndarray) -> None:
+    images, latents = seeds.images, seeds.latents
+    if images.ndim != 4 or len(images) != len(latents) or latents.shape[1:] != kl.shape:
+        raise ValueError(
+            f"the shapes of seed images {images.shape}, seed latents {latents.shape} and kl {kl.shape} do not match: "
+            "pass (S, C, H, W), (S, D) and (D,)"
+        )
+
+
+def _importance_figure(importance: Importance, statistics: LatentStatistics) -> Figure:
+    """The importance matrix with its latents sorted by KL."""
+    order = by_kl(statistics.kl, len(statistics.kl))
+    labels = labels_of(len(statistics.kl), statistics.captures)
+    return importance_heatmap(
+        importance.matrix[order],
+        importance.factor_names,
+        [labels[latent] for latent in order],
+        per_latent={name: values[order] for name, values in importance.per_latent.items()},
+        per_factor=importance.per_factor,
+    )
+
+
+def _animate(
+    folder: Path, decode: Decode, seed: int, latent: np.ndarray, statistics: LatentStatistics, steps: int
+) -> list[Path]:
+    """Write the animations of one seed image: one per latent and range and, for the first image, one of all latents."""
+    kl, captures = statistics.kl, statistics.captures
+    labels, order = labels_of(len(kl), captures), by_kl(kl, len(kl))
+    fitted = statistics.mean[:, None] + np.linspace(-2, 2, steps) * statistics.std[:, None]
+    fixed = np.tile(np.linspace(-3, 3, steps), (len(kl), 1))
+    written = []
+    for interval, values in (("fitted", fitted), ("fixed", fixed)):
+        images = traverse(decode, latent, values)
+        for z in order:
+            path = folder / "traversals" / f"seed{seed}_z{z}_{interval}.gif"
+            written.append(save_gif(traversal_frames(images[z], values[z], labels[z]), path))
+        if interval == "fitted" and seed == 0:
+            written.append(save_gif(traversal_animation(images, kl=kl, captures=captures), folder / "traversals.gif"))
     return written

@@ -1,8 +1,8 @@
-"""The report of a run: one HTML file that holds everything and asks the network for nothing.
+"""Renders the report of a run as one self-contained HTML file.
 
-Beside this file are the template `report.html`, its style `report.css`, `networks.js`, which runs the decoder in the
-page, and `explorer.js`, which moves it; all can be edited without knowing Python. Everything a run brings with it is
-escaped, and a content security policy forbids the page to load anything.
+The folder `assets` contains the template `report.html`, the style `report.css`, `networks.js`, which runs the networks
+in the browser, and `explorer.js`, the user interface. All texts from the run are escaped, and a content security policy
+prevents the page from loading anything.
 """
 
 import math
@@ -33,72 +33,72 @@ from betavae.report.templates import (
 )
 
 PAGE_BYTES = 5_000_000
-"""Size that a page keeps below; what does not fit gives way: further pictures, the encoder, at last the decoder."""
+"""Largest size of a page. If the page would be larger, it leaves out further animations, the encoder or the decoder."""
 
-_MARKUP_BYTES = 300_000  # what is left for tables and text
+_MARKUP_BYTES = 300_000  # reserved for tables and text
 
 _TILES = {"dci.disentanglement": "DCI disentanglement", "mig": "MIG"}
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a report tells. Only the title is needed; the report says what is missing."""
+class RunReport:
+    """The contents of a report. Only the title is required; the report has a note for each missing part."""
 
     title: str
     """Name of the run."""
     summary: str = ""
-    """One sentence on what was trained, on what, for how long."""
+    """One sentence on the objective, the network, the data and the duration of the training."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings, nested as in config.json."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where the run comes from, nested as in provenance.json."""
+    """Provenance, nested as in provenance.json."""
     command: str = ""
-    """The command that repeats the run."""
+    """Command that repeats the run."""
     captures: Sequence[str] = ()
-    """One text for each factor, such as "posX: z6 (60 %)"."""
+    """One text per factor, such as "posX: z6 (60 %)"."""
     scores: Mapping[str, float | None] = field(default_factory=dict)
-    """Scores by name; None or nan is shown as undefined."""
+    """Scores by name. None and nan are shown as undefined."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % intervals, for any of the scores."""
+    """95 % intervals of some of the scores."""
     chance: Mapping[str, float] = field(default_factory=dict)
-    """What latents that know nothing reach, for any of the scores."""
+    """Chance levels of some of the scores."""
     ceilings: Mapping[str, float] = field(default_factory=dict)
-    """The best that any latents could reach, for any of the scores."""
+    """Best possible values of some of the scores."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """How the scores came about: preset, seed, evaluations, rows, latents."""
+    """Protocol of the evaluation: preset, seed, evaluations, rows, latents."""
     notes: Sequence[str] = ()
-    """What was left out of the scores or is undefined, and why."""
+    """Notes on scores that are missing or undefined, with the reason."""
     records: Sequence[Mapping[str, Any]] = ()
-    """Lines of the training curve; the last of each split is shown as numbers."""
+    """Records of the loss curves. The last one of each split is shown in a table."""
     kl: Sequence[float] = ()
-    """KL of each latent in nats, to count the active ones."""
+    """KL of each latent in nats, to count the active latents."""
     factor_names: Sequence[str] = ()
-    """Factors of the data: the columns of `information`."""
+    """Names of the factors: the columns of `information`."""
     information: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """For each latent, by name, the share of each factor's entropy that it tells."""
+    """For each latent, by name, the fraction of each factor's entropy that it explains."""
     figures: Sequence[Path] = ()
-    """The files that `betavae.report.figures.draw_all` wrote; only PNG and GIF are shown."""
+    """Files that `betavae.report.figures.draw_all` wrote. Only PNG and GIF files are shown."""
     explorer: Explorer | None = None
-    """The model to run in the page."""
+    """Model to run in the page."""
     no_explorer: str = ""
-    """Why there is no model, in a sentence."""
+    """Reason why there is no model, as a sentence."""
 
 
-def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
-    """The report as one HTML document.
+def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
+    """Render a report.
 
     Args:
-        report: What to tell.
-        max_bytes: Size that the page keeps below, as far as its main figures let it.
+        report: contents of the report.
+        max_bytes: largest size of the page. The main figures are included in any case.
 
     Returns:
-        HTML with styles and pictures inside.
+        A self-contained HTML document.
 
     Raises:
-        FileNotFoundError: A figure is not where the report says.
+        FileNotFoundError: a figure does not exist.
 
     Example:
-        >>> page = render_report(Report(title="<script>"))
+        >>> page = render_report(RunReport(title="<script>"))
         >>> "<script>" in page, "<h1>&lt;script&gt;</h1>" in page
         (False, True)
     """
@@ -107,13 +107,13 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
     grids = [name for name in sorted(stills, key=natural_order) if name.startswith("traversal_grid_")]
     images = {name: data_uri(path.read_bytes()) for name, path in stills.items() if name not in grids[1:]}
     seeds = [png_uri(image) for image in report.explorer.seed_images] if report.explorer else []
-    room = _ByteBudget(max_bytes, _MARKUP_BYTES + sum(map(len, [script, *images.values(), *seeds])))
-    decoder, reason = _decoder(report, room)
+    budget = _ByteBudget(max_bytes, _MARKUP_BYTES + sum(map(len, [script, *images.values(), *seeds])))
+    decoder, reason = _decoder(report, budget)
     explorer = report.explorer if decoder else None
-    encoder = _encoder(explorer, room) if explorer else None
-    animation = room.embed(next((path for path in report.figures if path.name == "traversals.gif"), None))
-    images |= {name: uri for name in grids[1:] if (uri := room.embed(stills[name]))}
-    traversals = _traversals(report, room)
+    encoder = _encoder(explorer, budget) if explorer else None
+    animation = budget.embed(next((path for path in report.figures if path.name == "traversals.gif"), None))
+    images |= {name: uri for name in grids[1:] if (uri := budget.embed(stills[name]))}
+    traversals = _traversals(report, budget)
     return render_page(
         "report.html",
         report=report,
@@ -130,7 +130,7 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
         animation=animation,
         grids=[name for name in grids if name in images],
         traversals=traversals,
-        left_out=room.left_out,
+        left_out=budget.left_out,
         explorer=explorer,
         no_explorer=reason,
         encoder=encoder is not None,
@@ -144,7 +144,7 @@ def render_report(report: Report, max_bytes: int = PAGE_BYTES) -> str:
 
 
 def _initial_axes(latents: Sequence[LatentSummary]) -> list[int]:
-    """The latents that the pad begins with: the two of most KL, and what a picture has upwards goes upwards.
+    """The start axes of the two-latent pad: the two latents with the largest KL, the vertical one of which captures y.
 
     Example:
         >>> z0, z1 = (LatentSummary(i, 1.0, -2.0, 2.0, [], [(name, 0.9)]) for i, name in enumerate(("posY", "posX")))
@@ -156,30 +156,30 @@ def _initial_axes(latents: Sequence[LatentSummary]) -> list[int]:
     return first_two[::-1] if upright == [True, False] else first_two
 
 
-def write_report(report: Report, path: str | os.PathLike[str], max_bytes: int = PAGE_BYTES) -> Path:
-    """Writes the report as one self-contained HTML file, atomically.
+def write_report(report: RunReport, path: str | os.PathLike[str], max_bytes: int = PAGE_BYTES) -> Path:
+    """Write a report atomically.
 
     Args:
-        report: What to tell.
-        path: Where to, in a folder that exists; a file there is replaced.
-        max_bytes: Size that the page keeps below, as far as its main figures let it.
+        report: contents of the report.
+        path: file to write or replace. Its folder must exist.
+        max_bytes: as for `render_report`.
 
     Returns:
         The path.
 
     Raises:
-        FileNotFoundError: A figure is not where the report says.
+        FileNotFoundError: a figure does not exist.
 
     Example:
         >>> import tempfile
-        >>> write_report(Report(title="first run"), Path(tempfile.mkdtemp()) / "report.html").name
+        >>> write_report(RunReport(title="first run"), Path(tempfile.mkdtemp()) / "report.html").name
         'report.html'
     """
     return write_atomically(path, render_report(report, max_bytes).encode())
 
 
-def _tiles(report: Report) -> list[tuple[str, str, str]]:
-    """The few numbers at the top: what, how much, unit."""
+def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
+    """The key numbers at the top of the page: label, value, unit."""
     tiles = [(label, format_number(report.scores[name]), "") for name, label in _TILES.items() if name in report.scores]
     last = _last_records(report.records)[-1:]
     tiles += [(key, ending[key], "nats") for ending in last for key in ("reconstruction", "rate")]
@@ -193,7 +193,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _score_row(name: str, report: Report) -> dict[str, Any]:
+def _score_row(name: str, report: RunReport) -> dict[str, Any]:
     value, interval = report.scores[name], report.intervals.get(name)
     if interval and not all(map(is_number, interval)):
         interval = None
@@ -216,7 +216,7 @@ def _score_row(name: str, report: Report) -> dict[str, Any]:
 def _bar(
     value: float | None, interval: tuple[float, float] | None, chance: float | None, ceiling: float | None
 ) -> dict[str, Any] | None:
-    """Places on a bar from 0 to 100; none for what is undefined or not a share."""
+    """Positions on a bar from 0 to 100; None if the value is undefined or outside 0 to 1."""
     if value is None or not 0 <= value <= 1:
         return None
     return {
@@ -227,23 +227,22 @@ def _bar(
 
 
 def _protocol(protocol: Mapping[str, Any]) -> str:
-    """How the scores came about, in a sentence; nothing for a run that does not say."""
+    """The protocol of the evaluation as text; "" if it is unknown."""
     if not protocol:
         return ""
-    latents = "latents drawn from the posteriors" if protocol.get("latents") == "sampled" else "posterior means"
-    folded = (
-        ", orientation up to each shape's symmetry" if "orientation (folded)" in protocol.get("factors", ()) else ""
-    )
+    latents = "samples from the posteriors" if protocol.get("latents") == "sampled" else "posterior means"
+    is_folded = "orientation (folded)" in protocol.get("factors", ())
+    folded = ", orientation modulo the symmetry of each shape" if is_folded else ""
     return (
         f"Protocol: {protocol['preset']} preset on the {latents} of {protocol['rows']:,} images{folded}; "
-        f"{protocol['num_train']:,} of them to fit and {protocol['num_test']:,} to judge. "
-        f"Intervals: where one more evaluation of the same model would fall, from {protocol['evaluations']}. "
-        "Chance: the same latents, shuffled against the images."
+        f"{protocol['num_train']:,} train the predictors and {protocol['num_test']:,} test them. "
+        f"Interval: 95 % prediction interval for another evaluation of the same model, from {protocol['evaluations']} "
+        "evaluations. Chance: the score of the same latents in random order."
     )
 
 
 def _last_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The last record of each split, training first, as texts."""
+    """The last record of each split as text, training first."""
     last = {record["split"]: record for record in records}
     return [
         {
@@ -257,18 +256,25 @@ def _last_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 class _ByteBudget:
-    """How much more, in bytes, the page may hold; counts the pictures that did not fit."""
+    """The size that remains for a page.
+
+    Attributes:
+        limit: Largest size of the page in bytes.
+        remaining: Bytes that remain.
+        left_out: Number of images that did not fit.
+    """
 
     def __init__(self, limit: int, used: int) -> None:
-        self.limit, self.size, self.left_out = limit, limit - used, 0
+        self.limit, self.remaining, self.left_out = limit, limit - used, 0
 
     def take(self, size: int) -> bool:
-        fits = size <= self.size
-        self.size -= size if fits else 0
+        """Reserve bytes; False if they do not fit."""
+        fits = size <= self.remaining
+        self.remaining -= size if fits else 0
         return fits
 
     def embed(self, path: Path | None) -> str:
-        """The picture as a data URI; nothing if there is none or it does not fit."""
+        """An image as a data URI; "" if there is none or it does not fit."""
         if path is None:
             return ""
         if not self.take(4 * path.stat().st_size // 3):
@@ -277,27 +283,28 @@ class _ByteBudget:
         return data_uri(path.read_bytes(), path.suffix[1:])
 
 
-def _traversals(report: Report, room: _ByteBudget) -> list[tuple[str, list[tuple[str, str]]]]:
-    """GIFs of active latents over the fitted interval, by KL, as far as there is room.
+def _traversals(report: RunReport, budget: _ByteBudget) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The traversals of active latents over the fitted range, by KL, as many as fit.
 
-    Each entry is a seed image, counted from 1, with pairs of a latent and a data URI.
+    Returns:
+        For each seed image, its number from 1 on, and pairs of a latent and a data URI.
     """
-    kl, found = report.kl, []
+    kl, candidates = report.kl, []
     for path in report.figures:
         if match := re.fullmatch(r"seed(\d+)_z(\d+)_fitted\.gif", path.name):
             seed, latent = map(int, match.groups())
             nats = kl[latent] if latent < len(kl) else math.inf
             if nats >= INACTIVE_NATS:
-                found.append((seed, -nats, latent, path))
+                candidates.append((seed, -nats, latent, path))
     rows: dict[int, list[tuple[str, str]]] = {}
-    for seed, _, latent, path in sorted(found):
-        if uri := room.embed(path):
+    for seed, _, latent, path in sorted(candidates):
+        if uri := budget.embed(path):
             rows.setdefault(seed, []).append((f"z{latent}", uri))
     return [(str(seed + 1), cells) for seed, cells in rows.items()]
 
 
-def _decoder(report: Report, room: _ByteBudget) -> tuple[dict[str, Any] | None, str]:
-    """The decoder for the page, or none and the reason in a sentence."""
+def _decoder(report: RunReport, budget: _ByteBudget) -> tuple[dict[str, Any] | None, str]:
+    """The decoder for the page, or None and the reason as a sentence."""
     if report.explorer is None:
         return None, report.no_explorer
     try:
@@ -305,28 +312,28 @@ def _decoder(report: Report, room: _ByteBudget) -> tuple[dict[str, Any] | None, 
     except ValueError as error:
         return None, f"The model cannot run in the page: {error}."
     size = len(decoder["weights"])
-    if room.take(size):
+    if budget.take(size):
         return decoder, ""
-    megabytes = math.ceil((room.limit - room.size + size) / 1e6)
+    megabytes = math.ceil((budget.limit - budget.remaining + size) / 1e6)
     return None, (
         f"The decoder does not fit into this page: its weights alone are {size / 1e6:.1f} MB. "
-        f"To have it, write the page anew with betavae report --megabytes {megabytes}."
+        f"To include it, write the page again with betavae report --megabytes {megabytes}."
     )
 
 
-def _encoder(explorer: Explorer, room: _ByteBudget) -> dict[str, Any] | None:
-    """The encoder for the page; none where it does not fit or the page cannot run it: the decoder does without."""
+def _encoder(explorer: Explorer, budget: _ByteBudget) -> dict[str, Any] | None:
+    """The encoder for the page; None if it does not fit or the page cannot run it. The explorer works without it."""
     try:
         encoder = pack_encoder(explorer.model)
     except ValueError:
         return None
-    return encoder if room.take(len(encoder["weights"])) else None
+    return encoder if budget.take(len(encoder["weights"])) else None
 
 
 def _page_data(
     name: str, explorer: Explorer, decoder: dict[str, Any] | None, encoder: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """What `explorer.js` reads."""
+    """The data for `explorer.js`."""
     return {
         "name": name,
         "image": explorer.model.image_shape,
@@ -336,3 +343,7 @@ def _page_data(
         "decoder": decoder,
         "encoder": encoder,
     }
+
+
+Report = RunReport
+"""Former name, which benchmarks/explorer.py imports."""

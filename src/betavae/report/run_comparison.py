@@ -1,4 +1,4 @@
-"""Writes one page about several runs from their folders."""
+"""Writes the comparison of several runs from the files in their folders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,21 +21,21 @@ from betavae.runs.scores import information_shares, strengths
 from betavae.training.encoding import encode
 
 COMPARED_IMAGES = 11
-"""Images of a traversal in a comparison of runs."""
+"""Number of images of a traversal in a comparison of runs."""
 
 
 def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
-    """Write one page about several trained runs on the same data.
+    """Write a page that compares several trained runs on the same data.
 
     Raises:
         FileNotFoundError: a run is not finished.
-        ValueError: fewer than two runs, or runs of different data.
+        ValueError: there are fewer than two runs, or the runs have different data.
     """
     sources = {run.config.data for run in runs}
     if len(sources) > 1:
         raise ValueError(
-            f"the runs are of different data ({', '.join(sorted(sources))}); scores of different data cannot be "
-            "compared: give runs of one"
+            f"the runs have different data ({', '.join(sorted(sources))}), so their scores cannot be compared; give "
+            "runs on the same data"
         )
     for run in runs:
         check_same_data(run, data)
@@ -46,7 +46,7 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
 
 
 def _distinct_names(folders: Sequence[Path]) -> list[str]:
-    """Names of different folders, with as many of those that they lie in as tell them apart.
+    """Short distinct names of folders, with as many parent folders as necessary.
 
     Example:
         >>> _distinct_names([Path("/a/x/run"), Path("/a/y/run")])
@@ -84,7 +84,7 @@ def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> co
 def rising(
     values: NDArray[np.float64], latents: NDArray[np.float32], factor: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
-    """Values of a latent, turned so that the factor rises along them: then runs can be compared picture by picture.
+    """Order the values of a latent so that the factor increases along them, which makes runs comparable.
 
     Example:
         >>> rising(np.array([-1.0, 0.0, 1.0]), np.array([0.9, 0.1, -0.7], np.float32), np.array([0, 1, 2]))

@@ -1,4 +1,4 @@
-"""Writes the report of a run from its folder."""
+"""Writes the report of a run from the files in its folder."""
 
 import shlex
 from collections.abc import Mapping
@@ -21,25 +21,31 @@ from betavae.runs.scores import capture_phrases, information_shares, notes_of, s
 from betavae.training.encoding import encode
 
 EXPLORED_IMAGES = 16
-"""The first of them, from which the report's explorer can start."""
+"""Number of images from which the explorer can start."""
 
 
 def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> Path:
-    """Write the run's report.html from what is in its folder; the page says what is missing there or does not fit."""
+    """Write the report.html of a run. The page has a note for each part that is missing or does not fit.
+
+    Args:
+        run: the run.
+        data: the data of the run.
+        max_bytes: largest size of the page.
+    """
     check_same_data(run, data)
-    scores, facts = scores_of(run, data), read_if_present(run, "provenance.json")
+    scores, provenance = scores_of(run, data), read_if_present(run, "provenance.json")
     model, latents, problem = model_and_latents(run)
     kl = latents.kl.tolist() if latents else []
-    pictures = run.path("figures")
-    found = [*pictures.glob("*.png"), *pictures.glob("*.gif"), *pictures.glob("traversals/*.gif")]
-    figures = sorted(path for path in found if path.is_file())
+    folder = run.path("figures")
+    files = [*folder.glob("*.png"), *folder.glob("*.gif"), *folder.glob("traversals/*.gif")]
+    figures = sorted(path for path in files if path.is_file())
     return page.write_report(
-        page.Report(
+        page.RunReport(
             title=run.folder.resolve().name,
-            summary=_summary(run.config, data, facts),
+            summary=_summary(run.config, data, provenance),
             config=to_dict(run.config),
-            provenance=facts | ({"command": shlex.join(facts["command"])} if "command" in facts else {}),
-            command=_repeat_command(run, facts),
+            provenance=provenance | ({"command": shlex.join(provenance["command"])} if "command" in provenance else {}),
+            command=_repeat_command(run, provenance),
             captures=capture_phrases(scores),
             scores=scores.get("scores", {}),
             intervals=scores.get("intervals", {}),
@@ -60,13 +66,13 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
     )
 
 
-def _repeat_command(run: Run, facts: Mapping[str, Any]) -> str:
-    """The command that repeats a run, with the files of the user's own that it imports; "" where none can."""
+def _repeat_command(run: Run, provenance: Mapping[str, Any]) -> str:
+    """The command that repeats a run, with its plugin files; "" if the images were given in Python."""
     if run.config.data == IN_MEMORY:
         return ""
-    own = [word for file in facts.get("imported", []) for word in ("--import", str(file))]
+    plugins = [word for file in provenance.get("imported", []) for word in ("--import", str(file))]
     settings = f"{run.folder.as_posix()}/config.json"
-    return shlex.join(["betavae", *own, "train", "--from", settings, "--out", "runs/again"])
+    return shlex.join(["betavae", *plugins, "train", "--from", settings, "--out", "runs/again"])
 
 
 def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, latents: Latents) -> Explorer:
@@ -76,12 +82,13 @@ def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, la
     return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_latents)
 
 
-def _summary(config: Config, data: FactorData, facts: dict[str, Any]) -> str:
+def _summary(config: Config, data: FactorData, provenance: dict[str, Any]) -> str:
+    """One sentence on the objective, the network, the data and the duration of the training."""
     split = split_of(config, data)
-    trained = ", not trained to the end"
-    if "train_seconds" in facts:
-        trained = f", in {facts['train_seconds'] / 60:.1f} minutes"
-        trained += f" on {facts['device']}" if "device" in facts else ""
+    trained = ", training not finished"
+    if "train_seconds" in provenance:
+        trained = f", in {provenance['train_seconds'] / 60:.1f} minutes"
+        trained += f" on {provenance['device']}" if "device" in provenance else ""
     return (
         f"{objective_name(config.objective)} objective, {config.model} network with {config.latent_dim} latents: "
         f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}. "

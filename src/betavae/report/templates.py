@@ -1,4 +1,4 @@
-"""HTML templates, and numbers, settings and pictures as pages show them."""
+"""Renders HTML templates, and formats numbers, settings and images for them."""
 
 import base64
 import hashlib
@@ -18,11 +18,11 @@ from PIL import Image
 
 
 def render_page(template: str, **values: Any) -> str:
-    """A template of `assets`, filled in; text is escaped, `style` and its hash for the policy are added.
+    """Render a template of `assets`. Text is escaped, and `style` and its hash for the security policy are added.
 
     Args:
         template: Name of the file.
-        **values: What the template asks for; one that it asks for and does not get is an error.
+        **values: Variables of the template. A missing variable is an error.
 
     Returns:
         HTML.
@@ -45,7 +45,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted names and texts.
+    """Convert nested settings to pairs of dotted names and texts.
 
     Example:
         >>> flatten({"objective": {"beta": 6.0}, "sizes": [1, 2], "names": [], "out": None})
@@ -63,7 +63,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def png_uri(image: NDArray[np.uint8]) -> str:
-    """An image (C, H, W) with 1 or 3 channels as a data URI.
+    """Encode an image (C, H, W) with 1 or 3 channels as a data URI.
 
     Example:
         >>> png_uri(np.zeros((1, 2, 2), np.uint8))[:22]
@@ -76,7 +76,7 @@ def png_uri(image: NDArray[np.uint8]) -> str:
 
 
 def figure_uri(figure: Figure, dpi: int) -> str:
-    """A figure as a data URI."""
+    """Encode a figure as a data URI."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return data_uri(stream.getvalue())
@@ -91,7 +91,7 @@ def read_asset(name: str) -> str:
 
 
 def policy_hash(text: str) -> str:
-    """As a content security policy names an inline style or script."""
+    """The hash of an inline style or script for a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
@@ -100,7 +100,7 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def natural_order(name: str) -> tuple[int, str]:
-    """Sorts names that end in a number by that number."""
+    """Sort key of names that end in a number."""
     return int(re.sub(r"\D", "", name) or 0), name
 
 
