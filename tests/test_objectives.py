@@ -109,11 +109,11 @@ def test_contract(name, precision):
     assert "Source:" in objective_of(settings).loss.__doc__
 
 
-def test_the_dial_of_each_objective_is_a_setting_of_it():
+def test_the_main_setting_of_each_objective_is_one_of_its_fields():
     for name, cls in SETTINGS.items():
         if cls is not Vae:
-            dial = cls.__doc__.split("Dial: --")[1].split(".")[0].replace("-", "_")
-            assert dial in {field.name for field in dataclasses.fields(cls)}, name
+            main = cls.__doc__.split("Main setting: --")[1].split(".")[0].replace("-", "_")
+            assert main in {field.name for field in dataclasses.fields(cls)}, name
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_pairs_of_one_image_with_itself_are_the_vae(settings):
 def test_what_is_needed_is_asked_for(settings, missing, message):
     with pytest.raises(ValueError, match=message):
         loss_of(settings, batch_of(settings)._replace(**{missing: None}))
-    with pytest.raises(ValueError, match="make the model with values_per_latent"):
+    with pytest.raises(ValueError, match="build it with values_per_latent"):
         loss_of(Qlae(), model=model_of(Vae()))
 
 
