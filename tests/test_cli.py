@@ -633,7 +633,7 @@ def good(settings, model, batch):
         ),
         ("register('my own', Mine, good)", "ValueError: objective 'my own': a name must be a letter, then letters, "),
         ("register(3, Mine, good)", "ValueError: objective 3: a name must be a letter, then letters, digits, - or _"),
-        ("register('s', Steps, good)", "ValueError: objective 's' has a setting steps, as every run has; give it"),
+        ("register('s', Steps, good)", "ValueError: objective 's' has a setting steps, which is the name of a"),
         (
             "register('u', Unknown, good)",
             "TypeError: the settings of objective 'u' have an unknown type (name 'nowhere' is not defined)",

@@ -151,11 +151,11 @@ def test_pairs_of_one_image_with_itself_are_the_vae(settings):
 @pytest.mark.parametrize(
     ("settings", "missing", "message"),
     [
-        (Factor(discriminator_width=8), "network", "takes a discriminator as batch.network"),
-        (Info(), "more_noise", "samples of the prior; give them as batch.more_noise"),
-        (Hfs(), "more_noise", "pairs of latents by batch.more_noise"),
-        (Group(), "labels", "factors of both images of a pair as batch.labels"),
-        (Semi(), "labels", "factors of the second half of a batch as batch.labels"),
+        (Factor(discriminator_width=8), "network", "objective factor needs a discriminator"),
+        (Info(), "more_noise", "batch.more_noise is None; objective info needs samples"),
+        (Hfs(), "more_noise", "objective hfs needs it to draw pairs of latents"),
+        (Group(), "labels", "objective group needs the factors of both images"),
+        (Semi(), "labels", "objective semi needs the factors of the second half"),
     ],
 )
 def test_what_is_needed_is_asked_for(settings, missing, message):

@@ -320,7 +320,7 @@ class Dynamic:
     start_nats: float = 0.5
     """Capacity at the start, in nats."""
     rise_nats: float = 0.15
-    """Increase of the capacity every `rise_steps` steps, in nats. The first increase starts after `rise_steps` steps."""
+    """Increase of the capacity every `rise_steps` steps, in nats. The first one starts after `rise_steps` steps."""
     rise_steps: int = 6000
     """Number of steps between the starts of two increases."""
     ramp_steps: int = 1000
