@@ -72,14 +72,14 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"betavae {metadata.version('betavae')}\n"
 
 
-def test_help_shows_source_and_dial_of_every_objective(capsys):
+def test_help_shows_source_and_main_setting_of_every_objective(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     words = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name, objective in OBJECTIVES.items():
         described = words.split(f"• {name} ")[1].split("•")[0]
         assert "https://" in described, name
-        assert "Dial: --" in described or objective.settings is Vae, name
+        assert "Main setting: --" in described or objective.settings is Vae, name
 
 
 def test_python_m():
@@ -638,10 +638,10 @@ def good(settings, model, batch):
         ),
         ("register('my own', Mine, good)", "ValueError: objective 'my own': a name must be a letter, then letters, "),
         ("register(3, Mine, good)", "ValueError: objective 3: a name must be a letter, then letters, digits, - or _"),
-        ("register('s', Steps, good)", "ValueError: objective 's' has a setting steps, as every run has; give it"),
+        ("register('s', Steps, good)", "ValueError: objective 's' has a setting steps, which is the name of a"),
         (
             "register('u', Unknown, good)",
-            "TypeError: the settings of objective 'u' have a type that is not known (name 'nowhere' is not defined)",
+            "TypeError: the settings of objective 'u' have an unknown type (name 'nowhere' is not defined)",
         ),
         (
             "register('n', Needy, good)",

@@ -109,11 +109,11 @@ def test_contract(name, precision):
     assert "Source:" in objective_of(settings).loss.__doc__
 
 
-def test_the_dial_of_each_objective_is_a_setting_of_it():
+def test_the_main_setting_of_each_objective_is_one_of_its_fields():
     for name, cls in SETTINGS.items():
         if cls is not Vae:
-            dial = cls.__doc__.split("Dial: --")[1].split(".")[0].replace("-", "_")
-            assert dial in {field.name for field in dataclasses.fields(cls)}, name
+            main = cls.__doc__.split("Main setting: --")[1].split(".")[0].replace("-", "_")
+            assert main in {field.name for field in dataclasses.fields(cls)}, name
 
 
 @pytest.mark.parametrize(
@@ -151,17 +151,17 @@ def test_pairs_of_one_image_with_itself_are_the_vae(settings):
 @pytest.mark.parametrize(
     ("settings", "missing", "message"),
     [
-        (Factor(discriminator_width=8), "network", "takes a discriminator as batch.network"),
-        (Info(), "more_noise", "samples of the prior; give them as batch.more_noise"),
-        (Hfs(), "more_noise", "pairs of latents by batch.more_noise"),
-        (Group(), "labels", "factors of both images of a pair as batch.labels"),
-        (Semi(), "labels", "factors of the second half of a batch as batch.labels"),
+        (Factor(discriminator_width=8), "network", "objective factor needs a discriminator"),
+        (Info(), "more_noise", "batch.more_noise is None; objective info needs samples"),
+        (Hfs(), "more_noise", "objective hfs needs it to draw pairs of latents"),
+        (Group(), "labels", "objective group needs the factors of both images"),
+        (Semi(), "labels", "objective semi needs the factors of the second half"),
     ],
 )
 def test_what_is_needed_is_asked_for(settings, missing, message):
     with pytest.raises(ValueError, match=message):
         loss_of(settings, batch_of(settings)._replace(**{missing: None}))
-    with pytest.raises(ValueError, match="make the model with a Codebook"):
+    with pytest.raises(ValueError, match="build the model with a Codebook"):
         loss_of(Qlae(), model=model_of(Vae()))
 
 

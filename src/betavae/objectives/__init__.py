@@ -1,1 +1,1 @@
-"""Objectives: what is minimised. `api` has the interface, `registry` all of them by their settings."""
+"""Training objectives. `api` defines their interface, and `registry` lists them by name."""

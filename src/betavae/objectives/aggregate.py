@@ -1,4 +1,4 @@
-"""Penalties on the latents of a batch as a whole: DIP-VAE, InfoVAE, Hausdorff factorised support."""
+"""Penalties on the joint distribution of the latents of a batch: DIP-VAE, InfoVAE, Hausdorff factorised support."""
 
 from typing import Literal
 
@@ -17,32 +17,32 @@ from betavae.objectives.settings import Dip1, Dip2, Hfs, Info
 
 
 def dip1(settings: Dip1, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + rate + λ_od Σ_{i≠j} C_ij² + λ_d Σ (C_ii - 1)² with C the covariance of posterior means.
+    """Compute reconstruction + rate + λ_od Σ_{i≠j} C_ij² + λ_d Σ (C_ii - 1)², with C the covariance of posterior means.
 
     Source:
         Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018),
         equation 6. https://arxiv.org/abs/1711.00848
     """
-    seen = evidence(model, batch)
-    return _dip(settings, seen, covariance(seen.posterior.mean))
+    elbo = evidence(model, batch)
+    return _dip(settings, elbo, covariance(elbo.posterior.mean))
 
 
 def dip2(settings: Dip2, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + rate + λ_od Σ_{i≠j} C_ij² + λ_d Σ (C_ii - 1)² with C the covariance of sampled latents.
+    """Compute reconstruction + rate + λ_od Σ_{i≠j} C_ij² + λ_d Σ (C_ii - 1)², with C the covariance of sampled latents.
 
-    That is the covariance of posterior means plus the mean of posterior variances on the diagonal, for posteriors have
-    no covariance of their own. (Two public implementations add one scalar to every entry.)
+    C is the covariance of the posterior means plus a diagonal matrix of the mean posterior variances, because each
+    posterior is a diagonal Gaussian. (Two public implementations add one scalar to all entries instead.)
 
     Source:
         Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018),
         equation 7. https://arxiv.org/abs/1711.00848
     """
-    seen = evidence(model, batch)
-    return _dip(settings, seen, covariance(seen.posterior.mean) + torch.diag(seen.posterior.log_var.exp().mean(0)))
+    elbo = evidence(model, batch)
+    return _dip(settings, elbo, covariance(elbo.posterior.mean) + torch.diag(elbo.posterior.log_var.exp().mean(0)))
 
 
 def covariance(latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "latents latents"]:
-    """Covariance of latents over a batch, normalised by its size: mean of z zᵀ less (mean of z) (mean of z)ᵀ.
+    """Compute the covariance of latents over a batch (not unbiased): mean of z zᵀ - (mean of z) (mean of z)ᵀ.
 
     Source:
         Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018),
@@ -54,11 +54,11 @@ def covariance(latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "latent
                 [2., 4.]])
     """
     centred = latents - latents.mean(0)
-    return (centred[:, :, None] * centred[:, None]).mean(0)  # no matrix product, which autocast would round
+    return (centred[:, :, None] * centred[:, None]).mean(0)  # autocast would compute a matrix product in bfloat16
 
 
 def dip_penalties(matrix: Float[Tensor, "latents latents"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Sum of squared off-diagonal entries, and sum of squared deviations of the diagonal from 1.
+    """Return the sum of squared off-diagonal entries, and the sum of squared deviations of the diagonal from 1.
 
     Source:
         Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018),
@@ -72,11 +72,11 @@ def dip_penalties(matrix: Float[Tensor, "latents latents"]) -> tuple[Float[Tenso
     return (matrix - torch.diag(diagonal)).square().sum(), (diagonal - 1).square().sum()
 
 
-def _dip(settings: Dip1, seen: Evidence, matrix: Tensor) -> Loss:
+def _dip(settings: Dip1, elbo: Evidence, matrix: Tensor) -> Loss:
     off_diagonal, diagonal = dip_penalties(matrix)
     penalty = settings.off_diagonal * (off_diagonal + settings.diagonal_ratio * diagonal)
-    terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "penalty": penalty}
-    return Loss(seen.reconstruction + seen.rate + penalty, {**terms})
+    terms = {"reconstruction": elbo.reconstruction, "rate": elbo.rate, "penalty": penalty}
+    return Loss(elbo.reconstruction + elbo.rate + penalty, {**terms})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -85,19 +85,19 @@ def _dip(settings: Dip1, seen: Evidence, matrix: Tensor) -> Loss:
 
 
 def info(settings: Info, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + (1 - α) · rate + (α + λ - 1) · MMD between sampled latents and samples of the prior.
+    """Compute reconstruction + (1 - α) · rate + (α + λ - 1) · MMD between sampled latents and samples of the prior.
 
     Source:
         InfoVAE: Balancing Learning and Inference in Variational Autoencoders (Zhao et al., 2019), section 3.
         https://arxiv.org/abs/1706.02262
     """
     if batch.more_noise is None:
-        raise ValueError("info compares latents with samples of the prior; give them as batch.more_noise")
-    seen = evidence(model, batch)
-    distance = mmd(seen.latents, batch.more_noise, settings.kernel)
+        raise ValueError("batch.more_noise is None; objective info needs samples of the prior there")
+    elbo = evidence(model, batch)
+    distance = mmd(elbo.latents, batch.more_noise, settings.kernel)
     weight = settings.alpha + settings.divergence - 1
-    loss = seen.reconstruction + (1 - settings.alpha) * seen.rate + weight * distance
-    return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "mmd": distance})
+    loss = elbo.reconstruction + (1 - settings.alpha) * elbo.rate + weight * distance
+    return Loss(loss, {"reconstruction": elbo.reconstruction, "rate": elbo.rate, "mmd": distance})
 
 
 def mmd(
@@ -105,24 +105,27 @@ def mmd(
     samples: Float[Tensor, "others latents"],
     kernel: Literal["imq", "rbf"] = "imq",
 ) -> Float[Tensor, ""]:
-    """Squared maximum mean discrepancy of two samples, without bias: 0 in the mean for samples of one distribution.
+    """Estimate the squared maximum mean discrepancy (MMD) of two samples, without bias.
 
-    Mean of k(z, z') over pairs of different latents + the same of the other sample - 2 · mean of k(z, p) over all
-    pairs. Both kernels are 1 at distance 0 and know the D latents' usual squared distance 2 D under the prior: rbf
-    exp(-|z - z'|² / (2 D)); imq the mean of c / (c + |z - z'|²) with c = 2 D s, s = 0.1, 0.2, 0.5, 1, 2, 5, 10.
+    MMD² is the mean of k(z, z') over pairs of different latents, plus the same mean for the other sample, minus twice
+    the mean of k(z, p) over all pairs of both samples. Its expectation is 0 if both samples have the same distribution.
+
+    Both kernels are 1 at distance 0 and are scaled by 2 D, the expected squared distance of two D-dimensional latents
+    under the prior. `rbf` is exp(-|z - z'|² / (2 D)). `imq` is the mean of c / (c + |z - z'|²) over c = 2 D s with
+    s = 0.1, 0.2, 0.5, 1, 2, 5, 10.
 
     Source:
         A Kernel Two-Sample Test (Gretton et al., 2012), lemma 6. https://jmlr.org/papers/v13/gretton12a.html
-        Wasserstein Auto-Encoders (Tolstikhin et al., 2018), section 4, for the inverse multiquadratic kernel, of which
-        its code takes the sum over the same seven widths. https://arxiv.org/abs/1711.01558
+        Wasserstein Auto-Encoders (Tolstikhin et al., 2018), section 4: inverse multiquadratic kernel. The authors' code
+        uses the sum over the same seven widths. https://arxiv.org/abs/1711.01558
 
     Args:
-        latents: at least 2.
-        samples: of the distribution to compare with, at least 2.
+        latents: at least two rows.
+        samples: samples of the other distribution, at least two rows.
         kernel: `imq` or `rbf`.
 
     Returns:
-        At most 2; an estimate below 0 is possible.
+        The estimate, at most 2. It can be negative.
 
     Example:
         >>> mmd(torch.tensor([[0.0], [0.0]]), torch.tensor([[9.0], [9.0]]), "rbf")
@@ -152,46 +155,46 @@ def _kernel(squared: Tensor, latent_dim: int, kernel: str) -> Tensor:
 
 
 def hfs(settings: Hfs, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate + γ · Σ squared Hausdorff distances of random pairs of latents + a scale term.
+    """Compute reconstruction + β · rate + γ · Σ squared Hausdorff distances of random pairs of latents + a scale term.
 
-    The scale term is Σ_d max(0, 1 - standard deviation of latent d over the batch). (The published code takes the
-    deviation over the latents of an image.) Latents are posterior means.
+    The scale term is Σ_d max(0, 1 - standard deviation of latent d over the batch), times its weight. (The published
+    code uses the standard deviation over the latents of one image.) The latents are posterior means.
 
     Source:
         Disentanglement of Correlated Factors via Hausdorff Factorized Support (Roth et al., 2023), section 3.
         https://arxiv.org/abs/2210.07347
     """
     if batch.more_noise is None:
-        raise ValueError("hfs draws pairs of latents by batch.more_noise; give it")
-    seen = evidence(model, batch)
-    means = seen.posterior.mean
+        raise ValueError("batch.more_noise is None; objective hfs needs it to draw pairs of latents")
+    elbo = evidence(model, batch)
+    means = elbo.posterior.mean
     pairs = torch.triu_indices(means.shape[1], means.shape[1], 1, device=means.device).T
-    draw = batch.more_noise[:, pairs].prod(2).sum(0)  # every pair has the same chance
-    pairs = pairs[draw.argsort()[: settings.latent_pairs]]
+    keys = batch.more_noise[:, pairs].prod(2).sum(0)  # identically distributed, so all pairs are equally likely
+    pairs = pairs[keys.argsort()[: settings.latent_pairs]]
     distance = support_distance(means, pairs)
     shortfall = (1 - means.var(0, correction=0).add(1e-6).sqrt()).clamp(min=0).sum()
-    loss = seen.reconstruction + settings.beta * seen.rate + settings.gamma * distance + settings.scale * shortfall
-    terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "support_distance": distance}
+    loss = elbo.reconstruction + settings.beta * elbo.rate + settings.gamma * distance + settings.scale * shortfall
+    terms = {"reconstruction": elbo.reconstruction, "rate": elbo.rate, "support_distance": distance}
     return Loss(loss, {**terms})
 
 
 def support_distance(latents: Float[Tensor, "batch latents"], pairs: Tensor) -> Float[Tensor, ""]:
-    """How far the latents of a batch are from occurring in every combination, summed over pairs of latents.
+    """Compute how far the support of the latents is from a product of supports, summed over pairs of latents.
 
-    For a pair (a, b) of latents: the largest over images i, j of the least over images k of
-    (z_ia - z_ka)² + (z_jb - z_kb)², the squared Hausdorff distance between the support of the two latents and the
-    product of their supports. Gradients go through all three points.
+    For a pair (a, b) of latents, this is the maximum over images i, j of the minimum over images k of
+    (z_ia - z_ka)² + (z_jb - z_kb)²: the squared Hausdorff distance between the joint support of the two latents and the
+    product of their supports. Gradients flow through all three points.
 
     Source:
         Disentanglement of Correlated Factors via Hausdorff Factorized Support (Roth et al., 2023), section 3.
         https://arxiv.org/abs/2210.07347
 
     Args:
-        latents: of a batch.
-        pairs: indices of latents (P, 2).
+        latents: latents of a batch.
+        pairs: (P, 2) indices of latents.
 
     Returns:
-        At least 0; 0 where all combinations occur.
+        The distance, at least 0; 0 if all combinations occur.
 
     Example:
         >>> diagonal = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
@@ -205,10 +208,10 @@ def support_distance(latents: Float[Tensor, "batch latents"], pairs: Tensor) -> 
         with torch.no_grad():
             across = (one[:, None] - one).square()  # [i, k]
             along = (other[:, None] - other).square()  # [j, k]
-            least, nearest = (across[:, None] + along).min(2)  # [i, j]
-            place = least.argmax()
-            k = nearest.flatten().index_select(0, place[None])
-            i, j = (place // images)[None], (place % images)[None]
+            smallest, nearest = (across[:, None] + along).min(2)  # [i, j]
+            index = smallest.argmax()
+            k = nearest.flatten().index_select(0, index[None])
+            i, j = (index // images)[None], (index % images)[None]
         across, along = one.gather(0, i) - one.gather(0, k), other.gather(0, j) - other.gather(0, k)
         total = total + (across.square() + along.square()).squeeze()
     return total

@@ -1,14 +1,12 @@
-"""What is minimised: pure functions of tensors, and the first objectives composed of them.
+"""Interface of objectives: the `Batch` that they receive and the `Loss` that they return.
 
-Conventions, the same everywhere: a term is summed over pixels or latents and averaged over the images of a batch; it is
-in nats; β multiplies the summed KL.
+All objectives use the same conventions: each term is summed over pixels or latents, averaged over the images of a
+batch, and given in nats. β multiplies the KL term (rate), which is summed over latents.
 
-An objective is a function `(settings, model, batch) -> Loss`. It encodes and decodes, and draws nothing at random by
-itself: the noise and the step are in the batch. So an objective may change the posterior before sampling (pairs of
-images are the two halves of a batch), use half a batch for a second purpose, weigh its terms by the step, or hand
-something to the next step, as a controller does. What else it takes, its settings say (`settings.Needs`).
-
-The other objectives are in `objectives/`, and so is the table of all.
+An objective is a pure function `(settings, model, batch) -> Loss`. It encodes and decodes images, but draws no random
+numbers: the batch contains the noise and the scheduled weights. An objective can therefore change the posterior before
+sampling (pairs of images are the two halves of a batch), use half a batch for another purpose, weight its terms by the
+step, or pass tensors to the next step, as a controller does. Its settings declare further inputs in `settings.Needs`.
 """
 
 from collections.abc import Mapping
@@ -19,40 +17,40 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Scalar = float | Float[Tensor, ""]
-"""What depends on a step, and is a tensor where that is one."""
+"""A scheduled number; a tensor without axes if the step itself is a tensor."""
 
 
 class Batch(NamedTuple):
-    """What an objective sees of one step."""
+    """Inputs of an objective for one step."""
 
     images: Float[Tensor, "batch channel height width"]
     """Pixels in [0, 1]."""
     noise: Float[Tensor, "batch latents"]
-    """Standard normal, for sampling the posterior."""
+    """Standard normal noise for sampling the posterior."""
     schedule: Mapping[str, Scalar] = MappingProxyType({})
-    """What ``schedule(step)`` of the settings returns for this step, such as the weight of the KL term: numbers, or
+    """Result of ``schedule(step)`` of the settings, such as the weight of the KL term. The values are numbers, or
     tensors without axes if the step is recorded as a CUDA graph."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
-    """What the objective returned as `Loss.memory` at the step before; empty at the first. `mean` and `log_var` in it
-    are posteriors, which turn when the latents' axes do."""
+    """`Loss.memory` of the previous step; empty at the first step. The names `mean` and `log_var` are reserved for
+    posteriors, which are rotated together with the latent space."""
     more_noise: Float[Tensor, "batch latents"] | None = None
-    """Standard normal, independent of `noise`, for objectives that need more of it."""
+    """Further standard normal noise, independent of `noise`, if the objective needs it."""
     labels: Float[Tensor, "batch factors"] | None = None
-    """Factors scaled to [0, 1] by their number of values, -1 where not known, for objectives that need them."""
+    """Factors scaled to [0, 1] by their number of values, if the objective needs them. Unknown factors are -1."""
     num_images: int = 0
-    """Images that are trained on."""
+    """Number of training images."""
     network: nn.Module | None = None
-    """The objective's own network, such as a discriminator, for objectives that need one."""
+    """The objective's own network, such as a discriminator, if it has one."""
 
 
 class Loss(NamedTuple):
-    """What an objective returns."""
+    """Result of an objective."""
 
     loss: Float[Tensor, ""]
-    """To be minimised over the model's parameters."""
+    """Loss to minimise over the parameters of the model."""
     terms: dict[str, Scalar]
-    """What the curves show: at least `reconstruction` and `rate`, in nats."""
+    """Terms for the training curves: at least `reconstruction` and `rate`, in nats."""
     memory: Mapping[str, Tensor] = MappingProxyType({})
-    """What the next step is to be given, detached; it is part of a checkpoint."""
+    """Detached tensors to pass to the next step; checkpoints include them."""
     network_loss: Float[Tensor, ""] | None = None
-    """To be minimised over the objective's own network, and over nothing else; `loss` does not move that network."""
+    """Loss to minimise over the parameters of the objective's own network only. `loss` does not train this network."""

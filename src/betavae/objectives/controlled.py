@@ -1,4 +1,4 @@
-"""β set by a controller, so that the rate follows a capacity: ControlVAE and DynamicVAE."""
+"""Objectives in which a controller sets β so that the KL term (rate) follows a capacity: ControlVAE, DynamicVAE."""
 
 import torch
 from jaxtyping import Float
@@ -11,41 +11,44 @@ from betavae.objectives.settings import Control, Dynamic
 
 
 def control(settings: Control, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate with β = K_p / (1 + exp(e)) - K_i Σ e + β_min, never below β_min, e = C - rate.
+    """Compute reconstruction + β · rate with β = max(β_min, K_p / (1 + exp(e)) - K_i Σ e + β_min) and e = C - rate.
 
-    The error e is that of the batch's mean rate, at this step included; no gradient passes through β. The sum leaves
-    out errors above 0 that follow a step at which β was below β_min, so that it does not wind up. (The paper's leaves
-    out all errors there, and β, once below by more than K_p, never comes back.) The capacity C rises in jumps.
+    The error e uses the mean rate of the batch, and the sum includes the current step. No gradient flows through β. The
+    capacity C increases in steps.
+
+    To avoid integral windup, the sum skips positive errors if β (before clipping) was below β_min at the previous step.
+    (The paper skips all errors in this case. If β is then below β_min by more than K_p, it never recovers.)
 
     Source:
         ControlVAE: Controllable Variational Autoencoder (Shao et al., 2020), algorithm 1, and its published code
         for dSprites. https://arxiv.org/abs/2004.05988
     """
-    seen = evidence(model, batch)
+    elbo = evidence(model, batch)
     capacity = batch.schedule["capacity_nats"]
-    error = capacity - seen.rate.detach()
+    error = capacity - elbo.rate.detach()
     before = batch.memory.get("integral", torch.zeros_like(error))
     below = batch.memory.get("beta", torch.ones_like(error) * settings.min_beta) < settings.min_beta
     integral = torch.where(below & (error > 0), before, before - settings.integral * error)
     beta = settings.proportional * torch.sigmoid(-error) + integral + settings.min_beta
-    return _weighed(seen.reconstruction, seen.rate, beta, settings.min_beta, capacity, {"integral": integral})
+    return _weighted_loss(elbo.reconstruction, elbo.rate, beta, settings.min_beta, capacity, {"integral": integral})
 
 
 def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate, β changing by K_p (σ(-e) - σ(-e')) - K_i e from its value at the step before.
+    """Compute reconstruction + β · rate; each step changes β by K_p (σ(-e) - σ(-e')) - K_i e.
 
-    The error e = C - rate takes the mean of the last few batches' rates (zeros before the first), e' is that of the
-    step before; no gradient passes through β. What weighs the rate is never below `min_beta`; while β is below, the
-    second part is left out where it would lower β further (in the published code wherever it is). The capacity C rises
-    in ramps.
+    The error is e = C - rate, where the rate is averaged over the last few batches (zeros before the first step), and
+    e' is the error of the previous step. No gradient flows through β. The capacity C increases in ramps.
+
+    The weight of the rate is β, clipped to at least `min_beta`. If β before clipping was below `min_beta`, a term
+    -K_i e that would decrease it further is skipped. (The published code then skips the term in any case.)
 
     Source:
         DynamicVAE: Decoupling Reconstruction Error and Disentangled Representation Learning (Shao et al., 2020),
         and its published code for dSprites. https://arxiv.org/abs/2009.06795
     """
-    seen = evidence(model, batch)
+    elbo = evidence(model, batch)
     capacity = batch.schedule["capacity_nats"]
-    rate = seen.rate.detach()
+    rate = elbo.rate.detach()
     rates = batch.memory.get("rates", rate.new_zeros(settings.average_steps))
     rates = torch.cat([rates[1:], rate[None]])
     error = capacity - rates.mean()
@@ -56,10 +59,10 @@ def dynamic(settings: Dynamic, model: VAE, batch: Batch) -> Loss:
     integral = torch.where(below & (error > 0), torch.zeros_like(error), -settings.integral * error)
     beta = before + proportional + integral
     memory = {"error": error, "rates": rates}
-    return _weighed(seen.reconstruction, seen.rate, beta, settings.min_beta, capacity, memory)
+    return _weighted_loss(elbo.reconstruction, elbo.rate, beta, settings.min_beta, capacity, memory)
 
 
-def _weighed(
+def _weighted_loss(
     reconstruction: Float[Tensor, ""],
     rate: Float[Tensor, ""],
     beta: Float[Tensor, ""],

@@ -1,4 +1,4 @@
-"""The evidence lower bound, and objectives that weigh its two terms: `vae`, `beta`, `annealed`."""
+"""The evidence lower bound (ELBO), and objectives that weight its two terms: `vae`, `beta`, `annealed`."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from betavae.objectives.terms import decoded_error, gaussian_kl
 
 
 class Evidence(NamedTuple):
-    """The two halves of the evidence lower bound of a batch, and what they came from."""
+    """The two terms of the negative ELBO of a batch, in nats, with the sampled latents and the posterior."""
 
     reconstruction: Float[Tensor, ""]
     rate: Float[Tensor, ""]
@@ -21,7 +21,7 @@ class Evidence(NamedTuple):
 
 
 def evidence(model: VAE, batch: Batch) -> Evidence:
-    """Encode, sample, decode: reconstruction error and rate in nats, averaged over the batch. Their sum is -ELBO.
+    """Compute the reconstruction loss and the KL term (rate) of a batch, in nats; their sum is the negative ELBO.
 
     Source:
         Auto-Encoding Variational Bayes (Kingma & Welling, 2014), equations 7 and 10. https://arxiv.org/abs/1312.6114
@@ -33,35 +33,37 @@ def evidence(model: VAE, batch: Batch) -> Evidence:
 
 
 def vae(settings: Vae, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + rate.
+    """Compute the VAE loss, reconstruction + rate.
 
     Source:
         Auto-Encoding Variational Bayes (Kingma & Welling, 2014), equation 10. https://arxiv.org/abs/1312.6114
     """
-    seen = evidence(model, batch)
-    return Loss(seen.reconstruction + seen.rate, {"reconstruction": seen.reconstruction, "rate": seen.rate})
+    elbo = evidence(model, batch)
+    return Loss(elbo.reconstruction + elbo.rate, {"reconstruction": elbo.reconstruction, "rate": elbo.rate})
 
 
 def beta(settings: Beta, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate, β rising linearly over the first `warmup_steps`.
+    """Compute the β-VAE loss, reconstruction + β · rate; β increases linearly over the first `warmup_steps`.
 
     Source:
         beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017),
         equation 4. https://openreview.net/forum?id=Sy2fzU9gl
     """
-    seen = evidence(model, batch)
+    elbo = evidence(model, batch)
     weight = batch.schedule["beta"]
-    loss = seen.reconstruction + weight * seen.rate
-    return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "beta": weight})
+    loss = elbo.reconstruction + weight * elbo.rate
+    return Loss(loss, {"reconstruction": elbo.reconstruction, "rate": elbo.rate, "beta": weight})
 
 
 def annealed(settings: Annealed, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + γ · |rate - C|, the capacity C rising linearly from 0; the distance is the batch mean's.
+    """Compute reconstruction + γ · |rate - C|, with the capacity C increasing linearly from 0.
+
+    The rate is averaged over the batch before the absolute value is taken.
 
     Source:
         Understanding disentangling in β-VAE (Burgess et al., 2018), equation 8. https://arxiv.org/abs/1804.03599
     """
-    seen = evidence(model, batch)
+    elbo = evidence(model, batch)
     capacity = batch.schedule["capacity_nats"]
-    loss = seen.reconstruction + settings.gamma * (seen.rate - capacity).abs()
-    return Loss(loss, {"reconstruction": seen.reconstruction, "rate": seen.rate, "capacity_nats": capacity})
+    loss = elbo.reconstruction + settings.gamma * (elbo.rate - capacity).abs()
+    return Loss(loss, {"reconstruction": elbo.reconstruction, "rate": elbo.rate, "capacity_nats": capacity})

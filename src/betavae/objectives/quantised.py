@@ -1,4 +1,4 @@
-"""QLAE: latents rounded to a few learned values each."""
+"""QLAE: autoencoder with quantised latents, each rounded to one of a few learned values."""
 
 import torch
 
@@ -15,20 +15,21 @@ def codebook(settings: Qlae, latent_dim: int) -> Codebook:
 
 
 def qlae(settings: Qlae, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction from rounded latents + λ_q Σ (sg(z) - v)² + λ_c Σ (z - sg(v))², v the value nearest to latent z.
+    """Compute the reconstruction loss of quantised latents + λ_q Σ (sg(z) - v)² + λ_c Σ (z - sg(v))².
 
-    There is no noise and no KL: the encoder's means are the latents. The decoder's gradient passes rounding unchanged
-    (straight through). The weight decay, which makes the method, is the optimiser's. `rate` is the entropy of each
-    latent's values within the batch, summed over latents: the nats that the latents can carry, without a gradient.
+    v is the codebook value nearest to latent z, and sg is the stop-gradient operator. There is no noise and no KL term:
+    the latents are the means of the encoder. Gradients pass the quantisation unchanged (straight-through estimator).
+    The optimiser applies the weight decay, which is essential for the method. `rate` is the entropy of the values of
+    each latent in the batch, summed over latents, in nats; it has no gradient.
 
-    The original averages over pixels and over latents where this sums, and clips gradients of these means at 1 an
-    entry; Adam is insensitive to the first, and the clipping is left out.
+    The original averages over pixels and latents, where this function sums, and clips each entry of the gradient of
+    these means at 1. Adam does not depend on the scale of the loss; the clipping is left out.
 
     Source:
         Disentanglement via Latent Quantization (Hsu et al., 2023). https://arxiv.org/abs/2305.18378
     """
     if not isinstance(model.transform, Codebook):
-        raise ValueError("qlae rounds latents; make the model with a Codebook as its transform")
+        raise ValueError("objective qlae needs a codebook; build the model with a Codebook as its transform")
     latents = model.encode(batch.images).mean
     values = model.transform(latents)
     reconstruction = decoded_error(model, latents + (values - latents).detach(), batch.images).mean()

@@ -1,4 +1,4 @@
-"""Objectives by name. Imports no torch until one is used."""
+"""Registry of objectives. Imports no torch until an objective is used."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,17 +14,18 @@ from betavae.registry import Registry, check_callable, load_entry
 
 @dataclass(frozen=True)
 class Objective:
-    """An objective under a name.
+    """A named objective.
 
     Attributes:
-        name: name, as in recipes and on the command line.
-        settings: frozen dataclass of its settings; the docstring and those of the fields are the help of the command
-            line. A property ``needs`` says what it takes beside images and noise; see `Needs`.
-        loss_function: function of ``(settings, model, batch)`` that returns a `betavae.objectives.api.Loss`; or where
-            to import it from, as ``"module:function"``.
-        network_function: function of ``(settings, latent_dim)`` that builds a network of the objective's own, such as a
-            discriminator; likewise.
-        transform_function: function of ``(settings, latent_dim)`` that builds the model's latent transform; likewise.
+        name: name of the objective in recipes and on the command line.
+        settings: frozen dataclass of the settings. The docstrings of the class and its fields are the command-line
+            help. An optional property ``needs`` declares inputs besides images and noise; see `Needs`.
+        loss_function: function of ``(settings, model, batch)`` that returns a `betavae.objectives.api.Loss`, or its
+            import path ``"module:function"``.
+        network_function: function of ``(settings, latent_dim)`` that builds the objective's own network, such as a
+            discriminator, or its import path; `None` if the objective has no network.
+        transform_function: function of ``(settings, latent_dim)`` that builds the latent transform of the model, or its
+            import path; `None` if the latents are not transformed.
     """
 
     name: str
@@ -35,12 +36,12 @@ class Objective:
 
     @cached_property
     def loss(self) -> Callable[..., Any]:
-        """The function of ``(settings, model, batch)``."""
+        """Function of ``(settings, model, batch)`` that computes the loss."""
         return load_entry(self.loss_function) if isinstance(self.loss_function, str) else self.loss_function
 
     @cached_property
     def network(self) -> Callable[..., Any] | None:
-        """The function of ``(settings, latent_dim)``, if the objective has a network of its own."""
+        """Function of ``(settings, latent_dim)`` that builds the objective's own network, if it has one."""
         return load_entry(self.network_function) if isinstance(self.network_function, str) else self.network_function
 
     @cached_property
@@ -51,9 +52,9 @@ class Objective:
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
-"""All objectives; `register` adds one."""
+"""All objectives by name. Add one with `register`."""
 RESERVED: set[str] = set()
-"""Settings of every run, which no objective may have; `betavae.config` fills it."""
+"""Names of the run settings, which an objective may not use. `betavae.config` fills this set."""
 
 
 def register(
@@ -66,9 +67,10 @@ def register(
     """Register an objective; see `Objective`.
 
     Raises:
-        TypeError: ``settings`` is no dataclass, a function cannot be called as `Objective` says, or ``needs`` is no
-            `Needs`.
-        ValueError: the name cannot be a flag or is one of the package; a setting has the name of one of every run.
+        TypeError: ``settings`` is not a dataclass, a function does not accept the arguments described in `Objective`,
+            or ``needs`` is not a `Needs`.
+        ValueError: The name is not a valid flag or belongs to a built-in objective, or a setting has the name of a run
+            setting.
     """
     OBJECTIVES.check_new(name)
     _check_settings(name, settings)
@@ -84,11 +86,13 @@ def _check_settings(name: str, settings: object) -> None:
     if not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
         raise TypeError(f"the settings of objective {name!r} are {short(settings)}; they must be a dataclass")
     if taken := {field.name for field in dataclasses.fields(settings)} & RESERVED:
-        raise ValueError(f"objective {name!r} has a setting {min(taken)}, as every run has; give it another name")
+        raise ValueError(
+            f"objective {name!r} has a setting {min(taken)}, which is the name of a run setting; choose another name"
+        )
     try:
         get_type_hints(settings)
     except Exception as error:
-        raise TypeError(f"the settings of objective {name!r} have a type that is not known ({error})") from None
+        raise TypeError(f"the settings of objective {name!r} have an unknown type ({error})") from None
     try:
         needs = needs_of(settings())
     except TypeError:  # a setting without a default
@@ -100,10 +104,10 @@ def _check_settings(name: str, settings: object) -> None:
 
 
 def objective_of(settings: object) -> Objective:
-    """The objective that settings belong to.
+    """Return the objective to which the settings belong.
 
     Raises:
-        ValueError: it is not registered.
+        ValueError: No registered objective has settings of this class.
 
     Example:
         >>> objective_of(of.Beta(beta=2.0)).name
@@ -119,7 +123,7 @@ def objective_of(settings: object) -> Objective:
 
 
 def objective_name(settings: object) -> str:
-    """Name of the objective that settings belong to; of one that is not registered, its class in lower case.
+    """Return the name of the objective of these settings; if it is not registered, the class name in lower case.
 
     Example:
         >>> objective_name(of.TC())

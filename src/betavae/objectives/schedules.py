@@ -1,12 +1,12 @@
-"""Numbers that depend on the training step. Imports no torch.
+"""Schedules: numbers that depend on the training step. Imports no torch.
 
-An objective's settings compute them in their method ``schedule``, and training hands them to the objective in
-`Batch.schedule`. So objectives never see the step itself, and recorded CUDA graphs can take the numbers as tensors.
+The settings of an objective compute them in their method ``schedule``, and training passes them to the objective in
+`Batch.schedule`. Objectives do not receive the step itself, so recorded CUDA graphs can use these numbers as tensors.
 """
 
 
 def ramp(step: int, steps: int) -> float:
-    """Linear rise from 0 at step 0 to 1 at step ``steps``, and 1 from there on; 1 always if ``steps`` is 0.
+    """Return a linear ramp from 0 at step 0 to 1 at step ``steps``, and 1 after that; always 1 if ``steps`` is 0.
 
     Example:
         >>> [ramp(step, 4) for step in (0, 1, 4, 9)], ramp(0, 0)
@@ -16,7 +16,7 @@ def ramp(step: int, steps: int) -> float:
 
 
 def since(step: int, start: int) -> int:
-    """Steps since a start; 0 before it.
+    """Return the number of steps since ``start``; 0 before it.
 
     Example:
         >>> since(3, 5), since(7, 5)

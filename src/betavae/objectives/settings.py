@@ -1,4 +1,4 @@
-"""Settings of the objectives, a frozen dataclass each, and what an objective can need. Imports no torch."""
+"""Settings of the objectives as frozen dataclasses, and their requirements (`Needs`). Imports no torch."""
 
 import math
 from collections.abc import Callable
@@ -9,44 +9,44 @@ from betavae.files.validation import check_above, check_at_least, check_image_sh
 from betavae.objectives.schedules import ramp, since
 
 LARGEST_NETWORK = 1_000_000_000
-"""Weights that an objective's own network may have: 16 GB while it trains."""
+"""Maximum number of weights of an objective's own network; training it takes 16 GB."""
 MAX_VALUES = 10_000
-"""Values that a latent may be rounded to."""
+"""Maximum number of values of a quantised latent."""
 
 PairRule = Literal["locatello", "one", "uniform"]
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What an objective takes beside images and noise: its settings say it in a property `needs`, training gives it."""
+    """Requirements of an objective besides images and noise. The settings declare them in a property `needs`."""
 
     batch_images: int = 1
-    """Least number of images in a batch."""
+    """Minimum number of images in a batch."""
     because: str = ""
-    """Why so many, as the beginning of a sentence."""
+    """Reason for this minimum, as the beginning of a sentence."""
     latents: int = 1
-    """Least number of latents; with one there is nothing to tell apart."""
+    """Minimum number of latents. An objective that compares latents needs at least two."""
     halves: bool = False
-    """Whether the two halves of a batch have different purposes, so that its size must be even."""
+    """Whether the two halves of a batch have different purposes. The batch size must then be even."""
     pairs: PairRule | None = None
-    """Rule by which image i of the second half is drawn to go with image i of the first."""
+    """Rule for drawing image i of the second half as the partner of image i of the first half."""
     labelled_images: int | float = 0
-    """Training images whose factors are shown: a number or a share. Without pairs, the second half is of these."""
+    """Number or share of training images with labels. Without pairs, the second half of a batch is labelled."""
     more_noise: bool = False
-    """Whether a second table of standard normal noise is wanted."""
+    """Whether the objective needs a second table of standard normal noise."""
     discrete_latents: bool = False
-    """Whether latents take few values each, as those of a quantised latent space."""
+    """Whether the latents are discrete, as those of a quantised latent space."""
     posterior_in_memory: tuple[str, str] | None = None
-    """Names under which the objective's memory holds posterior means and log variances; they are rotated with the
-    latent space."""
+    """Names of the posterior means and log variances in the objective's memory. Both are rotated with the latent
+    space."""
     weight_decay: float = 0.0
-    """Decoupled decay of the model's weights; not of biases and codebooks."""
+    """Decoupled weight decay of the model; biases and codebooks are excluded."""
     network_learning_rate: float = 0.0
-    """Of the objective's own network, if it has one; it follows the schedule of the model's."""
+    """Learning rate of the objective's own network, if it has one. It follows the model's learning-rate schedule."""
 
 
 def schedule_of(settings: object, step: int) -> dict[str, float]:
-    """The numbers that an objective's settings schedule for a step; none if they have no method ``schedule``.
+    """Return the scheduled numbers of an objective for a step; empty if its settings have no method ``schedule``.
 
     Example:
         >>> schedule_of(Beta(beta=4.0, warmup_steps=100), 50), schedule_of(Vae(), 50)
@@ -57,7 +57,7 @@ def schedule_of(settings: object, step: int) -> dict[str, float]:
 
 
 def needs_of(settings: object) -> Needs:
-    """What an objective needs; nothing where its settings do not say.
+    """Return the requirements of an objective; the defaults if its settings have no property ``needs``.
 
     Example:
         >>> needs_of(Beta()).pairs, needs_of(AdaGvae()).pairs
@@ -69,70 +69,74 @@ def needs_of(settings: object) -> Needs:
 
 @dataclass(frozen=True)
 class Vae:
-    """Reconstruction + rate (Kingma & Welling 2014). https://arxiv.org/abs/1312.6114
-    It has no dial."""
+    """VAE: reconstruction + KL term (rate) (Kingma & Welling 2014). https://arxiv.org/abs/1312.6114
+    It has no settings."""
 
 
 @dataclass(frozen=True)
 class Beta:
-    """β-VAE: reconstruction + β · rate (Higgins et al. 2017). https://openreview.net/forum?id=Sy2fzU9gl
-    Dial: --beta."""
+    """β-VAE: reconstruction + β · KL term (rate) (Higgins et al. 2017). https://openreview.net/forum?id=Sy2fzU9gl
+    Main setting: --beta."""
 
     beta: float = 4.0
-    """Weight of the rate: KL summed over latents, averaged over images, in nats. 1 is the VAE."""
+    """Weight of the KL term (rate), which is summed over latents and averaged over images, in nats. 1 is the VAE."""
     warmup_steps: int = 0
-    """Steps over which β rises linearly from 0; 0 for none."""
+    """Number of steps over which β increases linearly from 0; 0 for no warm-up."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "beta", "warmup_steps")
 
     def schedule(self, step: int) -> dict[str, float]:
-        """β of a step."""
+        """Return β at a step."""
         return {"beta": self.beta * ramp(step, self.warmup_steps)}
 
 
 @dataclass(frozen=True)
 class Annealed:
     """Controlled capacity: reconstruction + γ · |rate - C(step)| (Burgess et al. 2018). https://arxiv.org/abs/1804.03599
-    Dial: --capacity-nats."""
+    Main setting: --capacity-nats."""
 
     gamma: float = 1000.0
-    """Weight of the distance between the batch's mean rate and the capacity."""
+    """Weight of the absolute difference between the batch's mean KL term (rate) and the capacity."""
     capacity_nats: float = 25.0
-    """Capacity C at the end of its rise, in nats."""
+    """Final capacity C, in nats."""
     capacity_steps: int = 100_000
-    """Steps over which C rises linearly from 0."""
+    """Number of steps over which C increases linearly from 0."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "gamma", "capacity_nats")
         check_at_least(self, 1, "capacity_steps")
 
     def schedule(self, step: int) -> dict[str, float]:
-        """Capacity of a step, in nats."""
+        """Return the capacity at a step, in nats."""
         return {"capacity_nats": self.capacity_nats * ramp(step, self.capacity_steps)}
 
 
 @dataclass(frozen=True)
 class TC:
-    """β-TCVAE: the VAE with (β - 1) · total correlation added (Chen et al. 2018). https://arxiv.org/abs/1802.04942
-    Dial: --beta."""
+    """β-TCVAE: VAE + (β - 1) · total correlation (Chen et al. 2018). https://arxiv.org/abs/1802.04942
+    Main setting: --beta."""
 
     beta: float = 6.0
     """Weight of the total correlation of the latents; 1 is the VAE."""
     warmup_steps: int = 0
-    """Steps over which the weight of the whole rate rises linearly from 0 to 1 (and of TC from 0 to β); 0 for none."""
+    """Number of steps over which the weight of the KL term (rate) increases linearly from 0 to 1, and the weight of the
+    total correlation from 0 to β; 0 for no warm-up."""
     memory_images: int = 0
-    """Posteriors of past images that help to estimate total correlation; 0 is the paper, the batch alone."""
+    """Number of recent images whose posteriors are added to the batch to estimate the total correlation; 0 uses only
+    the batch, as in the paper."""
     sampling: Literal["weighted", "stratified"] = "weighted"
-    """Estimate of total correlation: minibatch-weighted sampling, or stratified, which knows the number of images."""
+    """Estimator of the total correlation: minibatch-weighted sampling, or minibatch-stratified sampling, which also
+    uses the number of training images."""
     final_beta: float | None = None
-    """β at the end, where it falls by equal factors; it stays if this is not given."""
+    """Final value of β, which is annealed geometrically. If unset, β is constant."""
     anneal_after: int = 0
-    """Step from which β falls to `final_beta`."""
+    """Step at which the annealing of β starts."""
     anneal_steps: int = 1000
-    """Steps that the fall takes."""
+    """Number of steps over which β is annealed."""
     second_warmup_steps: int = 0
-    """Steps from `anneal_after` on over which the weight of the whole rate rises from 0 to 1 again; 0 for none."""
+    """Number of steps of a second warm-up, which starts at `anneal_after`: the weight of the KL term (rate) increases
+    from 0 to 1 again. 0 for none."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "beta", "warmup_steps", "memory_images", "anneal_after", "second_warmup_steps")
@@ -140,19 +144,19 @@ class TC:
         if self.final_beta is not None:
             check_above(self, 0, "beta", "final_beta")
             if self.final_beta > self.beta:
-                raise ValueError(f"final_beta is {self.final_beta}, and β falls: give at most beta, {self.beta}")
+                raise ValueError(f"final_beta is {self.final_beta}; it must be at most beta, which is {self.beta}")
         elif self.anneal_after or self.second_warmup_steps:
             name = "anneal_after" if self.anneal_after else "second_warmup_steps"
-            raise ValueError(f"{name} is {getattr(self, name)}, and β has nothing to fall to: give final_beta as well")
+            raise ValueError(f"{name} is {getattr(self, name)}, but final_beta is not set; set final_beta as well")
         check_name("sampling", self.sampling, ("weighted", "stratified"))
         if self.sampling == "stratified" and self.memory_images:
             raise ValueError(
-                f"memory_images is {self.memory_images}; stratified sampling is of the batch alone: leave it at 0, "
-                "or take sampling weighted"
+                f"memory_images is {self.memory_images}; it must be 0 with stratified sampling, which uses only the "
+                "batch: set it to 0, or set sampling to weighted"
             )
 
     def schedule(self, step: int) -> dict[str, float]:
-        """Weight of the KL term, and β, which is annealed geometrically from ``beta`` to ``final_beta``.
+        """Return the weight of the KL term, and β, which is annealed geometrically from ``beta`` to ``final_beta``.
 
         Example:
             >>> settings = TC(beta=16.0, final_beta=4.0, anneal_after=100, anneal_steps=10)
@@ -168,7 +172,7 @@ class TC:
 
     @property
     def needs(self) -> Needs:
-        """Two images at least."""
+        """At least two images and two latents."""
         return Needs(
             batch_images=2,
             because="total correlation is estimated within a batch",
@@ -179,19 +183,21 @@ class TC:
 
 @dataclass(frozen=True)
 class Factor:
-    """FactorVAE: the VAE with γ · total correlation added, as a discriminator sees it (Kim & Mnih 2018).
+    """FactorVAE: VAE + γ · total correlation, estimated by a discriminator (Kim & Mnih 2018).
     https://arxiv.org/abs/1802.05983
-    Dial: --gamma. The VAE trains on the first half of a batch, the discriminator is shown latents of the second.
-    """
+    Main setting: --gamma. The VAE is trained on the first half of a batch. Permuted latents of the second half are
+    negative examples for the discriminator."""
 
     gamma: float = 35.0
-    """Weight of the total correlation; 0 is the VAE. The paper's best on dSprites is 35, the study's grid 10 to 100."""
+    """Weight of the total correlation; 0 is the VAE. On dSprites, the best value in the paper is 35. The grid of
+    Locatello et al. (2019) is 10 to 100."""
     discriminator_learning_rate: float = 1e-4
-    """Of the discriminator's Adam, whose betas are 0.5 and 0.9; it follows the schedule of the model's."""
+    """Learning rate of the discriminator, which is trained by Adam with betas 0.5 and 0.9. It follows the model's
+    learning-rate schedule."""
     discriminator_layers: int = 6
-    """Hidden layers of the discriminator."""
+    """Number of hidden layers of the discriminator."""
     discriminator_width: int = 1000
-    """Units of each."""
+    """Number of units of each hidden layer."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "gamma")
@@ -199,13 +205,14 @@ class Factor:
         check_at_least(self, 1, "discriminator_layers", "discriminator_width")
         if (weights := self.discriminator_layers * self.discriminator_width**2) > LARGEST_NETWORK:
             raise ValueError(
-                f"discriminator_layers is {self.discriminator_layers} and discriminator_width "
-                f"{self.discriminator_width}, which is {weights:,} weights: give fewer, for {LARGEST_NETWORK:,} at most"
+                f"discriminator_layers is {self.discriminator_layers} and discriminator_width is "
+                f"{self.discriminator_width}, which gives {weights:,} weights; at most {LARGEST_NETWORK:,} are "
+                "allowed: use fewer layers or units"
             )
 
     @property
     def needs(self) -> Needs:
-        """Two halves of two images at least, a permutation, a discriminator."""
+        """At least two images in each half of a batch, noise for the permutation, and a discriminator."""
         return Needs(
             batch_images=4,
             latents=2,
@@ -218,120 +225,124 @@ class Factor:
 
 @dataclass(frozen=True)
 class Dip1:
-    """DIP-VAE-I: the VAE with the covariance of posterior means pressed to the identity (Kumar et al. 2018).
+    """DIP-VAE-I: VAE + penalty that makes the covariance of posterior means close to the identity (Kumar et al. 2018).
     https://arxiv.org/abs/1711.00848
-    Dial: --off-diagonal."""
+    Main setting: --off-diagonal."""
 
     off_diagonal: float = 10.0
-    """λ_od: weight of the squared covariances. The study's grid is 1, 2, 5, 10, 20, 50."""
+    """λ_od: weight of the squared covariances. The grid of Locatello et al. (2019) is 1, 2, 5, 10, 20, 50."""
     diagonal_ratio: float = 10.0
-    """λ_d / λ_od: the weight of the squared deviations of variances from 1, in λ_od."""
+    """λ_d / λ_od: weight of the squared deviations of the variances from 1, relative to λ_od."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "off_diagonal", "diagonal_ratio")
 
     @property
     def needs(self) -> Needs:
-        """Two images at least."""
+        """At least two images."""
         return Needs(batch_images=2, because="covariance is estimated within a batch")
 
 
 @dataclass(frozen=True)
 class Dip2(Dip1):
-    """DIP-VAE-II: the VAE with the covariance of sampled latents pressed to the identity (Kumar et al. 2018).
+    """DIP-VAE-II: VAE + penalty that makes the covariance of sampled latents close to the identity (Kumar et al. 2018).
     https://arxiv.org/abs/1711.00848
-    Dial: --off-diagonal."""
+    Main setting: --off-diagonal."""
 
     diagonal_ratio: float = 1.0
-    """λ_d / λ_od: the weight of the squared deviations of variances from 1, in λ_od."""
+    """λ_d / λ_od: weight of the squared deviations of the variances from 1, relative to λ_od."""
 
 
 @dataclass(frozen=True)
 class Info:
     """InfoVAE: reconstruction + (1 - α) · rate + (α + λ - 1) · MMD(q(z), p(z)) (Zhao et al. 2019).
     https://arxiv.org/abs/1706.02262
-    Dial: --divergence. MMD is the squared maximum mean discrepancy with a kernel of at most 1."""
+    Main setting: --divergence. The rate is the KL term. MMD is the squared maximum mean discrepancy of aggregate
+    posterior and prior, with a kernel of at most 1."""
 
     alpha: float = 0.0
-    """α: nats of information between image and latent that cost nothing, as a share of the rate; at most 1."""
+    """α, at most 1: the weight of the KL term (rate) is 1 - α. A larger α penalises the mutual information of image and
+    latents less."""
     divergence: float = 1000.0
-    """λ: weight of the aggregate posterior's distance from the prior. α = 0 and λ = 1 is the VAE."""
+    """λ: weight of the divergence of the aggregate posterior from the prior. α = 0 and λ = 1 is the VAE."""
     kernel: Literal["imq", "rbf"] = "imq"
-    """Kernel of MMD: inverse multiquadratic of seven widths, or Gaussian."""
+    """Kernel of the MMD: inverse multiquadratic, averaged over seven widths (imq), or Gaussian (rbf)."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.alpha) and self.alpha <= 1):
-            raise ValueError(f"alpha is {self.alpha}; it must be at most 1, for 1 - alpha is the weight of the rate")
+            raise ValueError(
+                f"alpha is {self.alpha}; it must be at most 1, because the weight of the KL term is 1 - alpha"
+            )
         check_name("kernel", self.kernel, ("imq", "rbf"))
         if not (math.isfinite(self.divergence) and self.alpha + self.divergence >= 1):
             raise ValueError(
-                f"alpha is {self.alpha} and divergence {self.divergence}; their sum must be at least 1, for MMD is "
-                "weighed with their sum - 1 and a negative weight would drive latents away from the prior"
+                f"alpha is {self.alpha} and divergence is {self.divergence}; their sum must be at least 1, because the "
+                "weight of the MMD is alpha + divergence - 1 and must not be negative"
             )
 
     @property
     def needs(self) -> Needs:
-        """Two images at least, samples of the prior."""
+        """At least two images, and samples of the prior."""
         return Needs(batch_images=2, because="MMD is estimated within a batch", more_noise=True)
 
 
 @dataclass(frozen=True)
 class Control:
-    """ControlVAE: β-VAE whose β a PI controller sets so that the rate follows a capacity (Shao et al. 2020).
-    https://arxiv.org/abs/2004.05988
-    Dial: --capacity-nats."""
+    """ControlVAE: β-VAE in which a PI controller sets β so that the KL term (rate) follows a capacity
+    (Shao et al. 2020). https://arxiv.org/abs/2004.05988
+    Main setting: --capacity-nats."""
 
     capacity_nats: float = 18.0
-    """Rate to reach in the end."""
+    """Final capacity, the target of the KL term (rate), in nats."""
     start_nats: float = 0.5
-    """Capacity at the start."""
+    """Capacity at the start, in nats."""
     rise_nats: float = 0.15
-    """By which the capacity rises every `rise_steps`."""
+    """Increase of the capacity every `rise_steps` steps, in nats."""
     rise_steps: int = 5000
-    """Steps between two rises."""
+    """Number of steps between two increases of the capacity."""
     proportional: float = 0.01
-    """Gain K_p of the controller."""
+    """Proportional gain K_p of the controller."""
     integral: float = 0.001
-    """Gain K_i of the controller."""
+    """Integral gain K_i of the controller."""
     min_beta: float = 1.0
-    """β is never below. With both gains 0, β is this."""
+    """Minimum of β. If both gains are 0, β has this value."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "min_beta")
         check_at_least(self, 1, "rise_steps")
 
     def schedule(self, step: int) -> dict[str, float]:
-        """Capacity of a step, in nats; it rises in jumps."""
+        """Return the capacity at a step, in nats; it increases every `rise_steps` steps."""
         rises = (step + 1) // self.rise_steps
         return {"capacity_nats": min(self.start_nats + self.rise_nats * rises, self.capacity_nats)}
 
 
 @dataclass(frozen=True)
 class Dynamic:
-    """DynamicVAE: β starts high and an incremental PI controller lets the rate rise to a capacity (Shao et al. 2022).
-    https://arxiv.org/abs/2009.06795
-    Dial: --capacity-nats."""
+    """DynamicVAE: β starts high, and an incremental PI controller makes the KL term (rate) follow a capacity
+    (Shao et al. 2022). https://arxiv.org/abs/2009.06795
+    Main setting: --capacity-nats."""
 
     capacity_nats: float = 20.0
-    """Rate to reach in the end."""
+    """Final capacity, the target of the KL term (rate), in nats."""
     start_nats: float = 0.5
-    """Capacity at the start."""
+    """Capacity at the start, in nats."""
     rise_nats: float = 0.15
-    """By which the capacity rises every `rise_steps`, from the second time on."""
+    """Increase of the capacity every `rise_steps` steps, in nats. The first one starts after `rise_steps` steps."""
     rise_steps: int = 6000
-    """Steps between two rises."""
+    """Number of steps between the starts of two increases."""
     ramp_steps: int = 1000
-    """Steps that a rise takes."""
+    """Number of steps over which each increase is ramped."""
     average_steps: int = 5
-    """Steps whose rates are averaged before they are compared with the capacity."""
+    """Number of recent steps over which the rate is averaged before it is compared with the capacity."""
     proportional: float = 0.01
-    """Gain K_p of the controller."""
+    """Proportional gain K_p of the controller."""
     integral: float = 0.005
-    """Gain K_i of the controller."""
+    """Integral gain K_i of the controller."""
     start_beta: float = 50.0
     """β at the start."""
     min_beta: float = 0.1
-    """β is never below."""
+    """Minimum of β."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "capacity_nats", "start_nats", "rise_nats", "proportional", "integral", "min_beta")
@@ -339,11 +350,11 @@ class Dynamic:
         check_at_least(self, self.min_beta, "start_beta")
         if self.ramp_steps > self.rise_steps:
             raise ValueError(
-                f"ramp_steps is {self.ramp_steps}; a rise cannot take longer than the {self.rise_steps} of rise_steps"
+                f"ramp_steps is {self.ramp_steps}; it must be at most rise_steps, which is {self.rise_steps}"
             )
 
     def schedule(self, step: int) -> dict[str, float]:
-        """Capacity of a step, in nats; it rises in ramps."""
+        """Return the capacity at a step, in nats; it increases in ramps."""
         periods, into = divmod(step + 1, self.rise_steps)
         rises = since(periods, 1) + (ramp(into + 1, self.ramp_steps) if periods else 0.0)
         return {"capacity_nats": min(self.start_nats + self.rise_nats * rises, self.capacity_nats)}
@@ -351,15 +362,16 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class AdaGvae:
-    """Ada-GVAE: β-VAE of image pairs, posteriors of what they seem to share averaged (Locatello et al. 2020).
+    """Ada-GVAE: β-VAE on image pairs that averages the posteriors of latents that seem shared (Locatello et al. 2020).
     https://arxiv.org/abs/2002.02886
-    Dial: --beta. A batch is of pairs, drawn by the factors of the data; the objective does not see the factors."""
+    Main setting: --beta. Pairs are drawn by the factors of the data, but the objective does not use the factors."""
 
     beta: float = 1.0
-    """Weight of the rate. The paper's grid is 1, 2, 4, 6, 8, 16."""
+    """Weight of the KL term (rate). The paper's grid is 1, 2, 4, 6, 8, 16."""
     pairs: PairRule = "locatello"
-    """Factors redrawn for a pair's second image: one in half of the pairs, else a random number (locatello); one; a
-    random number (uniform). At least one stays; a value drawn anew may be the old one."""
+    """How many factors are redrawn for the second image of a pair: one (one), a random number (uniform), or one in half
+    of the pairs and a random number in the others (locatello). At least one factor is kept. A redrawn value may equal
+    the old one."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "beta")
@@ -367,30 +379,31 @@ class AdaGvae:
 
     @property
     def needs(self) -> Needs:
-        """Pairs."""
+        """Image pairs."""
         return Needs(batch_images=2, because="images come in pairs", latents=2, halves=True, pairs=self.pairs)
 
 
 @dataclass(frozen=True)
 class AdaMlvae(AdaGvae):
-    """Ada-ML-VAE: as Ada-GVAE, with the product of posteriors in place of their average (Locatello et al. 2020).
+    """Ada-ML-VAE: Ada-GVAE with the product of the posteriors instead of their average (Locatello et al. 2020).
     https://arxiv.org/abs/2002.02886
-    Dial: --beta. A batch is of pairs, drawn by the factors of the data; the objective does not see the factors."""
+    Main setting: --beta. Pairs are drawn by the factors of the data, but the objective does not use the factors."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """GVAE and ML-VAE: β-VAE of image pairs that share known factors, one latent each (Bouchacourt et al. 2018).
+    """GVAE and ML-VAE: β-VAE on image pairs with known shared factors (Bouchacourt et al. 2018).
     https://arxiv.org/abs/1705.08841
-    Dial: --beta. Latent k belongs to factor k; latents without a factor are shared by every pair."""
+    Main setting: --beta. Latent k belongs to factor k. Latents without a factor are shared by all pairs."""
 
     beta: float = 1.0
-    """Weight of the rate. The grid of Locatello et al. 2020 is 1, 2, 4, 6, 8, 16."""
+    """Weight of the KL term (rate). The grid of Locatello et al. (2020) is 1, 2, 4, 6, 8, 16."""
     pairs: PairRule = "one"
-    """Factors redrawn for a pair's second image: one; one in half of the pairs, else a random number (locatello); a
-    random number (uniform). At least one stays; a value drawn anew may be the old one."""
+    """How many factors are redrawn for the second image of a pair: one (one), a random number (uniform), or one in half
+    of the pairs and a random number in the others (locatello). At least one factor is kept. A redrawn value may equal
+    the old one."""
     averaging: Literal["gvae", "mlvae"] = "mlvae"
-    """Posterior of a shared latent: the product of the two (mlvae), or their average (gvae; Hosoya 2019)."""
+    """Posterior of a shared latent: product of the two posteriors (mlvae), or their average (gvae; Hosoya 2019)."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "beta")
@@ -399,25 +412,26 @@ class Group:
 
     @property
     def needs(self) -> Needs:
-        """Pairs with their factors."""
+        """Image pairs with their factors."""
         return Needs(batch_images=2, because="images come in pairs", halves=True, pairs=self.pairs, labelled_images=1.0)
 
 
 @dataclass(frozen=True)
 class Semi:
-    """β-VAE with γ · a supervised loss on a few labelled images, latent k predicting factor k (Locatello et al. 2020).
+    """Semi-supervised β-VAE: β-VAE + γ · supervised loss on a few labelled images (Locatello et al. 2020).
     https://arxiv.org/abs/1905.01258
-    Dial: --gamma. The first half of a batch is of any training images, the second of labelled ones."""
+    Main setting: --gamma. Latent k predicts factor k. The first half of a batch has any training images, the second
+    half labelled ones."""
 
     gamma: float = 100.0
     """Weight of the supervised loss, which is summed over factors and averaged over labelled images; 0 is the β-VAE."""
     beta: float = 1.0
-    """Weight of the rate."""
+    """Weight of the KL term (rate)."""
     labelled_images: int | float = 1000
-    """Training images with labels: a number (1000) or, with a decimal point, a share (0.01)."""
+    """Number of labelled training images (1000) or, with a decimal point, their share (0.01)."""
     supervision: Literal["xent", "l2", "covariance"] = "xent"
-    """Cross-entropy or squared error between sigmoid(latent k) and factor k scaled to [0, 1], or squared covariances of
-    latents with the factors of others."""
+    """Supervised loss: cross-entropy (xent) or squared error (l2) between sigmoid(latent k) and factor k scaled to
+    [0, 1], or squared covariances of latents and factors with different indices (covariance)."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "gamma", "beta")
@@ -426,26 +440,26 @@ class Semi:
 
     @property
     def needs(self) -> Needs:
-        """Labels."""
-        least = 4 if self.supervision == "covariance" else 2
+        """Labels for the second half of a batch."""
+        batch_images = 4 if self.supervision == "covariance" else 2
         because = "half of a batch has labels"
-        return Needs(batch_images=least, because=because, halves=True, labelled_images=self.labelled_images)
+        return Needs(batch_images=batch_images, because=because, halves=True, labelled_images=self.labelled_images)
 
 
 @dataclass(frozen=True)
 class Hfs:
-    """Hausdorff factorised support: β-VAE whose latents are to occur in every combination (Roth et al. 2023).
-    https://arxiv.org/abs/2210.07347
-    Dial: --gamma."""
+    """Hausdorff factorised support (HFS): β-VAE + penalty that makes the latents occur in all combinations
+    (Roth et al. 2023). https://arxiv.org/abs/2210.07347
+    Main setting: --gamma."""
 
     gamma: float = 100.0
     """Weight of the squared Hausdorff distances of pairs of latents; 0 is the β-VAE. The paper's grid is 0.1 to 1e4."""
     beta: float = 1.0
-    """Weight of the rate. The paper's grid is 0, 1, 2, 4, 6, 8, 10, 16."""
+    """Weight of the KL term (rate). The paper's grid is 0, 1, 2, 4, 6, 8, 10, 16."""
     latent_pairs: int = 25
-    """Pairs of latents a step, drawn at random; all where there are fewer."""
+    """Number of random pairs of latents per step; all pairs if there are fewer."""
     scale: float = 0.0
-    """Weight of the shortfall of each latent's standard deviation over the batch from 1."""
+    """Weight of the penalty on standard deviations of latents (over the batch) below 1."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "gamma", "beta", "scale")
@@ -453,36 +467,36 @@ class Hfs:
 
     @property
     def needs(self) -> Needs:
-        """Two images at least, random pairs of latents."""
+        """At least two images and two latents, and noise to draw pairs of latents."""
         return Needs(batch_images=2, because="support is estimated within a batch", latents=2, more_noise=True)
 
 
 @dataclass(frozen=True)
 class Qlae:
-    """QLAE: an autoencoder with each latent rounded to one of a few values, and weight decay (Hsu et al. 2023).
+    """QLAE: autoencoder with weight decay, in which each latent is quantised to a few learned values (Hsu et al. 2023).
     https://arxiv.org/abs/2305.18378
-    Dial: --weight-decay."""
+    Main setting: --weight-decay."""
 
     weight_decay: float = 0.1
-    """Decoupled decay of the weights (AdamW); not of biases and codebooks."""
+    """Decoupled weight decay (AdamW); biases and codebooks are excluded."""
     values_per_latent: int = 10
-    """Values that a latent can take, learned, at first evenly from -0.5 to 0.5."""
+    """Number of values of each latent. The values are learned; initially they are evenly spaced from -0.5 to 0.5."""
     quantisation: float = 0.41
-    """Weight of the squared distance by which values follow latents, summed over latents: the original's 0.001 of means
-    over 4,096 pixels and 10 latents is 0.41 of sums."""
+    """Weight of the quantisation loss, the squared distance that moves values towards latents, summed over latents. The
+    original has 0.001 for means over 4,096 pixels and 10 latents, which is 0.41 for sums."""
     commitment: float = 0.41
-    """Weight of the same distance by which latents follow values."""
+    """Weight of the commitment loss, the squared distance that moves latents towards values, summed over latents."""
 
     def __post_init__(self) -> None:
         check_at_least(self, 0, "weight_decay", "quantisation", "commitment")
         check_at_least(self, 2, "values_per_latent")
         if self.values_per_latent > MAX_VALUES:
             raise ValueError(
-                f"values_per_latent is {self.values_per_latent}; give at most {MAX_VALUES:,}, for each is compared "
-                "with every latent of a batch"
+                f"values_per_latent is {self.values_per_latent}; it must be at most {MAX_VALUES:,}, because each value "
+                "is compared with all latents of a batch"
             )
 
     @property
     def needs(self) -> Needs:
-        """Rounded latents and weight decay."""
+        """Quantised latents and weight decay."""
         return Needs(discrete_latents=True, weight_decay=self.weight_decay)

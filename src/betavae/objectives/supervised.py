@@ -1,4 +1,4 @@
-"""Objectives that know something about factors: that two images share some, which ones, or their values."""
+"""Weakly and semi-supervised objectives, which use pairs of images that share factors, or labels of factors."""
 
 import math
 
@@ -21,7 +21,7 @@ _LOG_2 = math.log(2)
 
 
 def ada_gvae(settings: AdaGvae, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate of pairs, the latents that seem shared having the average of both posteriors.
+    """Compute reconstruction + β · rate of pairs; latents that seem shared get the average of both posteriors.
 
     Source:
         Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
@@ -31,7 +31,7 @@ def ada_gvae(settings: AdaGvae, model: VAE, batch: Batch) -> Loss:
 
 
 def ada_mlvae(settings: AdaMlvae, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate of pairs, the latents that seem shared having the product of both posteriors.
+    """Compute reconstruction + β · rate of pairs; latents that seem shared get the product of both posteriors.
 
     Source:
         Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
@@ -41,10 +41,9 @@ def ada_mlvae(settings: AdaMlvae, model: VAE, batch: Batch) -> Loss:
 
 
 def group(settings: Group, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate of pairs, the latents of factors known to be shared having one posterior.
+    """Compute reconstruction + β · rate of pairs; latents of shared factors get one common posterior.
 
-    Latent k belongs to factor k. Latents beyond the factors belong to none that changes, so they are shared by every
-    pair.
+    Latent k belongs to factor k. Further latents belong to no factor, and all pairs share them.
 
     Source:
         Multi-Level Variational Autoencoder (Bouchacourt et al., 2018), section 3. https://arxiv.org/abs/1705.08841
@@ -52,7 +51,7 @@ def group(settings: Group, model: VAE, batch: Batch) -> Loss:
         for the average. https://arxiv.org/abs/1809.02383
     """
     if batch.labels is None:
-        raise ValueError("group takes the factors of both images of a pair as batch.labels; give them")
+        raise ValueError("batch.labels is None; objective group needs the factors of both images of each pair there")
     one, other = _halves(model.encode(batch.images))
     half, num_factors = len(one.mean), batch.labels.shape[1]
     shared = torch.ones_like(one.mean, dtype=torch.bool)
@@ -62,10 +61,10 @@ def group(settings: Group, model: VAE, batch: Batch) -> Loss:
 
 
 def seem_shared(one: Posterior, other: Posterior) -> Bool[Tensor, "pairs latents"]:
-    """Which latents of a pair seem to be of factors that its images share: those whose posteriors differ little.
+    """Return a mask of the latents that seem to encode shared factors, because their posteriors differ little.
 
-    A latent is shared where KL(one || other) is below the middle between the least and the largest of the pair's
-    latents. No gradient passes.
+    A latent seems shared if KL(one || other) is below the midpoint of the smallest and largest KL over the latents of
+    the pair. No gradient flows through this decision.
 
     Source:
         Weakly-Supervised Disentanglement Without Compromises (Locatello et al., 2020). https://arxiv.org/abs/2002.02886
@@ -79,12 +78,12 @@ def seem_shared(one: Posterior, other: Posterior) -> Bool[Tensor, "pairs latents
         distance = one.mean - other.mean
         variances = (one.log_var - other.log_var).exp() + distance**2 * torch.exp(-other.log_var)
         divergence = 0.5 * (variances - 1 + other.log_var - one.log_var)
-        least, largest = divergence.aminmax(dim=1, keepdim=True)
-        return divergence < 0.5 * (least + largest)
+        smallest, largest = divergence.aminmax(dim=1, keepdim=True)
+        return divergence < 0.5 * (smallest + largest)
 
 
 def average_posterior(one: Posterior, other: Posterior) -> Posterior:
-    """The average of two posteriors: means and variances averaged.
+    """Return the average of two posteriors: the means of their means and variances.
 
     Source:
         Group-based Learning of Disentangled Representations with Generalizability for Novel Contents (Hosoya, 2019).
@@ -99,10 +98,10 @@ def average_posterior(one: Posterior, other: Posterior) -> Posterior:
 
 
 def product_posterior(one: Posterior, other: Posterior) -> Posterior:
-    """The product of two posteriors, with twice its variance: precisions averaged, means weighed by precision.
+    """Return the product of two posteriors with twice its variance: mean precision, and means weighted by precision.
 
-    As in the code of Locatello et al. (2020) the precision is the mean of both and not their sum, so that two equal
-    posteriors give themselves.
+    As in the code of Locatello et al. (2020), the precision is the mean of both precisions, not their sum. The result
+    for two equal posteriors is then the same posterior.
 
     Source:
         Multi-Level Variational Autoencoder (Bouchacourt et al., 2018), section 3. https://arxiv.org/abs/1705.08841
@@ -113,7 +112,7 @@ def product_posterior(one: Posterior, other: Posterior) -> Posterior:
         >>> [round(value.item(), 3) for value in product_posterior(one, other)]
         [0.25, 0.405]
     """
-    log_precision = torch.logaddexp(-one.log_var, -other.log_var)  # of the product itself
+    log_precision = torch.logaddexp(-one.log_var, -other.log_var)  # of the product, before doubling the variance
     weight = torch.exp(-one.log_var - log_precision)
     return Posterior(weight * one.mean + (1 - weight) * other.mean, _LOG_2 - log_precision)
 
@@ -126,7 +125,7 @@ def _halves(posterior: Posterior) -> tuple[Posterior, Posterior]:
 def _paired(
     beta: float, model: VAE, batch: Batch, one: Posterior, other: Posterior, shared: Tensor, merged: Posterior
 ) -> Loss:
-    """Reconstruction + β · rate with the merged posterior for shared latents of both images."""
+    """Compute reconstruction + β · rate with the merged posterior for the shared latents of both images."""
     tables = [
         torch.cat([torch.where(shared, m, own) for own in pair]) for *pair, m in zip(one, other, merged, strict=True)
     ]
@@ -143,39 +142,39 @@ def _paired(
 
 
 def semi(settings: Semi, model: VAE, batch: Batch) -> Loss:
-    """Reconstruction + β · rate on the first half of the batch + γ · a supervised loss on the second, labelled half.
+    """Compute reconstruction + β · rate on the first half of the batch, + γ · supervised loss on the labelled half.
 
-    Latent k predicts factor k by its posterior mean; further latents are free.
+    The posterior mean of latent k predicts factor k. Further latents are not supervised.
 
     Source:
         Disentangling Factors of Variation Using Few Labels (Locatello et al., 2020).
         https://arxiv.org/abs/1905.01258
     """
     if batch.labels is None:
-        raise ValueError("semi takes the factors of the second half of a batch as batch.labels; give them")
+        raise ValueError("batch.labels is None; objective semi needs the factors of the second half of the batch there")
     half = len(batch.images) // 2
-    seen = evidence(model, batch._replace(images=batch.images[:half], noise=batch.noise[:half]))
+    elbo = evidence(model, batch._replace(images=batch.images[:half], noise=batch.noise[:half]))
     error = supervised_loss(model.encode(batch.images[half:]).mean, batch.labels[half:], settings.supervision)
-    terms = {"reconstruction": seen.reconstruction, "rate": seen.rate, "supervised_loss": error}
-    return Loss(seen.reconstruction + settings.beta * seen.rate + settings.gamma * error, {**terms})
+    terms = {"reconstruction": elbo.reconstruction, "rate": elbo.rate, "supervised_loss": error}
+    return Loss(elbo.reconstruction + settings.beta * elbo.rate + settings.gamma * error, {**terms})
 
 
 def supervised_loss(
     latents: Float[Tensor, "batch latents"], labels: Float[Tensor, "batch factors"], kind: str = "xent"
 ) -> Float[Tensor, ""]:
-    """How badly latent k predicts factor k, summed over factors and averaged over images.
+    """Compute the error of predicting factor k from latent k, summed over factors and averaged over images.
 
-    xent: cross-entropy between the factor, in [0, 1], and sigmoid(latent), in nats. l2: their squared difference.
-    covariance: the sum of squared covariances between latents and factors of other indices, further latents included;
-        it
-    does not say that latent k must predict factor k, only that no other latent may.
+    - `xent`: cross-entropy between the factor in [0, 1] and sigmoid(latent), in nats
+    - `l2`: squared difference of the factor and sigmoid(latent)
+    - `covariance`: sum of squared covariances between latents and factors of different indices, including further
+      latents. It does not require that latent k predicts factor k, only that no other latent does.
 
     Source:
         Disentangling Factors of Variation Using Few Labels (Locatello et al., 2020).
         https://arxiv.org/abs/1905.01258
 
     Args:
-        latents: posterior means; at least as many columns as there are factors.
+        latents: posterior means, with at least as many columns as there are factors.
         labels: factors in [0, 1].
         kind: `xent`, `l2` or `covariance`.
 

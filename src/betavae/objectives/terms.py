@@ -1,6 +1,6 @@
-"""Terms of objectives: pure functions of tensors, in nats.
+"""Loss terms: pure functions of tensors, in nats.
 
-A term is summed over pixels or latents; objectives average it over the images of a batch.
+Terms are summed over pixels; objectives average them over the images of a batch.
 """
 
 import math
@@ -17,10 +17,10 @@ def reconstruction_error(
     images: Float[Tensor, "*batch channel height width"],
     likelihood: Likelihood = "bernoulli",
 ) -> Float[Tensor, "*batch"]:
-    """Negative log likelihood of images, summed over pixels, in nats.
+    """Compute the negative log likelihood of images, summed over pixels, in nats.
 
-    Bernoulli: -Σ x log σ(l) + (1 - x) log(1 - σ(l)) with logits l; soft targets are allowed, and the entropy of the
-    targets is not subtracted. Gaussian with unit variance: Σ (x - m)² / 2 + log(2π) / 2.
+    Bernoulli: -Σ [x log σ(l) + (1 - x) log(1 - σ(l))] with logits l. Soft targets are allowed; their entropy is not
+    subtracted. Gaussian with unit variance: Σ [(x - m)² / 2 + log(2π) / 2].
 
     Source:
         Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix C. https://arxiv.org/abs/1312.6114
@@ -31,7 +31,7 @@ def reconstruction_error(
         likelihood: `bernoulli` or `gaussian`.
 
     Returns:
-        One value an image, in nats; at least 0 for Bernoulli.
+        One value per image, in nats; at least 0 for Bernoulli.
 
     Example:
         >>> reconstruction_error(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)) / math.log(2)
@@ -46,15 +46,15 @@ def reconstruction_error(
 def decoded_error(
     model: VAE, latents: Float[Tensor, "batch latents"], images: Float[Tensor, "batch channel height width"]
 ) -> Float[Tensor, " batch"]:
-    """`reconstruction_error` of images by what a model decodes from latents, where that can be in less time than apart.
+    """Decode latents and compute the `reconstruction_error`, with a fused kernel if the model has one.
 
     Args:
-        model: whose decoder and likelihood.
-        latents: one row an image.
+        model: model with a decoder and a likelihood.
+        latents: one row per image.
         images: pixels in [0, 1].
 
     Returns:
-        One value an image, in nats.
+        One value per image, in nats.
     """
     if model.likelihood == "bernoulli":
         return model.bernoulli_error(latents, images)
@@ -64,19 +64,19 @@ def decoded_error(
 def gaussian_kl(
     mean: Float[Tensor, "*batch latents"], log_var: Float[Tensor, "*batch latents"]
 ) -> Float[Tensor, "*batch latents"]:
-    """KL divergence of a diagonal Gaussian from the standard normal, per latent, in nats: (μ² + σ² - log σ² - 1) / 2.
+    """Compute KL(N(μ, σ²) || N(0, 1)) = (μ² + σ² - log σ² - 1) / 2 for each latent, in nats.
 
-    No reduction: sum over latents for the rate of an image, then average over the batch.
+    The result is not reduced. The KL term (rate) of an image is the sum over latents.
 
     Source:
         Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix B. https://arxiv.org/abs/1312.6114
 
     Args:
-        mean: of the Gaussian.
-        log_var: natural logarithm of its variance.
+        mean: mean μ of the Gaussian.
+        log_var: natural logarithm of its variance σ².
 
     Returns:
-        Nats, at least 0, of the shape given.
+        KL divergence in nats, at least 0, of the same shape.
 
     Example:
         >>> gaussian_kl(torch.tensor([1.0, 0.0]), torch.zeros(2))
@@ -88,7 +88,7 @@ def gaussian_kl(
 def gaussian_log_density(
     latents: Float[Tensor, "..."], mean: Float[Tensor, "..."], log_var: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
-    """Logarithm of the normal density, elementwise, in nats.
+    """Compute the logarithm of the normal density elementwise, in nats.
 
     Source:
         Auto-Encoding Variational Bayes (Kingma & Welling, 2014), appendix C.2. https://arxiv.org/abs/1312.6114

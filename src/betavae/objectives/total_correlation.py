@@ -1,4 +1,4 @@
-"""Estimates of the total correlation of latents, in nats."""
+"""Estimators of the total correlation of latents, in nats."""
 
 import math
 from typing import Any
@@ -11,32 +11,36 @@ from betavae.model import Posterior
 from betavae.objectives.terms import gaussian_log_density
 
 _CACHED_VALUES = 100_000
-"""Densities of latents among images that a CPU works on at once: 0.4 MB."""
+"""Number of densities that a CPU processes at once, 0.4 MB, so that they fit into its cache."""
 
 
 def total_correlation(
     latents: Float[Tensor, "batch latents"], mixture: Posterior, others: Posterior | None = None
 ) -> Float[Tensor, ""]:
-    """Total correlation of the latents, KL(q(z) || Π q(z_d)), by minibatch-weighted sampling, in nats.
+    """Estimate the total correlation KL(q(z) || Π q(z_d)) by minibatch-weighted sampling, in nats.
 
-    Mean over i of  log Σ_j Π_d q(z_id | x_j)  -  Σ_d log Σ_j q(z_id | x_j)  +  (D - 1) log M,  j over M images.
+    The estimate is the mean over i of
 
-    The constant is that of M images taken for the whole data set. The paper's has N · M in place of M, which adds
-    (D - 1) log N: it changes no gradient, but no value could be read (41.7 nats for five independent latents, against
-    about 2 here). The estimate is biased: compare it between runs of one M only. It sees no dependence between latents
-    that carry more than log M nats together, for then hardly two of M images are neighbours; more images help.
+        log Σ_j Π_d q(z_id | x_j)  -  Σ_d log Σ_j q(z_id | x_j)  +  (D - 1) log M
+
+    with j over M images. The constant treats the M images as the whole data set. The paper has N · M in place of M,
+    which adds (D - 1) log N. This has no effect on gradients, but makes the value hard to interpret: for five
+    independent latents it is 41.7 nats, and about 2 nats here.
+
+    The estimate is biased, so compare it only between runs with the same M. If the latents jointly carry more than
+    log M nats, hardly any two of M images are neighbours, and the estimate cannot detect dependence. More images help.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation S3 of the
         appendix. https://arxiv.org/abs/1802.04942
 
     Args:
-        latents: one sample of each image's posterior.
+        latents: one posterior sample of each image.
         mixture: posteriors of the same images.
         others: posteriors of further images.
 
     Returns:
-        Nats; an estimate below 0 is possible.
+        The estimate in nats. It can be negative.
 
     Example:
         >>> latents, mixture = torch.zeros(4, 1), Posterior(torch.zeros(4, 1), torch.zeros(4, 1))
@@ -57,9 +61,9 @@ def total_correlation(
 class _DensityRatio(torch.autograd.Function):
     """Mean over i of log Σ_j exp(Σ_d l_dij) - Σ_d log Σ_j exp(l_dij), where l_d = statistics_d @ natural_d, (B, M).
 
-    A Gaussian's log density is the inner product of (z², z, 1) with its natural parameters. Autograd would keep several
-    arrays of D x B x M; but the gradient with respect to l_dij is the difference of two softmaxes over j, and so a few
-    latents at a time fit a CPU's cache.
+    The log density of a Gaussian is the inner product of (z², z, 1) and its natural parameters. The gradient with
+    respect to l_dij is the difference of two softmaxes over j. This function computes it in the forward pass for a few
+    latents at a time, which fit into the cache of a CPU. Autograd would store several arrays of size D x B x M instead.
     """
 
     @staticmethod
@@ -67,8 +71,8 @@ class _DensityRatio(torch.autograd.Function):
         with torch.autocast(statistics.device.type, enabled=False):
             joint = statistics.new_zeros(statistics.shape[1], natural.shape[2])
             at_once = max(1, _CACHED_VALUES // joint.numel()) if joint.is_cpu else len(statistics)
-            spans = [slice(start, start + at_once) for start in range(0, len(statistics), at_once)]
-            parts = [(statistics[span], natural[span]) for span in spans]
+            chunks = [slice(start, start + at_once) for start in range(0, len(statistics), at_once)]
+            parts = [(statistics[chunk], natural[chunk]) for chunk in chunks]
             log_marginals = []
             for statistic, parameters in parts:
                 log_densities = statistic @ parameters
@@ -91,45 +95,46 @@ class _DensityRatio(torch.autograd.Function):
         *gradients, statistics, natural = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return tuple(gradient * saved for saved in gradients)
-        log_densities = statistics @ natural  # the gradients will be differentiated
-        again = (log_densities.sum(0).logsumexp(1) - log_densities.logsumexp(2).sum(0)).mean()
-        wanted = [x for x, needed in zip((statistics, natural), ctx.needs_input_grad, strict=True) if needed]
-        found = iter(torch.autograd.grad(again, wanted, gradient, create_graph=True))
-        return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+        log_densities = statistics @ natural  # recompute with autograd, for second derivatives
+        ratio = (log_densities.sum(0).logsumexp(1) - log_densities.logsumexp(2).sum(0)).mean()
+        inputs = [x for x, needed in zip((statistics, natural), ctx.needs_input_grad, strict=True) if needed]
+        results = iter(torch.autograd.grad(ratio, inputs, gradient, create_graph=True))
+        return tuple(next(results) if needed else None for needed in ctx.needs_input_grad)
 
 
 def _log_sum_exp(values: Tensor) -> Tensor:
-    """Over the last dimension, which stays, with length 1."""
+    """Compute log Σ exp over the last dimension and keep this dimension with length 1."""
     highest = values.amax(-1, keepdim=True)
     return highest + _exp(values - highest).sum(-1, keepdim=True).log()
 
 
 def _exp(values: Tensor) -> Tensor:
-    """exp(max(v, -40)) of values up to about 0: 4e-18 beside 1 is nothing, and CPUs are slow where exp underflows."""
+    """Compute exp(max(v, -40)) for v of at most about 0; exp(-40) is negligible, and underflow is slow on CPUs."""
     return values.clamp(min=-40).exp()
 
 
 def stratified_total_correlation(
     latents: Float[Tensor, "batch latents"], mixture: Posterior, num_images: int
 ) -> Float[Tensor, ""]:
-    """Total correlation of the latents, KL(q(z) || Π q(z_d)), by minibatch-stratified sampling, in nats.
+    """Estimate the total correlation KL(q(z) || Π q(z_d)) by minibatch-stratified sampling, in nats.
 
-    Mean over i of  log Σ_j W_ij Π_d q(z_id | x_j)  -  Σ_d log Σ_j W_ij q(z_id | x_j)  with weights W that make the sums
-    unbiased estimates of the aggregate posterior over all N images. With M = batch - 1: W_ii = 1/N; (N - M)/(N M) for
-    one other j, here the next; 1/M for the rest. Each row sums to 1. (Public implementations put 1/N into the first
-    column instead of the diagonal.) The logarithm of an unbiased estimate still is biased, mostly downwards.
+    The estimate is the mean over i of  log Σ_j W_ij Π_d q(z_id | x_j)  -  Σ_d log Σ_j W_ij q(z_id | x_j). With the
+    weights W, both sums are unbiased estimates of the aggregate posterior over all N images. With M = batch - 1, the
+    weights are W_ii = 1/N; W_ij = (N - M)/(N M) for one other j, here the next one; and W_ij = 1/M for the rest. Each
+    row sums to 1. (Public implementations put 1/N into the first column instead of the diagonal.) The logarithm of an
+    unbiased estimate is still biased, mostly downwards.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), appendix C.2.
         https://arxiv.org/abs/1802.04942
 
     Args:
-        latents: one sample of each image's posterior; at least 2.
+        latents: one posterior sample of each image; at least 2 images.
         mixture: posteriors of the same images.
-        num_images: N, images that the batch was drawn from; taken as the batch's size where it is less.
+        num_images: number N of images from which the batch is drawn; at least the size of the batch is used.
 
     Returns:
-        Nats; an estimate below 0 is possible.
+        The estimate in nats. It can be negative.
 
     Example:
         >>> latents, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
@@ -144,7 +149,7 @@ def stratified_total_correlation(
 
 
 def stratified_weights(batch: int, num_images: int, device: torch.device | None = None) -> Float[Tensor, "batch batch"]:
-    """Weights W of minibatch-stratified sampling: how much of N images each of a batch stands for, seen from image i.
+    """Return the weights W of minibatch-stratified sampling: W_ij is the share of the N images that j represents for i.
 
     Source:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), appendix C.2.
@@ -155,7 +160,7 @@ def stratified_weights(batch: int, num_images: int, device: torch.device | None 
         [[0.1, 0.4, 0.5], [0.5, 0.1, 0.4], [0.4, 0.5, 0.1]]
     """
     all_images, others = max(num_images, batch), batch - 1
-    dtype = torch.float32 if device and device.type == "mps" else torch.float64  # which Apple's GPUs have not
+    dtype = torch.float32 if device and device.type == "mps" else torch.float64  # MPS does not support float64
     own = torch.eye(batch, dtype=dtype, device=device)
     after = own.roll(1, 1)
     rest = (1 - own - after) / others
@@ -165,24 +170,24 @@ def stratified_weights(batch: int, num_images: int, device: torch.device | None 
 def calibrated_total_correlation(
     latents: Float[Tensor, "batch latents"], mixture: Posterior, others: Posterior | None = None
 ) -> Float[Tensor, ""]:
-    """Total correlation of the latents in nats that can be read: 0 for independent latents, whatever the batch.
+    """Estimate the total correlation in nats with little bias: about 0 for independent latents, for any batch size.
 
-    The estimate of `total_correlation`, less the estimate for the same latents with every dimension shifted to other
-    images, which have the same marginals and no dependence. In the difference both the constant and the marginal
-    densities cancel, and with them nearly all of the bias:
+    This is the estimate of `total_correlation`, minus the same estimate after shifting each latent by a different
+    number of images. The shift keeps the marginals and removes the dependence. In the difference, the constant, the
+    marginal densities and nearly all of the bias cancel:
 
         mean over i of  log Σ_j Π_d q(z_id | x_j)  -  log Σ_j Π_d q(z_(i+s_d)d | x_(j+s_d))
 
-    Dependent latents have too little: at most log M for M images, and nothing where latents carry so much that hardly
-    two of M images are neighbours. It is for reading, not for training.
+    For dependent latents, the estimate is too small: it is at most log M for M images, and about 0 if the latents carry
+    so much information that hardly any two of M images are neighbours. Use it for monitoring, not for training.
 
     Args:
-        latents: one sample of each image's posterior, images in random order and at least as many as latents.
+        latents: one posterior sample of each image, in random order; at least as many images as latents.
         mixture: posteriors of the same images.
         others: posteriors of further images.
 
     Returns:
-        Nats; an estimate below 0 is possible.
+        The estimate in nats. It can be negative.
 
     Example:
         >>> latents, mixture = torch.zeros(4, 2), Posterior(torch.zeros(4, 2), torch.zeros(4, 2))
@@ -194,14 +199,14 @@ def calibrated_total_correlation(
         return gaussian_log_density(latents[:, None], mean[None], log_var[None]).sum(2).logsumexp(1).mean()
 
     def shifted(table: Tensor) -> Tensor:
-        """The columns moved down, each by another number of rows."""
+        """Shift each column by a different number of rows."""
         count, columns = table.shape
-        places = torch.arange(count, device=table.device)[:, None]
+        positions = torch.arange(count, device=table.device)[:, None]
         shifts = torch.arange(columns, device=table.device) * count // columns
-        return table.gather(0, (places + shifts) % count)
+        return table.gather(0, (positions + shifts) % count)
 
-    own, moved = list(mixture), [shifted(table) for table in mixture]
+    original, independent = list(mixture), [shifted(table) for table in mixture]
     if others is not None:
-        own = [torch.cat(pair) for pair in zip(own, others, strict=True)]
-        moved = [torch.cat([table, shifted(more)]) for table, more in zip(moved, others, strict=True)]
-    return joint(latents, *own) - joint(shifted(latents), *moved)
+        original = [torch.cat(pair) for pair in zip(original, others, strict=True)]
+        independent = [torch.cat([table, shifted(other)]) for table, other in zip(independent, others, strict=True)]
+    return joint(latents, *original) - joint(shifted(latents), *independent)
