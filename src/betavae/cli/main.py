@@ -94,12 +94,15 @@ def _parse(words: list[str]) -> Any:
         raise ValueError("--resume continues a run with the run's own settings; leave out all other flags")
     recipe = next(iter(take_flag(words, "--from")[0]), "")  # it sets the defaults of the other flags
     config = configuration.load(find_recipe(recipe)) if recipe else Config()
-    config_type: Any = flags.config_type()
-    train: Any = flags.retyped(TrainCommand, config=OmitArgPrefixes[config_type])  # type: ignore[misc]
-    varied: Any = flags.varied()
-    study = flags.retyped(StudyCommand, settings=OmitArgPrefixes[varied])  # type: ignore[misc]
-    kinds: dict[str, Any] = COMMANDS | {"train": train, "study": study}
-    defaults = {"train": {"default": train(config=config_type(**flags.values_of(config)))}}
+    kinds: dict[str, Any] = dict(COMMANDS)
+    defaults: dict[str, Any] = {}
+    if first == "train":
+        config_type: Any = flags.config_type()
+        kinds["train"] = flags.retyped(TrainCommand, config=OmitArgPrefixes[config_type])  # type: ignore[misc]
+        defaults["train"] = {"default": kinds["train"](config=config_type(**flags.values_of(config)))}
+    if first == "study":
+        varied: Any = flags.varied()
+        kinds["study"] = flags.retyped(StudyCommand, settings=OmitArgPrefixes[varied])  # type: ignore[misc]
     commands: Any = Union[  # noqa: UP007, a union of types that are built here
         tuple(
             Annotated[kind, command(name, prefix_name=False, **defaults.get(name, {}))] for name, kind in kinds.items()
