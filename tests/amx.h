@@ -1,4 +1,4 @@
-/* Intel's AMX in plain C, so that latent made for its tiles can be tested on a CPU that has none: compile with
+/* Intel's AMX in plain C, so that code made for its tiles can be tested on a CPU that has none: compile with
 -D__AMX_BF16__ -include amx.h. Tiles that were not configured, and products of shapes that do not fit, end the process. */
 
 #pragma once
@@ -11,8 +11,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static _Thread_local struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } configured;
-static _Thread_local uint8_t tiles[8][16][64];
+/* One state for all files of a library: weak definitions are merged. */
+#define SHARED_STATE __attribute__((weak)) _Thread_local
+
+SHARED_STATE struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } amx_configured;
+SHARED_STATE uint8_t amx_tiles[8][16][64];
 
 static void check(int right, const char *what) {
     if (!right) {
@@ -22,31 +25,31 @@ static void check(int right, const char *what) {
 }
 
 static void check_tile(int tile) {
-    check(configured.palette == 1, "not configured");
-    check(configured.rows[tile] && configured.rows[tile] <= 16, "rows of a tile");
-    check(configured.bytes[tile] && configured.bytes[tile] <= 64, "bytes of a tile's row");
+    check(amx_configured.palette == 1, "not configured");
+    check(amx_configured.rows[tile] && amx_configured.rows[tile] <= 16, "rows of a tile");
+    check(amx_configured.bytes[tile] && amx_configured.bytes[tile] <= 64, "bytes of a tile's row");
 }
 
 static void tile_loadconfig(const void *from) {
-    memcpy(&configured, from, sizeof configured);
-    memset(tiles, 0, sizeof tiles);
+    memcpy(&amx_configured, from, sizeof amx_configured);
+    memset(amx_tiles, 0, sizeof amx_tiles);
 }
 
-static void tile_release(void) { memset(&configured, 0, sizeof configured); }
+static void tile_release(void) { memset(&amx_configured, 0, sizeof amx_configured); }
 
 static void tile_zero(int tile) {
     check_tile(tile);
-    memset(tiles[tile], 0, sizeof tiles[tile]);
+    memset(amx_tiles[tile], 0, sizeof amx_tiles[tile]);
 }
 
 static void tile_loadd(int tile, const void *from, int64_t stride) {
     tile_zero(tile);
-    for (int r = 0; r < configured.rows[tile]; r++) memcpy(tiles[tile][r], (const char *)from + r * stride, configured.bytes[tile]);
+    for (int r = 0; r < amx_configured.rows[tile]; r++) memcpy(amx_tiles[tile][r], (const char *)from + r * stride, amx_configured.bytes[tile]);
 }
 
 static void tile_stored(int tile, void *to, int64_t stride) {
     check_tile(tile);
-    for (int r = 0; r < configured.rows[tile]; r++) memcpy((char *)to + r * stride, tiles[tile][r], configured.bytes[tile]);
+    for (int r = 0; r < amx_configured.rows[tile]; r++) memcpy((char *)to + r * stride, amx_tiles[tile][r], amx_configured.bytes[tile]);
 }
 
 static float bf16(uint16_t value) {
@@ -58,14 +61,14 @@ static float bf16(uint16_t value) {
 
 static void tile_dpbf16ps(int sums, int left, int right) {
     check_tile(sums), check_tile(left), check_tile(right);
-    check(configured.rows[left] == configured.rows[sums], "rows of left tile and sums");
-    check(configured.bytes[right] == configured.bytes[sums], "columns of right tile and sums");
-    check(configured.bytes[left] == 4 * configured.rows[right], "depth of left and right tile");
-    for (int y = 0; y < configured.rows[sums]; y++)
-        for (int k = 0; k < configured.rows[right]; k++) {
-            const uint16_t *pair = (const uint16_t *)tiles[left][y] + 2 * k, *row = (const uint16_t *)tiles[right][k];
-            float *sum = (float *)tiles[sums][y];
-            for (int x = 0; x < configured.bytes[sums] / 4; x++)
+    check(amx_configured.rows[left] == amx_configured.rows[sums], "rows of left tile and sums");
+    check(amx_configured.bytes[right] == amx_configured.bytes[sums], "columns of right tile and sums");
+    check(amx_configured.bytes[left] == 4 * amx_configured.rows[right], "depth of left and right tile");
+    for (int y = 0; y < amx_configured.rows[sums]; y++)
+        for (int k = 0; k < amx_configured.rows[right]; k++) {
+            const uint16_t *pair = (const uint16_t *)amx_tiles[left][y] + 2 * k, *row = (const uint16_t *)amx_tiles[right][k];
+            float *sum = (float *)amx_tiles[sums][y];
+            for (int x = 0; x < amx_configured.bytes[sums] / 4; x++)
                 sum[x] += bf16(pair[0]) * bf16(row[2 * x]) + bf16(pair[1]) * bf16(row[2 * x + 1]);
         }
 }

@@ -18,7 +18,8 @@ enum { PREFETCH_DISTANCE = 1024 }; /* floats; twice as fast where weights are in
 INLINE void prefetch(const float *from) { _mm_prefetch((const char *)(from + PREFETCH_DISTANCE), _MM_HINT_T0); }
 
 /* Updates the values `from` to `to` of a weight. */
-static void update(const AdamWeight *w, int64_t from, int64_t to, double rate, double beta1, double beta2, double epsilon, double decay) {
+static void update(const AdamWeight *w, int64_t from, int64_t to, double rate, double beta1, double beta2, double epsilon,
+                   double decay) {
     const __m512 beta1_rest = _mm512_set1_ps((float)(1 - beta1)), beta2_all = _mm512_set1_ps((float)beta2);
     const __m512 beta2_rest = _mm512_set1_ps((float)(1 - beta2)), eps = _mm512_set1_ps((float)epsilon);
     const __m512 step_size = _mm512_set1_ps((float)(rate / (1 - pow(beta1, *w->steps)))), decays = _mm512_set1_ps((float)decay);
@@ -44,7 +45,8 @@ static void update(const AdamWeight *w, int64_t from, int64_t to, double rate, d
     w <- decay w - rate / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon).
 
 Threads take equal parts of all values, whichever weight these belong to. */
-void adam(const AdamWeight *weights, int64_t count, int64_t threads, double rate, double beta1, double beta2, double epsilon, double decay) {
+void adam(const AdamWeight *weights, int64_t count, int64_t threads, double rate, double beta1, double beta2, double epsilon,
+          double decay) {
     int64_t all = 0;
     for (int64_t i = 0; i < count; i++) all += weights[i].size, *weights[i].steps += 1;
 #pragma omp parallel for num_threads((int)threads) schedule(static, 1)

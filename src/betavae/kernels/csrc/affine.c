@@ -19,7 +19,9 @@ const int64_t size_of_PictureSizes = sizeof(PictureSizes);
 
 static int64_t padded_size(const PictureSizes *s) { return (s->picture_height + 2) * (s->picture_width + 2) * s->channels; }
 
-static float *padded_row(const PictureSizes *s, float *picture, int64_t i) { return picture + ((i + 1) * (s->picture_width + 2) + 1) * s->channels; }
+static float *padded_row(const PictureSizes *s, float *picture, int64_t i) {
+    return picture + ((i + 1) * (s->picture_width + 2) + 1) * s->channels;
+}
 
 /* Shrinks [first, last) to the columns where slope * column + start may lie between -1 and size. */
 static void clip_columns(float slope, float start, float size, int64_t *first, int64_t *last) {
@@ -86,7 +88,8 @@ static void visit(const PictureSizes *s, float *picture, const float *m, const f
                 continue;
             }
             float along_x = 0, along_y = 0;
-            interpolate_backward(c, line, picture + p.at, p.across, p.down, gradient + pixel, picture_gradient + p.at, &along_x, &along_y);
+            interpolate_backward(c, line, picture + p.at, p.across, p.down, gradient + pixel, picture_gradient + p.at, &along_x,
+                                 &along_y);
             const double position[3] = {(double)column, (double)row, 1};
             for (int i = 0; i < 3; i++) map_gradient[i] += along_x * position[i], map_gradient[3 + i] += along_y * position[i];
         }
@@ -130,7 +133,8 @@ int place_pictures_backward(const PictureSizes *s, int64_t count, int64_t thread
     int failed = 0;
 #pragma omp parallel for num_threads((int)threads) schedule(static)
     for (int64_t n = 0; n < count; n++) {
-        float *const padded = workspace(OWN, (size_t)(2 * padded_size(s)) * sizeof(float)), *const padded_gradient = padded + padded_size(s);
+        float *const padded = workspace(OWN, (size_t)(2 * padded_size(s)) * sizeof(float));
+        float *const padded_gradient = padded + padded_size(s);
         if (!padded) {
 #pragma omp atomic write
             failed = 1;
@@ -141,7 +145,8 @@ int place_pictures_backward(const PictureSizes *s, int64_t count, int64_t thread
         memset(padded_gradient, 0, (size_t)padded_size(s) * sizeof(float));
         visit(s, padded, maps + 6 * n, NULL, gradient + n * size, NULL, padded_gradient, map_gradient);
         for (int64_t i = 0; i < s->picture_height; i++)
-            memcpy(picture_gradients + (n * s->picture_height + i) * line, padded_row(s, padded_gradient, i), (size_t)line * sizeof(float));
+            memcpy(picture_gradients + (n * s->picture_height + i) * line, padded_row(s, padded_gradient, i),
+                   (size_t)line * sizeof(float));
         for (int i = 0; i < 6; i++) map_gradients[6 * n + i] = (float)map_gradient[i];
         for (int64_t c = 0; c < s->channels; c++) {
             double sum = 0;

@@ -34,7 +34,9 @@ size_t packed_bytes_of(const Layer *layers, int64_t count) {
     return size;
 }
 
-static int packing_of(const Layer *l, int forward) { return l->transposed != forward ? FPROP : l->shape.few_channels ? DGRAD_PIXELS : DGRAD; }
+static int packing_of(const Layer *l, int forward) {
+    return l->transposed != forward ? FPROP : l->shape.few_channels ? DGRAD_PIXELS : DGRAD;
+}
 
 /* Layers before `first` are not packed. */
 PackedWeights plan_packing(const Layer *layers, int64_t count, int forward, int64_t first, char *memory) {

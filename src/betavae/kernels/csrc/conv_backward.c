@@ -88,7 +88,8 @@ void layer_backward(const Layer *l, int64_t first, int64_t count, const void *gr
         elem_t *x = buffers->padded_x + (s->few_channels ? 0 : n * padded_size);
         elem_t *back = in_gradient ? input_at(l, in_gradient, n) : NULL;
         int64_t y_line;
-        const elem_t *y = input_gradient(l, first + n, output_at(l, gradient, n), back, tiles, bias_sums, x, buffers->padded_y, &y_line);
+        const elem_t *y = input_gradient(l, first + n, output_at(l, gradient, n), back, tiles, bias_sums, x, buffers->padded_y,
+                                         &y_line);
         if (s->few_channels) wgrad_pixels(s, x, y, y_line, buffers, fresh && !n, weight_sums);
         else transpose_image(y, s->P, s->Q, y_line, s->K, depth, buffers->a + n * s->K * depth);
     }

@@ -60,7 +60,8 @@ void small_in_backward(const Layer *l, int64_t rows, const float *in, const elem
                 const __m512 weights = _mm512_maskz_loadu_ps(valid, l->weight + (c + k) * few + i);
                 __m512 sum = _mm512_maskz_loadu_ps(valid, weight_sums + (c + k) * few + i), other = _mm512_setzero_ps();
                 for (int64_t r = 0; r < rows; r += 2) {
-                    const __m512 here = _mm512_set1_ps(((float *)(gradients + r))[k]), next = _mm512_set1_ps(((float *)(gradients + r + 1))[k]);
+                    const __m512 here = _mm512_set1_ps(((float *)(gradients + r))[k]);
+                    const __m512 next = _mm512_set1_ps(((float *)(gradients + r + 1))[k]);
                     sum = _mm512_fmadd_ps(here, inputs[r], sum);
                     other = _mm512_fmadd_ps(next, inputs[r + 1], other);
                     in_gradients[r] = _mm512_fmadd_ps(here, weights, in_gradients[r]);
@@ -74,8 +75,8 @@ void small_in_backward(const Layer *l, int64_t rows, const float *in, const elem
 }
 
 /* dW (few, many) += g^T (few, rows) @ in (rows, many);  in_gradient (rows, many) = g (rows, few) @ W (few, many). */
-void small_out_backward(const Layer *l, int64_t rows, const elem_t *in, const float *gradient, elem_t *in_gradient, float *weight_sums,
-                          float *bias_sums) {
+void small_out_backward(const Layer *l, int64_t rows, const elem_t *in, const float *gradient, elem_t *in_gradient,
+                        float *weight_sums, float *bias_sums) {
     const int64_t few = l->shape.K, many = l->shape.C;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < few; i++) bias_sums[i] += gradient[r * few + i];
@@ -91,10 +92,10 @@ void small_out_backward(const Layer *l, int64_t rows, const elem_t *in, const fl
             _mm512_storeu_ps(weight_sums + i * many + c, _mm512_add_ps(sum, other));
         }
         for (int64_t r = 0; in_gradient && r < rows; r++) {
-            __m512 in_gradients = _mm512_setzero_ps();
+            __m512 row = _mm512_setzero_ps();
             for (int64_t i = 0; i < few; i++)
-                in_gradients = _mm512_fmadd_ps(_mm512_set1_ps(gradient[r * few + i]), _mm512_loadu_ps(l->weight + i * many + c), in_gradients);
-            store_floats(in_gradient + r * many + c, 0xffff, in_gradients);
+                row = _mm512_fmadd_ps(_mm512_set1_ps(gradient[r * few + i]), _mm512_loadu_ps(l->weight + i * many + c), row);
+            store_floats(in_gradient + r * many + c, 0xffff, row);
         }
     }
 }

@@ -146,7 +146,8 @@ static void update_weights(const MuonMatrix *x, const elem_t *direction, float s
 of `largest` elements. */
 static void step(const MuonMatrix *x, elem_t *memory, int64_t largest, float rate, float momentum, float decay, const float *abc,
                  int64_t iterations) {
-    elem_t *now = memory, *next = now + largest, *square = next + largest, *power = square + largest, *tiles = power + largest, *panel = tiles + largest;
+    elem_t *now = memory, *next = now + largest, *square = next + largest, *power = square + largest;
+    elem_t *tiles = power + largest, *panel = tiles + largest;
     const int64_t height = padded_32(x->height), width = padded_32(x->width), tall = height > width;
     const int64_t m = tall ? width : height, n = tall ? height : width;
     nesterov_direction(x, momentum, tall ? next : now);
