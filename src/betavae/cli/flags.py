@@ -74,8 +74,8 @@ def grid(given: dict[str, list[Any]]) -> dict[str, Any]:
         ValueError: none of the named objectives has one of the settings.
 
     Example:
-        >>> grid({"objective": ["vae", "beta"], "beta": [1, 4], "latents": [5]})
-        {'latents': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
+        >>> grid({"objective": ["vae", "beta"], "beta": [1, 4], "latent_dim": [5]})
+        {'latent_dim': [5], 'objective': [{'name': 'vae'}, {'name': 'beta', 'beta': [1, 4]}]}
     """
     of_runs = settings_of_runs()
     tables, of_objectives = [], set[str]()
