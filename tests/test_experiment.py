@@ -104,11 +104,14 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
     for settings, message in (
         ({"train_images": 10_000}, "train 10000 .* but the data have 900"),
         ({"device": "cuda:99"}, "cannot be used here"),
-        ({"validation_images": 1}, "validation_images selects 1 images; .* needs at least 2 images: hold out more, or none"),
+        (
+            {"validation_images": 1},
+            "validation_images selects 1 images; .* needs at least 2 images: hold out more, or none",
+        ),
         ({"objective": AdaGvae()}, "of the partners that pair rule locatello draws are among the images of sprites"),
         ({"scored_images": 1}, "scored_images selects 1 images; it must select at least 3"),
         ({"device": "meta"}, "device 'meta' cannot be used here .* use auto, cpu, cuda or mps"),
-        ({"objective": Semi()}, "latent_dim is 4; objective semi ties a latent to each of the 5 factors"),
+        ({"objective": Semi()}, "latents is 4; objective semi ties a latent to each of the 5 factors"),
         (
             {"objective": Semi(), "latent_dim": 6},
             "labelled_images is 1000, which is 1000 images; there are 700 to train on",
