@@ -433,7 +433,7 @@ def test_terminals_do_not_obey_what_files_say(capsys, tmp_path, name, text, show
 def test_files_of_other_kinds_are_not_damaged_data(capsys, tmp_path, name):
     (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
     said = refused(capsys, "train", "--data", str(tmp_path / name), "--out", str(tmp_path / "run"))
-    assert f"{name}: is not an .npz file; write one with numpy.savez(FILE, imgs=images," in said
+    assert f"{name} is not an .npz file; write one with numpy.savez(FILE, imgs=images," in said
 
 
 @pytest.mark.filterwarnings("default")

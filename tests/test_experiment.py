@@ -104,9 +104,12 @@ def test_bad_settings_leave_no_folder(small, tmp_path):
     for settings, message in (
         ({"train_images": 10_000}, "train 10000 .* but the data have 900"),
         ({"device": "cuda:99"}, "cannot be used here"),
-        ({"validation_images": 1}, "validation_images comes to 1; .* needs at least 2 images: hold out more, or none"),
+        (
+            {"validation_images": 1},
+            "validation_images selects 1 images; .* needs at least 2 images: hold out more, or none",
+        ),
         ({"objective": AdaGvae()}, "of the partners that pair rule locatello draws are among the images of sprites"),
-        ({"scored_images": 1}, "scored_images comes to 1; give at least 3"),
+        ({"scored_images": 1}, "scored_images selects 1 images; it must select at least 3"),
         ({"device": "meta"}, "device 'meta' cannot be used here .* use auto, cpu, cuda or mps"),
         ({"objective": Semi()}, "latents is 4; objective semi ties a latent to each of the 5 factors"),
         (

@@ -277,5 +277,5 @@ def test_runs_of_one_data_set_are_compared_and_others_refused(small, tmp_path):
     page = Page(compare_runs(runs, small, tmp_path / "c.html").read_text(encoding="utf-8"))
     assert "/s1, again/s0" in page.text
     other = create_run(tmp_path / "other", Config(data="other.npz"))
-    with pytest.raises(ValueError, match=r"different data \(other.npz, small.npz\); .* give runs on the same data"):
+    with pytest.raises(ValueError, match=r"different data \(other.npz, small.npz\), so .* give runs on the same data"):
         compare_runs([*runs, other], small, tmp_path / "d.html")

@@ -148,7 +148,7 @@ def create_study(
 
     Example:
         >>> import tempfile
-        >>> recipe = {"seeds": 2, "grid": {"latents": [5, 10]}}
+        >>> recipe = {"seeds": 2, "grid": {"latent_dim": [5, 10]}}
         >>> study = create_study(tempfile.mkdtemp(), recipe)
         >>> len(study.runs), study == open_study(study.folder)
         (4, True)
