@@ -366,7 +366,7 @@ def test_batches_that_are_too_large_are_named(error, file, capsys, tmp_path, mon
     def full(*_):
         raise error
 
-    monkeypatch.setattr("betavae.training.loop.Span.__call__", full)
+    monkeypatch.setattr("betavae.training.loop.StepRunner.__call__", full)
     said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(tmp_path / "run"))
     assert said.startswith("betavae: a batch of ")
     assert said.endswith("images does not fit into memory; reduce it with --batch-size")
@@ -714,7 +714,7 @@ def test_an_environment_that_names_no_files_to_import(capsys, monkeypatch, tmp_p
     [
         (
             ["--batch-size", "100000000"],
-            "batch_size is 100000000, and there are 600 images to train on: give that",
+            "batch_size is 100000000, but there are only 600 training images: set",
         ),
         (["--latent-dim", "1000000000"], "the latents of 900 images take 7,200.0 GB, and this machine has "),
         (["--latent-dim", "4097"], "latents is 4097, and an image has 4,096 pixels: give at most that many latents"),
@@ -736,7 +736,7 @@ def test_settings_that_would_take_forever_or_all_memory(words, sentence, file, c
 
 def test_a_batch_that_no_memory_holds(file, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("betavae.training.state.memory_of", lambda device: 10**6)
-    sentence = "batch_size is 50; such a batch takes 0.0 GB and more, and cpu has 0.0 GB: ask for fewer images"
+    sentence = "batch_size is 50; such a batch needs at least 0.0 GB, but cpu has 0.0 GB: reduce batch_size"
     words = ["--data", file, *TINY, "--batch-size", "50", "--out", str(tmp_path / "run")]
     assert sentence in refused(capsys, "train", "beta", *words)
 

@@ -151,7 +151,7 @@ def test_an_objective_that_reads_values_runs_one_by_one(grid, recorded, monkeypa
         return loss._replace(loss=loss.loss * (2 if loss.terms["rate"] > 1 else 1))
 
     monkeypatch.setitem(OBJECTIVES._entries, "beta", Objective("beta", Beta, reading))
-    with pytest.warns(RuntimeWarning, match=r"slower: they read values on the way \(_local_scalar_dense\)"):
+    with pytest.warns(RuntimeWarning, match=r"slower: they read values of tensors \(_local_scalar_dense\)"):
         state, _ = trained(tiny_config(Beta(), steps=60), grid)
     assert state.step == 60
     assert not recorded
@@ -175,7 +175,7 @@ def test_a_work_is_recorded_once_for_each_way_and_shape():
 
 
 @pytest.mark.parametrize(
-    ("work", "found"),
+    ("work", "operation"),
     [
         (lambda x: x.sum().item(), "_local_scalar_dense"),
         (lambda x: 1 if x[0] > 2 else 2, "_local_scalar_dense"),
@@ -186,23 +186,23 @@ def test_a_work_is_recorded_once_for_each_way_and_shape():
         (lambda x: x[torch.zeros(2, dtype=torch.long)].exp().to(torch.bfloat16), ""),
     ],
 )
-def test_what_waits_for_a_device_is_seen(work, found):
+def test_what_waits_for_a_device_is_seen(work, operation):
     watch = cuda_graphs.Watch()
     with watch:
         work(torch.arange(3.0))
-    assert watch.found == found
+    assert watch.operation == operation
 
 
 @pytest.mark.parametrize("name", [*GRID, "muon"])
 def test_no_objective_waits_for_a_device(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=2, muon_after=None if name in GRID else 1)
     state = new_state(config, grid)
-    span = loop.Span(config, grid, np.arange(700), state, None)
-    given = span._given(range(2))
+    runner = loop.StepRunner(config, grid, np.arange(700), state, None)
+    given = runner._step_inputs(range(2))
     watch = cuda_graphs.Watch()
     with watch:
-        span._walk((0, (False, name == "muon")), given)
-    assert not watch.found
+        runner._run_steps((0, (False, name == "muon")), given)
+    assert not watch.operation
 
 
 class Elsewhere(TorchDispatchMode):
@@ -222,12 +222,12 @@ def test_no_objective_leaves_its_device(name, grid, recorded, monkeypatch):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
     config, device = replace(GRID[name], precision="fp32"), torch.device("meta")
     state = new_state(config, grid)
-    given = loop.Span(config, grid, np.arange(700), state, None)._given(range(1))
+    given = loop.StepRunner(config, grid, np.arange(700), state, None)._step_inputs(range(1))
     given = {name: tensor.to(device) for name, tensor in given.items()}
     for network in filter(None, (state.model, state.network)):
         network.to(device)
-    span = loop.Span(config, grid, np.arange(700), state, DeviceImages(grid, device))
+    runner = loop.StepRunner(config, grid, np.arange(700), state, DeviceImages(grid, device))
     with Elsewhere():
-        _, memory = span._walk((0, (False,)), given)
-        seen, _ = span._walk((0, (False,)), given | {f"memory.{key}": tensor for key, tensor in memory.items()})
+        _, memory = runner._run_steps((0, (False,)), given)
+        seen, _ = runner._run_steps((0, (False,)), given | {f"memory.{key}": tensor for key, tensor in memory.items()})
     assert seen[0].loss.is_meta

@@ -15,7 +15,7 @@ from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Qlae, 
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
 from betavae.training.batches import DeviceImages
-from betavae.training.loop import Span, train
+from betavae.training.loop import StepRunner, train
 from betavae.training.rotation import independent_axes, rotate
 from betavae.training.state import new_state
 from tests.golden_curves import tiny_config, trained
@@ -105,7 +105,7 @@ def test_what_tc_remembers_turns_too(grid):
     images = DeviceImages(grid, torch.device("cpu"))(np.arange(300))
     state, _ = trained(config, grid)
     memory, before = {**state.memory}, state.model.encode(images).mean
-    Span(config, grid, np.arange(700), state, None).rotate()
+    StepRunner(config, grid, np.arange(700), state, None).rotate()
     after = state.model.encode(images).mean
     rotation = torch.linalg.lstsq(before, after).solution.T
     assert not torch.allclose(rotation, torch.eye(config.latent_dim), atol=0.1)
@@ -154,6 +154,6 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
 
     monkeypatch.setitem(ARCHITECTURES._entries, "wide", Architecture("wide", bare))
     with pytest.raises(
-        ValueError, match=r"rotate_at takes an encoder and a decoder .* this architecture's are not: leave it out"
+        ValueError, match=r"rotate_at needs an nn.Sequential encoder .* this architecture has other layers"
     ):
         new_state(tiny_config(Beta(), model="wide", rotate_at=(5,)), grid)

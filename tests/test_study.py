@@ -189,7 +189,7 @@ def test_settings_that_cannot_work_are_refused_with_the_run(small):
     sizes = {"train_images": 100, "validation_images": 100}
     runs = expand({"seeds": 2, **sizes, "grid": {"latent_dim": [4, 6]}})
     check_runs(runs, lambda name: small)
-    with pytest.raises(ValueError, match=r"semi-burgess-seed0-\w+: latents is 4; objective semi ties a latent to each"):
+    with pytest.raises(ValueError, match=r"semi-burgess-seed0-\w+: latent_dim is 4; objective semi assigns a latent"):
         check_runs(expand({**sizes, "latent_dim": 4, "objective": {"name": "semi"}}), lambda name: small)
 
 

@@ -139,14 +139,14 @@ def test_labels_are_of_the_labelled_images(grid):
 @pytest.mark.parametrize(
     ("objective", "settings", "message"),
     [
-        (AdaGvae(), {"bare": True}, "objective ada-gvae takes images with known factors, and lattice has none"),
-        (Semi(), {"bare": True}, "objective semi takes images with known factors, and lattice has none"),
-        (Semi(), {}, "labelled_images is 1000, which is 1000 images; there are 700 to train on"),
+        (AdaGvae(), {"bare": True}, "objective ada-gvae needs images with known factors, but lattice has none"),
+        (Semi(), {"bare": True}, "objective semi needs images with known factors, but lattice has none"),
+        (Semi(), {}, "labelled_images is 1000, which is 1000 images; .* number of training images, 700"),
         (Semi(labelled_images=0.0001), {}, "labelled_images is 0.0001, which is 0 images"),
         (
             Semi(labelled_images=9),
             {"latent_dim": 3},
-            r"latents is 3; .* each of the 4 factors \(shape, scale, posX, posY\)",
+            r"latent_dim is 3; .* each of the 4 factors \(shape, scale, posX, posY\)",
         ),
     ],
 )
@@ -293,14 +293,17 @@ def test_layers_that_draw_random_numbers_follow_seed_and_step(small, monkeypatch
     ("networks", "sentence"),
     [
         (nn.Flatten(), "model tiny gives Flatten; it must give an encoder and a decoder, two"),
-        ((nn.Flatten(), nn.Identity()), r"its encoder gives \(2, 4096\) for a batch \(2, 1, 64, 64\), not \(2, 20\)"),
+        (
+            (nn.Flatten(), nn.Identity()),
+            r"its encoder returns the shape \(2, 4096\) .*\(2, 1, 64, 64\); it must be \(2, 20\)",
+        ),
         (
             (nn.Linear(3, 3), nn.Identity()),
             "its encoder fails for a batch .*: mat1 and mat2 shapes cannot be multiplied",
         ),
         (
             (nn.Sequential(nn.Flatten(), nn.Linear(4096, 20)), nn.Linear(10, 4096)),
-            r"its decoder gives \(2, 4096\) for a batch \(2, 10\), not \(2, 1, 64, 64\)",
+            r"its decoder returns the shape \(2, 4096\) .*\(2, 10\); it must be \(2, 1, 64, 64\)",
         ),
     ],
 )

@@ -1,1 +1,1 @@
-"""The training loop and what it takes."""
+"""The training loop, its state, batches, optimisers and devices."""

@@ -1,4 +1,4 @@
-"""The batches of a training: which rows each step takes, their labels, and their images on the device."""
+"""Training batches: the rows of each step, their labels, and their images on the device."""
 
 import math
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ from betavae.training.seeding import derive_seed
 
 
 class DeviceImages:
-    """A data set's images on a device, packed as they are, unpacked a batch at a time."""
+    """Images of a data set on a device. They stay packed and are unpacked batch by batch."""
 
     def __init__(self, data: FactorData, device: torch.device) -> None:
         self._packed: PackedImages | Tensor = data.packed
-        if device.type != "cpu" or isinstance(data.packed, np.ndarray):  # otherwise it is smaller than its array
+        if device.type != "cpu" or isinstance(data.packed, np.ndarray):  # on a CPU, `PackedImages` needs less memory
             self._packed = torch.from_numpy(data.packed[:]).to(device)
         self._shape, self._max_value = data.image_shape, data.max_value
         bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
-        self._bits = (bits & 1).float()  # of each byte, the first bit first
+        self._bits = (bits & 1).float()  # the eight bits of each byte value, most significant bit first
 
     def __call__(self, rows: NDArray[np.integer] | Tensor) -> Tensor:
-        """Pixels in [0, 1], (B, C, H, W) float32."""
+        """Return the pixels of the rows in [0, 1], (B, C, H, W) float32."""
         if isinstance(self._packed, Tensor):
             if not isinstance(rows, Tensor):
                 rows = to_device(np.asarray(rows, np.int64), self._packed.device)
@@ -46,45 +46,49 @@ class DeviceImages:
 
 
 class _BatchOrder:
-    """The rows of each batch: one shuffled pass over the training images after another, cut into batches."""
+    """Rows of each batch: the training images in shuffled order, reshuffled in each epoch.
+
+    A batch may extend over the end of an epoch.
+    """
 
     def __init__(
         self, config: Config, rows: NDArray[np.int64], count: int | None = None, purpose: str = "order"
     ) -> None:
-        self._config, self._rows, self._pass, self._shuffled = config, rows, -1, rows
+        self._config, self._rows, self._epoch, self._shuffled = config, rows, -1, rows
         self._count, self._purpose = count or config.batch_size, purpose
 
     def __call__(self, step: int) -> NDArray[np.int64]:
         first = step * self._count
-        return np.concatenate([self._span(start, stop) for start, stop in self._cuts(first)])
+        return np.concatenate([self._part(start, stop) for start, stop in self._split_by_epoch(first)])
 
-    def _cuts(self, first: int) -> Iterator[tuple[int, int]]:
+    def _split_by_epoch(self, first: int) -> Iterator[tuple[int, int]]:
         last = first + self._count
         while first < last:
             stop = min(last, (first // len(self._rows) + 1) * len(self._rows))
             yield first, stop
             first = stop
 
-    def _span(self, start: int, stop: int) -> NDArray[np.int64]:
-        number, offset = divmod(start, len(self._rows))
-        if number != self._pass:
-            generator = np.random.default_rng(derive_seed(self._config, self._purpose, number))
-            self._pass, self._shuffled = number, generator.permutation(self._rows)
+    def _part(self, start: int, stop: int) -> NDArray[np.int64]:
+        epoch, offset = divmod(start, len(self._rows))
+        if epoch != self._epoch:
+            generator = np.random.default_rng(derive_seed(self._config, self._purpose, epoch))
+            self._epoch, self._shuffled = epoch, generator.permutation(self._rows)
         return self._shuffled[offset : offset + stop - start]
 
 
 class StepRows:
-    """The rows of each step and the labels of their images, as the objective needs them.
+    """Rows of each step and their labels, as required by the objective.
 
-    All of a batch is drawn in order; or its first half, and the second half is partners of the first, or labelled.
+    Usually, a batch consists of consecutive images of the shuffled order. For objectives that use pairs or labels, only
+    the first half does; the second half consists of the partners of the first half, or of labelled images.
 
     Args:
         config: settings.
         data: images and factors.
-        rows: those to train on. The first of them are the labelled ones.
+        rows: training rows. The first of them are labelled.
 
     Raises:
-        ValueError: the data cannot give what the objective needs, or not so many images as a batch has.
+        ValueError: The data does not meet the requirements of the objective, or has fewer images than a batch.
     """
 
     def __init__(self, config: Config, data: FactorData, rows: NDArray[np.int64]) -> None:
@@ -92,18 +96,18 @@ class StepRows:
         num_factors = data.factors.shape[1]
         if (needs.pairs or needs.labelled_images) and not num_factors:
             raise ValueError(
-                f"objective {name} takes images with known factors, and {data.name} has none; "
-                "give data with latents_classes, or take an objective such as beta"
+                f"objective {name} needs images with known factors, but {data.name} has none; "
+                "use data with latents_classes, or an objective without labels such as beta"
             )
         if needs.labelled_images and config.latent_dim < num_factors:
             raise ValueError(
-                f"latents is {config.latent_dim}; objective {name} ties a latent to each of the {num_factors} factors "
-                f"({', '.join(data.factor_names)}): give at least {num_factors}"
+                f"latent_dim is {config.latent_dim}; objective {name} assigns a latent to each of the {num_factors} "
+                f"factors ({', '.join(data.factor_names)}): set latent_dim to at least {num_factors}"
             )
         if config.batch_size > len(rows):
             raise ValueError(
-                f"batch_size is {config.batch_size}, and there are {len(rows):,} images to train on: give that many or "
-                "fewer"
+                f"batch_size is {config.batch_size}, but there are only {len(rows):,} training images: set batch_size "
+                f"to at most {len(rows)}"
             )
         self._config, self._data, self._rows = config, data, rows
         self._partners = Partners(data, needs.pairs, rows) if needs.pairs else None
@@ -119,7 +123,7 @@ class StepRows:
         self._order = _BatchOrder(config, rows, config.batch_size // 2 if halved else None)
 
     def __call__(self, step: int) -> NDArray[np.int64]:
-        """Rows of a step's images, `config.batch_size` of them."""
+        """Return the (batch_size,) rows of a step."""
         rows = self._order(step)
         if self._partners:
             generator = np.random.default_rng(derive_seed(self._config, "pairs", step))
@@ -127,22 +131,22 @@ class StepRows:
         return np.concatenate([rows, self._labelled(step)]) if self._labelled else rows
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """Factors of images scaled to [0, 1], -1 where not known; None where the objective needs no labels."""
+        """Return factors scaled to [0, 1], -1 for unlabelled images; `None` if the objective needs no labels."""
         if self._known is None:
             return None
         return np.where(self._known[rows, None], scaled_factors(self._data, rows), np.float32(-1))
 
-    def _labelled_count(self, wanted: int | float) -> int:
-        count = math.floor(wanted * len(self._rows) + 1e-9) if isinstance(wanted, float) else wanted
+    def _labelled_count(self, setting: int | float) -> int:
+        count = math.floor(setting * len(self._rows) + 1e-9) if isinstance(setting, float) else setting
         if not 1 <= count <= len(self._rows):
             raise ValueError(
-                f"labelled_images is {wanted}, which is {count} images; there are {len(self._rows)} to train on: "
-                "label at least 1 and no more than these"
+                f"labelled_images is {setting}, which is {count} images; it must be between 1 and the number of "
+                f"training images, {len(self._rows)}"
             )
         return count
 
 
 def scaled_factors(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Factors of images, the first value of each as 0 and the last as 1, (len(rows), K)."""
+    """Return (len(rows), K) factors, scaled so that the first value of each factor is 0 and the last is 1."""
     last = np.maximum(np.array(data.factor_sizes, np.float32) - 1, 1)
     return (data.factors[rows] / last).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Work that repeats on a CUDA device, recorded once and launched as a whole.
+"""CUDA graphs: repeated work is recorded once and then launched as a whole.
 
-A step of a small network is some two hundred short kernels, and Python takes longer to launch them than a GPU to run
-them. A CUDA graph of many steps is one launch.
+A step of a small network launches about two hundred short kernels. Python needs more time to launch them than a GPU to
+run them. A CUDA graph of many steps is a single launch.
 """
 
 import threading
@@ -19,47 +19,59 @@ from torch.utils._pytree import tree_leaves
 Tensors = dict[str, Tensor]
 Work = Callable[[], Any]
 Record = Callable[[Work], tuple[Any, Callable[[], None]]]
-"""Turns work that was done before into a recording that is yet to be played: what it will leave, and how to play it."""
+"""Function that records work without running it, and returns its future result and a function that replays it."""
 
-_READING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh", "_unique2", "repeat_interleave"}
-"""Operations that bring values to the host, or from it."""
-_RECORDING = threading.Lock()
-_BROKEN: list[torch.cuda.CUDAGraph] = []
-"""Recordings that failed: PyTorch cannot record after one, nor bear that it is deleted."""
+_SYNCHRONISING = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "equal",
+    "lift_fresh",
+    "_unique2",
+    "repeat_interleave",
+}
+"""Operations that copy values from the device to the host, or to the device."""
+_LOCK = threading.Lock()
+_FAILED: list[torch.cuda.CUDAGraph] = []
+"""Failed recordings. After one, PyTorch cannot record again, and deleting it is an error."""
 
 
 def cuda_graph(work: Work) -> tuple[Any, Callable[[], None]]:
-    """Record what a work launches on the current stream, which must be one of `stream`."""
-    with _RECORDING:
-        if _BROKEN:
+    """Record the kernels that work launches on the current stream, which must come from `stream`."""
+    with _LOCK:
+        if _FAILED:
             raise RuntimeError("an earlier recording failed")
-        graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, stream=here, capture_error_mode="thread_local"):
-                left = work()
+            with torch.cuda.graph(graph, stream=current, capture_error_mode="thread_local"):
+                result = work()
         except RuntimeError:
-            _BROKEN.append(graph)
+            _FAILED.append(graph)
             raise
-    return left, graph.replay
+    return result, graph.replay
 
 
 def stream(device: torch.device) -> AbstractContextManager[Any]:
-    """The context of a stream of a CUDA device on which graphs can be recorded; elsewhere nothing.
+    """Return the context of a new CUDA stream on which graphs can be recorded; an empty context on other devices.
 
-    It begins after what was asked of the device so far. Who reads its results elsewhere must wait for it. A process has
-    32 streams, which come round again: no more trainings at once in its threads.
+    The stream first waits for all work on the current stream. Code that reads results on another stream must wait for
+    this one. A process has a pool of 32 streams, which limits the number of parallel trainings in its threads.
     """
     if device.type != "cuda":
         return nullcontext()
-    own: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    own.wait_stream(torch.cuda.current_stream(device))
-    return torch.cuda.stream(own)
+    new_stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    new_stream.wait_stream(torch.cuda.current_stream(device))
+    return torch.cuda.stream(new_stream)
 
 
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks on while a work runs, and remembers the first operation with which the host would wait for a device."""
+    """Context that finds the first operation for which the host would wait for the device.
 
-    found = ""
+    Attributes:
+        operation: name of this operation; empty if there is none.
+    """
+
+    operation = ""
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
@@ -67,63 +79,66 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         masked = name.startswith("index") and any(tensor.dtype == torch.bool for tensor in tensors[1:])
         moved = name in ("_to_copy", "copy_") and len({tensor.device for tensor in (*tensors, result)}) > 1
-        if name in _READING or masked or moved:
-            self.found = self.found or name
+        if name in _SYNCHRONISING or masked or moved:
+            self.operation = self.operation or name
         return result
 
 
 class Repeated:
-    """A function of tensors that is recorded when it is called in the same way for the second time.
+    """Caller of a function of tensors that records the second equal call and replays it from then on.
 
-    Calls are the same in `way`, in the names and shapes of their tensors. The first runs as it is, so that optimisers
-    have their moments and libraries have chosen their algorithms; the second is recorded; from then on arguments are
-    copied to where the recording reads them. What is returned lies where the recording writes it, until the next call.
-    What reads a tensor's values in Python cannot be recorded: it runs as it is every time, with a warning.
+    Two calls are equal if they have the same `key` and the same names and shapes of tensors. The first call runs
+    directly, so that optimisers create their moments and libraries select their algorithms. The second call is
+    recorded. Further calls copy their inputs to the tensors that the recording reads, and replay it. The result is in
+    the tensors that the recording writes, and is valid until the next call.
+
+    Functions that read the values of tensors in Python cannot be recorded. They run directly each time, with a warning.
 
     Args:
-        record: makes recordings.
+        record: function that records work, such as `cuda_graph`.
     """
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._known: dict[Hashable, _Recording | None] = {}
+        self._recordings: dict[Hashable, _Recording | None] = {}
 
-    def __call__(self, function: Callable[[Any, Tensors], Any], way: Hashable, given: Tensors) -> Any:
-        """Call a function, the same every time, with `way` and tensors by name.
+    def __call__(self, function: Callable[[Any, Tensors], Any], key: Hashable, inputs: Tensors) -> Any:
+        """Call the function, which must be the same each time, with `key` and tensors by name.
 
-        It may change tensors that stay where they are, such as weights, and must depend on nothing else that changes.
+        The function may change tensors in place, such as weights. It must not depend on anything else that changes.
         """
-        kind = way, tuple((name, tensor.shape) for name, tensor in given.items())
-        if kind not in self._known:
+        kind = key, tuple((name, tensor.shape) for name, tensor in inputs.items())
+        if kind not in self._recordings:
             watch = Watch()  # type: ignore[no-untyped-call]
             with watch:
-                left = function(way, given)
-            self._known[kind] = _refused(f"they read values on the way ({watch.found})") if watch.found else None
-            return left
-        recording = self._known[kind]
+                result = function(key, inputs)
+            reason = f"they read values of tensors ({watch.operation})" if watch.operation else None
+            self._recordings[kind] = _not_recorded(reason) if reason else None
+            return result
+        recording = self._recordings[kind]
         if recording is None:
-            kept = {name: tensor.clone() for name, tensor in given.items()}
+            static_inputs = {name: tensor.clone() for name, tensor in inputs.items()}
             try:
-                recording = _Recording(kept, *self._record(lambda: function(way, kept)))
+                recording = _Recording(static_inputs, *self._record(lambda: function(key, static_inputs)))
             except RuntimeError as error:
-                recording = _refused(str(error.__context__ or error))
-            self._known[kind] = recording
-        if recording.play is None:
-            return function(way, given)
-        for name, tensor in given.items():
-            recording.given[name].copy_(tensor, non_blocking=True)
-        recording.play()
-        return recording.left
+                recording = _not_recorded(str(error.__context__ or error))
+            self._recordings[kind] = recording
+        if recording.replay is None:
+            return function(key, inputs)
+        for name, tensor in inputs.items():
+            recording.inputs[name].copy_(tensor, non_blocking=True)
+        recording.replay()
+        return recording.result
 
 
 @dataclass(frozen=True)
 class _Recording:
-    given: Tensors
-    left: Any
-    play: Callable[[], None] | None
-    """None where there is none."""
+    inputs: Tensors
+    result: Any
+    replay: Callable[[], None] | None
+    """`None` if the function cannot be recorded."""
 
 
-def _refused(reason: str) -> _Recording:
+def _not_recorded(reason: str) -> _Recording:
     warnings.warn(f"steps cannot be recorded and run one by one, slower: {reason}", RuntimeWarning, stacklevel=3)
     return _Recording({}, None, None)

@@ -1,4 +1,4 @@
-"""Devices and number formats: what is there, and what is chosen."""
+"""Choice of device and numeric precision."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -11,17 +11,17 @@ from betavae.config import Config
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name; `auto` is CUDA or MPS where there is one, else the CPU.
+    """Return the device with a name; `auto` selects CUDA or MPS if available, else the CPU.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: The device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("no training was tried on such a one")
+            raise RuntimeError("this type of device is not supported")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -30,14 +30,14 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` is bf16 where hardware multiplies it fast: CUDA, a CPU with AMX or AVX-512 bf16."""
+    """Return `fp32` or `bf16`; `auto` selects bf16 on hardware with fast bf16: CUDA, or a CPU with AMX or AVX-512."""
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+        capabilities = torch.cpu.get_capabilities()
+        return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "fp32"
     return "fp32"
 
 
@@ -51,12 +51,12 @@ def compiled_code(dtype: torch.dtype) -> str:
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[Any]:
-    """The context in which the networks run: autocast to bf16, or nothing."""
+    """Return the context in which networks run: autocast to bf16, or a disabled autocast."""
     bf16 = choose_precision(config.precision, device) == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def to_device(table: NDArray[Any], device: torch.device) -> Tensor:
-    """A table on a device, which may come to it after what was asked of the device before."""
+    """Copy an array to a device; on CUDA, the copy is asynchronous."""
     tensor = torch.from_numpy(table)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,4 +1,4 @@
-"""Encodes images to posterior means and log variances."""
+"""Encode images to posterior means and log variances."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ def encode(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Posterior means and log variances of images, each (len(rows), latents) float32, in the order of the rows.
 
-    Of a model that rounds its latents: the rounded latents, and the log variance of what has no variance, minus
-    infinity. The data's images are put on the device where they are not given.
+    A model with quantised latents returns the quantised latents, with a log variance of minus infinity. If ``images``
+    is `None`, the images of the data are copied to the device.
     """
     device = next(model.parameters()).device
     images = images or DeviceImages(data, device)
@@ -34,19 +34,19 @@ def encode(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode(), evaluation_mode(model), autocast(config, device):
         for start in range(0, len(rows), batch_size):
-            span = slice(start, start + batch_size)
-            latents = model.represent(model.encode(images(rows[span])))
-            mean[span], log_var[span] = latents.mean.cpu().numpy(), latents.log_var.cpu().numpy()
+            part = slice(start, start + batch_size)
+            latents = model.represent(model.encode(images(rows[part])))
+            mean[part], log_var[part] = latents.mean.cpu().numpy(), latents.log_var.cpu().numpy()
     return mean, log_var
 
 
 @contextmanager
 def evaluation_mode(model: VAE) -> Iterator[None]:
-    """What it gives for an image depends on that alone meanwhile; then each layer is as it was, in training or not."""
-    before = [(module, module.training) for module in model.modules()]
+    """Set a model to evaluation mode inside the context, and restore the mode of each module afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for module, was_training in before:
+        for module, was_training in modes:
             module.training = was_training

@@ -1,4 +1,4 @@
-"""Ends a training between two records when it is interrupted."""
+"""Defer interrupts, so that training stops between two records."""
 
 import signal
 import threading
@@ -8,23 +8,28 @@ from contextlib import contextmanager
 
 @contextmanager
 def deferred_interrupts() -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM, so that the loop ends between two records; a second Ctrl-C ends it at once.
+    """Collect Ctrl-C and SIGTERM, so that the training loop stops after the current record.
 
-    A second SIGTERM does not: job schedulers send it to all processes, and the driver of a study passes on its own.
+    A second Ctrl-C stops it immediately. A second SIGTERM does not, because a process may receive two: job schedulers
+    send SIGTERM to all processes, and the driver of a study forwards its own. In threads other than the main thread,
+    no signals are collected.
+
+    Yields:
+        The list of signals received so far.
     """
-    caught: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield received
         return
 
-    def catch(number: int, frame: object) -> None:
-        if caught and number == signal.SIGINT:
+    def receive(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        caught.append(number)
+        received.append(number)
 
-    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield caught
+        yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,8 +1,8 @@
-"""The training loop: a generator of records. There is one; everything that trains goes through it.
+"""The training loop, a generator of records. All training in this package uses it.
 
-Everything random in a step follows from the seed and the step, so a state needs no generators: continued from a saved
-state, the loop yields what it would have yielded, to the bit. On a CPU that holds for layers, too, that draw random
-numbers by PyTorch's global generator, such as dropout.
+All random numbers of a step are derived from the seed and the step, so the state contains no random generators.
+Resuming from a saved state is bit-identical. On a CPU, this includes layers that use PyTorch's global generator, such
+as dropout.
 """
 
 import math
@@ -35,25 +35,32 @@ from betavae.training.seeding import derive_seed, draw_noise, seeded_global_gene
 from betavae.training.state import State
 
 RECORD_STEPS = 50
-"""Steps that a training record is the mean of."""
+"""Number of steps over which a training record is averaged."""
 ROTATION_IMAGES = 8_192
-"""Training images whose latents decide a rotation."""
+"""Number of training images used to compute a rotation."""
 RECORDED = ["cuda"]
-"""Types of devices on which the steps of a training record are recorded and launched together; elsewhere they are done
-one by one."""
+"""Types of devices on which the steps of a training record are recorded as a CUDA graph and launched together. On other
+devices, steps run one by one."""
 VALIDATION_POINTS = 50
-"""Points of the validation curve over a run."""
+"""Number of points of the validation curve."""
 VALIDATION_IMAGES = 512
-"""Held-out images behind a point of the validation curve; the final held-out terms take them all."""
+"""Number of validation images for a point of the validation curve. The final terms use all of them."""
 
 
 class Diverged(RuntimeError):
-    """The loss or a weight is not finite any more."""
+    """The loss or a weight is not finite."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A point of the curves: terms in nats, averaged over the steps since the last record or over held-out images."""
+    """A point of the training curves.
+
+    Attributes:
+        step: number of finished steps.
+        wall_seconds: training time so far.
+        split: ``"train"`` or ``"validation"``.
+        terms: loss terms in nats, averaged over the steps since the last record, or over validation images.
+    """
 
     step: int
     wall_seconds: float
@@ -61,7 +68,7 @@ class Record:
     terms: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """One flat row, as a line of `curve.jsonl`."""
+        """Return a flat dictionary for a line of `curve.jsonl`."""
         row: dict[str, Any] = {"step": self.step, "wall_seconds": round(self.wall_seconds, 3), "split": self.split}
         return row | self.terms
 
@@ -74,28 +81,28 @@ def train(
     state: State,
     images: DeviceImages | None = None,
 ) -> Iterator[Record]:
-    """Train from a state to `config.steps`, yielding records; at those of training the state is whole and may be saved.
+    """Train from a state to `config.steps` and yield records. The state can be saved at each training record.
 
     Args:
-        config: settings; `config.steps` counts from the very first step, not from the state's.
-        data: images.
-        train_rows: rows to train on, at least one.
-        validation_rows: held-out rows; none for no validation records.
-        state: changed in place.
-        images: those of the data, where they are on the state's device already.
+        config: settings. `config.steps` is the total number of steps, including those before the given state.
+        data: images and factors.
+        train_rows: training rows, at least one.
+        validation_rows: validation rows; if empty, there are no validation records.
+        state: training state; changed in place.
+        images: images of the data on the device of the state; copied there if `None`.
 
     Yields:
-        A `train` record every `RECORD_STEPS` steps and at the end; a `validation` record at the start, at
-        `VALIDATION_POINTS` even distances and at the end. Of a step's two records that of training comes last.
+        A `train` record every `RECORD_STEPS` steps and at the end. A `validation` record at the start, at about
+        `VALIDATION_POINTS` evenly spaced steps, and at the end. If a step has both records, `train` comes last.
 
     Raises:
-        Diverged: the loss is not finite; the message names the step.
-        ValueError: the data cannot give what the objective needs.
+        Diverged: The loss is not finite; the message contains the step.
+        ValueError: The data does not meet the requirements of the objective.
     """
-    span = Span(config, data, train_rows, state, images)
+    runner = StepRunner(config, data, train_rows, state, images)
     stream = cuda_graphs.stream(next(state.model.parameters()).device)
     validation_steps = RECORD_STEPS * max(1, config.steps // VALIDATION_POINTS // RECORD_STEPS)
-    seen: list[Loss] = []
+    losses: list[Loss] = []
     started = time.perf_counter() - state.wall_seconds
 
     def record(split: str, terms: dict[str, float]) -> Record:
@@ -104,7 +111,7 @@ def train(
 
     def validation() -> Record:
         rows = validation_rows[:VALIDATION_IMAGES]
-        terms = held_out_terms(config, data, rows, len(train_rows), state, span.images)
+        terms = held_out_terms(config, data, rows, len(train_rows), state, runner.images)
         return record("validation", terms)
 
     if state.step == 0 and len(validation_rows):
@@ -112,26 +119,26 @@ def train(
     while state.step < config.steps:
         with stream:
             if state.step in config.rotate_at:
-                span.rotate()
-            seen += span()
+                runner.rotate()
+            losses += runner()
             if state.step % RECORD_STEPS and state.step < config.steps:
                 continue
-            terms = _means(seen, state.step)
-        seen.clear()
+            terms = _means(losses, state.step)
+        losses.clear()
         if len(validation_rows) and (state.step % validation_steps == 0 or state.step == config.steps):
             yield validation()
         yield record("train", terms)
 
 
-class Span:
-    """The next steps of training: one, or where they are recorded those of a training record.
+class StepRunner:
+    """Runner of the next training steps: a single step or, with recording, all steps up to the next training record.
 
-    From the third call on these are one launch then, and the host waits for none.
+    With recording, all steps of a call are a single launch from the third call on, and the host does not wait for them.
 
     Args:
-        config, data, images: as for `train`.
-        rows: to train on.
-        state: moved on by each call.
+        config, data, images: see `train`.
+        rows: training rows.
+        state: training state; each call advances it.
     """
 
     def __init__(
@@ -142,34 +149,37 @@ class Span:
         self._device = next(state.model.parameters()).device
         self.images = images or DeviceImages(data, self._device)
         self._rows = StepRows(config, data, rows)
-        self._repeated = cuda_graphs.Repeated(cuda_graphs.cuda_graph) if self._device.type in RECORDED else None
-        self._ahead: dict[range, dict[str, Any]] = {}
+        self._recorder = cuda_graphs.Repeated(cuda_graphs.cuda_graph) if self._device.type in RECORDED else None
+        self._prefetched: dict[range, dict[str, Any]] = {}
 
     def __call__(self) -> list[Loss]:
-        """What the steps return, detached; of recorded ones it holds to the end of the training record."""
-        state, after, steps = self._state, self._config.muon_after, self._steps(self._state.step)
+        """Run the next steps and return their detached losses, which are valid until the end of the training record."""
+        state, after, steps = self._state, self._config.muon_after, self._next_steps(self._state.step)
         by_muon = tuple(after is not None and step >= after for step in steps)
-        way = steps.start % RECORD_STEPS, by_muon  # spans of one record share no recording, whose results must last
+        # The start is part of the key: calls of one training record must not overwrite each other's results.
+        key = steps.start % RECORD_STEPS, by_muon
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
-        given = (self._ahead.pop(steps, None) or self._given(steps)) | memory
+        inputs = (self._prefetched.pop(steps, None) or self._step_inputs(steps)) | memory
         with seeded_global_generator(derive_seed(self._config, "layers", state.step)):
-            seen, state.memory = self._repeated(self._walk, way, given) if self._repeated else self._walk(way, given)
+            losses, state.memory = (
+                self._recorder(self._run_steps, key, inputs) if self._recorder else self._run_steps(key, inputs)
+            )
         state.step = steps.stop
-        if self._repeated and (following := self._steps(state.step)):  # while the device is at work
-            self._ahead = {following: self._given(following)}
-        return seen
+        if self._recorder and (following := self._next_steps(state.step)):  # while the device is busy
+            self._prefetched = {following: self._step_inputs(following)}
+        return losses
 
-    def _steps(self, first: int) -> range:
-        """Those of a call: they end where a training record does, and before the axes of the latents turn."""
-        count = RECORD_STEPS - first % RECORD_STEPS if self._repeated else 1
-        turns = (step for step in self._config.rotate_at if step > first)
-        return range(first, min(first + count, self._config.steps, *turns))
+    def _next_steps(self, first: int) -> range:
+        """Return the steps of one call, which ends at the next training record or rotation."""
+        count = RECORD_STEPS - first % RECORD_STEPS if self._recorder else 1
+        rotations = (step for step in self._config.rotate_at if step > first)
+        return range(first, min(first + count, self._config.steps, *rotations))
 
     def rotate(self) -> None:
-        """Turn the axes of the latents to where those of the first training images depend on one another least.
+        """Rotate the latent space to minimise the dependence between the latents of the first training images.
 
-        What the objective remembers as `mean` and `log_var` turns with them; the optimisers' moments, which a few steps
-        renew, do not.
+        `mean` and `log_var` in the memory of the objective are rotated as well. The moments of the optimisers are not,
+        because they adapt within a few steps.
         """
         config, state, rows = self._config, self._state, self._train_rows[:ROTATION_IMAGES]
         mean, log_var = map(torch.from_numpy, encode(config, self._data, rows, state.model, images=self.images))
@@ -180,8 +190,8 @@ class Span:
             past = Posterior(*(state.memory[name] for name in names))
             state.memory = {**state.memory, **dict(zip(names, past.rotated(rotation), strict=True))}
 
-    def _given(self, steps: range) -> dict[str, Any]:
-        """What each step is given: tensors, and numbers that depend on the step, as tensors if steps are recorded."""
+    def _step_inputs(self, steps: range) -> dict[str, Any]:
+        """Prepare the inputs of the steps: tensors, and scheduled numbers, which are tensors if steps are recorded."""
         config, device = self._config, self._device
         shape = config.batch_size, config.latent_dim
         rows = [self._rows(step) for step in steps]
@@ -190,40 +200,42 @@ class Span:
             | {f"schedule.{name}": value for name, value in schedule_of(config.objective, step).items()}
             for step in steps
         ]
-        given: dict[str, Any] = {
+        inputs: dict[str, Any] = {
             "rows": to_device(np.stack(rows), device),
             "noise": torch.stack([draw_noise(config, "noise", step, shape, device) for step in steps]),
         }
         for name in scheduled[0]:
             values = [numbers[name] for numbers in scheduled]
-            given[name] = to_device(np.array(values, np.float32), device) if self._repeated else values
+            inputs[name] = to_device(np.array(values, np.float32), device) if self._recorder else values
         if self._needs.more_noise:
-            given["more_noise"] = torch.stack([draw_noise(config, "more noise", step, shape, device) for step in steps])
+            more_noise = [draw_noise(config, "more noise", step, shape, device) for step in steps]
+            inputs["more_noise"] = torch.stack(more_noise)
         if labels := [table for row in rows if (table := self._rows.labels(row)) is not None]:
-            given["labels"] = to_device(np.stack(labels), device)
-        return given
+            inputs["labels"] = to_device(np.stack(labels), device)
+        return inputs
 
-    def _walk(
-        self, way: tuple[int, tuple[bool, ...]], given: dict[str, Any]
+    def _run_steps(
+        self, key: tuple[int, tuple[bool, ...]], inputs: dict[str, Any]
     ) -> tuple[list[Loss], Mapping[str, Tensor]]:
-        _, by_muon = way
+        """Run one step for each entry of the inputs; return the losses, and the memory of the objective."""
+        _, by_muon = key
         config, state = self._config, self._state
         rates = config.learning_rate, config.muon_learning_rate or config.learning_rate
         network = state.network
         memory: Mapping[str, Tensor] = {
-            name.removeprefix("memory."): given[name] for name in given if name.startswith("memory.")
+            name.removeprefix("memory."): inputs[name] for name in inputs if name.startswith("memory.")
         }
-        seen = []
+        losses = []
         for i, muon in enumerate(by_muon):
-            noise, factor = given["noise"][i], given["learning_rate_factor"][i]
+            noise, factor = inputs["noise"][i], inputs["learning_rate_factor"][i]
             schedule = {
                 name.removeprefix("schedule."): values[i]
-                for name, values in given.items()
+                for name, values in inputs.items()
                 if name.startswith("schedule.")
             }
-            more, labels = (given[name][i] if name in given else None for name in ("more_noise", "labels"))
-            images = self.images(given["rows"][i])
-            batch = Batch(images, noise, schedule, memory, more, labels, len(self._train_rows), network)
+            more_noise, labels = (inputs[name][i] if name in inputs else None for name in ("more_noise", "labels"))
+            images = self.images(inputs["rows"][i])
+            batch = Batch(images, noise, schedule, memory, more_noise, labels, len(self._train_rows), network)
             with autocast(config, self._device):
                 loss = _loss(config.objective, state.model, batch)
             _update_parameters(state.optimisers if muon else state.optimisers[-1:], loss.loss, rates[muon] * factor)
@@ -232,19 +244,23 @@ class Span:
                     (state.network_optimiser,), loss.network_loss, self._needs.network_learning_rate * factor
                 )
             memory = loss.memory
-            seen.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
-        return seen, memory
+            losses.append(Loss(loss.loss.detach(), {name: _detached(term) for name, term in loss.terms.items()}))
+        return losses, memory
+
+
+Span = StepRunner
+"""Former name of `StepRunner`, which benchmarks still import."""
 
 
 def _loss(settings: Any, model: VAE, batch: Batch) -> Loss:
-    """What an objective returns; for whatever goes wrong in one of the user's own an error that names it."""
+    """Compute the loss of an objective. Errors in a user's own objective name the objective."""
     objective = objective_of(settings)
     if OBJECTIVES.is_shipped(name := objective.name):
-        shipped: Loss = objective.loss(settings, model, batch)
-        return shipped
+        built_in: Loss = objective.loss(settings, model, batch)
+        return built_in
     try:
         loss = objective.loss(settings, model, batch)
-    except (RuntimeError, MemoryError):  # PyTorch's say what is wrong, or that memory ran out
+    except (RuntimeError, MemoryError):  # errors of PyTorch, which have clear messages, and lack of memory
         raise
     except Exception as error:
         raise ValueError(f"objective {name} failed: {plugins.told(error)}") from error
@@ -259,7 +275,7 @@ def _loss(settings: Any, model: VAE, batch: Batch) -> Loss:
 
 
 def _update_parameters(optimisers: Sequence[torch.optim.Optimizer], loss: Tensor, rate: float | Tensor) -> None:
-    """One update by optimisers of which the last has all parameters; the loss gives gradients to these only."""
+    """Perform one optimiser step. The last optimiser has all parameters, and only these get gradients of the loss."""
     for group in (group for optimiser in optimisers for group in optimiser.param_groups):
         group["lr"] = rate
     parameters = [parameter for group in optimisers[-1].param_groups for parameter in group["params"]]
@@ -278,15 +294,15 @@ def held_out_terms(
     state: State,
     images: DeviceImages | None = None,
 ) -> dict[str, float]:
-    """The objective's loss and terms on given rows, in nats, with noise that is the same at every call.
+    """Compute the loss and its terms on validation images, in nats, with the same noise in each call.
 
-    Where the objective takes pairs, an image's partner is drawn from all of the data; where it takes labels, those of
-    all images are known. The data's images are put on the device where they are not given.
+    For objectives with pairs, partners are drawn from all data. For objectives with labels, the labels of all images
+    are known.
 
     Args:
-        config, data, state, images: as for `train`.
-        rows: of the images.
-        num_train: images that are trained on, which some estimates depend on.
+        config, data, state, images: see `train`.
+        rows: rows of the images.
+        num_train: number of training images, which some estimates use.
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     images, means = images or DeviceImages(data, device), []
@@ -299,18 +315,18 @@ def held_out_terms(
         for start in range(0, len(rows), count):
             batch = rows[start : start + count]
             if len(batch) < count and start:
-                break  # a smaller last batch would weigh more, and within-batch estimates depend on the size
+                break  # images of a smaller batch would have more weight, and some estimates depend on the batch size
             if partners:
-                chosen = partners(batch, np.random.default_rng(derive_seed(config, "validation pairs", start)))
-                batch = np.concatenate([batch, chosen])
+                generator = np.random.default_rng(derive_seed(config, "validation pairs", start))
+                batch = np.concatenate([batch, partners(batch, generator)])
             shape = (len(batch), config.latent_dim)
             noise = draw_noise(config, "validation", start, shape, device)
-            more = draw_noise(config, "more validation", start, shape, device) if needs.more_noise else None
+            more_noise = draw_noise(config, "more validation", start, shape, device) if needs.more_noise else None
             labels = to_device(scaled_factors(data, batch), device) if needs.labelled_images else None
-            given = Batch(images(batch), noise, schedule, state.memory, more, labels, num_train, state.network)
+            inputs = Batch(images(batch), noise, schedule, state.memory, more_noise, labels, num_train, state.network)
             with autocast(config, device):
-                loss = _loss(config.objective, state.model, given)
-            means.append(_means([loss], state.step))  # numbers: kept tensors would lie scattered over freed memory
+                loss = _loss(config.objective, state.model, inputs)
+            means.append(_means([loss], state.step))  # as numbers: small tensors would fragment the memory
     return {name: math.fsum(terms[name] for terms in means) / len(means) for name in means[0]}
 
 
@@ -318,15 +334,15 @@ def _detached(term: Tensor | float) -> Tensor | float:
     return term.detach() if isinstance(term, Tensor) else term
 
 
-def _means(seen: list[Loss], step: int) -> dict[str, float]:
-    """Mean loss and terms of the last steps; a transfer from the device for each."""
-    losses = torch.stack([loss.loss for loss in seen]).tolist()
-    for back, value in zip(range(len(seen), 0, -1), losses, strict=True):
+def _means(losses: list[Loss], step: int) -> dict[str, float]:
+    """Return the mean loss and terms of the last steps, with one transfer from the device for each term."""
+    totals = torch.stack([loss.loss for loss in losses]).tolist()
+    for back, value in zip(range(len(losses), 0, -1), totals, strict=True):
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} at step {step - back + 1}")
-    terms = {"loss": math.fsum(losses) / len(losses)}
-    for name in seen[0].terms:
-        values = [loss.terms[name] for loss in seen]
+    terms = {"loss": math.fsum(totals) / len(totals)}
+    for name in losses[0].terms:
+        values = [loss.terms[name] for loss in losses]
         tensors = [value for value in values if isinstance(value, Tensor)]
         numbers = torch.stack(tensors).tolist() if tensors else values
         terms[name] = math.fsum(numbers) / len(numbers)

@@ -1,4 +1,4 @@
-"""Turning the axes of the latent space to the least total correlation; the image of every mean stays."""
+"""Rotation of the latent space to minimal total correlation (ICA-like). The decoded image of each mean is unchanged."""
 
 import math
 from itertools import combinations
@@ -12,32 +12,41 @@ from torch import Tensor, nn
 from betavae.model import VAE, Posterior
 
 ANGLES = 30
-"""Angles that are tried for a pair of latents, from -45 degrees on."""
+"""Number of angles evaluated for each pair of latents, from -45 to 45 degrees."""
 SWEEPS = 5
-"""Times that all pairs of latents are gone through at most."""
+"""Maximum number of sweeps over all pairs of latents."""
 LEAST_GAIN = 0.005
-"""Nats below which a pair of 8,192 samples is left alone: of two Gaussian latents some angle seems that much better by
-chance in one case of a hundred. Of fewer, from 64 on, it seems so by (8192 / samples) ** 0.72 times as many nats."""
+"""Minimum gain, in nats, to rotate a pair of latents with 8,192 samples. For two independent Gaussian latents, the best
+angle exceeds this gain by chance in one of a hundred cases. With fewer samples (at least 64), the threshold is
+multiplied by (8192 / samples) ** 0.72."""
 
 
 def independent_axes(
     latents: Float[NDArray[np.float64], "samples latents"], log_vars: Float[NDArray[np.float64], " latents"]
 ) -> Float[NDArray[np.float64], "latents latents"]:
-    """The rotation R after which latents R z depend on one another least, found pair by pair.
+    """Find the rotation R that minimises the dependence between the latents R z, pair by pair.
 
-    TC(z) = Σ H(z_k) - H(z), and no rotation moves the joint entropy: left to minimise is the sum of the marginal ones.
-    They are estimated from spacings of sorted samples (Vasicek 1976) at `ANGLES` angles of a pair. Two latents that are
-    unequally sharp would lose sharpness together: to the pair's sum comes the divergence of the nearest diagonal
-    posterior from the turned one, ½ Σ log (Σ R_kj² / σ_j²) + ½ Σ log σ_j². A pair of Gaussian latents of one width,
-    which looks alike from all sides, stays, but for one in a hundred, whose turning costs nothing.
+    TC(z) = Σ H(z_k) - H(z). A rotation does not change the joint entropy H(z), so it is enough to minimise the sum of
+    the marginal entropies. They are estimated from spacings of sorted samples (Vasicek 1976), for `ANGLES` angles of
+    each pair.
 
-    Args:
-        latents: samples of q(z), thousands.
-        log_vars: log σ² of the posteriors, averaged over images.
+    Rotating two latents with different posterior variances makes their posteriors less precise. The cost of a pair
+    therefore includes the divergence of the closest diagonal posterior from the rotated one,
+    ½ Σ log (Σ R_kj² / σ_j²) + ½ Σ log σ_j².
+
+    Two Gaussian latents with equal variance have the same cost at all angles. They are not rotated, except in one of a
+    hundred cases, where the rotation has no effect on the loss.
 
     Source:
-        ICA Using Spacings Estimates of Entropy (Learned-Miller & Fisher 2003), without its whitening, which
-        would change the rate. https://www.jmlr.org/papers/v4/learned-miller03a.html
+        ICA Using Spacings Estimates of Entropy (Learned-Miller & Fisher 2003), without the whitening, which would
+        change the KL term (rate). https://www.jmlr.org/papers/v4/learned-miller03a.html
+
+    Args:
+        latents: thousands of samples of q(z).
+        log_vars: log σ² of the posteriors, averaged over images.
+
+    Returns:
+        The rotation R.
 
     Example:
         >>> square = np.random.default_rng(0).uniform(-1, 1, (2000, 2))
@@ -48,38 +57,38 @@ def independent_axes(
     """
     latents, log_vars, rotation = latents.copy(), log_vars.copy(), np.eye(latents.shape[1])
     angles = (np.arange(ANGLES) / ANGLES - 0.5) * math.pi / 2
-    turns = np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]).transpose(2, 0, 1)
+    candidates = np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]).transpose(2, 0, 1)
     least_gain = LEAST_GAIN * (8192 / len(latents)) ** 0.72
     for _ in range(SWEEPS):
         before = rotation.copy()
         for i, j in combinations(range(latents.shape[1]), 2):
-            pair, sharpness = latents[:, [i, j]].T, np.exp(-log_vars[[i, j]])
-            costs = (_entropy(turns @ pair) + 0.5 * np.log(turns**2 @ sharpness)).sum(1)
+            pair, precision = latents[:, [i, j]].T, np.exp(-log_vars[[i, j]])
+            costs = (_entropy(candidates @ pair) + 0.5 * np.log(candidates**2 @ precision)).sum(1)
             best = int(costs.argmin())
             if costs[ANGLES // 2] - costs[best] > least_gain:
-                latents[:, [i, j]] = (turns[best] @ pair).T
-                log_vars[[i, j]] = turns[best] ** 2 @ log_vars[[i, j]]
-                rotation[[i, j]] = turns[best] @ rotation[[i, j]]
+                latents[:, [i, j]] = (candidates[best] @ pair).T
+                log_vars[[i, j]] = candidates[best] ** 2 @ log_vars[[i, j]]
+                rotation[[i, j]] = candidates[best] @ rotation[[i, j]]
         if np.array_equal(rotation, before):
             break
     return rotation
 
 
 def _entropy(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Differential entropy in nats along the last axis, from spacings over about the root of the samples' number."""
+    """Estimate the differential entropy in nats along the last axis, from m-spacings with m = √(number of samples)."""
     count = samples.shape[-1]
-    span = math.isqrt(count)
+    m = math.isqrt(count)
     samples = np.sort(samples, -1)
-    spacings = samples[..., span:] - samples[..., :-span]
-    entropy: NDArray[np.float64] = np.log(np.maximum(spacings, 1e-12) * (count + 1) / span).mean(-1)
+    spacings = samples[..., m:] - samples[..., :-m]
+    entropy: NDArray[np.float64] = np.log(np.maximum(spacings, 1e-12) * (count + 1) / m).mean(-1)
     return entropy
 
 
 def linear_ends(model: VAE) -> tuple[nn.Linear, nn.Linear]:
-    """The encoder's last and the decoder's first layer, which a rotation goes into.
+    """Return the last layer of the encoder and the first layer of the decoder, which absorb a rotation.
 
     Raises:
-        ValueError: they are not linear.
+        ValueError: The layers are not linear.
     """
     encoder, decoder = model.encoder, model.decoder
     if isinstance(encoder, nn.Sequential) and isinstance(decoder, nn.Sequential):
@@ -87,8 +96,8 @@ def linear_ends(model: VAE) -> tuple[nn.Linear, nn.Linear]:
         if isinstance(last, nn.Linear) and isinstance(first, nn.Linear):
             return last, first
     raise ValueError(
-        "rotate_at takes an encoder and a decoder that are nn.Sequential and end and begin with nn.Linear, and this "
-        "architecture's are not: leave it out"
+        "rotate_at needs an nn.Sequential encoder whose last layer is nn.Linear, and an nn.Sequential decoder whose "
+        "first layer is nn.Linear; this architecture has other layers: remove rotate_at, or use another model"
     )
 
 
@@ -96,16 +105,22 @@ def linear_ends(model: VAE) -> tuple[nn.Linear, nn.Linear]:
 def rotate(
     model: VAE, posterior: Posterior, noise: Float[Tensor, "samples latents"]
 ) -> Float[Tensor, "latents latents"]:
-    """Turn a model's axes to where latents, sampled from posteriors of many images, depend on one another least.
+    """Rotate the latent space of a model in place, to minimise the dependence between sampled latents.
 
-    With R the rotation, means become R m and the decoder's first weights W Rᵀ: every mean keeps the image it had. Log
-    variances become R∘R log σ², which is exact for latents that are equally sharp.
+    With the rotation R, a mean m becomes R m, and the first weights W of the decoder become W Rᵀ, so the decoded image
+    of each mean does not change. Log variances become (R∘R) log σ², which is exact if all latents of an image have
+    equal variances.
+
+    Args:
+        model: model to rotate.
+        posterior: posteriors of many images.
+        noise: standard normal noise for sampling the posteriors.
 
     Returns:
-        R.
+        The rotation R.
 
     Raises:
-        ValueError: the encoder does not end, or the decoder not begin, with a linear layer.
+        ValueError: The last layer of the encoder or the first layer of the decoder is not linear.
     """
     last, first = linear_ends(model)
     latents, log_vars = (table.cpu().double().numpy() for table in (posterior.sample(noise), posterior.log_var.mean(0)))

@@ -1,4 +1,4 @@
-"""The learning rate over the steps."""
+"""Learning-rate schedules."""
 
 import math
 
@@ -6,11 +6,13 @@ from betavae.config import Config
 
 
 def learning_rate_factor(config: Config, step: int) -> float:
-    """Share of the learning rate that a step takes: 1, or that of one-cycle (a linear rise, over the first tenth if not
-    given otherwise, then half a cosine down to 0).
+    """Return the learning-rate factor of a step.
+
+    It is always 1 with the constant schedule. With the one-cycle schedule, it increases linearly over
+    ``schedule_warmup_steps`` (by default the first tenth of the steps), then decreases to 0 by a half cosine.
 
     Source:
-        Super-Convergence (Smith & Topin, 2018), with a cosine for the fall. https://arxiv.org/abs/1708.07120
+        Super-Convergence (Smith & Topin, 2018), with cosine annealing. https://arxiv.org/abs/1708.07120
 
     Example:
         >>> config = Config(schedule="one-cycle", steps=100)
@@ -19,7 +21,7 @@ def learning_rate_factor(config: Config, step: int) -> float:
     """
     if config.schedule == "constant":
         return 1.0
-    rise = config.schedule_warmup_steps or max(1, config.steps // 10)
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
+    warmup = config.schedule_warmup_steps or max(1, config.steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))

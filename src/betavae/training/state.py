@@ -1,4 +1,4 @@
-"""What changes while training: the model, its optimisers, the step; and how it begins."""
+"""Training state: model, optimisers and step."""
 
 import math
 import os
@@ -22,7 +22,7 @@ from betavae.training.seeding import derive_seed, seeded_global_generator
 
 @dataclass
 class State:
-    """What changes while training: saved and restored, it continues the run."""
+    """Everything that changes during training. A run resumes from a saved state."""
 
     model: VAE
     optimisers: tuple[torch.optim.Optimizer, ...]
@@ -30,10 +30,11 @@ class State:
     step: int = 0
     wall_seconds: float = 0.0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the objective hands from step to step."""
+    """Tensors that the objective passes to the next step; see `Loss.memory`."""
     network: nn.Module | None = None
-    """The objective's own network, where it has one."""
+    """The objective's own network, if it has one."""
     network_optimiser: Adam | None = None
+    """Optimiser of the objective's own network."""
 
 
 def build_model(config: Config, image_shape: tuple[int, int, int]) -> VAE:
@@ -49,14 +50,14 @@ def build_model(config: Config, image_shape: tuple[int, int, int]) -> VAE:
 
 
 def new_state(config: Config, data: FactorData) -> State:
-    """An untrained model and its optimisers.
+    """Build an untrained model and its optimisers.
 
-    Where the objective has a network of its own, it gets an Adam of its own, with betas 0.5 and 0.9. On CUDA, cuDNN is
-    told for the whole process to take algorithms that give the same numbers again.
+    The objective's own network, if it has one, is trained by a separate Adam with betas 0.5 and 0.9. On CUDA, this
+    function makes cuDNN deterministic for the whole process.
 
     Raises:
-        ValueError: the architecture cannot take the data's images or be rotated, the device is not there, or its memory
-            cannot hold a batch.
+        ValueError: The architecture does not accept the images or cannot be rotated, the device is not available, or a
+            batch does not fit into its memory.
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
     _check_memory(config, data, device)
@@ -71,53 +72,56 @@ def new_state(config: Config, data: FactorData) -> State:
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
-        torch.cuda.manual_seed_all(
-            derive_seed(config, "layers")
-        )  # of layers that draw random numbers, for the whole process
+        torch.cuda.manual_seed_all(derive_seed(config, "layers"))  # for layers such as dropout; for the whole process
     dtype = torch.bfloat16 if choose_precision(config.precision, device) == "bf16" else torch.float32
     muon_decay = None if config.muon_after is None else needs.weight_decay + config.muon_weight_decay
-    own = optimisers(model, config.learning_rate, needs.weight_decay, muon_decay, dtype)
+    model_optimisers = optimisers(model, config.learning_rate, needs.weight_decay, muon_decay, dtype)
     if network is None:
-        return State(model, own)
+        return State(model, model_optimisers)
     network = network.to(device)
-    rival = Adam(network.parameters(), needs.network_learning_rate, (0.5, 0.9), dtype)
-    return State(model, own, network=network, network_optimiser=rival)
+    network_optimiser = Adam(network.parameters(), needs.network_learning_rate, (0.5, 0.9), dtype)
+    return State(model, model_optimisers, network=network, network_optimiser=network_optimiser)
 
 
 def _check_memory(config: Config, data: FactorData, device: torch.device) -> None:
-    """Refuse batches that the device's memory cannot hold: they would end in hours of swapping, or a killed process.
+    """Reject batches that do not fit into the device's memory; they cause swapping for hours, or a killed process.
 
-    What is counted is the least: of each pixel its value, its logit and its gradient, four bytes each.
+    The size is a lower bound: the value, logit and gradient of each pixel, four bytes each.
     """
     memory, size = memory_of(device), 12 * config.batch_size * math.prod(data.image_shape)
     if memory is not None and size > memory:
         raise ValueError(
-            f"batch_size is {config.batch_size}; such a batch takes {size / 1e9:,.1f} GB and more, and {device} has "
-            f"{memory / 1e9:,.1f} GB: ask for fewer images"
+            f"batch_size is {config.batch_size}; such a batch needs at least {size / 1e9:,.1f} GB, but {device} has "
+            f"{memory / 1e9:,.1f} GB: reduce batch_size"
         )
 
 
 def memory_of(device: torch.device) -> int | None:
-    """Bytes of memory of a device; None where that cannot be known."""
+    """Return the memory of a device in bytes; `None` if it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has none
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
 
 
 def _check_networks(model: VAE, config: Config) -> None:
-    """Refuse an architecture whose networks do not give what they must."""
+    """Reject an architecture whose networks fail or return a wrong shape."""
     images, latents = torch.zeros(2, *model.image_shape), torch.zeros(2, config.latent_dim)
-    given = {"encoder": (images, (2, 2 * config.latent_dim)), "decoder": (latents, tuple(images.shape))}
+    checks = {"encoder": (images, (2, 2 * config.latent_dim)), "decoder": (latents, tuple(images.shape))}
     with torch.no_grad(), evaluation_mode(model):
-        for name, (batch, wanted) in given.items():
+        for name, (batch, expected) in checks.items():
             shape = tuple(batch.shape)
             try:
-                found = tuple(getattr(model, name)(batch).shape)
+                output_shape = tuple(getattr(model, name)(batch).shape)
             except Exception as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ValueError(f"model {config.model}: its {name} fails for a batch {shape}: {reason}") from error
-            if found != wanted:
-                raise ValueError(f"model {config.model}: its {name} gives {found} for a batch {shape}, not {wanted}")
+                raise ValueError(
+                    f"model {config.model}: its {name} fails for a batch of shape {shape}: {reason}"
+                ) from error
+            if output_shape != expected:
+                raise ValueError(
+                    f"model {config.model}: its {name} returns the shape {output_shape} for a batch of shape {shape}; "
+                    f"it must be {expected}"
+                )
