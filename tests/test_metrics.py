@@ -583,7 +583,7 @@ def test_udr_refuses_what_cannot_be_compared():
         (([z], np.ones((1, 2))), "needs at least two, got 1"),
         (([z, z], np.full((2, 2), np.nan)), "kl must be finite"),
         (([z, z], np.ones((3, 2))), "one row for each of the 2 models, got 3"),
-        (([z, z], np.ones((2, 3))), r"one number for each latent of its model, got \(3,\) for 2 latents"),
+        (([z, z], np.ones((2, 3))), r"one number for each latent of a model, got the shape \(3,\) for 2 latents"),
         (([z, z[:40]], np.ones((2, 2))), r"tables of \[40, 50\] rows"),
     ):
         with pytest.raises(ValueError, match=message):
