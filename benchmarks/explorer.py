@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 from betavae.model import VAE
 from betavae.networks.layers import ImageShape
 from betavae.report.explorer import Explorer, describe_latents
-from betavae.report.page import Report, render_report
+from betavae.report.page import RunReport, render_report
 
 MODELS: dict[str, tuple[str, ImageShape]] = {
     **{name: (name, (1, 64, 64)) for name in ("burgess", "affine", "locatello", "higgins", "residual", "wide")},
@@ -52,7 +52,7 @@ def report(name: str, shape: ImageShape) -> str:
     latents = describe_latents(mean, np.full_like(mean, -2), np.linspace(1, 2, 10), [[] for _ in range(10)])
     images = rng.integers(256, size=(12, *shape)).astype(np.uint8)
     return render_report(
-        Report("benchmark", explorer=Explorer(model, latents, images, mean[:12])), max_bytes=30_000_000
+        RunReport("benchmark", explorer=Explorer(model, latents, images, mean[:12])), max_bytes=30_000_000
     )
 
 

@@ -26,11 +26,12 @@ from rich.table import Table
 
 from betavae.config import Config, to_dict
 from betavae.studies.results import collect
-from betavae.studies.study import Execute, Study, create_study, run_study
-from betavae.studies.workers import Share, work
+from betavae.studies.study import Executor, Study, create_study, run_study
+from betavae.studies.workers import ReportProgress
+from betavae.studies.workers import execute as execute_locally
 
 
-def stub(config: Config, folder: Path, share: Share) -> None:
+def stub(config: Config, folder: Path, share: ReportProgress) -> None:
     """Write what a finished run leaves for the table of results."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(to_dict(config)))
@@ -45,7 +46,7 @@ def stub(config: Config, folder: Path, share: Share) -> None:
     (folder / "DONE").touch()
 
 
-def drive(folder: Path, recipe: dict[str, object], execute: Execute) -> tuple[Study, float]:
+def drive(folder: Path, recipe: dict[str, object], execute: Executor) -> tuple[Study, float]:
     """Perform all runs, each once; the study, and seconds."""
     study = create_study(folder, recipe)
     began = time.perf_counter()
@@ -84,7 +85,7 @@ def trained(folder: Path, table: Table) -> None:
     seconds = {}
     for workers in (1, 2):
         began = time.perf_counter()
-        run_study(create_study(folder / f"by {workers}", recipe), partial(work, workers=workers))
+        run_study(create_study(folder / f"by {workers}", recipe), partial(execute_locally, workers=workers))
         seconds[workers] = time.perf_counter() - began
         share = f"{seconds[workers] / bare:.3f} of bare" if workers == 1 else f"{seconds[1] / seconds[2]:.2f} times one"
         table.add_row(
@@ -104,7 +105,7 @@ def stubbed(folder: Path, table: Table, number: int, workers: int) -> None:
     began = time.perf_counter()
     number = len(create_study(folder / "planned", recipe).runs)
     table.add_row(f"planned: {number:,} runs", f"{time.perf_counter() - began:.1f}", "", megabytes())
-    study, seconds = drive(folder / "here", recipe, partial(work, workers=workers, perform=stub))
+    study, seconds = drive(folder / "here", recipe, partial(execute_locally, workers=workers, perform=stub))
     table.add_row(f"{workers} processes", f"{seconds:.1f}", f"{number / seconds:,.0f}", megabytes())
     began = time.perf_counter()
     collect({run: (config, study.path(run)) for run, config in study.runs.items()}, folder / "results.parquet")
@@ -118,7 +119,7 @@ def stubbed(folder: Path, table: Table, number: int, workers: int) -> None:
     from betavae.studies import on_ray
 
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    _, seconds = drive(folder / "ray", recipe, partial(on_ray.work, perform=stub))
+    _, seconds = drive(folder / "ray", recipe, partial(on_ray.execute, perform=stub))
     table.add_row(f"Ray, {workers} cores", f"{seconds:.1f}", f"{number / seconds:,.0f}", megabytes())
     ray.shutdown()
 

@@ -120,9 +120,9 @@ def walk() -> None:
         if share == 0.5:
             signal.raise_signal(signal.SIGINT)
 
-    def here(share: workers.Share, jobs) -> Iterator[workers.Event]:
+    def here(share: workers.ReportProgress, jobs) -> Iterator[workers.Event]:
         for run, (config, folder) in jobs.items():
-            workers.perform(config, folder, share)
+            workers.complete_run(config, folder, share)
             yield workers.Event(run, "done")
 
     create_study("study", recipe)

@@ -193,7 +193,3 @@ class ResultsCommand:
 
 _MEDIANS = """SELECT metric, setting, count(value) AS n, median(value) AS median, quantile_cont(value, 0.25) AS quarter,
 quantile_cont(value, 0.75) AS three_quarters FROM results GROUP BY ALL ORDER BY metric, median DESC"""
-
-
-Study = StudyCommand
-"""Former name, which tests/conftest.py imports."""

@@ -343,7 +343,3 @@ def _page_data(
         "decoder": decoder,
         "encoder": encoder,
     }
-
-
-Report = RunReport
-"""Former name, which benchmarks/explorer.py imports."""

@@ -168,7 +168,3 @@ def _check_reachable(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-
-
-work = execute
-"""Former name, which benchmarks/study.py imports."""

@@ -407,7 +407,3 @@ def _state(study: Study, run: str) -> RunState:
     if _failure_path(study, run).exists():
         return "failed"
     return "begun" if (folder / "config.json").exists() else "waiting"
-
-
-Execute = Executor
-"""Former name, which benchmarks/study.py imports."""

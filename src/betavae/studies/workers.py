@@ -262,9 +262,3 @@ def load_once(source: str) -> "FactorData":
     from betavae.data.loading import load_data
 
     return load_data(source)
-
-
-Share, work = ReportProgress, execute
-"""Former names, which benchmarks/study.py and tests/elsewhere.py import."""
-perform = complete_run
-"""Former name, which tests/elsewhere.py imports."""
