@@ -159,7 +159,7 @@ registry.RESERVED |= {setting.name for setting in dataclasses.fields(Config)}
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """A configuration as JSON-ready values; `from_dict` turns it back into an equal one.
+    """Return a configuration as JSON values. `from_dict` is the inverse.
 
     Example:
         >>> to_dict(Config())["objective"]
@@ -172,11 +172,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config:
-    """The configuration that a mapping describes; what it leaves out keeps its default.
+    """Build a configuration from a mapping. Missing keys keep their defaults.
 
     Args:
         values: keys of `Config`; `objective` is a table with a `name` and the keys of that objective.
-        where: what to call the mapping in error messages, e.g. its file name.
+        where: name of the mapping in error messages, such as its file.
 
     Raises:
         ValueError: unknown key, unknown name, wrong type, or value out of range.
@@ -205,11 +205,11 @@ def load(path: str | Path) -> Config:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The settings in a `.toml` recipe, of a run or a study, or in a run's `config.json`.
+    """Read the settings in a `.toml` recipe of a run or a study, or in the `config.json` of a run.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is not TOML or JSON, no table, or empty.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is empty, or not a table in TOML or JSON.
     """
     path = Path(path)
     if not path.is_file():
@@ -230,7 +230,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def prior_note(models: Iterable[str]) -> str:
-    """A sentence for each architecture whose scores are not comparable with those of plain networks; "" without one.
+    """Return a sentence for each architecture with built-in prior knowledge, or "" if there is none.
 
     Example:
         >>> prior_note(["affine", "burgess"])
@@ -245,13 +245,13 @@ def prior_note(models: Iterable[str]) -> str:
 
 
 def equivalent_betas(beta: float, latents: int, pixels: int) -> dict[str, float]:
-    """The β by which others would say the same, where reconstruction or KL are averaged and not summed.
+    """Return the equivalent β of code that averages the reconstruction loss or the KL instead of summing them.
 
-    Ours weighs the KL summed over latents against the error summed over pixels. A loss may be multiplied by any number,
-    so averaging the error over P pixels divides β by P, and averaging the KL over D latents multiplies it by D.
+    betavae weighs the KL summed over latents against the loss summed over pixels. Scaling the whole loss changes
+    nothing. So averaging over P pixels divides β by P, and averaging the KL over D latents multiplies it by D.
 
     Args:
-        beta: ours.
+        beta: β for sums.
         latents: D.
         pixels: P, channels counted.
 
@@ -267,7 +267,7 @@ def equivalent_betas(beta: float, latents: int, pixels: int) -> dict[str, float]
 
 
 def defaults(settings: type) -> dict[str, Any]:
-    """Defaults of `Config` or of an objective's settings, without what has none of its own, such as the objective.
+    """Return the defaults of `Config` or of an objective's settings. Fields without a plain default are left out.
 
     Example:
         >>> defaults(Beta)
@@ -278,28 +278,28 @@ def defaults(settings: type) -> dict[str, Any]:
 
 
 def changed(config: Config) -> dict[str, Any]:
-    """What of `to_dict` is not as by default, and the objective's name.
+    """Return the settings of `to_dict` that differ from the defaults, and the name of the objective.
 
     Example:
         >>> changed(Config(Beta(8.0), steps=10))
         {'objective': {'name': 'beta', 'beta': 8.0}, 'steps': 10}
     """
 
-    def told(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    def non_default(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
         return {
             key: value
             for key, value in values.items()
             if key not in usual or json.dumps(value) != json.dumps(usual[key])  # 1 is one image, 1.0 all of them
         }
 
-    values = told(to_dict(config), defaults(Config))
-    return {**values, "objective": told(values["objective"], defaults(type(config.objective)))}
+    values = non_default(to_dict(config), defaults(Config))
+    return {**values, "objective": non_default(values["objective"], defaults(type(config.objective)))}
 
 
 def run_id(config: Config) -> str:
-    """Name of a run's folder: what a reader asks first, then twelve hexadecimal digits of all settings.
+    """Return the name of a run folder: objective, architecture, seed, and twelve hexadecimal digits of all settings.
 
-    Settings at their defaults do not count, so a version that knows more settings gives the same name.
+    Default settings do not count. A later version with more settings therefore gives the same name.
 
     Example:
         >>> run_id(Config(seed=3))
@@ -310,7 +310,7 @@ def run_id(config: Config) -> str:
 
 
 def unreached(config: Config) -> list[str]:
-    """Settings of a `Config` or its objective for steps that training does not reach.
+    """Return settings that refer to steps which training does not reach.
 
     Example:
         >>> unreached(Config(steps=100, muon_after=200, rotate_at=(50, 300)))
@@ -326,7 +326,7 @@ def unreached(config: Config) -> list[str]:
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    """An instance of a dataclass from a mapping, each key known and each value of the declared type."""
+    """Build a dataclass from a mapping. Every key must be known, and every value must have the declared type."""
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:
@@ -338,9 +338,10 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _plain_values(settings: Any) -> dict[str, Any]:
-    """The fields of `Config` or of a shipped objective whose values may not be of the declared type, as these.
+    """Return the fields whose values do not have the declared type, converted to it.
 
-    Numpy's numbers become Python's, paths text. Of an objective from outside nothing but these numbers is touched.
+    NumPy numbers become Python numbers, and paths become text. In objectives that users registered, only NumPy numbers
+    are converted.
     """
     values = {}
     for name, kind, plain_types in _kinds(settings.__class__):
@@ -363,7 +364,7 @@ def _plain_values(settings: Any) -> dict[str, Any]:
 
 @lru_cache
 def _kinds(cls: type) -> list[tuple[str, Any, set[Any]]]:
-    """Of each field its name, its declared kind, and the types whose values need no second look."""
+    """Return the name and declared type of each field, and the types of values that need no conversion."""
     return [
         (name, kind, {str, int, float, bool, type(None)}.intersection(members_of(kind)))
         for name, kind in get_type_hints(cls).items()

@@ -1,4 +1,4 @@
-"""Python files of the user's own that define objectives, architectures or metrics: `betavae --import FILE ...`."""
+"""Imports Python files that register objectives, architectures, metrics or data sets: `betavae --import FILE ...`."""
 
 import importlib
 import json
@@ -11,16 +11,16 @@ from pathlib import Path
 from betavae.files.validation import typed
 
 _VARIABLE = "BETAVAE_IMPORT"
-"""Files that were imported; processes that are started from here import them too (`again`)."""
+"""Environment variable with the imported files. Child processes import them as well, see `import_again`."""
 
 
 def load(files: Iterable[str]) -> None:
-    """Import files, whose names without .py are their modules' names, here and in processes started from here.
+    """Import files, here and in child processes. The name of a file without .py is the name of its module.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no .py file, another module has its name, it raises an error, or it defines something that
-            cannot work.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is not a .py file, another module has its name, or it raises an error, for example because it
+            registers something that cannot work.
     """
     files = list(files)
     for file in files:
@@ -37,7 +37,7 @@ def load(files: Iterable[str]) -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise ValueError(f"{file} cannot be imported: {told(error, path)}") from error
+            raise ValueError(f"{file} cannot be imported: {describe_error(error, path)}") from error
         if Path(module.__file__ or "").resolve() != path:
             raise ValueError(f"{file}: there is another module {path.stem!r}; give the file another name")
     for file in files:
@@ -45,25 +45,25 @@ def load(files: Iterable[str]) -> None:
 
 
 def imported() -> list[str]:
-    """The files that were imported here, or where the process that started this one was.
+    """Return the files that this process or its parent has imported.
 
     Raises:
-        ValueError: the environment says otherwise.
+        ValueError: the environment variable is not a list of files.
     """
     try:
         files: list[str] = typed(_VARIABLE, json.loads(os.environ.get(_VARIABLE) or "[]"), list[str])
     except ValueError as error:
-        raise ValueError(f"the environment's {_VARIABLE} is no list of files ({error}); unset it") from None
+        raise ValueError(f"the environment's {_VARIABLE} is not a list of files ({error}); unset it") from None
     return files
 
 
-def again() -> None:
-    """Import what the process that started this one had imported."""
+def import_again() -> None:
+    """Import the files that the parent process has imported."""
     load(imported())
 
 
-def told(error: BaseException, path: Path | None = None) -> str:
-    """An error of a file of the user's own: its kind, its message, and the line of that file."""
+def describe_error(error: BaseException, path: Path | None = None) -> str:
+    """Return the type and message of an error, and the line of the imported file that raised it."""
     own = {*imported(), str(path)}
     calls = [call for call in traceback.extract_tb(error.__traceback__) if str(Path(call.filename).resolve()) in own]
     where = f" (line {calls[-1].lineno} of {Path(calls[-1].filename).name})" if calls else ""

@@ -228,7 +228,7 @@ def _worker_main(connection: Connection, perform: CompleteRun) -> None:
         os.environ[name] = "1"
     import_error = ""
     try:
-        plugins.again()
+        plugins.import_again()
     except Exception as error:  # a user's file can raise any error
         import_error = f"{type(error).__name__}: {error}"
     threading.Thread(target=_exit_with_driver, daemon=True).start()

@@ -263,7 +263,7 @@ def _loss(settings: Any, model: VAE, batch: Batch) -> Loss:
     except (RuntimeError, MemoryError):  # errors of PyTorch, which have clear messages, and lack of memory
         raise
     except Exception as error:
-        raise ValueError(f"objective {name} failed: {plugins.told(error)}") from error
+        raise ValueError(f"objective {name} failed: {plugins.describe_error(error)}") from error
     if not isinstance(loss, Loss):
         raise ValueError(f"objective {name} returned {short(loss)}; it must return a betavae.objectives.api.Loss")
     if not isinstance(loss.loss, Tensor) or loss.loss.dim() or not {"reconstruction", "rate"} <= loss.terms.keys():
