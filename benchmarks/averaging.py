@@ -21,7 +21,7 @@ from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.data.splits import split_rows
-from betavae.training.loop import Span, held_out_terms
+from betavae.training.loop import StepRunner, held_out_terms
 from betavae.training.state import new_state
 
 DECAYS = (0.98, 0.995, 0.999)
@@ -35,7 +35,7 @@ def averaged(settings: Config, data: FactorData) -> dict[int, list[float]]:
     shares = settings.train_images, settings.validation_images, settings.test_images
     split = split_rows(len(data), *shares, settings.seed)
     state, first = new_state(settings, data), settings.steps - AVERAGED_STEPS
-    span, averages, found = Span(settings, data, split.train, state, None), {}, {}
+    span, averages, found = StepRunner(settings, data, split.train, state, None), {}, {}
 
     def reached(model: torch.nn.Module) -> float:
         rows, here = split.validation[:HELD_OUT_IMAGES], replace(state, model=model)

@@ -35,7 +35,7 @@ def worker(variant: str, threads: int) -> None:
     from betavae.data.loading import load_data
     from betavae.kernels import build
     from betavae.objectives.settings import Beta
-    from betavae.training.loop import Span
+    from betavae.training.loop import StepRunner
     from betavae.training.state import new_state
 
     torch.set_num_threads(threads)
@@ -46,7 +46,7 @@ def worker(variant: str, threads: int) -> None:
         if variant != WITH:
             build.library = lambda dtype: None
         config = Config(objective=Beta(4.0), model="burgess", steps=10**9, learning_rate=1e-4, device="cpu")
-        span = Span(config, data, np.arange(len(data)), new_state(config, data), None)
+        span = StepRunner(config, data, np.arange(len(data)), new_state(config, data), None)
 
         def advance(steps: int) -> None:
             for _ in range(steps):

@@ -18,7 +18,7 @@ from betavae.objectives.terms import gaussian_kl
 
 @dataclass(frozen=True)
 class Graded:
-    """Reconstruction + Σ β_d · KL of latent d, with β_d rising evenly from 1 to `last`. Dial: --last."""
+    """Reconstruction + Σ β_d · KL of latent d, with β_d rising evenly from 1 to `last`. Main setting: --last."""
 
     last: float = 8.0
 

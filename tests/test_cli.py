@@ -626,7 +626,7 @@ def good(settings, model, batch):
         ("networks.register('burgess', good)", "ValueError: model 'burgess' is part of betavae; give yours another"),
         (
             "metrics.register(metrics.Metric('mig', good))",
-            "ValueError: metric 'mig' is part of betavae; give yours another name (line 29 of own_nonsense.py)",
+            "ValueError: metric 'mig' is part of betavae; give yours another name (line 28 of own_nonsense.py)",
         ),
         ("OBJECTIVES['mine'] = good", "TypeError: 'Registry' object does not support item assignment"),
         ("register('mine', 5, good)", "TypeError: the settings of objective 'mine' are 5; they must be a dataclass"),
@@ -679,7 +679,7 @@ def test_own_code_that_defines_nonsense(content, message, own_entries, capsys, t
             "Loss(3.0, {})",
             "objective mine returned a loss of 3.0 with terms ; it must be a tensor without axes, ",
         ),
-        ("{}['x']", "objective mine failed: KeyError: 'x' (line 8 of own_objective_that_fails.py)"),
+        ("{}['x']", "objective mine failed: KeyError: 'x' (line 9 of own_objective_that_fails.py)"),
     ],
 )
 def test_an_own_objective_that_fails_is_named(returned, message, file, own_entries, capsys, tmp_path, monkeypatch):

@@ -248,10 +248,6 @@ class StepRunner:
         return losses, memory
 
 
-Span = StepRunner
-"""Former name of `StepRunner`, which benchmarks still import."""
-
-
 def _loss(settings: Any, model: VAE, batch: Batch) -> Loss:
     """Compute the loss of an objective. Errors in a user's own objective name the objective."""
     objective = objective_of(settings)
