@@ -706,7 +706,7 @@ def test_an_environment_that_names_no_files_to_import(capsys, monkeypatch, tmp_p
     for text in ("[3]", "own.py"):
         monkeypatch.setenv("BETAVAE_IMPORT", text)
         said = refused(capsys, "--import", str(tmp_path / "empty_file.py"), "train", "--help")
-        assert "the environment's BETAVAE_IMPORT is no list of files" in said
+        assert "the environment's BETAVAE_IMPORT is not a list of files" in said
 
 
 @pytest.mark.parametrize(
@@ -717,7 +717,7 @@ def test_an_environment_that_names_no_files_to_import(capsys, monkeypatch, tmp_p
             "batch_size is 100000000, but there are only 600 training images: set",
         ),
         (["--latent-dim", "1000000000"], "the latents of 900 images take 7,200.0 GB, and this machine has "),
-        (["--latent-dim", "4097"], "latents is 4097, and an image has 4,096 pixels: give at most that many latents"),
+        (["--latent-dim", "4097"], "latent_dim is 4097, and an image has 4,096 pixels: give at most that many latents"),
         (
             ["--evaluations", "1000000000"],
             "evaluations is 1000000000; it must be at most 1,000; ten are enough for an interval",

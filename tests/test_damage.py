@@ -20,14 +20,15 @@ from safetensors.torch import save_file
 
 from betavae import experiment
 from betavae.cli import main
-from betavae.cli.pages import Figures, Report
-from betavae.cli.score import Score
-from betavae.cli.study import Results
-from betavae.cli.train import Train
+from betavae.cli.pages import FiguresCommand, ReportCommand
+from betavae.cli.score import ScoreCommand
+from betavae.cli.study import ResultsCommand
+from betavae.cli.train import TrainCommand
 from betavae.config import Config
 from betavae.data.exporting import export_npz
 from betavae.data.factor_data import FactorData
 from betavae.files import schemas
+from betavae.report import run_figures
 from betavae.runs import checkpoints, provenance
 from betavae.runs.folder import append_record, open_run
 from betavae.studies.study import create_study, failures, open_study, run_study
@@ -77,7 +78,7 @@ def whole(tmp_path_factory):
         stubs.quick(study.runs[name], study.path(name), lambda share: None)
     (study.folder / "failed").mkdir()
     (study.folder / "failed" / f"{failed}.json").write_text('{"error": "it failed", "when": "2026-01-01"}')
-    Report((study.folder,))(silent())
+    ReportCommand((study.folder,))(silent())
     return folder
 
 
@@ -91,8 +92,8 @@ def silent():
 def quick(whole, monkeypatch):
     """Scores are computed and pictures drawn from what was read, and take longer than all the rest."""
     scores = json.loads((whole / "run" / "scores.json").read_text())
-    monkeypatch.setattr(experiment.scoring, "score_tables", lambda *given, **options: json.loads(json.dumps(scores)))
-    monkeypatch.setattr(experiment, "draw_all", lambda *given, **arrays: [])
+    monkeypatch.setattr(experiment, "score_tables", lambda *given, **options: json.loads(json.dumps(scores)))
+    monkeypatch.setattr(run_figures, "draw_all", lambda *given, **arrays: [])
     monkeypatch.setattr(provenance, "_commit", dict)
     for module in ("report.comparison", "studies.page"):
         monkeypatch.setattr(f"betavae.{module}.figure_uri", lambda figure, dpi: "data:,")
@@ -103,17 +104,17 @@ def commands(folder: Path, name: str):
     run, other, study = (folder / part for part in ("run", "other", "study"))
     if name.startswith("study/"):
         return [
-            Report((study,)),
-            Results(study),
-            Results(study, query="SELECT run, value FROM results"),
+            ReportCommand((study,)),
+            ResultsCommand(study),
+            ResultsCommand(study, query="SELECT run, value FROM results"),
             lambda console: run_study(open_study(study), lambda jobs: (event for event in ())),
         ]
     return [
-        Report((run,)),
-        Report((run, other), out=folder / "comparison.html"),
-        Figures(run),
-        Score(run, metrics=("mig",), evaluations=1),
-        Train(Config(), resume=run),
+        ReportCommand((run,)),
+        ReportCommand((run, other), out=folder / "comparison.html"),
+        FiguresCommand(run),
+        ScoreCommand(run, metrics=("mig",), evaluations=1),
+        TrainCommand(Config(), resume=run),
     ]
 
 
@@ -259,7 +260,7 @@ def test_damage_ends_in_a_sentence(name, whole, tmp_path, quick, monkeypatch, ca
     for what, damage in chance.sample(cases, min(CASES, len(cases))):
         damage()
         for command in commands(folder, name):
-            if isinstance(command, Train):
+            if isinstance(command, TrainCommand):
                 (folder / "run" / "DONE").unlink(missing_ok=True)
             try:
                 said = outcome(monkeypatch, capsys, command)

@@ -110,9 +110,9 @@ def test_factor_data_refuses_arrays_that_do_not_fit():
     with pytest.raises(ValueError, match="with 2 names and 1 sizes; give one name and one size for each column"):
         FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, factors, ("at", "on"), (2,))
     for wrong, message in (
-        (factors + 2, r"factors\[0\] has at 2; its indices go from 0 to 1"),
-        (factors - 1, r"factors\[0\] has at -1; its indices go from 0 to 1"),
-        (factors.astype(float), "factors is float64; it must hold integers, such as int32"),
+        (factors + 2, r"factors\[0\] has at 2; it must be from 0 to 1"),
+        (factors - 1, r"factors\[0\] has at -1; it must be from 0 to 1"),
+        (factors.astype(float), "factors is float64; it must contain integers, such as int32"),
     ):
         with pytest.raises(ValueError, match=message):
             FactorData("wrong", np.zeros((3, 4), np.uint8), (1, 2, 2), 255, wrong, ("at",), (2,))

@@ -480,7 +480,7 @@ def test_a_run_called_script_stays_text(show):
 def test_a_model_that_cannot_run_in_the_page_is_said(show):
     page = show("unknown layer")
     assert page.get_by_text("The model cannot run in the page: the page cannot run a layer of type Softplus").count()
-    assert page.get_by_text("The traversals below were computed beforehand.").count()
+    assert page.get_by_text("The figures below show precomputed traversals.").count()
     assert not page.locator("[data-explorer]").count()
 
 

@@ -172,7 +172,7 @@ def test_scores_say_their_good_end_their_protocol_and_what_is_left_out(full):
     page = Page(render_report(full))
     cells = [text.strip() for text in re.findall(r'<td class="arrow">(.*?)</td>', render_report(full))]
     assert cells == ["↑", "↑", "", "", "↓", "↓", "↑"]
-    assert "Does each latent serve one factor only?" in page.text
+    assert "Does each latent capture only one factor?" in page.text
     assert "1 more scores" in page.text
     assert "default preset on the samples from the posteriors of 50,000 images, orientation modulo" in page.text
     assert "from 5 evaluations. Chance" in page.text

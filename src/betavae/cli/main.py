@@ -96,13 +96,12 @@ def _parse(words: list[str]) -> Any:
     config = configuration.load(find_recipe(recipe)) if recipe else Config()
     kinds: dict[str, Any] = dict(COMMANDS)
     defaults: dict[str, Any] = {}
-    if first == "train":
+    if first not in ("--", "-h", "--help"):  # the list of commands needs no flags, and is faster without
         config_type: Any = flags.config_type()
-        kinds["train"] = flags.retyped(TrainCommand, config=OmitArgPrefixes[config_type])  # type: ignore[misc]
-        defaults["train"] = {"default": kinds["train"](config=config_type(**flags.values_of(config)))}
-    if first == "study":
         varied: Any = flags.varied()
+        kinds["train"] = flags.retyped(TrainCommand, config=OmitArgPrefixes[config_type])  # type: ignore[misc]
         kinds["study"] = flags.retyped(StudyCommand, settings=OmitArgPrefixes[varied])  # type: ignore[misc]
+        defaults["train"] = {"default": kinds["train"](config=config_type(**flags.values_of(config)))}
     commands: Any = Union[  # noqa: UP007, a union of types that are built here
         tuple(
             Annotated[kind, command(name, prefix_name=False, **defaults.get(name, {}))] for name, kind in kinds.items()

@@ -99,7 +99,9 @@ def _measure(metric: Metric, evaluation: Evaluation) -> Measured:
 
 def _call(metric: Metric, evaluation: Evaluation) -> dict[str, float]:
     options: dict[str, Any] = {"preset": evaluation.protocol, "discrete": evaluation.discrete}
-    if not metric.own_sizes:
+    if not METRICS.is_shipped(metric.name):  # these metrics need not know the defaults of the protocol
+        options |= dict(zip(("num_train", "num_test"), evaluation.sizes, strict=True))
+    elif not metric.own_sizes:
         options |= evaluation.requested_sizes
     latents = evaluation.sampled() if metric.takes_sampled else evaluation.latents
     factors = evaluation.factors if metric.takes_continuous else evaluation.labels
