@@ -147,11 +147,11 @@ def precision(given: argparse.Namespace) -> str:
 
 @contextmanager
 def without_graphs() -> Iterator[None]:
-    recorded, loop.RECORDED = loop.RECORDED, []
+    recorded, loop.CAPTURED = loop.CAPTURED, []
     try:
         yield
     finally:
-        loop.RECORDED = recorded
+        loop.CAPTURED = recorded
 
 
 def one_model(given: argparse.Namespace, data: FactorData, images: DeviceImages) -> Table:

@@ -123,7 +123,7 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ),
         (
             {"schedule_warmup_steps": 5},
-            "schedule_warmup_steps is 5, and a constant learning rate does not rise: leave it out, or",
+            "schedule_warmup_steps is 5, and a constant learning rate has no warm-up: leave it out, or",
         ),
         ({"precision": "fp16"}, "unknown precision 'fp16'.* Known: auto, fp32, bf16"),
         ({"batch_size": 1, "objective": {"name": "tc"}}, "total correlation is estimated within a batch"),
@@ -138,7 +138,7 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"batch_size": 1, "objective": {"name": "info"}}, "MMD is estimated within a batch"),
         (
             {"batch_size": 9, "objective": {"name": "ada-gvae"}},
-            "ada-gvae takes the halves of a batch apart: give an even",
+            "ada-gvae uses the two halves of a batch differently: give an even",
         ),
         ({"objective": {"name": "tc", "sampling": "strat"}}, "unknown sampling 'strat'; did you mean 'stratified'"),
         (

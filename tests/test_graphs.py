@@ -77,7 +77,7 @@ def recorded(monkeypatch):
 
     monkeypatch.setattr(build, "library", lambda dtype: None)  # latent of ours is no operation of PyTorch's
     monkeypatch.setattr(cuda_graphs, "cuda_graph", counted)
-    monkeypatch.setattr(loop, "RECORDED", ["cpu"])
+    monkeypatch.setattr(loop, "CAPTURED", ["cpu"])
     monkeypatch.setattr(loop, "RECORD_STEPS", 10)
     return played
 
@@ -98,7 +98,7 @@ def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=66)
     state, records = trained(config, grid)
     assert len(recorded) >= 3  # times 10 steps; 3 where Muon begins within ten, elsewhere 4 or 5
-    loop.RECORDED.clear()
+    loop.CAPTURED.clear()
     plain_state, plain = trained(config, grid)
     for one, other in zip(records, plain, strict=True):
         assert (one.step, one.split) == (other.step, other.split)

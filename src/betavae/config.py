@@ -115,10 +115,10 @@ class Config:
         check_above(self, 0, "learning_rate", "muon_learning_rate")
         for name in ("muon_learning_rate", "muon_weight_decay"):
             if (given := getattr(self, name)) and self.muon_after is None:
-                raise ValueError(f"{name} is {given}, and Adam moves all weights: leave it out, or give muon_after")
+                raise ValueError(f"{name} is {given}, and Adam trains all parameters: leave it out, or give muon_after")
         if self.schedule_warmup_steps is not None and self.schedule == "constant":
             raise ValueError(
-                f"schedule_warmup_steps is {self.schedule_warmup_steps}, and a constant learning rate does not rise: "
+                f"schedule_warmup_steps is {self.schedule_warmup_steps}, and a constant learning rate has no warm-up: "
                 "leave it out, or take schedule one-cycle"
             )
         if list(self.rotate_at) != sorted({step for step in self.rotate_at if step >= 0}):
@@ -132,7 +132,7 @@ class Config:
         if self.rotate_at and (tie := next((name for name, tied in ties.items() if tied), "")):
             raise ValueError(
                 f"rotate_at is {list(self.rotate_at)}, and objective {objective_name(self.objective)} ties latents to "
-                f"{tie}, which would not turn with them: leave it out"
+                f"{tie}, which cannot be rotated: leave it out"
             )
         if self.latent_dim < needs.latents:
             raise ValueError(
@@ -145,8 +145,8 @@ class Config:
             )
         if needs.halves and self.batch_size % 2:
             raise ValueError(
-                f"batch_size is {self.batch_size}; objective {objective_name(self.objective)} takes the halves of a "
-                f"batch apart: give an even number, such as {self.batch_size + 1}"
+                f"batch_size is {self.batch_size}; objective {objective_name(self.objective)} uses the two halves "
+                f"of a batch differently: give an even number, such as {self.batch_size + 1}"
             )
 
 
@@ -297,9 +297,9 @@ def changed(config: Config) -> dict[str, Any]:
 
 
 def run_id(config: Config) -> str:
-    """Return the name of a run folder: objective, architecture, seed, and twelve hexadecimal digits of all settings.
+    """Return the name of a run folder: objective, architecture, seed, and a hash of the non-default settings.
 
-    Default settings do not count. A later version with more settings therefore gives the same name.
+    A later version with more settings therefore gives the same name.
 
     Example:
         >>> run_id(Config(seed=3))

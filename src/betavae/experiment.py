@@ -141,7 +141,9 @@ def check(config: Config, data: FactorData) -> None:
 
 
 def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch | None = None) -> Run:
-    """Resume the run in a folder and complete it. Resuming is bit-identical to a run without interruption.
+    """Complete the run in a folder: train, score and draw what is missing.
+
+    Resuming is bit-identical to a run without interruption.
 
     Args:
         folder: folder of a started run.
@@ -171,11 +173,11 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         encode_run(run, data, state)
         try:
             score_run(run, data)
-        except ValueError as error:
+        except ValueError as error:  # data that cannot be scored are no error unless metrics were requested
             if run.config.scores:
                 raise
-            unsupervised = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
-            write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **unsupervised})
+            without_scores = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
+            write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **without_scores})
         if run.config.figures:
             draw_run(run, data)
         report_run(run, data)
@@ -186,7 +188,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
 def data_of(run: Run) -> FactorData:
     """Load the data that a run was trained on.
 
-    A relative path in the settings is first taken relative to the folder in which the run was started.
+    A relative path in the settings is resolved against the working directory of the command that started the run.
 
     Raises:
         FileNotFoundError: the data file does not exist.

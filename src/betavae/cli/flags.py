@@ -1,4 +1,4 @@
-"""The flags of `betavae study`: several values for any setting of a run, and the grid they form. Imports no torch."""
+"""Builds the flags of `train` and `study` from the settings in config.py and objectives/settings.py; no torch."""
 
 import dataclasses
 import tomllib

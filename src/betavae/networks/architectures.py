@@ -4,8 +4,9 @@ Each function maps `(image_shape, latent_dim)` to an encoder and a decoder; `reg
 turns images (B, C, H, W) into (B, 2 * latent_dim): the posterior's means, then its log variances. The decoder turns
 latents (B, latent_dim) into pixel logits (B, C, H, W).
 
-Under autocast to bf16 an encoder's last layer stays in float32, and so does a decoder's first layer: both are
-`Float32Linear`. An architecture of your own decides that for itself: its `nn.Linear` layers follow autocast.
+Under autocast to bf16 an encoder's last layer stays in float32, and so does a decoder's first layer, if there are at
+most 64 latents: both are `Float32Linear`. An architecture of your own decides that for itself: its `nn.Linear` layers
+follow autocast.
 """
 
 import math

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Scalar = float | Float[Tensor, ""]
-"""A scheduled number; a tensor without axes if the step itself is a tensor."""
+"""A scheduled number; a tensor without axes if the step is captured in a CUDA graph."""
 
 
 class Batch(NamedTuple):

@@ -30,7 +30,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return `fp32` or `bf16`; `auto` selects bf16 on hardware with fast bf16: CUDA, or a CPU with AMX or AVX-512."""
+    """Return `fp32` or `bf16`; `auto` selects bf16 on CUDA with bf16, and on a CPU with AMX or AVX-512 BF16.
+
+    Layers that stay in float32 under bf16 are chosen by the architecture, see `betavae.networks.layers.Float32Linear`.
+    """
     if name != "auto":
         return name
     if device.type == "cuda":

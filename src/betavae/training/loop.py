@@ -38,8 +38,8 @@ RECORD_STEPS = 50
 """Number of steps over which a training record is averaged."""
 ROTATION_IMAGES = 8_192
 """Number of training images used to compute a rotation."""
-RECORDED = ["cuda"]
-"""Types of devices on which the steps of a training record are recorded as a CUDA graph and launched together. On other
+CAPTURED = ["cuda"]
+"""Types of devices on which the steps between two records are captured as a CUDA graph and launched together. On other
 devices, steps run one by one."""
 VALIDATION_POINTS = 50
 """Number of points of the validation curve."""
@@ -59,7 +59,8 @@ class Record:
         step: number of finished steps.
         wall_seconds: training time so far.
         split: ``"train"`` or ``"validation"``.
-        terms: loss terms in nats, averaged over the steps since the last record, or over validation images.
+        terms: loss terms in nats, and scheduled weights: means over the steps since the last record, or over validation
+            images.
     """
 
     step: int
@@ -131,9 +132,10 @@ def train(
 
 
 class StepRunner:
-    """Runner of the next training steps: a single step or, with recording, all steps up to the next training record.
+    """Runner of the next training steps: one step or, if captured in a CUDA graph, all steps up to the next record.
 
-    With recording, all steps of a call are a single launch from the third call on, and the host does not wait for them.
+    The first call with given shapes runs step by step, the second is captured, and all later ones are one launch, for
+    which the host does not wait.
 
     Args:
         config, data, images: see `train`.
@@ -149,29 +151,29 @@ class StepRunner:
         self._device = next(state.model.parameters()).device
         self.images = images or DeviceImages(data, self._device)
         self._rows = StepRows(config, data, rows)
-        self._recorder = cuda_graphs.Repeated(cuda_graphs.cuda_graph) if self._device.type in RECORDED else None
+        self._capture = cuda_graphs.Repeated(cuda_graphs.cuda_graph) if self._device.type in CAPTURED else None
         self._prefetched: dict[range, dict[str, Any]] = {}
 
     def __call__(self) -> list[Loss]:
-        """Run the next steps and return their detached losses, which are valid until the end of the training record."""
+        """Run the next steps and return their detached losses, which are valid until the next record."""
         state, after, steps = self._state, self._config.muon_after, self._next_steps(self._state.step)
         by_muon = tuple(after is not None and step >= after for step in steps)
-        # The start is part of the key: calls of one training record must not overwrite each other's results.
+        # The start is part of the key: calls between two records must not overwrite each other's results.
         key = steps.start % RECORD_STEPS, by_muon
         memory = {f"memory.{name}": value for name, value in state.memory.items()}
         inputs = (self._prefetched.pop(steps, None) or self._step_inputs(steps)) | memory
         with seeded_global_generator(derive_seed(self._config, "layers", state.step)):
             losses, state.memory = (
-                self._recorder(self._run_steps, key, inputs) if self._recorder else self._run_steps(key, inputs)
+                self._capture(self._run_steps, key, inputs) if self._capture else self._run_steps(key, inputs)
             )
         state.step = steps.stop
-        if self._recorder and (following := self._next_steps(state.step)):  # while the device is busy
+        if self._capture and (following := self._next_steps(state.step)):  # while the device is busy
             self._prefetched = {following: self._step_inputs(following)}
         return losses
 
     def _next_steps(self, first: int) -> range:
-        """Return the steps of one call, which ends at the next training record or rotation."""
-        count = RECORD_STEPS - first % RECORD_STEPS if self._recorder else 1
+        """Return the steps of one call, which ends at the next record or rotation."""
+        count = RECORD_STEPS - first % RECORD_STEPS if self._capture else 1
         rotations = (step for step in self._config.rotate_at if step > first)
         return range(first, min(first + count, self._config.steps, *rotations))
 
@@ -191,7 +193,7 @@ class StepRunner:
             state.memory = {**state.memory, **dict(zip(names, past.rotated(rotation), strict=True))}
 
     def _step_inputs(self, steps: range) -> dict[str, Any]:
-        """Prepare the inputs of the steps: tensors, and scheduled numbers, which are tensors if steps are recorded."""
+        """Prepare the inputs of the steps: tensors, and scheduled numbers, which are tensors if steps are captured."""
         config, device = self._config, self._device
         shape = config.batch_size, config.latent_dim
         rows = [self._rows(step) for step in steps]
@@ -206,7 +208,7 @@ class StepRunner:
         }
         for name in scheduled[0]:
             values = [numbers[name] for numbers in scheduled]
-            inputs[name] = to_device(np.array(values, np.float32), device) if self._recorder else values
+            inputs[name] = to_device(np.array(values, np.float32), device) if self._capture else values
         if self._needs.more_noise:
             more_noise = [draw_noise(config, "more noise", step, shape, device) for step in steps]
             inputs["more_noise"] = torch.stack(more_noise)
