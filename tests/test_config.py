@@ -106,7 +106,7 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"muon_learning_rate": 0.0, "muon_after": 5}, "muon_learning_rate is 0.0; it must be a number above 0"),
         (
             {"muon_learning_rate": 1e-3},
-            "muon_learning_rate is 0.001, and Adam moves all weights: leave it out, or give muon",
+            "muon_learning_rate is 0.001, and Adam trains all parameters: leave it out, or give muon",
         ),
         ({"train_images": 1.5}, "train_images is 1.5; it must be a number of images"),
         ({"train_images": 0}, "train_images is 0; it must be"),
@@ -119,7 +119,7 @@ def test_every_objective_has_its_recipe_and_its_row_in_the_table():
         ({"muon_weight_decay": -0.1, "muon_after": 5}, "muon_weight_decay is -0.1; it must be a number of at least 0"),
         (
             {"muon_weight_decay": 0.1},
-            "muon_weight_decay is 0.1, and Adam moves all weights: leave it out, or give muon",
+            "muon_weight_decay is 0.1, and Adam trains all parameters: leave it out, or give muon",
         ),
         (
             {"schedule_warmup_steps": 5},

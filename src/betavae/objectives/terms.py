@@ -1,6 +1,8 @@
 """Loss terms: pure functions of tensors, in nats.
 
 Terms are summed over pixels; objectives average them over the images of a batch.
+
+The Bernoulli loss itself is in `betavae.networks.likelihood`; `betavae.kernels.likelihood` computes it in compiled code.
 """
 
 import math
