@@ -2,7 +2,7 @@
 
 Terms are summed over pixels; objectives average them over the images of a batch.
 
-The Bernoulli loss itself is in `betavae.networks.likelihood`; `betavae.kernels.likelihood` computes it in compiled code.
+The Bernoulli loss is in `betavae.networks.likelihood`; `betavae.kernels.likelihood` computes it in compiled code.
 """
 
 import math
