@@ -1,6 +1,6 @@
 /* wgrad of convolutions, and the backward pass of a layer for a group of images. */
 
-#include "gemm.h"
+#include "gemm_accumulate.h"
 #include "layer.h"
 #include "layout.h"
 #include "tiles.h"

@@ -1,6 +1,6 @@
 /* fprop and dgrad of convolutions as implicit GEMMs, and the forward pass of a layer for one image. */
 
-#include "gemm.h"
+#include "implicit_gemm.h"
 #include "layer.h"
 #include "layout.h"
 #include "tiles.h"
