@@ -40,7 +40,8 @@ class Scores:
         chance: each score with the rows of the latents shuffled. Scores that ignore factors have none.
         ceilings: highest score that the labels allow, if identical images with different labels lower it.
         arrays: matrices and values per latent or factor: ``"dci.importance"`` (D, K), ``"dci.per_latent"`` (D,),
-            ``"mig.mutual_information"`` (D, K) in nats, ``"active"`` (D,). Rows of latents that are left out are 0.
+            ``"mig.mutual_information"`` (D, K) in nats, ``"active"`` (D,). Rows of latents that are left out are 0
+            (`fit_dci` has ``nan`` for their disentanglement).
         captures: the latents that capture each factor.
         preset: name of the preset.
         seed: seed of the evaluation.
