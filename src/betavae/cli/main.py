@@ -114,7 +114,8 @@ def _parse(words: list[str]) -> Any:
                 commands,
                 prog="betavae",
                 description="Train, score and draw disentangled representations.\n\n"
-                "Every command accepts --import FILE: a Python file with your objectives, architectures or metrics.",
+                "Every command accepts --import FILE: a Python file that registers objectives, metrics, architectures "
+                "or data sets.",
                 args=words,
                 config=(OmitSubcommandPrefixes, CascadeSubcommandArgs),
             )

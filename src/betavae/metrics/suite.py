@@ -206,9 +206,9 @@ def evaluate(
     sample_sizes(len(latents), protocol, num_train, num_test)  # reject invalid sizes before any work
     if sampled is None:
         sampled = latents
-        if "mig_chen" in selected:
+        for name in (name for name in selected if METRICS[name].takes_sampled):
             warnings.warn(
-                "mig_chen uses latents instead of samples from the posteriors; pass samples as sampled to follow the "
+                f"{name} uses latents instead of samples from the posteriors; pass samples as sampled to follow the "
                 "paper",
                 stacklevel=2,
             )

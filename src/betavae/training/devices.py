@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from betavae.config import Config
+from betavae.model import kernels
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -45,12 +46,8 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def compiled_code(dtype: torch.dtype) -> str:
-    """The instructions that the compiled kernels multiply by on this CPU: AMX, AVX-512, AVX2; "" without kernels."""
-    try:
-        import betavae.kernels as kernels
-    except ModuleNotFoundError:  # the folder may be deleted
-        return ""
-    return kernels.hardware(dtype)
+    """Return the instruction set of the compiled kernels on this CPU: AMX, AVX-512 or AVX2; "" without kernels."""
+    return "" if kernels is None else kernels.hardware(dtype)
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[Any]:

@@ -12,10 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-try:
-    import betavae.kernels as kernels
-except ModuleNotFoundError:  # the folder may be deleted
-    kernels = None  # type: ignore[assignment]
+from betavae.model import kernels
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
