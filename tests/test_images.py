@@ -79,9 +79,9 @@ def test_numbers_become_floats(kind, pixels, expected):
     ],
 )
 def test_other_numbers_are_refused(pixels, error, message):
-    for given in (pixels, torch.from_numpy(pixels)):
+    for images in (pixels, torch.from_numpy(pixels)):
         with pytest.raises(error, match=message):
-            to_unit_range(given)
+            to_unit_range(images)
 
 
 @pytest.mark.parametrize("images", ["abc", [np.zeros((2, 2)), np.zeros((3, 3))], None, object()])

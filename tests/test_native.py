@@ -207,7 +207,7 @@ def _grown_by_steps() -> float:
     model, images, seen = VAE("burgess", (1, 64, 64), 10), torch.rand(64, 1, 64, 64), []
     torch.set_num_threads(4)
     for _ in range(25):
-        model.decode(model.encode(images).mean).square().mean().backward()
+        model.logits(model.encode(images).mean).square().mean().backward()
         seen.append(_resident())
     return seen[-1] - seen[4]
 
@@ -319,7 +319,7 @@ def test_registers_give_what_tiles_give(tiles, capable):
             model, images = VAE(name, shape, 10), torch.rand(3, *shape)
             with torch.autocast("cpu", torch.bfloat16):
                 latents = model.encode(images).mean
-                decoded, errors = model.decode(latents), model.bernoulli_error(latents, images)
+                decoded, errors = model.logits(latents), model.bernoulli_error(latents, images)
             (decoded.square().mean() + 1e-4 * errors.mean()).backward()
             results.append(errors.detach())
             kernels = [weight for weight in model.parameters() if weight.dim() > 1]

@@ -22,13 +22,14 @@ from betavae.data.factor_data import FactorData
 from betavae.data.pairs import Partners
 from betavae.files.validation import short
 from betavae.model import VAE, Posterior
+from betavae.networks.building import evaluation_mode
 from betavae.objectives.api import Batch, Loss
 from betavae.objectives.registry import OBJECTIVES, objective_of
 from betavae.objectives.settings import needs_of, schedule_of
 from betavae.training import cuda_graphs
 from betavae.training.batches import DeviceImages, StepRows, scaled_factors
 from betavae.training.devices import autocast, to_device
-from betavae.training.encoding import encode, evaluation_mode
+from betavae.training.encoding import encode
 from betavae.training.rotation import rotate
 from betavae.training.schedule import learning_rate_factor
 from betavae.training.seeding import derive_seed, draw_noise, seeded_global_generator
