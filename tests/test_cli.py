@@ -645,7 +645,7 @@ def good(settings, model, batch):
         ),
         (
             "register('n', Needy, good)",
-            "TypeError: the needs of objective 'n' are 'pairs'; they must be betavae.objectives.settings.Needs",
+            "TypeError: the needs of objective 'n' are 'pairs'; they must be betavae.objectives.needs.Needs",
         ),
         ("networks.register('mine', good)", "TypeError: model 'mine' cannot be called as (image_shape, latent_dim)"),
         (

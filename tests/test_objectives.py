@@ -14,6 +14,7 @@ from betavae.objectives.aggregate import covariance, dip_penalties, mmd, support
 from betavae.objectives.api import Batch
 from betavae.objectives.elbo import Evidence, evidence, vae
 from betavae.objectives.factor import discriminator, permute_latents
+from betavae.objectives.needs import schedule_of
 from betavae.objectives.registry import OBJECTIVES, objective_of
 from betavae.objectives.settings import (
     TC,
@@ -30,7 +31,6 @@ from betavae.objectives.settings import (
     Qlae,
     Semi,
     Vae,
-    schedule_of,
 )
 from betavae.objectives.supervised import average_posterior, product_posterior, seem_shared, supervised_loss
 from betavae.objectives.terms import gaussian_kl, gaussian_log_density, reconstruction_error

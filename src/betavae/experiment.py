@@ -22,7 +22,7 @@ from betavae.data.loading import load_data
 from betavae.data.registry import DATASETS
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
-from betavae.objectives.settings import needs_of
+from betavae.objectives.needs import needs_of
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model

@@ -8,7 +8,7 @@ from betavae.data.factor_data import FactorData
 from betavae.data.splits import Split, split_rows
 from betavae.files import schemas
 from betavae.model import VAE
-from betavae.objectives.settings import needs_of
+from betavae.objectives.needs import needs_of
 from betavae.runs.checkpoints import load_checkpoint, load_model
 from betavae.runs.folder import Run, read_json
 from betavae.runs.latents import Latents, load_latents

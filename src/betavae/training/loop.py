@@ -24,8 +24,8 @@ from betavae.files.validation import short
 from betavae.model import VAE, Posterior
 from betavae.networks.building import evaluation_mode
 from betavae.objectives.api import Batch, Loss
+from betavae.objectives.needs import needs_of, schedule_of
 from betavae.objectives.registry import OBJECTIVES, objective_of
-from betavae.objectives.settings import needs_of, schedule_of
 from betavae.training import cuda_graphs
 from betavae.training.batches import DeviceImages, StepRows, scaled_factors
 from betavae.training.devices import autocast, to_device

@@ -12,8 +12,8 @@ from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
 from betavae.networks.building import check_networks
+from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_of
-from betavae.objectives.settings import needs_of
 from betavae.training.devices import choose_device, choose_precision
 from betavae.training.optimisers import Adam, optimisers
 from betavae.training.rotation import linear_ends
