@@ -4,10 +4,12 @@ Each step reads its inputs from the run folder and the data, and writes its resu
 step alone, and an interrupted run resumes where it stopped.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,6 @@ from betavae.config import IN_MEMORY, Config, run_id
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
-from betavae.data.registry import DATASETS
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
 from betavae.objectives.needs import needs_of
@@ -32,7 +33,6 @@ from betavae.runs.contents import (
     held_out_of,
     latents_of,
     on_this_machine,
-    read_if_present,
     scores_of,
     split_of,
 )
@@ -55,6 +55,7 @@ from betavae.training.devices import choose_device
 from betavae.training.encoding import encode
 from betavae.training.interrupts import deferred_interrupts
 from betavae.training.loop import Diverged, Record, train
+from betavae.training.progress import training_bar
 from betavae.training.state import State, memory_of, new_state
 
 CHECKPOINT_SECONDS = 60.0
@@ -62,7 +63,7 @@ CHECKPOINT_SECONDS = 60.0
 FEWEST_SCORED = 3
 """Smallest number of images for scores: some to train the metrics' predictors, some to test them."""
 
-Watch = Callable[[Record], None]
+Callback = Callable[[Record], object]
 ScoringProgress = Callable[[str, int, int], None]
 
 
@@ -72,7 +73,8 @@ def experiment(
     *,
     overwrite: bool = False,
     data: FactorData | None = None,
-    watch: Watch | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train, score and draw a new run.
 
@@ -81,7 +83,9 @@ def experiment(
         folder: run folder. If None, `runs/<run id>`.
         overwrite: replace the run that is in the folder.
         data: images and factors, if you have loaded or generated them already. If None, `load_data(config.data)`.
-        watch: called with each record of the loss curves, e.g. a progress bar.
+        quiet: show no progress bar. Without a terminal or a notebook, there is none anyway.
+        callbacks: functions that are called with each record of the loss curves, during the training. An error in one
+            of them stops the training, which can be resumed.
 
     Returns:
         The finished run.
@@ -105,7 +109,7 @@ def experiment(
         )
     check(config, data)
     run = create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
-    return resume(run.folder, data=data, watch=watch)
+    return resume(run.folder, data=data, quiet=quiet, callbacks=callbacks)
 
 
 def check(config: Config, data: FactorData) -> None:
@@ -140,7 +144,13 @@ def check(config: Config, data: FactorData) -> None:
     new_state(config, data)
 
 
-def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch | None = None) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    data: FactorData | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Complete the run in a folder: train, score and draw what is missing.
 
     Resuming is bit-identical to a run without interruption.
@@ -148,7 +158,8 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     Args:
         folder: folder of a started run.
         data: as for `experiment`.
-        watch: as for `experiment`.
+        quiet: as for `experiment`.
+        callbacks: as for `experiment`.
 
     Returns:
         The finished run.
@@ -161,15 +172,16 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         MemoryError: as for `experiment`.
         KeyboardInterrupt: as for `experiment`.
     """
-    run = open_run(folder)
+    run = replace(open_run(folder), given_data=data)
     if run.done:
         return run
     with locked(run):
         if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
-        data = data_of(run) if data is None else data
-        state = train_run(run, data, watch=watch)
+        data = run.data
+        with training_bar(run.config, quiet=quiet) as bar:
+            state = train_run(run, data, [bar, *callbacks] if bar else callbacks)
         encode_run(run, data, state)
         try:
             score_run(run, data)
@@ -185,27 +197,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     return run
 
 
-def data_of(run: Run) -> FactorData:
-    """Load the data that a run was trained on.
-
-    A relative path in the settings is resolved against the working directory of the command that started the run.
-
-    Raises:
-        FileNotFoundError: the data file does not exist.
-        ValueError: the data file is damaged, or the images were given in Python.
-    """
-    source, recorded = run.config.data, read_if_present(run, "provenance.json").get("data", {})
-    if source == IN_MEMORY:
-        raise ValueError(
-            f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
-            f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
-            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
-        )
-    file = recorded.get("file", "")
-    return load_data(file if source not in DATASETS and Path(file).is_file() else source)
-
-
-def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
+def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = ()) -> State:
     """Train a run to its end, from its checkpoint if it has one; save the weights."""
     check_same_data(run, data)
     config, split = run.config, split_of(run.config, data)
@@ -219,8 +211,8 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
         try:
             for record in train(config, data, split.train, split.validation, state):
                 append_record(run, record)
-                if watch:
-                    watch(record)
+                for callback in callbacks:
+                    callback(record)
                 finished = state.step == config.steps
                 if record.split == "train" and (
                     interrupted or finished or time.monotonic() - saved_at > CHECKPOINT_SECONDS
@@ -389,3 +381,13 @@ def _sample(latents: Latents, seed: int) -> NDArray[np.float32]:
         sample *= np.exp(log_var / 2)
         sample += mean
     return samples
+
+
+class _CallableModule(ModuleType):
+    """Makes `betavae.experiment(config)` work: the package's attribute of that name is this module."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Run:
+        return experiment(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

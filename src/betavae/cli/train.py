@@ -21,8 +21,8 @@ from betavae.objectives.settings import TC, Vae
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from betavae.cli.progress import TrainingBar
     from betavae.runs.folder import Run
+    from betavae.training.progress import TrainingBar
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console")
     if unreached := configuration.unreached(config):
         say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(unreached)}")
     with _training(config, folder, console) as bar:
-        return experiment(config, folder, overwrite=overwrite, watch=bar)
+        return experiment(config, folder, overwrite=overwrite, quiet=True, callbacks=[bar])
 
 
 def resume(folder: Path, console: "Console", repeat: str) -> "Run":
@@ -107,13 +107,13 @@ def resume(folder: Path, console: "Console", repeat: str) -> "Run":
         say(console, f"{folder} is finished already; to train it again: {repeat}")
         return run
     with _training(run.config, folder, console) as bar:
-        return resume(folder, watch=bar)
+        return resume(folder, quiet=True, callbacks=[bar])
 
 
 @contextmanager
 def _training(config: Config, folder: Path, console: "Console") -> Iterator["TrainingBar"]:
     """A progress bar for a training. If the training is interrupted, print how to resume it."""
-    from betavae.cli.progress import TrainingBar
+    from betavae.training.progress import TrainingBar
 
     try:
         with TrainingBar(config, console) as bar:

@@ -1,10 +1,13 @@
 """Reads the contents of a run folder for the later steps of the run, and checks them against the data."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from betavae.config import Config
+from betavae.config import IN_MEMORY, Config
 from betavae.data.factor_data import FactorData
+from betavae.data.loading import load_data
+from betavae.data.registry import DATASETS
 from betavae.data.splits import Split, split_rows
 from betavae.files import schemas
 from betavae.model import VAE
@@ -15,6 +18,30 @@ from betavae.runs.latents import Latents, load_latents
 from betavae.training.devices import choose_device
 from betavae.training.loop import held_out_terms
 from betavae.training.state import new_state
+
+
+def data_of(run: Run) -> FactorData:
+    """Load the data that a run was trained on.
+
+    A relative path in the settings is resolved against the working directory of the command that started the run.
+
+    Images that were given in Python are returned as they were given.
+
+    Raises:
+        FileNotFoundError: the data file does not exist.
+        ValueError: the data file is damaged, or the images were given in Python.
+    """
+    if run.given_data is not None:
+        return run.given_data
+    source, recorded = run.config.data, read_if_present(run, "provenance.json").get("data", {})
+    if source == IN_MEMORY:
+        raise ValueError(
+            f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
+            f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
+            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
+        )
+    file = recorded.get("file", "")
+    return load_data(file if source not in DATASETS and Path(file).is_file() else source)
 
 
 def check_same_data(run: Run, data: FactorData) -> None:
