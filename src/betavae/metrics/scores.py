@@ -63,7 +63,7 @@ class Scores:
 
         Example:
             >>> scores = Scores({"mig": 0.5}, {"mig": (0.4, 0.6)}, {"mig": 0.0}, {}, {}, (), "dlib", 0, 10)
-            >>> scores.to_frame().loc["mig", "high"]
+            >>> float(scores.to_frame().loc["mig", "high"])
             0.6
         """
         return score_frame(self.scores, self.intervals, self.chance, self.ceilings)

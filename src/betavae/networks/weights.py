@@ -25,6 +25,8 @@ LARGEST_IMAGE = 1 << 24
 """Largest number of values in an image (channels × height × width) for which a model is built."""
 NAMES = ("config.json", "model.safetensors", "README.md", "traversals.gif")
 """Files of a saved model. Only the first two are needed."""
+EXPORTED = ("encoder.onnx", "decoder.onnx", "encoder.pt2", "decoder.pt2")
+"""Files beside them with the same networks for other programs."""
 MAX_LATENTS = 1 << 16
 """Largest number of latents, and of values of each quantised latent, for which a model is built."""
 
@@ -57,10 +59,14 @@ class Saved:
 
 def save(folder: Path, header: Header, state: Mapping[str, Tensor], card: str = "") -> Path:
     """Write a model to a folder; see `VAE.save_pretrained`."""
-    if folder.exists() and (not folder.is_dir() or (others := {path.name for path in folder.iterdir()} - {*NAMES})):
+    if folder.exists() and (
+        not folder.is_dir() or (others := {path.name for path in folder.iterdir()} - {*NAMES, *EXPORTED})
+    ):
         found = ", ".join(sorted(others)[:5]) if folder.is_dir() else "it is a file"
         raise FileExistsError(f"{folder} holds other files than a saved model ({found}); give another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    for name in EXPORTED:  # of the model that is replaced
+        (folder / name).unlink(missing_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     card = card or short_card(header, sum(tensor.numel() for tensor in tensors.values()))
     write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors, {"format": "pt"}))

@@ -95,19 +95,17 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def training_bar(config: Config, *, quiet: bool = False) -> Iterator[Callable[[Record], None] | None]:
+def training_bar(
+    config: Config, *, quiet: bool = False, console: Console | None = None
+) -> Iterator[Callable[[Record], None] | None]:
     """Show the progress of a training on a terminal or in a notebook; elsewhere, or if `quiet`, show nothing.
 
     Yields:
         A function that takes the records, or None.
     """
-    console = Console(stderr=not _in_notebook())
+    console = console or Console()
     if quiet or not (console.is_terminal or console.is_jupyter):
         yield None
         return
     with TrainingBar(config, console) as bar:
         yield bar
-
-
-def _in_notebook() -> bool:
-    return Console().is_jupyter
