@@ -20,7 +20,7 @@ PLAIN, SPINNING, WITHOUT, WITH = VARIANTS = (
     "no compiled code",
     "compiled code",
 )
-"""The last two have threads that spin as briefly as in betavae's commands; the first two as long as OpenMP's default."""
+"""The threads of the last two spin as briefly as in betavae's commands, those of the first two as long as usual."""
 
 
 def worker(variant: str, threads: int) -> None:
