@@ -366,7 +366,7 @@ def test_batches_that_are_too_large_are_named(error, file, capsys, tmp_path, mon
     def full(*_):
         raise error
 
-    monkeypatch.setattr("betavae.training.loop.StepRunner.__call__", full)
+    monkeypatch.setattr("betavae.training.steps.StepRunner.__call__", full)
     said = refused(capsys, "train", "beta", "--data", file, *TINY, "--out", str(tmp_path / "run"))
     assert said.startswith("betavae: a batch of ")
     assert said.endswith("images does not fit into memory; reduce it with --batch-size")

@@ -14,11 +14,12 @@ from betavae.networks.registry import ARCHITECTURES, Architecture
 from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Qlae, Semi
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
-from betavae.training import loop
+from betavae.training import steps
 from betavae.training.batches import DeviceImages
-from betavae.training.loop import StepRunner, train
+from betavae.training.loop import train
 from betavae.training.rotation import independent_axes, rotate
 from betavae.training.state import new_state
+from betavae.training.steps import StepRunner
 from tests.golden_curves import tiny_config, trained
 
 
@@ -117,7 +118,7 @@ def test_what_tc_remembers_turns_too(grid):
 
 def test_rotated_runs_go_on_where_they_stopped(grid, tmp_path, monkeypatch):
     """From before a rotation, from the very step of one, from after it; what the objective remembers turns with it."""
-    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
+    monkeypatch.setattr(steps, "RECORD_STEPS", 10)
     remembering = TC(2.0, memory_images=40)
     config, split = tiny_config(remembering, steps=40, rotate_at=(0, 15, 20)), split_rows(len(grid), 700, 100, seed=0)
     whole, runs = new_state(config, grid), {}
@@ -144,9 +145,9 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
     for tie, settings in [*tied.items(), ("factors", Group())]:
         with pytest.raises(ValueError, match=rf"rotate_at is \[5\], and objective .* ties latents to {tie}"):
             tiny_config(settings, rotate_at=(5,))
-    for steps in ((-1,), (5, 5), (9, 7)):
+    for rotations in ((-1,), (5, 5), (9, 7)):
         with pytest.raises(ValueError, match=r"rotate_at is \[.*\]; it must be rising steps, such as 700 1400"):
-            Config(rotate_at=steps)
+            Config(rotate_at=rotations)
     with pytest.raises(ValueError, match=r"rotate_at\[0\] is True; it must be a whole number"):
         from_dict({"rotate_at": [True]})
 

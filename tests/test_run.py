@@ -62,7 +62,7 @@ def advance(state, small, stop, config=CONFIG):
 
 @pytest.mark.parametrize("muon_after", [None, 0, 14])
 def test_a_restored_state_goes_on_to_the_same_weights(run, small, muon_after, monkeypatch):
-    monkeypatch.setattr("betavae.training.loop.RECORD_STEPS", 10)
+    monkeypatch.setattr("betavae.training.steps.RECORD_STEPS", 10)
     config = replace(CONFIG, muon_after=muon_after)
     whole, broken = new_state(config, small), new_state(config, small)
     advance(whole, small, 20, config)

@@ -16,13 +16,14 @@ from betavae.networks.registry import ARCHITECTURES, Architecture
 from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Semi, Vae
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
-from betavae.training import batches, loop
+from betavae.training import batches, steps
 from betavae.training.batches import DeviceImages, StepRows, scaled_factors
 from betavae.training.devices import choose_device, choose_precision
 from betavae.training.encoding import encode
-from betavae.training.loop import held_out_terms, train
+from betavae.training.loop import train
 from betavae.training.schedule import learning_rate_factor
 from betavae.training.state import new_state
+from betavae.training.validation import held_out_terms
 from tests.conftest import each_type, tiny
 from tests.golden_curves import FILE, GRID, SMALL, config_of, curve_of, tiny_config, trained
 
@@ -47,7 +48,7 @@ def test_golden_curves(name, small):
 @each_type
 @pytest.mark.parametrize("model", ["burgess", "affine", "residual"])
 def test_compiled_networks_go_on_where_they_stopped(model, dtype, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
+    monkeypatch.setattr(steps, "RECORD_STEPS", 10)
     precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
     config = config_of(objective=Beta(4.0), model=model, precision=precision, batch_size=16, steps=20)
     split = split_rows(len(small), 700, 100, seed=0)
@@ -227,7 +228,7 @@ def test_share_of_one_cycle(given, rise):
 def test_the_learning_rate_of_muons_steps(small, monkeypatch, given, after):
     rates = []
     monkeypatch.setattr(
-        loop, "_update_parameters", lambda optimisers, loss, rate: rates.append((len(optimisers), rate))
+        steps, "update_parameters", lambda optimisers, loss, rate: rates.append((len(optimisers), rate))
     )
     settings = {"learning_rate": 0.1, "muon_learning_rate": given, "schedule": "one-cycle", "schedule_warmup_steps": 2}
     config = config_of(steps=8, muon_after=4, objective=Factor(1, discriminator_layers=1), **settings)

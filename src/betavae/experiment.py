@@ -54,7 +54,8 @@ from betavae.training.batches import StepRows
 from betavae.training.devices import choose_device
 from betavae.training.encoding import encode
 from betavae.training.interrupts import deferred_interrupts
-from betavae.training.loop import Diverged, Record, train
+from betavae.training.loop import Record, train
+from betavae.training.losses import Diverged
 from betavae.training.state import State, memory_of, new_state
 
 CHECKPOINT_SECONDS = 60.0

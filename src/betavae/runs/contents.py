@@ -13,8 +13,8 @@ from betavae.runs.checkpoints import load_checkpoint, load_model
 from betavae.runs.folder import Run, read_json
 from betavae.runs.latents import Latents, load_latents
 from betavae.training.devices import choose_device
-from betavae.training.loop import held_out_terms
 from betavae.training.state import new_state
+from betavae.training.validation import held_out_terms
 
 
 def check_same_data(run: Run, data: FactorData) -> None:
