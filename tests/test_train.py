@@ -66,7 +66,7 @@ def test_compiled_networks_go_on_where_they_stopped(model, dtype, small, tmp_pat
 
 @pytest.mark.parametrize("name", GRID)
 def test_other_objectives_learn_and_go_on_where_they_stopped(name, grid, tmp_path):
-    """The golden curve up to step 100; the loss falls; from the checkpoint of step 50 on, the very same numbers again."""
+    """The golden curve to step 100; the loss falls; from the checkpoint of step 50 on, the very same numbers again."""
     config, split = replace(GRID[name], steps=100), split_rows(len(grid), 700, 100, seed=0)
     run, whole, records = create_run(tmp_path / "run", config), new_state(config, grid), []
     for record in train(config, grid, split.train, split.validation, whole):
