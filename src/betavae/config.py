@@ -35,8 +35,9 @@ from betavae.files.validation import (
 )
 from betavae.networks.registry import ARCHITECTURES
 from betavae.objectives import registry
+from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import OBJECTIVES, objective_name
-from betavae.objectives.settings import Beta, needs_of
+from betavae.objectives.settings import Beta
 
 IN_MEMORY = "in memory"
 """`Config.data` of a run whose images were passed in Python; they cannot be loaded again by name."""

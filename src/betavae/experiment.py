@@ -22,7 +22,7 @@ from betavae.data.loading import data_for, load_for, resolved_source
 from betavae.data.registry import DATASETS
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
-from betavae.objectives.settings import needs_of
+from betavae.objectives.needs import needs_of
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
@@ -54,7 +54,8 @@ from betavae.training.batches import StepRows
 from betavae.training.devices import choose_device
 from betavae.training.encoding import encode
 from betavae.training.interrupts import deferred_interrupts
-from betavae.training.loop import Diverged, Record, train
+from betavae.training.loop import Record, train
+from betavae.training.losses import Diverged
 from betavae.training.state import State, memory_of, new_state
 
 CHECKPOINT_SECONDS = 60.0

@@ -9,13 +9,13 @@ from betavae.data.loading import data_for
 from betavae.data.splits import Split, split_rows
 from betavae.files import schemas
 from betavae.model import VAE
-from betavae.objectives.settings import needs_of
+from betavae.objectives.needs import needs_of
 from betavae.runs.checkpoints import load_checkpoint, load_model
 from betavae.runs.folder import Run, read_json
 from betavae.runs.latents import Latents, load_latents
 from betavae.training.devices import choose_device
-from betavae.training.loop import held_out_terms
 from betavae.training.state import new_state
+from betavae.training.validation import held_out_terms
 
 
 def same_data(run: Run, data: object) -> FactorData:

@@ -12,8 +12,8 @@ from torch import Tensor
 from betavae.config import Config
 from betavae.data.factor_data import FactorData, PackedImages, iterate_blocks
 from betavae.data.pairs import Partners
+from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_name
-from betavae.objectives.settings import needs_of
 from betavae.training.devices import to_device
 from betavae.training.seeding import derive_seed
 

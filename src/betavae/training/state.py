@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
+from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_of
-from betavae.objectives.settings import needs_of
 from betavae.training.devices import choose_device, choose_precision
 from betavae.training.encoding import evaluation_mode
 from betavae.training.optimisers import Adam, optimisers
