@@ -168,6 +168,7 @@ def _opened(folder: Path) -> PreparedImages | None:
         if factors.dtype != np.int32 or factors.shape != (num_images, len(names)) or (factors >= sizes).any():
             return None
         labels = {name: arrays[f"label_{k}"] for k, name in enumerate(description["labels"])}
+        full_shape = (num_images, shape[0], shape[1], shape[2])
         images = ImageFile(folder / "images.npy", full_shape, str(description["sha256"]))
         table = FactorTable(factors, names, values, continuous)
         return PreparedImages(str(description["name"]), images, table, labels, bool(description["continuous"]))
