@@ -51,7 +51,7 @@ def shapes3d(folder: Path) -> str:
 def dsprites_hdf5(folder: Path) -> str:
     from betavae.data import dsprites
 
-    factors = dsprites.factor_table()[::20_000]
+    factors = dsprites.factor_table()[::9_973]
     with h5py.File(folder / "sprites.hdf5", "w") as file:
         file["imgs"] = dsprites.draw(factors)[:, 0]
         file["latents/classes"] = dsprites.latent_classes(factors)

@@ -40,6 +40,11 @@ class ImageFile:
         """N and the number of pixels."""
         return self.images_shape[0], int(np.prod(self.images_shape[1:]))
 
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes in memory: none."""
+        return 0
+
     def __len__(self) -> int:
         return self.images_shape[0]
 

@@ -21,6 +21,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 _MOST_PIXELS = 1 << 26
 _GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 _TOGETHER = 256
+_ORIENTATION = 0x0112
+"""Number of the EXIF entry."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,13 +41,13 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 def size_and_channels(file: Path | bytes, name: str) -> tuple[int, int, int]:
     """Height, width and channels (1 or 3) of an image, from its header."""
     with _opened(file, name) as image:
-        swapped = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: turned by 90 degrees
-        width, height = image.size[::-1] if swapped else image.size
+        turned = image.format == "JPEG" and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # by 90 degrees
+        width, height = image.size[::-1] if turned else image.size
         return height, width, 1 if image.mode in _GREY_MODES else 3
 
 
 def decode(file: Path | bytes, name: str, channels: int) -> npt.NDArray[np.uint8]:
-    """Decode an image (H, W, C) uint8. Transparency is dropped, 16 bits are reduced to 8, EXIF orientation is applied.
+    """Decode an image (H, W, C) uint8. Transparency is dropped, 16 bits are reduced to 8, JPEG photos are upright.
 
     Args:
         file: path or content.
@@ -57,7 +59,7 @@ def decode(file: Path | bytes, name: str, channels: int) -> npt.NDArray[np.uint8
     """
     with _opened(file, name) as image:
         try:
-            upright: Image.Image = ImageOps.exif_transpose(image)
+            upright: Image.Image = ImageOps.exif_transpose(image) if image.format == "JPEG" else image
             if upright.mode.startswith("I;16"):
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"))

@@ -74,11 +74,11 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         yield
     except (MemoryError, FileNotFoundError, PermissionError, ModuleNotFoundError):
         raise
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # a damaged file raises any of the errors of its library
+        if type(error) is ValueError:  # readers raise it themselves; those of libraries are subclasses
+            if str(path) in str(error):
+                raise
+            raise ValueError(f"{path}: {error}") from error
         reason = " ".join(str(error).split()) or "it ends too early"
         raise ValueError(f"{path} is damaged, or not {kind} ({reason}); copy or download it again") from error
 
