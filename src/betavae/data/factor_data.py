@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,17 @@ class PackedImages(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...
+
+
+@runtime_checkable
+class GeneratedImages(PackedImages, Protocol):
+    """Images that are computed when they are asked for. They know what would otherwise need all of them."""
+
+    def digest(self) -> str:
+        """A SHA-256 that differs if the images do."""
+
+    def image_numbers(self) -> npt.NDArray[np.int64]:
+        """Numbers from 0 on (N,), equal for images that nothing but chance tells apart."""
 
 
 def iterate_blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
@@ -50,6 +61,8 @@ class FactorData:
         factor_values: for each factor, the class of each index. Empty if index i is class i. They differ if a file does
             not have all classes, because indices have no gaps.
         source: the argument of `load_data`; "" for images made in Python.
+        factor_labels: for each factor, the value or the name of each index, for axes and expressions. If empty,
+            `labels` finds them.
 
     Example:
         >>> dots = np.array([[0b1000_0000], [0b0100_0000]], np.uint8)
@@ -67,10 +80,13 @@ class FactorData:
     factor_sizes: tuple[int, ...]
     factor_values: tuple[npt.NDArray[np.int64], ...] = ()
     source: str = ""
+    factor_labels: tuple[tuple[float | str, ...], ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the packed images."""
+        """SHA-256 of the packed images, or what `GeneratedImages` say."""
+        if isinstance(self.packed, GeneratedImages):
+            return self.packed.digest()
         digest = hashlib.sha256()
         for _, block in iterate_blocks(self.packed):
             digest.update(np.ascontiguousarray(block).data)
@@ -87,6 +103,8 @@ class FactorData:
             >>> data.image_numbers().tolist() in ([0, 1, 0], [1, 0, 1])
             True
         """
+        if isinstance(self.packed, GeneratedImages):
+            return self.packed.image_numbers()
         num_words = -(-self.packed.shape[1] // 8)
         random = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64)
         multipliers = random << np.uint64(1) | np.uint64(1)  # odd numbers
@@ -124,11 +142,12 @@ class FactorData:
                 f"{sizes[column] - 1}."
             )
 
-        if self.factor_values and tuple(map(len, self.factor_values)) != tuple(self.factor_sizes):
-            raise ValueError(
-                f"factor_values has {[len(values) for values in self.factor_values]} values, but factor_sizes is "
-                f"{list(self.factor_sizes)}; they must be equal."
-            )
+        for name, table in (("factor_values", self.factor_values), ("factor_labels", self.factor_labels)):
+            if table and tuple(map(len, table)) != tuple(self.factor_sizes):
+                raise ValueError(
+                    f"{name} has {[len(values) for values in table]} values, but factor_sizes is "
+                    f"{list(self.factor_sizes)}; they must be equal."
+                )
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -146,6 +165,23 @@ class FactorData:
             return self.factors.astype(np.int64)
         columns = [values[column] for values, column in zip(self.factor_values, self.factors.T, strict=True)]
         return np.stack(columns, 1).astype(np.int64)
+
+    def labels(self) -> tuple[tuple[float | str, ...], ...]:
+        """For each factor, the value or the name of each index: `factor_labels`, those of dSprites, or the classes.
+
+        Example:
+            >>> factors, values = np.array([[0], [1]], np.int32), (np.array([3, 7]),)
+            >>> FactorData("dots", np.zeros((2, 1), np.uint8), (1, 2, 2), 1, factors, ("at",), (2,), values).labels()
+            ((3, 7),)
+        """
+        if self.factor_labels:
+            return self.factor_labels
+        classes: list[list[int]] = [values.tolist() for values in self.factor_values]
+        classes = classes or [list(range(size)) for size in self.factor_sizes]
+        if not self.is_dsprites:
+            return tuple(map(tuple, classes))
+        known = dsprites.FACTOR_LABELS
+        return tuple(tuple(labels[i] for i in column) for labels, column in zip(known, classes, strict=True))
 
     @property
     def is_dsprites(self) -> bool:

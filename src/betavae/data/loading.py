@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from betavae.config import IN_MEMORY
-from betavae.data import dsprites, npz
+from functools import partial
+from betavae.data import dsprites, dsprites_variants, npz, rooms, xyobject, xysquares
 from betavae.data.factor_data import FactorData
 from betavae.data.npz import Progress
 from betavae.data.registry import DATASETS, register
@@ -78,4 +79,9 @@ def _generate_dsprites() -> FactorData:
 
 
 register("dsprites", _generate_dsprites)
+for _variant in dsprites_variants.VARIANTS:
+    register(f"dsprites-{_variant}", partial(dsprites_variants.load, _variant))
+register("rooms", rooms.load)
+register("xysquares", xysquares.load)
+register("xyobject", xyobject.load)
 DATASETS.seal()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from betavae.config import Config
-from betavae.data.factor_data import FactorData, PackedImages
+from betavae.data.factor_data import FactorData, PackedImages, iterate_blocks
 from betavae.data.pairs import Partners
 from betavae.objectives.registry import objective_name
 from betavae.objectives.settings import needs_of
@@ -24,7 +24,9 @@ class DeviceImages:
     def __init__(self, data: FactorData, device: torch.device) -> None:
         self._packed: PackedImages | Tensor = data.packed
         if device.type != "cpu" or isinstance(data.packed, np.ndarray):  # on a CPU, `PackedImages` needs less memory
-            self._packed = torch.from_numpy(data.packed[:]).to(device)
+            self._packed = torch.empty(data.packed.shape, dtype=torch.uint8, device=device)
+            for part, block in iterate_blocks(data.packed):
+                self._packed[part] = torch.from_numpy(block).to(device)
         self._shape, self._max_value = data.image_shape, data.max_value
         bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
         self._bits = (bits & 1).float()  # the eight bits of each byte value, most significant bit first
