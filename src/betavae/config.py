@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from betavae.files import schemas
+from betavae.files.conditions import parse_condition, parse_correlation
 from betavae.files.validation import (
     check_above,
     check_at_least,
@@ -49,14 +50,21 @@ class Config:
     objective: Any = field(default_factory=Beta)
     """Objective to minimise."""
     data: str = "dsprites"
-    """`dsprites` (generated, no download) or the path of an .npz file with `imgs` and `latents_classes`. Images passed
-    in Python are recorded as `in memory`."""
+    """A generated data set (`dsprites`, `rooms`, `dsprites-color`, `dsprites-noise`, `dsprites-scene`, `xysquares`,
+    `xyobject`), or the path of an .npz file with `imgs` and `latents_classes`. Images passed in Python are recorded as
+    `in memory`."""
     train_images: int | float = 1.0
     """Training images: a number (150000) or, with a decimal point, a share (0.8). 1.0 takes all remaining images."""
     validation_images: int | float = 15_000
     """Held-out images for the validation curve and the final loss: a number or a share; 0 for none."""
     test_images: int | float = 0
     """Further images kept out of training and validation: a number or a share."""
+    hold_out: tuple[str, ...] = ()
+    """Combinations of factors to leave out of training and validation, such as "shape = heart & posX > 0.5". Scores
+    stay on all images."""
+    correlate: tuple[str, ...] = ()
+    """Pairs of factors to correlate in the training images, such as shape~posX:0.1; a smaller number is a stronger
+    correlation. Scores stay on all images."""
     model: str = "burgess"
     """Architecture of encoder and decoder."""
     latent_dim: int = 10
@@ -105,6 +113,10 @@ class Config:
             object.__setattr__(self, name, value)
         for name in ("train_images", "validation_images", "test_images", "scored_images"):
             check_image_share(name, getattr(self, name), required=name in ("train_images", "scored_images"))
+        for condition in self.hold_out:
+            parse_condition(condition)
+        for correlation in self.correlate:
+            parse_correlation(correlation)
         check_name("model", self.model, ARCHITECTURES)
         check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
         check_name("schedule", self.schedule, ("constant", "one-cycle"))

@@ -39,7 +39,7 @@ _PICTURE_SIDE = 256
 
 
 class ColouredSprites:
-    """Images of a variant of dSprites. They behave as a read-only array (737280, 12288) of pixels.
+    """Images of a variant of dSprites. They behave as a read-only array (N, 12288) of pixels.
 
     Args:
         sprites: the sprites, in bits.
@@ -47,9 +47,11 @@ class ColouredSprites:
         seed: seed of the colours and backgrounds.
 
     Example:
-        >>> images = ColouredSprites(dsprites.draw_all(), "color", seed=0)
+        >>> factors = dsprites.factor_table()[::100_000]
+        >>> sprites = dsprites.windowed(dsprites.draw_packed(factors), factors)
+        >>> images = ColouredSprites(sprites, "color", seed=0)
         >>> images.shape, images[[0, -1]].shape, images[:0].shape
-        ((737280, 12288), (2, 12288), (0, 12288))
+        ((8, 12288), (2, 12288), (0, 12288))
     """
 
     dtype = np.dtype(np.uint8)
@@ -76,15 +78,11 @@ class ColouredSprites:
         return images.reshape(*numbers.shape, self.shape[1])
 
     def digest(self) -> str:
-        """SHA-256 of the sprites, and of 256 of the images."""
-        digest = hashlib.sha256()
-        for images in (self._sprites, self[:: len(self) // 256]):
-            for start in range(0, len(images), 4_096):
-                digest.update(images[start : start + 4_096].data)
-        return digest.hexdigest()
+        """SHA-256 of about a thousand images."""
+        return hashlib.sha256(self[:: max(1, len(self) // 1_000)].tobytes()).hexdigest()
 
     def image_numbers(self) -> npt.NDArray[np.int64]:
-        """A number for each distinct sprite (737280,): colours and backgrounds tell nothing about the factors."""
+        """A number for each distinct sprite (N,): colours and backgrounds tell nothing about the factors."""
         no_factors = np.empty((len(self), 0), np.int32)
         return FactorData("sprites", self._sprites, dsprites.IMAGE_SHAPE, 1, no_factors, (), ()).image_numbers()
 
@@ -96,7 +94,8 @@ def _color(sprites: npt.NDArray[np.uint8], rows: npt.NDArray[np.int32], seed: in
 
 def _noise(sprites: npt.NDArray[np.uint8], rows: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.uint8]:
     noise = random_bytes(rows, 3 * _PIXELS, seed).reshape(-1, 3, _PIXELS)
-    return noise | 255 * sprites
+    images: npt.NDArray[np.uint8] = np.maximum(noise, 255 * sprites)
+    return images
 
 
 def _scene(sprites: npt.NDArray[np.uint8], rows: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.uint8]:
@@ -105,13 +104,16 @@ def _scene(sprites: npt.NDArray[np.uint8], rows: npt.NDArray[np.int32], seed: in
     top, left = (random[:, :2].astype(np.intp) * places >> 8).T
     windows = np.lib.stride_tricks.sliding_window_view(_picture(), IMAGE_SHAPE[1:], axis=(1, 2))
     parts = windows[:, top, left].swapaxes(0, 1).reshape(-1, 3, _PIXELS)
-    scene = (parts >> 1) + (random[:, 2:, None] >> 1)
-    return scene ^ 255 * sprites
+    scene: npt.NDArray[np.uint8] = (parts >> 1) + (random[:, 2:, None] >> 1)
+    scene ^= 255 * sprites
+    return scene
 
 
-_PAINT: dict[
-    Variant, Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int32], int], npt.NDArray[np.uint8]]
-] = {"color": _color, "noise": _noise, "scene": _scene}
+_PAINT: dict[Variant, Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int32], int], npt.NDArray[np.uint8]]] = {
+    "color": _color,
+    "noise": _noise,
+    "scene": _scene,
+}
 
 
 @lru_cache
@@ -133,7 +135,9 @@ def _smooth(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float6
     cell = place.astype(np.intp)
     part = place - cell
     part = (part * part * (3 - 2 * part)).reshape([-1 if k == axis else 1 for k in range(3)])
-    return values.take(cell, axis) * (1 - part) + values.take((cell + 1) % cells, axis) * part
+    smooth: npt.NDArray[np.float64] = values.take(cell, axis) * (1 - part)
+    smooth += values.take((cell + 1) % cells, axis) * part
+    return smooth
 
 
 def load(variant: Variant, seed: int = 0) -> FactorData:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from betavae.config import IN_MEMORY
-from functools import partial
 from betavae.data import dsprites, dsprites_variants, npz, rooms, xyobject, xysquares
 from betavae.data.factor_data import FactorData
 from betavae.data.npz import Progress

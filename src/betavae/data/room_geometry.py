@@ -11,7 +11,7 @@ every machine, and angles are rounded. So the images are the same everywhere.
 """
 
 import math
-from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -48,10 +48,12 @@ class Hits(NamedTuple):
     normal: Vector
 
 
+@lru_cache
 def draw_views() -> NDArray[np.uint8]:
-    """Weights (shape 4 * scale 8 * orientation 15, 4, 4096): floor, wall, object and white, in C order of the factors.
+    """Weights (scale 8 * shape 4 * orientation 15, 4, 4096) of floor, wall, object and white; read-only.
 
-    The scale changes slowest, then the shape, then the orientation, as in the factor table of `rooms`.
+    The scale changes slowest, then the shape, then the orientation, as in the factor table of `rooms`. Drawing them
+    takes one or two seconds; later calls return the same array.
     """
     views = np.empty((len(SCALES), len(SHAPES), len(ORIENTATIONS), 4, SIDE, SIDE), np.uint8)
     rooms = [_empty_room(math.radians(45 + degrees)) for degrees in ORIENTATIONS]
@@ -61,6 +63,7 @@ def draw_views() -> NDArray[np.uint8]:
             shadow = _floor_light(solid)
             for view, room in zip(views[scale_index, shape_index], rooms, strict=True):
                 view[:] = _view(room, solid, shadow)
+    views.flags.writeable = False
     return views.reshape(-1, 4, SIDE * SIDE)
 
 
@@ -187,7 +190,7 @@ class _Room(NamedTuple):
     """The room without an object, seen by the camera; rays are 3 x 3 per pixel, (192, 192)."""
 
     eye: tuple[float, float, float]
-    rays: Vector
+    rays: tuple[Array, Array, Array]
     floor: Array
     """Weight of the colour of the floor; 0 where a ray meets a wall."""
     wall: Array
@@ -221,7 +224,7 @@ def _empty_room(angle: float) -> _Room:
     )
 
 
-def _rays(cos: float, sin: float, places: Array) -> Vector:
+def _rays(cos: float, sin: float, places: Array) -> tuple[Array, Array, Array]:
     """Directions of unit length through places of the image, which go from 0 to 1 to the right and down."""
     right, up = (2 * places[None, :] - 1) * _ZOOM, (1 - 2 * places[:, None]) * _ZOOM
     drop = _HEIGHT - _TARGET
@@ -233,7 +236,7 @@ def _rays(cos: float, sin: float, places: Array) -> Vector:
     return x / norm, y / norm, z / norm
 
 
-def _positive(distance: Array) -> Array:
+def _positive(distance: Array | float) -> Array:
     return np.where(distance > 0, distance, np.inf)
 
 
@@ -319,7 +322,8 @@ def _view(room: _Room, solid: _Solid, shadow: Array) -> NDArray[np.uint8]:
     planes = np.zeros((4, SIDE, SIDE))
     planes[0], planes[1] = _mean(room.floor), _mean(room.wall)
     pixels, window = _window(solid)
-    light, gloss = _shade(solid, room, tuple(component[window] for component in room.rays))
+    x, y, z = room.rays
+    light, gloss = _shade(solid, room, (x[window], y[window], z[window]))
     tone = np.minimum(np.sqrt(light), 1.0)
     for plane, rays in zip(
         planes,

@@ -78,7 +78,7 @@ class Rooms:
 
     def digest(self) -> str:
         """SHA-256 of what the images are computed from."""
-        return hashlib.sha256(_views().tobytes() + _COLOURS.astype("<u2").tobytes()).hexdigest()
+        return hashlib.sha256(room_geometry.draw_views().tobytes() + _COLOURS.astype("<u2").tobytes()).hexdigest()
 
     def image_numbers(self) -> npt.NDArray[np.int64]:
         """A number for each distinct image (480000,)."""
@@ -90,14 +90,9 @@ def _row_numbers() -> npt.NDArray[np.int32]:
     return np.arange(NUM_IMAGES, dtype=np.int32)
 
 
-@lru_cache
-def _views() -> npt.NDArray[np.uint8]:
-    return room_geometry.draw_views()
-
-
 def _draw(rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     """Pixels (B, 12288): the weighted sum of the colours of floor, wall and object, and white."""
-    views = _views()
+    views = room_geometry.draw_views()
     hues, view = np.divmod(rows, len(views))
     weights = views[view].astype(np.uint16)
     white = 255 * weights[:, 3] + 255  # rounds up, so that weights of 255 in total give the colour itself

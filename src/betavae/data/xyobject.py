@@ -52,7 +52,8 @@ def draw(factors: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     pixels, reach = np.arange(64), 3 + scale
     columns, rows = abs(pixels - (7 + 2 * x)) <= reach, abs(pixels - (7 + 2 * y)) <= reach
     inside = rows[:, None, :, None] & columns[:, None, None, :]
-    return inside * _COLOURS[color[:, 0]][:, :, None, None]
+    images: npt.NDArray[np.uint8] = inside * _COLOURS[color[:, 0]][:, :, None, None]
+    return images
 
 
 def load() -> FactorData:

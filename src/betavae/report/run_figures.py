@@ -48,7 +48,12 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             captured_factors(scores, run.config.latent_dim),
         ),
         records=read_curve(run),
-        scored=ScoredImages(latents.mean, data.factors[latents.rows], factor_names, dict(zip(data.factor_names, data.labels(), strict=True))),
+        scored=ScoredImages(
+            latents.mean,
+            data.factors[latents.rows],
+            factor_names,
+            dict(zip(data.factor_names, data.labels(), strict=True)),
+        ),
         importance=_importance(scores.get("arrays", {}), factor_names),
         formats=formats,
     )

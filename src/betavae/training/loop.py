@@ -20,6 +20,7 @@ from betavae import plugins
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.data.pairs import Partners
+from betavae.data.subsets import seen_rows
 from betavae.files.validation import short
 from betavae.model import VAE, Posterior
 from betavae.objectives.api import Batch, Loss
@@ -183,7 +184,7 @@ class StepRunner:
         `mean` and `log_var` in the memory of the objective are rotated as well. The moments of the optimisers are not,
         because they adapt within a few steps.
         """
-        config, state, rows = self._config, self._state, self._train_rows[:ROTATION_IMAGES]
+        config, state, rows = self._config, self._state, self._rows.first(ROTATION_IMAGES)
         mean, log_var = map(torch.from_numpy, encode(config, self._data, rows, state.model, images=self.images))
         noise = draw_noise(config, "rotation", state.step, mean.shape, mean.device)
         rotation = rotate(state.model, Posterior(mean, log_var), noise)
@@ -294,8 +295,8 @@ def held_out_terms(
 ) -> dict[str, float]:
     """Compute the loss and its terms on validation images, in nats, with the same noise in each call.
 
-    For objectives with pairs, partners are drawn from all data. For objectives with labels, the labels of all images
-    are known.
+    For objectives with pairs, partners are drawn from all data that are not held out. For objectives with labels, the
+    labels of all images are known.
 
     Args:
         config, data, state, images: see `train`.
@@ -304,7 +305,7 @@ def held_out_terms(
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     images, means = images or DeviceImages(data, device), []
-    partners = Partners(data, needs.pairs) if needs.pairs else None
+    partners = Partners(data, needs.pairs, seen_rows(data, config.hold_out)) if needs.pairs else None
     count = config.batch_size // 2 if partners else config.batch_size
     schedule = schedule_of(config.objective, state.step)
     if needs.halves:
