@@ -89,7 +89,8 @@ class ColouredSprites:
 
 def _color(sprites: npt.NDArray[np.uint8], rows: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.uint8]:
     colour = 128 + random_bytes(rows, 3, seed) // 2
-    return sprites * colour[:, :, None]
+    images: npt.NDArray[np.uint8] = sprites * colour[:, :, None]
+    return images
 
 
 def _noise(sprites: npt.NDArray[np.uint8], rows: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.uint8]:
@@ -125,7 +126,8 @@ def _picture() -> npt.NDArray[np.uint8]:
         values = corners.astype(np.float64).reshape(3, cells, cells) / 2**24
         picture += _smooth(_smooth(values, 1), 2) / 2**octave
     low, high = picture.min(axis=(1, 2), keepdims=True), picture.max(axis=(1, 2), keepdims=True)
-    return (255 * (picture - low) / (high - low)).astype(np.uint8)
+    scaled: npt.NDArray[np.float64] = 255 * (picture - low) / (high - low)
+    return scaled.astype(np.uint8)
 
 
 def _smooth(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
