@@ -26,6 +26,7 @@ from betavae.objectives.needs import needs_of
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
+from betavae.runs.combinations import compare_combinations
 from betavae.runs.contents import (
     count_scored,
     held_out_of,
@@ -345,6 +346,7 @@ def score_run(
         raise ValueError(f"{data.name} has no factors that vary, so its latents cannot be scored")
     latents = latents_of(run, data)
     seed = run.config.seed if seed is None else seed
+    combinations = _compare_combinations(run, data, latents, seed) if run.config.hold_out else {}
     rows, mean, kl, samples = latents.rows, latents.mean, latents.kl, _sample(latents, seed)
     del latents  # frees the log variances, which are large
     values: dict[str, Any] = {}
@@ -377,8 +379,17 @@ def score_run(
             values["notes"] = [*dict.fromkeys([*old.get("notes", []), *values["notes"]])]
             values["skipped"] = {**old.get("skipped", {}), **values["skipped"]}
     values |= {"kl": kl.tolist(), "held_out": held_out_of(run, data)}
+    if combinations:
+        values["combinations"] = combinations
     write_json(run, "scores.json", values)
     return values
+
+
+def _compare_combinations(run: Run, data: FactorData, latents: Latents, seed: int) -> dict[str, Any]:
+    """Compare the combinations of factors in training with those held out."""
+    config = on_this_machine(run.config)
+    model = load_model(run).to(choose_device(config.device))
+    return compare_combinations(config, data, model, latents, seed)
 
 
 def _factors_to_score(data: FactorData, fold_orientation: bool) -> tuple[NDArray[np.integer[Any]], list[str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from betavae.config import IN_MEMORY, Config
-from betavae.data import dsprites, npz
+from betavae.data import dsprites, dsprites_variants, npz, rooms, xyobject, xysquares
 from betavae.data.catalogue import CATALOGUE
 from betavae.data.downloads import is_complete
 from betavae.data.factor_data import FactorData
@@ -269,4 +270,9 @@ def _generate_dsprites() -> FactorData:
 
 
 register("dsprites", _generate_dsprites)
+for _variant in dsprites_variants.VARIANTS:
+    register(f"dsprites-{_variant}", partial(dsprites_variants.load, _variant))
+register("rooms", rooms.load)
+register("xysquares", xysquares.load)
+register("xyobject", xyobject.load)
 DATASETS.seal()

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from betavae.config import Config
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.files import schemas
 from betavae.model import VAE
@@ -49,7 +48,12 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             captured_factors(scores, run.config.latent_dim),
         ),
         records=read_curve(run),
-        scored=ScoredImages(latents.mean, data.factors[latents.rows], factor_names, _factor_values(data)),
+        scored=ScoredImages(
+            latents.mean,
+            data.factors[latents.rows],
+            factor_names,
+            dict(zip(data.factor_names, data.value_labels(), strict=True)),
+        ),
         importance=_importance(scores.get("arrays", {}), factor_names),
         formats=formats,
     )
@@ -104,23 +108,3 @@ def _reconstruction_errors(
     with torch.inference_mode():
         rebuilt = model.mean_images(torch.from_numpy(latents)).numpy()
     return abs(images - rebuilt).sum((1, 2, 3)), abs(images - images.mean(0)).sum((1, 2, 3))
-
-
-def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
-    """For each factor, the value of each index; None if indices are values."""
-    if not data.is_dsprites:
-        values = {name: given.tolist() for name, given in zip(data.factor_names, data.factor_values, strict=False)}
-        return values or None
-    classes: Sequence[Sequence[int]] = [values.tolist() for values in data.factor_values]
-    classes = classes or [range(size) for size in data.factor_sizes]
-    values_of_classes: tuple[Sequence[float | str], ...] = (
-        dsprites.SHAPES,
-        dsprites.SCALES.tolist(),
-        dsprites.ORIENTATIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-    )
-    return {
-        name: [values[index] for index in indices]
-        for name, values, indices in zip(dsprites.FACTOR_NAMES, values_of_classes, classes, strict=True)
-    }

@@ -7,6 +7,7 @@ from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import data_for
 from betavae.data.splits import Split, split_rows
+from betavae.data.subsets import seen_rows
 from betavae.files import schemas
 from betavae.model import VAE
 from betavae.objectives.needs import needs_of
@@ -56,8 +57,12 @@ def count_scored(config: Config, data: FactorData) -> int:
 
 
 def split_of(config: Config, data: FactorData) -> Split:
-    """The training, validation and test rows of a run."""
-    split = split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
+    """The training, validation and test rows of a run, without the combinations that it holds out."""
+    sizes = config.train_images, config.validation_images, config.test_images
+    seen = seen_rows(data, config.hold_out)
+    split = split_rows(len(data) if seen is None else len(seen), *sizes, config.seed)
+    if seen is not None:
+        split = Split(seen[split.train], seen[split.validation], seen[split.test])
     needs, num_held_out = needs_of(config.objective), len(split.validation)
     if 0 < num_held_out < needs.batch_images:
         raise ValueError(
