@@ -215,8 +215,8 @@ def data_of(run: Run) -> FactorData:
             "betavae.experiment.score_run, draw_run or report_run with the run and the images"
         )
     file = recorded.get("file", "")
-    moved = source not in DATASETS and resolved_source(file)
-    return load_for(replace(run.config, data=file if moved else source))
+    found = file and source not in DATASETS and resolved_source(file)
+    return load_for(replace(run.config, data=file if found else source))
 
 
 def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
