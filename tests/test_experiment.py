@@ -28,7 +28,7 @@ from betavae.runs import contents, provenance
 from betavae.runs.contents import data_of
 from betavae.runs.folder import open_run, read_curve, read_json
 from betavae.runs.latents import load_latents
-from betavae.training import interrupts, loop, seeding
+from betavae.training import interrupts, seeding, steps
 
 CONFIG = Config(
     objective=TC(6.0, 50),
@@ -300,7 +300,7 @@ def test_a_run_without_figures_still_has_its_report(small, tmp_path):
 def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path, monkeypatch):
     """kill -9, again and again, then left alone; fp32 on the CPU: the very weights of an undisturbed run."""
     config = replace(CONFIG, steps=300, scores=("mig",), evaluations=1, figures=False)
-    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
+    monkeypatch.setattr(steps, "RECORD_STEPS", 10)
     monkeypatch.setattr(story, "CHECKPOINT_SECONDS", 0.0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     experiment(config, whole, data=small)

@@ -21,7 +21,7 @@ from betavae.objectives.registry import OBJECTIVES, Objective
 from betavae.objectives.settings import TC, Beta
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
-from betavae.training import cuda_graphs, loop
+from betavae.training import cuda_graphs, steps
 from betavae.training.batches import DeviceImages
 from betavae.training.loop import train
 from betavae.training.state import new_state
@@ -77,8 +77,8 @@ def recorded(monkeypatch):
 
     monkeypatch.setattr(build, "library", lambda dtype: None)  # latent of ours is no operation of PyTorch's
     monkeypatch.setattr(cuda_graphs, "cuda_graph", counted)
-    monkeypatch.setattr(loop, "CAPTURED", ["cpu"])
-    monkeypatch.setattr(loop, "RECORD_STEPS", 5)
+    monkeypatch.setattr(steps, "CAPTURED", ["cpu"])
+    monkeypatch.setattr(steps, "RECORD_STEPS", 5)
     return played
 
 
@@ -98,7 +98,7 @@ def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=33)
     state, records = trained(config, grid)
     assert len(recorded) >= 3  # times 5 steps; 3 where Muon begins within five, elsewhere 4 or 5
-    loop.CAPTURED.clear()
+    steps.CAPTURED.clear()
     plain_state, plain = trained(config, grid)
     for one, other in zip(records, plain, strict=True):
         assert (one.step, one.split) == (other.step, other.split)
@@ -197,7 +197,7 @@ def test_what_waits_for_a_device_is_seen(work, operation):
 def test_no_objective_waits_for_a_device(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=2, muon_after=None if name in GRID else 1)
     state = new_state(config, grid)
-    runner = loop.StepRunner(config, grid, np.arange(700), state, None)
+    runner = steps.StepRunner(config, grid, np.arange(700), state, None)
     given = runner._step_inputs(range(2))
     watch = cuda_graphs.Watch()
     with watch:
@@ -217,16 +217,16 @@ class Elsewhere(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", GRID)
 def test_no_objective_leaves_its_device(name, grid, recorded, monkeypatch):
-    monkeypatch.setattr(loop, "_update_parameters", lambda optimisers, loss, rate: loss.backward())
+    monkeypatch.setattr(steps, "update_parameters", lambda optimisers, loss, rate: loss.backward())
     monkeypatch.setattr(torch, "autocast", lambda *given, **more: nullcontext())  # not known for such a device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
     config, device = replace(GRID[name], precision="fp32"), torch.device("meta")
     state = new_state(config, grid)
-    given = loop.StepRunner(config, grid, np.arange(700), state, None)._step_inputs(range(1))
+    given = steps.StepRunner(config, grid, np.arange(700), state, None)._step_inputs(range(1))
     given = {name: tensor.to(device) for name, tensor in given.items()}
     for network in filter(None, (state.model, state.network)):
         network.to(device)
-    runner = loop.StepRunner(config, grid, np.arange(700), state, DeviceImages(grid, device))
+    runner = steps.StepRunner(config, grid, np.arange(700), state, DeviceImages(grid, device))
     with Elsewhere():
         _, memory = runner._run_steps((0, (False,)), given)
         seen, _ = runner._run_steps((0, (False,)), given | {f"memory.{key}": tensor for key, tensor in memory.items()})

@@ -19,14 +19,15 @@ SHORTER = {
 @pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
 def test_its_code_runs(page, grid, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiment, "load_data", lambda source: grid)
-    monkeypatch.setattr("betavae.runs.contents.load_data", lambda source: grid)
+    monkeypatch.setattr(experiment, "load_for", lambda config: grid)
     text = (ROOT / page).read_text(encoding="utf-8")
     code = "".join(block for block in re.findall(r"```python\n(.+?)```", text, re.DOTALL) if "read_table" not in block)
     for long, short in SHORTER.items():
         code = code.replace(long, short)
     if page == "README.md":  # whose run is drawn in the tour
-        code = code.replace("scores=('mig',)", "scores=('mig',), figures=False").replace('run.figures["traversals"]', "0")
+        code = code.replace("scores=('mig',)", "scores=('mig',), figures=False").replace(
+            'run.figures["traversals"]', "0"
+        )
     names: dict[str, object] = {}
     exec(code, names)
     assert names["z"].shape[1] == 4

@@ -20,19 +20,20 @@ from betavae import metrics
 from betavae.config import IN_MEMORY, Config, run_id
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
-from betavae.data.loading import load_data
+from betavae.data.loading import data_for, load_for
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
 from betavae.objectives.needs import needs_of
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
+from betavae.runs.combinations import compare_combinations
 from betavae.runs.contents import (
-    check_same_data,
     count_scored,
     held_out_of,
     latents_of,
     on_this_machine,
+    same_data,
     scores_of,
     split_of,
 )
@@ -54,7 +55,8 @@ from betavae.training.batches import StepRows
 from betavae.training.devices import choose_device
 from betavae.training.encoding import encode
 from betavae.training.interrupts import deferred_interrupts
-from betavae.training.loop import Diverged, Record, train
+from betavae.training.loop import Record, train
+from betavae.training.losses import Diverged
 from betavae.training.progress import training_bar
 from betavae.training.state import State, memory_of, new_state
 
@@ -63,6 +65,8 @@ CHECKPOINT_SECONDS = 60.0
 FEWEST_SCORED = 3
 """Smallest number of images for scores: some to train the metrics' predictors, some to test them."""
 
+Images = NDArray[Any] | torch.Tensor
+"""Images without factors; see `FactorData.from_arrays`."""
 Callback = Callable[[Record], object]
 ScoringProgress = Callable[[str, int, int], None]
 
@@ -72,7 +76,7 @@ def experiment(
     folder: str | Path | None = None,
     *,
     overwrite: bool = False,
-    data: FactorData | None = None,
+    data: FactorData | Images | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
@@ -82,7 +86,8 @@ def experiment(
         config: settings of the run.
         folder: run folder. If None, `runs/<run id>`.
         overwrite: replace the run that is in the folder.
-        data: images and factors, if you have loaded or generated them already. If None, `load_data(config.data)`.
+        data: images and factors, or an array of images as `FactorData.from_arrays` takes it. They are cropped and
+            resized as the settings say. If None, the data that `config.data` names.
         quiet: show no progress bar. Without a terminal or a notebook, there is none anyway.
         callbacks: functions that are called with each record of the loss curves, during the training. An error in one
             of them stops the training, which can be resumed.
@@ -97,9 +102,8 @@ def experiment(
         MemoryError: the batches do not fit into memory.
         KeyboardInterrupt: interrupted; the checkpoint is saved.
     """
-    if data is None:
-        data = load_data(config.data)
-    elif not data.source and config.data in (IN_MEMORY, Config.data):
+    data = load_for(config) if data is None else data_for(config, data)
+    if not data.source and config.data in (IN_MEMORY, Config.data):
         config = replace(config, data=IN_MEMORY)
     elif data.source != config.data:
         origin = f"were read from {data.source}" if data.source else "were made in Python"
@@ -123,7 +127,7 @@ def check(config: Config, data: FactorData) -> None:
     if config.scores and not data.factors.shape[1]:
         raise ValueError(
             f"scores are {', '.join(config.scores)}, but {data.name} has no factors that vary: leave scores out, or "
-            "give data with latents_classes"
+            "give data with factors"
         )
     if (count := count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images selects {count} images; it must select at least {FEWEST_SCORED}")
@@ -136,10 +140,19 @@ def check(config: Config, data: FactorData) -> None:
     if any(metrics.METRICS[name].counts_classes for name in config.scores):
         num_train, _ = metrics.sample_sizes(count)
         rows = np.random.default_rng(0).choice(len(data), num_train, replace=False)
+        classes = ~np.array(data.continuous or (False,) * len(data.factor_names))
         try:
-            check_classes(data.factors[rows])
+            check_classes(data.factors[rows][:, classes])
         except ValueError as error:
-            raise ValueError(name_factors(str(error), data.factor_names)) from None
+            names = [name for name, has_classes in zip(data.factor_names, classes, strict=True) if has_classes]
+            raise ValueError(name_factors(str(error), names)) from None
+    if any(data.continuous) and (
+        left_out := [name for name in config.scores if not metrics.METRICS[name].takes_continuous]
+    ):
+        raise ValueError(
+            f"scores are {', '.join(left_out)}, which need classes, and {data.name} has continuous factors: leave them "
+            "out, or merge values with bins 20"
+        )
     StepRows(config, data, split_of(config, data).train)
     new_state(config, data)
 
@@ -147,7 +160,7 @@ def check(config: Config, data: FactorData) -> None:
 def resume(
     folder: str | Path,
     *,
-    data: FactorData | None = None,
+    data: FactorData | Images | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
@@ -172,34 +185,36 @@ def resume(
         MemoryError: as for `experiment`.
         KeyboardInterrupt: as for `experiment`.
     """
-    run = replace(open_run(folder), given_data=data)
+    run = open_run(folder)
+    if data is not None:
+        run = replace(run, given_data=data_for(run.config, data))
     if run.done:
         return run
     with locked(run):
         if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
-        data = run.data
+        prepared = run.data
         with training_bar(run.config, quiet=quiet) as bar:
-            state = train_run(run, data, [bar, *callbacks] if bar else callbacks)
-        encode_run(run, data, state)
+            state = train_run(run, prepared, [bar, *callbacks] if bar else callbacks)
+        encode_run(run, prepared, state)
         try:
-            score_run(run, data)
+            score_run(run, prepared)
         except ValueError as error:  # data that cannot be scored are no error unless metrics were requested
             if run.config.scores:
                 raise
-            without_scores = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
+            without_scores = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, prepared)}
             write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **without_scores})
         if run.config.figures:
-            draw_run(run, data)
-        report_run(run, data)
+            draw_run(run, prepared)
+        report_run(run, prepared)
         run.path("DONE").touch()
     return run
 
 
 def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = ()) -> State:
     """Train a run to its end, from its checkpoint if it has one; save the weights."""
-    check_same_data(run, data)
+    data = same_data(run, data)
     config, split = run.config, split_of(run.config, data)
     state = new_state(config, data)
     if run.path("checkpoint.safetensors").exists():
@@ -276,7 +291,7 @@ def encode_run(run: Run, data: FactorData, state: State | None = None) -> Latent
     """
     config = on_this_machine(run.config)
     model = load_model(run).to(choose_device(config.device)) if state is None else state.model
-    check_same_data(run, data)
+    data = same_data(run, data)
     count = count_scored(run.config, data)
     rows = np.arange(len(data))
     if count < len(data):
@@ -319,16 +334,18 @@ def score_run(
         ValueError: a metric or the preset is unknown; `fold_orientation` is set for data other than dSprites; or
             metrics are named and the data have no factors.
     """
-    check_same_data(run, data)
+    data = same_data(run, data)
     if not data.factors.shape[1] and (names or fold_orientation):
         raise ValueError(f"{data.name} has no factors that vary, so its latents cannot be scored")
     latents = latents_of(run, data)
     seed = run.config.seed if seed is None else seed
+    combinations = _compare_combinations(run, data, latents, seed) if run.config.hold_out else {}
     rows, mean, kl, samples = latents.rows, latents.mean, latents.kl, _sample(latents, seed)
     del latents  # frees the log variances, which are large
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
-        factors, factor_names = _factors_to_score(data, fold_orientation)
+        classes, factor_names = _factors_to_score(data, fold_orientation)
+        factors = data.scored_factors() if any(data.continuous) else classes
         values = score_tables(
             samples if sampled else mean,
             factors[rows],
@@ -342,7 +359,7 @@ def score_run(
             factor_names=factor_names,
             progress=progress,
         )
-        ceilings = metrics.score_ceilings(factors, data.image_numbers())
+        ceilings = metrics.score_ceilings(classes, data.image_numbers())
         values["ceilings"] = {
             name: ceiling for name, ceiling in ceilings.items() if name in values["scores"] and ceiling < 1 - 1e-9
         }
@@ -355,8 +372,17 @@ def score_run(
             values["notes"] = [*dict.fromkeys([*old.get("notes", []), *values["notes"]])]
             values["skipped"] = {**old.get("skipped", {}), **values["skipped"]}
     values |= {"kl": kl.tolist(), "held_out": held_out_of(run, data)}
+    if combinations:
+        values["combinations"] = combinations
     write_json(run, "scores.json", values)
     return values
+
+
+def _compare_combinations(run: Run, data: FactorData, latents: Latents, seed: int) -> dict[str, Any]:
+    """Compare the combinations of factors in training with those held out."""
+    config = on_this_machine(run.config)
+    model = load_model(run).to(choose_device(config.device))
+    return compare_combinations(config, data, model, latents, seed)
 
 
 def _factors_to_score(data: FactorData, fold_orientation: bool) -> tuple[NDArray[np.integer[Any]], list[str]]:

@@ -25,7 +25,7 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
     from rich.text import Text
 
     from betavae.metrics import score_info
-    from betavae.runs.scores import capture_phrases, notes_of
+    from betavae.runs.scores import capture_phrases, combination_rows, notes_of
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     optional = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
@@ -47,6 +47,8 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
         table.add_row(score_info(name).arrow, Text(name), format_number(scores[name]), *shown)
     for name, value in values.get("held_out", {}).items():
         table.add_row("", Text("held-out " + name.replace("_", " ")), f"{value:.2f}")
+    for name, seen, unseen in combination_rows(values.get("combinations", {})):
+        table.add_row("", Text(f"{name}, seen and unseen combinations"), f"{seen:.3f} {unseen:.3f}")
     say(console, title)
     console.print(table)
     skipped: dict[str, str] = values.get("skipped", {})

@@ -66,6 +66,8 @@ class RunReport:
     """Best possible values of some of the scores."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     """Protocol of the evaluation: preset, seed, evaluations, rows, latents."""
+    combinations: Sequence[tuple[str, float | None, float | None]] = ()
+    """Rows of a table: what is measured, its value on seen combinations of the factors, and on unseen ones."""
     notes: Sequence[str] = ()
     """Notes on scores that are missing or undefined, with the reason."""
     records: Sequence[Mapping[str, Any]] = ()
@@ -123,6 +125,7 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
         scores=[_score_row(name, report) for name in report.scores if score_info(name).prominence],
         details=[_score_row(name, report) for name in report.scores if not score_info(name).prominence],
         protocol=_protocol(report.protocol),
+        combinations=[(name, format_number(seen), format_number(new)) for name, seen, new in report.combinations],
         endings=_last_records(report.records),
         settings=flatten(report.config),
         provenance=flatten(report.provenance),

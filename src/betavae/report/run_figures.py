@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from betavae.config import Config
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.files import schemas
 from betavae.model import VAE
 from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages, draw_all
 from betavae.runs.checkpoints import load_model
-from betavae.runs.contents import check_same_data, latents_of, split_of
+from betavae.runs.contents import latents_of, same_data, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.scores import captured_factors
 from betavae.training.encoding import encode
@@ -26,7 +25,7 @@ SEED_IMAGES = 20
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`; returns their paths."""
-    check_same_data(run, data)
+    data = same_data(run, data)
     scores = schemas.read_scores(run.folder, run.config.latent_dim, data.factors.shape[1])
     latents, model = latents_of(run, data), load_model(run)
     rows = seed_rows(run.config, data, model)
@@ -49,7 +48,12 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             captured_factors(scores, run.config.latent_dim),
         ),
         records=read_curve(run),
-        scored=ScoredImages(latents.mean, data.factors[latents.rows], factor_names, _factor_values(data)),
+        scored=ScoredImages(
+            latents.mean,
+            data.factors[latents.rows],
+            factor_names,
+            dict(zip(data.factor_names, data.value_labels(), strict=True)),
+        ),
         importance=_importance(scores.get("arrays", {}), factor_names),
         formats=formats,
     )
@@ -104,22 +108,3 @@ def _reconstruction_errors(
     with torch.inference_mode():
         rebuilt = model.mean_images(torch.from_numpy(latents)).numpy()
     return abs(images - rebuilt).sum((1, 2, 3)), abs(images - images.mean(0)).sum((1, 2, 3))
-
-
-def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
-    """For each factor of dSprites, the value of each index; None for other data."""
-    if not data.is_dsprites:
-        return None
-    classes: Sequence[Sequence[int]] = [values.tolist() for values in data.factor_values]
-    classes = classes or [range(size) for size in data.factor_sizes]
-    values_of_classes: tuple[Sequence[float | str], ...] = (
-        dsprites.SHAPES,
-        dsprites.SCALES.tolist(),
-        dsprites.ORIENTATIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-    )
-    return {
-        name: [values[index] for index in indices]
-        for name, values, indices in zip(dsprites.FACTOR_NAMES, values_of_classes, classes, strict=True)
-    }

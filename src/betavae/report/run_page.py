@@ -14,10 +14,10 @@ from betavae.objectives.registry import objective_name
 from betavae.report import page
 from betavae.report.explorer import Explorer, describe_latents
 from betavae.report.run_figures import seed_rows
-from betavae.runs.contents import check_same_data, model_and_latents, read_if_present, scores_of, split_of
+from betavae.runs.contents import model_and_latents, read_if_present, same_data, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.latents import Latents
-from betavae.runs.scores import capture_phrases, information_shares, notes_of, strengths
+from betavae.runs.scores import capture_phrases, combination_rows, information_shares, notes_of, strengths
 from betavae.training.encoding import encode
 
 EXPLORED_IMAGES = 16
@@ -32,7 +32,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
         data: the data of the run.
         max_bytes: largest size of the page.
     """
-    check_same_data(run, data)
+    data = same_data(run, data)
     scores, provenance = scores_of(run, data), read_if_present(run, "provenance.json")
     model, latents, problem = model_and_latents(run)
     kl = latents.kl.tolist() if latents else []
@@ -52,6 +52,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             chance=scores.get("chance", {}),
             ceilings=scores.get("ceilings", {}),
             protocol=scores.get("protocol", {}),
+            combinations=combination_rows(scores.get("combinations", {})),
             notes=notes_of(scores),
             records=read_curve(run),
             kl=kl,
@@ -89,8 +90,11 @@ def _summary(config: Config, data: FactorData, provenance: dict[str, Any]) -> st
     if "train_seconds" in provenance:
         trained = f", in {provenance['train_seconds'] / 60:.1f} minutes"
         trained += f" on {provenance['device']}" if "device" in provenance else ""
+    without = f" without {' and without '.join(config.hold_out)}" if config.hold_out else ""
+    correlated = f" with correlated factors ({', '.join(config.correlate)})" if config.correlate else ""
     return (
         f"{objective_name(config.objective)} objective, {config.model} network with {config.latent_dim} latents: "
-        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}. "
+        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}"
+        f"{without}{correlated}{trained}. "
         f"{prior_note([config.model])}"
     ).strip()

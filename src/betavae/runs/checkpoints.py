@@ -18,7 +18,7 @@ from betavae.files.schemas import RUN_FORMAT, CheckpointHeader, ModelHeader
 from betavae.model import VAE
 from betavae.networks.weights import LARGEST_IMAGE, load_tensors, read_tensors
 from betavae.runs.folder import Run, existing_file, open_run
-from betavae.training.loop import Diverged
+from betavae.training.losses import Diverged
 from betavae.training.state import State, build_model
 
 _MOMENTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum",)}
