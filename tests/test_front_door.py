@@ -101,7 +101,7 @@ def test_a_traversal_varies_one_latent_a_row(vae, images):
     np.testing.assert_allclose(rows[0, 0], vae.decode(latent)[0], atol=1e-5)
     labels = rows.plot().axes[0]
     assert [label.get_text() for label in labels.get_yticklabels()] == ["z2", "z0"]
-    assert [label.get_text() for label in labels.get_xticklabels()] == ["-3", "-1.5", "+0", "+1.5", "+3"]
+    assert [label.get_text() for label in labels.get_xticklabels()] == ["-3", "-1.5", "0", "+1.5", "+3"]
     assert vae.traverse().shape == (4, 9, *GREY)
 
 

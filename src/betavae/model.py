@@ -312,7 +312,7 @@ class VAE(nn.Module):
                 f"latents from 0 to {self.latent_dim - 1}"
             )
         values = np.linspace(low, high, steps, dtype=np.float32)
-        labels = tuple(f"z{latent}" for latent in chosen), tuple(f"{value:+.2g}" for value in values)
+        labels = tuple(f"z{latent}" for latent in chosen), tuple(f"{value:+.2g}" if value else "0" for value in values)
         return Images(self._decoded(traversed(at[0], values)[chosen]), None, *labels)
 
     def save_pretrained(self, folder: str | Path, card: str = "") -> Path:

@@ -49,7 +49,7 @@ def model_card(run: Run, name: str, animated: bool = False) -> str:
         "seed": config.seed,
         "betavae": provenance.get("versions", {}).get("betavae", "unknown"),
     }
-    if config.data != IN_MEMORY and "command" in provenance:
+    if config.data != IN_MEMORY and len(provenance.get("command", [])) > 1:  # a script has none
         facts["command"] = f"`{shlex.join(provenance['command'])}`"
     parts = [_front_matter(data.get("name", "")), f"# {_plain(name)}", "A β-VAE trained with betavae."]
     if animated:
