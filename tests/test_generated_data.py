@@ -12,6 +12,7 @@ from betavae.data.factor_data import FactorData, GeneratedImages
 from betavae.data.loading import load_data
 from betavae.data.registry import DATASETS
 from betavae.experiment import experiment
+from betavae.report import pictures
 from betavae.training.batches import DeviceImages
 
 ROWS = [0, 1, 17, 4_711, 31_415, 74_999]
@@ -219,3 +220,10 @@ def test_rooms_train_and_are_scored(load, tmp_path):
     )
     run = experiment(config, tmp_path / "run", data=load("rooms"))
     assert run.done
+
+
+def test_animations_keep_the_colours_of_rooms(load):
+    pixels = load("rooms").images(np.random.default_rng(0).choice(480_000, 30)).transpose(0, 2, 3, 1)
+    indices, palette = pictures._indexed(pixels)
+    assert len(palette) <= 256 - 18
+    assert abs(palette[indices].astype(int) - pixels).mean() < 4
