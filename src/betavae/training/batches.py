@@ -24,10 +24,14 @@ class DeviceImages:
 
     def __init__(self, data: FactorData, device: torch.device) -> None:
         self._packed: PackedImages | Tensor = data.packed
-        if device.type != "cpu" or isinstance(data.packed, np.ndarray):  # on a CPU, `PackedImages` needs less memory
+        if device.type != "cpu":
             self._packed = torch.empty(data.packed.shape, dtype=torch.uint8, device=device)
             for part, block in iterate_blocks(data.packed):
                 self._packed[part] = torch.from_numpy(block).to(device)
+        elif (
+            type(data.packed) is np.ndarray
+        ):  # other `PackedImages` and memory-mapped files need less memory as they are
+            self._packed = torch.from_numpy(data.packed[:])
         self._shape, self._max_value = data.image_shape, data.max_value
         bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
         self._bits = (bits & 1).float()  # the eight bits of each byte value, most significant bit first
