@@ -35,8 +35,8 @@ def worker(variant: str, threads: int) -> None:
     from betavae.data.loading import load_data
     from betavae.kernels import build
     from betavae.objectives.settings import Beta
-    from betavae.training.loop import StepRunner
     from betavae.training.state import new_state
+    from betavae.training.steps import StepRunner
 
     torch.set_num_threads(threads)
     data = load_data("dsprites")

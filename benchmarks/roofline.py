@@ -15,7 +15,7 @@ from training import ARCHITECTURES, measure, our_loop, plain_network
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.training.devices import choose_device, choose_precision
-from betavae.training.loop import RECORD_STEPS
+from betavae.training.steps import RECORD_STEPS
 
 BATCH_SIZE = 64
 SIDE = 2048

@@ -37,9 +37,10 @@ from betavae.runs.provenance import peak_memory
 from betavae.training.batches import DeviceImages
 from betavae.training.devices import choose_device, choose_precision
 from betavae.training.encoding import encode
-from betavae.training.loop import RECORD_STEPS, train
+from betavae.training.loop import train
 from betavae.training.optimisers import Muon
 from betavae.training.state import new_state
+from betavae.training.steps import RECORD_STEPS
 
 ARCHITECTURES = ("burgess", "residual", "wide")
 BATCH_SIZES = (64, 256)

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ from betavae.runs.folder import open_run, read_curve
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("own_*.py"))
 
 
+def once(score_tables, *tables, **options):
+    """One evaluation instead of five."""
+    return score_tables(*tables, **{**options, "repeats": 1})
+
+
 @pytest.mark.usefixtures("own_entries")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path, grid, tmp_path, monkeypatch, capsys):
@@ -20,6 +26,7 @@ def test_example(path, grid, tmp_path, monkeypatch, capsys):
     load = experiment.load_data
     monkeypatch.setattr(experiment, "load_data", lambda source: grid if source == "dsprites" else load(source))
     monkeypatch.setattr(experiment, "draw_run", lambda run, data: [])
+    monkeypatch.setattr(experiment, "score_tables", partial(once, experiment.score_tables))
     monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path / "run"), "20"])
     runpy.run_path(str(path), run_name="__main__")
     run = open_run(tmp_path / "run")

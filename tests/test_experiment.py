@@ -2,12 +2,11 @@
 
 import html
 import json
+import multiprocessing
 import os
 import random
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from betavae.report.run_page import report_run
 from betavae.runs import contents, provenance
 from betavae.runs.folder import open_run, read_curve, read_json
 from betavae.runs.latents import load_latents
-from betavae.training import interrupts, loop, seeding
+from betavae.training import interrupts, seeding, steps
 
 CONFIG = Config(
     objective=TC(6.0, 50),
@@ -38,6 +37,7 @@ CONFIG = Config(
     batch_size=8,
     learning_rate=1e-3,
     latent_dim=4,
+    model="tiny",
     scores=("dci", "mig"),
     evaluations=2,
     precision="fp32",
@@ -171,8 +171,8 @@ def test_without_factors_and_without_held_out_images(small, tmp_path):
     assert run.path("report.html").exists()
 
 
-def test_inactive_latents_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
-    """A constant latent has no variance; the run still ends, with its figures and its report."""
+def test_a_constant_latent_and_a_constant_factor_are_said_so(small, tmp_path, monkeypatch):
+    """The run still ends, with all scores, figures and report. One image has the attribute, and it is not scored."""
     encode = story.encode
 
     def inactive(*arguments):
@@ -181,10 +181,23 @@ def test_inactive_latents_score_nan_or_zero_but_end(small, tmp_path, monkeypatch
         return mean, log_var
 
     monkeypatch.setattr(story, "encode", inactive)
-    run = experiment(replace(CONFIG, steps=10, latent_dim=3), tmp_path / "run", data=small)
+    scored = np.random.default_rng(0).choice(len(small), 600, replace=False)
+    rare = np.zeros((len(small), 1), np.int32)
+    rare[np.setdiff1d(np.arange(len(small)), scored)[0]] = 1
+    data = replace(
+        small,
+        factors=np.hstack([small.factors, rare]),
+        factor_names=(*small.factor_names, "hat"),
+        factor_sizes=(*small.factor_sizes, 2),
+    )
+    config = replace(CONFIG, steps=10, latent_dim=3, scored_images=600, scores=(), evaluations=1)
+    run = experiment(config, tmp_path / "run", data=data)
+    assert run.done
     values = read_json(run, "scores.json")
     assert values["arrays"]["active"][2] is False
     assert values["kl"][2] == 0
+    assert "hat: does not vary" in run.path("report.html").read_text(encoding="utf-8")
+    assert values["captures"][-1]["strength"] is None
 
 
 def _unclocked(run):
@@ -236,21 +249,6 @@ def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tm
     assert "commit" not in read_json(run, "provenance.json")["continued"][0]
 
 
-CHILD = """
-import sys
-from betavae import experiment as module
-from betavae.training import loop
-module.CHECKPOINT_SECONDS = 0.0
-loop.RECORD_STEPS = 10
-from pathlib import Path
-folder = sys.argv[1]
-if (Path(folder) / "config.json").exists():
-    module.resume(folder)
-else:
-    module.experiment(module.Config(**CONFIG), folder)
-"""
-
-
 def test_a_trained_run_is_looked_at_from_elsewhere(small, tmp_path, monkeypatch):
     """From another folder, and on a machine without the device that it was trained on."""
     (tmp_path / "elsewhere").mkdir()
@@ -300,40 +298,33 @@ def test_a_run_without_figures_still_has_its_report(small, tmp_path):
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path, monkeypatch):
     """kill -9, again and again, then left alone; fp32 on the CPU: the very weights of an undisturbed run."""
-    export_npz(small, tmp_path / "small.npz")
-    settings = {field: getattr(CONFIG, field) for field in CONFIG.__dataclass_fields__ if field != "objective"}
-    settings |= {
-        "steps": 100,
-        "scores": ("mig",),
-        "evaluations": 1,
-        "figures": False,
-        "data": str(tmp_path / "small.npz"),
-    }
-    latent = CHILD.replace("CONFIG", repr(settings))
-
-    def start(folder):
-        return subprocess.Popen([sys.executable, "-c", latent, str(folder)])
-
+    config = replace(CONFIG, steps=300, scores=("mig",), evaluations=1, figures=False)
+    monkeypatch.setattr(steps, "RECORD_STEPS", 10)
+    monkeypatch.setattr(story, "CHECKPOINT_SECONDS", 0.0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
-    experiment(Config(**settings), whole)
-    chance = random.Random(0)
-    reached = []
-    for _ in range(2):
-        child = start(broken)
-        deadline = time.monotonic() + 60
-        target = (reached[-1] if reached else 0) + chance.choice([10, 20])
-        while time.monotonic() < deadline and child.poll() is None:
+    experiment(config, whole, data=small)
+
+    def work():
+        if (broken / "config.json").exists():
+            resume(broken, data=small)
+        else:
+            experiment(config, broken, data=small)
+
+    chance, reached = random.Random(0), 0
+    for _ in range(3):
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        reached += chance.choice([10, 20])
+        while child.is_alive():
             lines = (broken / "curve.jsonl").read_text().splitlines() if (broken / "curve.jsonl").exists() else []
-            if any(f'"step": {target}' in line for line in lines):
-                time.sleep(chance.random() / 5)
+            if any(f'"step": {reached}' in line for line in lines):
+                time.sleep(chance.random() / 10)
                 break
-            time.sleep(0.01)
+            time.sleep(0.001)
         child.kill()
-        child.wait()
-        reached.append(target)
+        child.join()
     assert not (broken / "DONE").exists()
-    assert start(broken).wait() == 0
+    resume(broken, data=small)
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert _unclocked(open_run(broken)) == _unclocked(open_run(whole))
     assert json.loads((broken / "scores.json").read_text()) == json.loads((whole / "scores.json").read_text())
@@ -370,24 +361,6 @@ def test_the_first_seed_image_is_the_best_of_its_class_relative_to_its_size(smal
     sizes = small.images(hearts).sum((1, 2, 3))
     assert rows[0] in hearts
     assert small.images(rows[:1]).sum() >= np.quantile(sizes, 0.9)
-
-
-def test_a_factor_that_does_not_vary_among_the_scored_images_is_said_so(small, tmp_path):
-    """One image in 900 has the attribute, and is not among those that are scored."""
-    config = replace(CONFIG, steps=20, scored_images=600, scores=(), evaluations=1, figures=True)
-    scored = np.random.default_rng(0).choice(len(small), 600, replace=False)
-    rare = np.zeros((len(small), 1), np.int32)
-    rare[np.setdiff1d(np.arange(len(small)), scored)[0]] = 1
-    data = replace(
-        small,
-        factors=np.hstack([small.factors, rare]),
-        factor_names=(*small.factor_names, "hat"),
-        factor_sizes=(*small.factor_sizes, 2),
-    )
-    run = experiment(config, tmp_path / "run", data=data)
-    assert run.done
-    assert "hat: does not vary" in run.path("report.html").read_text(encoding="utf-8")
-    assert read_json(run, "scores.json")["captures"][-1]["strength"] is None
 
 
 def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):

@@ -81,7 +81,7 @@ def test_a_row_has_the_same_image_in_any_order_and_subset(name, load):
 def test_they_are_grids_with_a_label_for_each_value(name, load):
     data = load(name)
     assert np.array_equal(data.find(data.factors[ROWS]), ROWS)
-    assert [len(labels) for labels in data.labels()] == list(data.factor_sizes)
+    assert [len(labels) for labels in data.value_labels()] == list(data.factor_sizes)
     assert data.source == name
 
 

@@ -97,7 +97,7 @@ def test_one_evaluation_has_no_intervals(tables):
 def test_scores_do_not_depend_on_the_number_of_cores(tables, monkeypatch):
     found = []
     for cores in (1, 3):
-        for module in ("betavae.metrics.suite", "betavae.metrics.dci"):
+        for module in ("betavae.metrics.measuring", "betavae.metrics.dci"):
             monkeypatch.setattr(import_module(module), "num_threads", lambda cores=cores: cores)
         scores = metrics.evaluate(*tables, names=["dci", *CHEAP, "explicitness"], repeats=2, **SMALL)
         found.append((scores.scores, scores.intervals, scores.chance))

@@ -14,8 +14,9 @@ from betavae.objectives import elbo
 from betavae.objectives import tc as tc_file
 from betavae.objectives.api import Batch
 from betavae.objectives.elbo import evidence, vae
+from betavae.objectives.needs import schedule_of
 from betavae.objectives.registry import objective_of
-from betavae.objectives.settings import TC, Annealed, Beta, Vae, schedule_of
+from betavae.objectives.settings import TC, Annealed, Beta, Vae
 from betavae.objectives.terms import gaussian_kl, gaussian_log_density, reconstruction_error
 from betavae.objectives.total_correlation import total_correlation
 from tests import references

@@ -14,6 +14,7 @@ from betavae.objectives.aggregate import covariance, dip_penalties, mmd, support
 from betavae.objectives.api import Batch
 from betavae.objectives.elbo import Evidence, evidence, vae
 from betavae.objectives.factor import discriminator, permute_latents
+from betavae.objectives.needs import schedule_of
 from betavae.objectives.registry import OBJECTIVES, objective_of
 from betavae.objectives.settings import (
     TC,
@@ -30,7 +31,6 @@ from betavae.objectives.settings import (
     Qlae,
     Semi,
     Vae,
-    schedule_of,
 )
 from betavae.objectives.supervised import average_posterior, product_posterior, seem_shared, supervised_loss
 from betavae.objectives.terms import gaussian_kl, gaussian_log_density, reconstruction_error
@@ -40,7 +40,7 @@ from betavae.objectives.total_correlation import (
     stratified_weights,
     total_correlation,
 )
-from betavae.training.loop import _update_parameters
+from betavae.training.steps import update_parameters
 from tests import references
 
 SETTINGS = {name: objective.settings for name, objective in OBJECTIVES.items()}
@@ -249,7 +249,7 @@ def test_discriminator_and_encoder_do_not_move_each_other():
     assert all(parameter.grad.any() for parameter in batch.network.parameters())
     model, batch = model_of(settings), batch_of(settings)
     before = [parameter.clone() for parameter in batch.network.parameters()]
-    _update_parameters([torch.optim.Adam(model.parameters())], loss_of(settings, batch, model).loss, 1e-3)
+    update_parameters([torch.optim.Adam(model.parameters())], loss_of(settings, batch, model).loss, 1e-3)
     assert all(parameter.grad is None for parameter in batch.network.parameters())
     assert all(torch.equal(*pair) for pair in zip(before, batch.network.parameters(), strict=True))
 

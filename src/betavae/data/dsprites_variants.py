@@ -60,6 +60,11 @@ class ColouredSprites:
         self.shape = len(sprites), 3 * _PIXELS
         self._sprites, self._variant, self._seed = sprites, variant, seed
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory: those of the sprites."""
+        return self._sprites.nbytes
+
     def __len__(self) -> int:
         return len(self._sprites)
 

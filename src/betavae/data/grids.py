@@ -72,6 +72,9 @@ class DrawnImages:
         self.shape = len(factors), num_pixels
         self._draw, self._factors = draw, factors
 
+    nbytes = 0
+    """Bytes in memory: none."""
+
     def __len__(self) -> int:
         return len(self._factors)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from betavae.data.factor_data import FactorData
-from betavae.objectives.settings import PairRule
+from betavae.objectives.needs import PairRule
 
 TRIES = 64
 """Number of attempts to find a partner before an image is paired with itself."""

@@ -60,6 +60,9 @@ class Rooms:
     shape = (NUM_IMAGES, math.prod(IMAGE_SHAPE))
     dtype = np.dtype(np.uint8)
 
+    nbytes = math.prod(FACTOR_SIZES[3:]) * 4 * room_geometry.SIDE**2
+    """Bytes in memory: those of the views."""
+
     def __len__(self) -> int:
         return NUM_IMAGES
 

@@ -17,8 +17,8 @@ Values = NDArray[np.float64]
 def held_out_mask(data: FactorData, conditions: Sequence[str]) -> NDArray[np.bool_]:
     """Mark the images (N,) that match at least one of the conditions.
 
-    A condition compares a factor with the values in `FactorData.labels`: a number, or the name of a class. Classes with
-    names may also be given by their number, from 0. Numbers are compared with a relative tolerance of 1e-6.
+    A condition compares a factor with the values in `FactorData.value_labels`: a number, or the name of a class.
+    Classes with names may also be given by their number, from 0. Numbers have a relative tolerance of 1e-6.
 
     Args:
         data: the data set.
@@ -116,7 +116,7 @@ def _factor(data: FactorData, name: str) -> int:
 
 def _chosen_values(data: FactorData, factor: int, condition: Comparison) -> NDArray[np.bool_]:
     """Mark the values of a factor (size,) for which a comparison holds."""
-    labels = data.labels()[factor]
+    labels = data.value_labels()[factor]
     named = [str(label) for label in labels] if any(isinstance(label, str) for label in labels) else []
     values = np.arange(len(labels), dtype=float) if named or condition.by_index else np.array(labels, float)
     if condition.value in named and not condition.by_index:
@@ -167,14 +167,14 @@ def _describe(data: FactorData) -> str:
     ends = [
         f"{name} "
         + (", ".join(map(_short, labels)) if len(labels) < 5 else " to ".join(map(_short, labels[:: len(labels) - 1])))
-        for name, labels in zip(data.factor_names, data.labels(), strict=True)
+        for name, labels in zip(data.factor_names, data.value_labels(), strict=True)
     ]
     return "its factors: " + "; ".join(ends)
 
 
 def _scaled(data: FactorData, name: str) -> Values:
     """The values of a factor (size,), scaled to [0, 1]."""
-    labels = data.labels()[_factor(data, name)]
+    labels = data.value_labels()[_factor(data, name)]
     numbers = not any(isinstance(label, str) for label in labels)
     values = np.array(labels, float) if numbers else np.arange(len(labels), dtype=float)
     spread = values.max() - values.min()

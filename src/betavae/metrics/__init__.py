@@ -22,7 +22,8 @@ from betavae.metrics.r2 import r2
 from betavae.metrics.record import Metric, ScoreInfo
 from betavae.metrics.registry import METRICS, register, score_info
 from betavae.metrics.sap import sap
-from betavae.metrics.suite import Scores, evaluate
+from betavae.metrics.scores import Scores
+from betavae.metrics.suite import evaluate
 from betavae.metrics.udr import udr
 from betavae.metrics.unibound import unibound
 from betavae.metrics.unsupervised import unsupervised

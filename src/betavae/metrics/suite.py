@@ -1,14 +1,9 @@
 """Evaluation of many metrics on one pair of tables, with intervals and chance levels."""
 
-import inspect
 import math
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,99 +11,11 @@ from betavae.files.validation import check_name
 from betavae.metrics.captures import Capture, find_captures
 from betavae.metrics.ceilings import score_ceilings
 from betavae.metrics.evaluation import Evaluation
-from betavae.metrics.inputs import (
-    active_latents,
-    by_kind,
-    check_tables,
-    check_whole,
-    num_threads,
-    standard_deviation,
-)
+from betavae.metrics.inputs import active_latents, by_kind, check_tables, check_whole, standard_deviation
+from betavae.metrics.measuring import measure_all
 from betavae.metrics.protocol import Protocol, choose, sample_sizes
-from betavae.metrics.record import Measured, Metric
 from betavae.metrics.registry import METRICS, score_info
-from betavae.metrics.undefined import MetricSkipped
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Result of `evaluate`. Keys are flat and dotted: ``"dci.disentanglement"``, ``"mig"``.
-
-    Attributes:
-        scores: value of each score; ``nan`` if it is undefined.
-        intervals: 95 % prediction interval of each score for another evaluation seed; see `evaluate`.
-        chance: each score with the rows of the latents shuffled. Scores that ignore factors have none.
-        ceilings: highest score that the labels allow, if identical images with different labels lower it.
-        arrays: matrices and values per latent or factor: ``"dci.importance"`` (D, K), ``"dci.per_latent"`` (D,),
-            ``"mig.mutual_information"`` (D, K) in nats, ``"active"`` (D,). Rows of latents that are left out are 0
-            (`fit_dci` has ``nan`` for their disentanglement).
-        captures: the latents that capture each factor.
-        preset: name of the preset.
-        seed: seed of the evaluation.
-        num_rows: number of rows of the tables.
-    """
-
-    scores: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    chance: dict[str, float]
-    ceilings: dict[str, float]
-    arrays: dict[str, np.ndarray] = field(repr=False)
-    captures: tuple[Capture, ...]
-    preset: str
-    seed: int
-    num_rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain lists, strings and numbers for `json.dump`; ``nan`` becomes ``None``.
-
-        Example:
-            >>> scores = Scores({"mig": float("nan")}, {}, {}, {}, {"active": np.array([True])}, (), "dlib", 0, 10)
-            >>> scores.to_json()["scores"], scores.to_json()["arrays"]
-            ({'mig': None}, {'active': [True]})
-        """
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        plain["arrays"] = {name: array.tolist() for name, array in self.arrays.items()}
-        plain["captures"] = [asdict(capture) for capture in self.captures]
-        return {name: _without_nan(value) for name, value in plain.items()}
-
-
-def _without_nan(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {key: _without_nan(entry) for key, entry in value.items()}
-        case list() | tuple():
-            return [_without_nan(entry) for entry in value]
-    return value
-
-
-def _measure(metric: Metric, evaluation: Evaluation) -> Measured:
-    """Compute the scores and arrays of one metric, from shared quantities if the metric supports that."""
-    if metric.shared is not None:
-        return metric.shared(evaluation)
-    if METRICS.is_shipped(metric.name):
-        return _call(metric, evaluation), {}
-    try:
-        return {str(key): float(value) for key, value in _call(metric, evaluation).items()}, {}
-    except Exception as error:
-        raise ValueError(
-            f"metric {metric.name} failed ({type(error).__name__}: {error}); it is called with latents (N, D), factors "
-            "(N, K) and a seed, and must return a dict of numbers by name"
-        ) from error
-
-
-def _call(metric: Metric, evaluation: Evaluation) -> dict[str, float]:
-    options: dict[str, Any] = {"preset": evaluation.protocol, "discrete": evaluation.discrete}
-    if not METRICS.is_shipped(metric.name):  # these metrics need not know the defaults of the protocol
-        options |= dict(zip(("num_train", "num_test"), evaluation.sizes, strict=True))
-    elif not metric.own_sizes:
-        options |= evaluation.requested_sizes
-    latents = evaluation.sampled() if metric.takes_sampled else evaluation.latents
-    factors = evaluation.factors if metric.takes_continuous else evaluation.labels
-    parameters = inspect.signature(metric.function).parameters
-    accepted = {key: value for key, value in options.items() if key in parameters}
-    return metric(latents, factors, seed=evaluation.seed, **accepted)
+from betavae.metrics.scores import Scores
 
 
 def evaluate(
@@ -179,65 +86,22 @@ def evaluate(
     """
     if names is not None and (isinstance(names, str) or not names):
         raise ValueError(f"names must list at least one metric of {', '.join(METRICS)}, got {names!r}")
-    selected = list(METRICS if names is None else names)
-    for name in selected:
+    for name in names or ():
         check_name("metric", name, METRICS)
-    if names is None:
-        selected = [
-            name
-            for name in selected
-            if not METRICS[name].on_request and (sampled is not None or not METRICS[name].takes_sampled)
-        ]
     if factor_names is None and hasattr(factors, "columns"):
         factor_names = [str(name) for name in factors.columns]
     latents, factors = check_tables(latents, factors, integer_factors=False)
     labels, continuous = by_kind(factors)
-    if continuous.any() and names is None:
-        left_out = [name for name in selected if METRICS.is_shipped(name) and not METRICS[name].takes_continuous]
-        selected = [name for name in selected if name not in left_out]
-        which = ", ".join(f"factor {k}" for k in np.flatnonzero(continuous))
-        warnings.warn(
-            f"{which} {'is' if continuous.sum() == 1 else 'are'} continuous: metrics that need classes are left out "
-            f"({', '.join(left_out)}); to compute them, merge values, for instance with np.digitize",
-            stacklevel=2,
-        )
+    selected = list(names) if names is not None else _all_metrics(continuous, sampled is not None)
     protocol = choose(preset)
     seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
     sample_sizes(len(latents), protocol, num_train, num_test)  # reject invalid sizes before any work
-    if sampled is None:
-        sampled = latents
-        for name in (name for name in selected if METRICS[name].takes_sampled):
-            warnings.warn(
-                f"{name} uses latents instead of samples from the posteriors; pass samples as sampled to follow the "
-                "paper",
-                stacklevel=2,
-            )
-    elif np.shape(sampled) != latents.shape:
-        raise ValueError(f"sampled must have the shape of latents, {latents.shape}, got {np.shape(sampled)}")
-    else:
-        sampled, _ = check_tables(sampled, factors, integer_factors=False)
-    if factor_names is None:
-        factor_names = [f"factor {k}" for k in range(factors.shape[1])]
-    if len(factor_names) != factors.shape[1]:
-        raise ValueError(
-            f"factor_names must have one name for each of the {factors.shape[1]} factors, got {len(factor_names)}: "
-            f"{factor_names}"
-        )
+    samples = _check_sampled(sampled, latents, factors, selected)
+    factor_names = _check_factor_names(factor_names, factors.shape[1])
     active = active_latents(latents, kl)
-    kept = active if protocol.drop_inactive and active.any() else np.ones_like(active)
-    if protocol.drop_inactive and not active.any():
-        warnings.warn(
-            "no latent is active, by KL divergence or standard deviation: all latents are scored", stacklevel=2
-        )
-    if kl is None and (narrow := np.flatnonzero(~kept & (standard_deviation(latents) > 0))).size:
-        warnings.warn(
-            f"latents {narrow.tolist()} are left out: their standard deviation is below 5 % of the largest one; if "
-            "they are active, scale all latents to the same unit",
-            stacklevel=2,
-        )
+    kept = _kept_latents(latents, kl, active) if protocol.drop_inactive else np.ones_like(active)
     if not kept.all():
         latents = latents[:, kept]
-
     protocol = replace(protocol, drop_inactive=False)  # inactive latents are already removed
 
     def prepare_evaluation(label: str, number: int, rows: np.ndarray | slice) -> Evaluation:
@@ -245,7 +109,7 @@ def evaluate(
             label=label,
             names=selected,
             latents=latents[rows],
-            sampled=lambda: sampled[rows],  # copied on demand: the table is large, and only mig_chen needs it
+            sampled=lambda: samples[rows],  # copied on demand: the table is large, and only mig_chen needs it
             factors=factors,
             labels=labels,
             continuous=continuous,
@@ -262,7 +126,7 @@ def evaluate(
         evaluations.append(prepare_evaluation("shuffled", 0, shuffled))
     if names is None:
         _ = evaluations[0].rows  # with too few rows, raise one error instead of leaving out nearly all metrics
-    measured = _measure_all(evaluations, selected, progress, must_succeed=names is not None)
+    measured = measure_all(evaluations, selected, progress, must_succeed=names is not None)
     scores, arrays = measured[0]
     return Scores(
         scores=scores,
@@ -279,6 +143,67 @@ def evaluate(
     )
 
 
+def _all_metrics(continuous: np.ndarray, with_samples: bool) -> list[str]:
+    """The metrics that are computed if none are named. Warns of those that need classes if factors are continuous."""
+    names = [
+        name for name, metric in METRICS.items() if not metric.on_request and (with_samples or not metric.takes_sampled)
+    ]
+    if not continuous.any():
+        return names
+    left_out = [name for name in names if METRICS.is_shipped(name) and not METRICS[name].takes_continuous]
+    which = ", ".join(f"factor {k}" for k in np.flatnonzero(continuous))
+    warnings.warn(
+        f"{which} {'is' if continuous.sum() == 1 else 'are'} continuous: metrics that need classes are left out "
+        f"({', '.join(left_out)}); to compute them, merge values, for instance with np.digitize",
+        stacklevel=3,
+    )
+    return [name for name in names if name not in left_out]
+
+
+def _check_sampled(
+    sampled: np.ndarray | None, latents: np.ndarray, factors: np.ndarray, names: Sequence[str]
+) -> np.ndarray:
+    """Return the sampled latents (N, D). Without any, return the latents, with a warning if a metric takes samples."""
+    if sampled is None:
+        for name in (name for name in names if METRICS[name].takes_sampled):
+            warnings.warn(
+                f"{name} uses latents instead of samples from the posteriors; pass samples as sampled to follow the "
+                "paper",
+                stacklevel=3,
+            )
+        return latents
+    if np.shape(sampled) != latents.shape:
+        raise ValueError(f"sampled must have the shape of latents, {latents.shape}, got {np.shape(sampled)}")
+    return check_tables(sampled, factors, integer_factors=False)[0]
+
+
+def _check_factor_names(names: Sequence[str] | None, num_factors: int) -> Sequence[str]:
+    """Return one name for each factor."""
+    if names is None:
+        return [f"factor {k}" for k in range(num_factors)]
+    if len(names) != num_factors:
+        raise ValueError(
+            f"factor_names must have one name for each of the {num_factors} factors, got {len(names)}: {names}"
+        )
+    return names
+
+
+def _kept_latents(latents: np.ndarray, kl: np.ndarray | None, active: np.ndarray) -> np.ndarray:
+    """Mask (D,) of the latents to score: the active ones, or all if none is active."""
+    if not active.any():
+        warnings.warn(
+            "no latent is active, by KL divergence or standard deviation: all latents are scored", stacklevel=3
+        )
+        return np.ones_like(active)
+    if kl is None and (narrow := np.flatnonzero(~active & (standard_deviation(latents) > 0))).size:
+        warnings.warn(
+            f"latents {narrow.tolist()} are left out: their standard deviation is below 5 % of the largest one; if "
+            "they are active, scale all latents to the same unit",
+            stacklevel=3,
+        )
+    return active
+
+
 def _captures(
     evaluation: Evaluation, kept: np.ndarray, names: Sequence[str], active: np.ndarray
 ) -> tuple[Capture, ...]:
@@ -289,77 +214,6 @@ def _captures(
         return ()
     shared = _widen("mig.mutual_information", information.shared, kept)
     return find_captures(shared, information.factor_entropy, names, active)
-
-
-def _measure_all(
-    evaluations: Sequence[Evaluation],
-    names: Sequence[str],
-    progress: Callable[[str, int, int], None] | None,
-    *,
-    must_succeed: bool,
-) -> list[Measured]:
-    """Compute all metrics of all evaluations, with the evaluations in parallel.
-
-    A metric that fails raises its error if ``must_succeed``; otherwise it is left out of all evaluations.
-    """
-    from threadpoolctl import threadpool_limits
-
-    num_tasks, num_done, lock = len(names) * len(evaluations), 0, threading.Lock()
-
-    def report(task: str, done: int = 0) -> None:
-        nonlocal num_done
-        with lock:
-            num_done += done
-            if progress is not None:
-                progress(task, num_done, num_tasks)
-
-    def run(evaluation: Evaluation) -> dict[str, Measured | ValueError]:
-        results: dict[str, Measured | ValueError] = {}
-        for name in names:
-            report(f"{name} ({evaluation.label})")
-            try:
-                results[name] = _measure(METRICS[name], evaluation)
-            except ValueError as error:
-                if must_succeed:
-                    raise
-                results[name] = error
-            report(f"{name} ({evaluation.label})", done=1)
-        return results
-
-    # One thread per matrix product: the products are small, and sums do not depend on the number of cores.
-    with _each_warning_once(), threadpool_limits(1, "blas"), ThreadPoolExecutor(num_threads()) as pool:
-        futures = [pool.submit(run, evaluation) for evaluation in evaluations]
-        try:
-            outcomes = [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    errors = {
-        name: result for results in outcomes for name, result in results.items() if isinstance(result, ValueError)
-    }
-    for name, error in errors.items():
-        warnings.warn(MetricSkipped(name, str(error)), stacklevel=3)
-    return [_flatten({name: result for name, result in results.items() if name not in errors}) for results in outcomes]
-
-
-def _flatten(results: Mapping[str, Any]) -> Measured:
-    """Merge the results of all metrics under names such as ``"dci.disentanglement"`` and ``"mig"``."""
-    scores: dict[str, float] = {}
-    arrays: dict[str, np.ndarray] = {}
-    for name, (values, tables) in results.items():
-        scores |= {key if key == name else f"{name}.{key}": value for key, value in values.items()}
-        arrays |= {f"{name}.{key}": table for key, table in tables.items()}
-    return scores, arrays
-
-
-@contextmanager
-def _each_warning_once() -> Iterator[None]:
-    """Collect the warnings of all evaluations and repeat each distinct one once."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for category, text in dict.fromkeys((warning.category, str(warning.message)) for warning in caught):
-        warnings.warn(text, category, stacklevel=5)
 
 
 def _widen(name: str, array: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ batch, and given in nats. β multiplies the KL term (rate), which is summed over
 An objective is a pure function `(settings, model, batch) -> Loss`. It encodes and decodes images, but draws no random
 numbers: the batch contains the noise and the scheduled weights. An objective can therefore change the posterior before
 sampling (pairs of images are the two halves of a batch), use half a batch for another purpose, weight its terms by the
-step, or pass tensors to the next step, as a controller does. Its settings declare further inputs in `settings.Needs`.
+step, or pass tensors to the next step, as a controller does. Its settings declare further inputs in `needs.Needs`.
 """
 
 from collections.abc import Mapping

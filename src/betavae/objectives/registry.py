@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from betavae.files.validation import short
 from betavae.objectives import settings as of
-from betavae.objectives.settings import Needs, needs_of
+from betavae.objectives.needs import Needs, needs_of
 from betavae.registry import Registry, check_callable, load_entry
 
 
@@ -99,7 +99,7 @@ def _check_settings(name: str, settings: object) -> None:
         return
     if not isinstance(needs, Needs):
         raise TypeError(
-            f"the needs of objective {name!r} are {short(needs)}; they must be betavae.objectives.settings.Needs"
+            f"the needs of objective {name!r} are {short(needs)}; they must be betavae.objectives.needs.Needs"
         )
 
 

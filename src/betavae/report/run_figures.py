@@ -14,7 +14,7 @@ from betavae.files import schemas
 from betavae.model import VAE
 from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages, draw_all
 from betavae.runs.checkpoints import load_model
-from betavae.runs.contents import check_same_data, latents_of, split_of
+from betavae.runs.contents import latents_of, same_data, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.scores import captured_factors
 from betavae.training.encoding import encode
@@ -25,7 +25,7 @@ SEED_IMAGES = 20
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`; returns their paths."""
-    check_same_data(run, data)
+    data = same_data(run, data)
     scores = schemas.read_scores(run.folder, run.config.latent_dim, data.factors.shape[1])
     latents, model = latents_of(run, data), load_model(run)
     rows = seed_rows(run.config, data, model)
@@ -52,7 +52,7 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             latents.mean,
             data.factors[latents.rows],
             factor_names,
-            dict(zip(data.factor_names, data.labels(), strict=True)),
+            dict(zip(data.factor_names, data.value_labels(), strict=True)),
         ),
         importance=_importance(scores.get("arrays", {}), factor_names),
         formats=formats,

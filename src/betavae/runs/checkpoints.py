@@ -17,7 +17,7 @@ from betavae.files.atomic import write_atomically
 from betavae.files.schemas import RUN_FORMAT, CheckpointHeader, ModelHeader
 from betavae.model import VAE
 from betavae.runs.folder import Run, existing_file, open_run
-from betavae.training.loop import Diverged
+from betavae.training.losses import Diverged
 from betavae.training.state import State, build_model
 
 LARGEST_IMAGE = 1 << 24
