@@ -25,6 +25,7 @@ unit: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/training.py --quick
+	$(BIN)/python benchmarks/colour.py --quick
 	$(BIN)/python benchmarks/roofline.py
 	$(BIN)/python benchmarks/metrics.py --quick
 
