@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from betavae.studies import published
+from betavae.report import published
 from betavae.studies.page import finish_study, scores_by_run
 from betavae.studies.study import create_study
 from tests import stubs

@@ -329,14 +329,16 @@ def style_axes(
     axes.set_axisbelow(True)
 
 
-def labels_of(latent_dim: int, captures: Sequence[str]) -> list[str]:
+def labels_of(latent_dim: int, captures: Sequence[str], signs: np.ndarray | None = None) -> list[str]:
+    """The labels of all latents: "z3 · posX", or "−z3 · posX" where the sign is -1."""
     if captures and len(captures) != latent_dim:
         raise ValueError(
             f"captures names {len(captures)} latents where there are {latent_dim}: pass one text a latent, or none"
         )
+    names = [f"−z{latent}" if signs is not None and signs[latent] < 0 else f"z{latent}" for latent in range(latent_dim)]
     return [
-        f"z{latent} · {captured}" if captured else f"z{latent}"
-        for latent, captured in enumerate(captures or [""] * latent_dim)
+        f"{name} · {captured}" if captured else name
+        for name, captured in zip(names, captures or [""] * latent_dim, strict=True)
     ]
 
 

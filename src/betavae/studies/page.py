@@ -19,7 +19,7 @@ from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
 from betavae.report.charts import BLUE, INK, VERMILLION, plain, style_axes
 from betavae.report.templates import figure_uri, render_page
-from betavae.studies.published import CAVEAT, DSPRITES, Published
+from betavae.report.published import CAVEAT, DSPRITES, Published
 from betavae.studies.results import collect, read
 from betavae.studies.study import Study, failures, states
 from betavae.studies.sweep import flat, varied, worded
