@@ -26,6 +26,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
 from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
+from betavae.report.line_chart import moving_average, series
 
 BLUE, VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INK, GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"
@@ -66,9 +67,9 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
         key = title.lower()
         drawn = []
         for split, colour in (("train", BLUE), ("validation", VERMILLION)):
-            steps, values = _series(records, split, key)
+            steps, values = series(records, split, key)
             if split == "train" and len(values) > 20:
-                smooth = _moving_average(values, len(values) // 50)
+                smooth = moving_average(values, len(values) // 50)
                 axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.35)
                 axes.plot(steps, smooth, color=colour, linewidth=1.6, label=split)
             elif len(values):
@@ -80,7 +81,7 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
                 ("capacity_nats", "capacity", {"color": INK, "linestyle": (0, (4, 2))}),
                 ("total_correlation", "total correlation", {"color": _PURPLE, "alpha": 0.8}),
             ):
-                steps, values = _series(records, "train", extra)
+                steps, values = series(records, "train", extra)
                 if len(values):
                     axes.plot(steps, values, linewidth=1.2, label=label, **style)
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -349,23 +350,6 @@ def by_kl(kl: np.ndarray | None, latent_dim: int) -> np.ndarray:
     if np.shape(kl) != (latent_dim,):
         raise ValueError(f"kl has shape {np.shape(kl)} where there are {latent_dim} latents: pass one value for each")
     return np.argsort(-np.asarray(kl), kind="stable")
-
-
-def _series(records: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps and values of one quantity, without values that are not finite."""
-    pairs = [(r["step"], r[key]) for r in records if r["split"] == split and r.get(key) is not None]
-    steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
-    finite = np.isfinite(values)
-    return steps[finite], values[finite]
-
-
-def _moving_average(values: np.ndarray, half: int) -> np.ndarray:
-    """Moving average over a centred window, which is narrow at the start so that the first decrease stays steep."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    before = np.minimum(half, index)
-    after = np.minimum(before, len(values) - 1 - index)
-    return np.asarray((sums[index + after + 1] - sums[index - before]) / (before + after + 1))
 
 
 def _loss_axis(axes: Axes, values: np.ndarray) -> None:

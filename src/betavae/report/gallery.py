@@ -32,6 +32,7 @@ class Gallery:
         complete: whether there is exactly one image for each combination of levels.
         names: names of the factors.
         labels: for each factor, the texts of its levels.
+        classes: for each factor, whether its levels are classes without an order.
     """
 
     images: NDArray[np.uint8]
@@ -41,6 +42,7 @@ class Gallery:
     complete: bool = False
     names: tuple[str, ...] = ()
     labels: tuple[tuple[str, ...], ...] = ()
+    classes: tuple[bool, ...] = ()
 
 
 def choose_rows(data: FactorData, most: int = MOST_IMAGES) -> tuple[NDArray[np.int64], list[list[int]]]:
@@ -108,6 +110,7 @@ def pack_gallery(gallery: Gallery) -> dict[str, object] | None:
         "names": gallery.names,
         "levels": gallery.levels,
         "labels": gallery.labels,
+        "classes": gallery.classes,
         "complete": gallery.complete,
     }
 

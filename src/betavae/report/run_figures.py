@@ -48,7 +48,7 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             latents.mean.std(0),
             latents.kl,
             captured_factors(scores, run.config.latent_dim),
-            signs(latents.mean, data.factors[latents.rows], kinds_of(data)),
+            shown_signs(latents.mean, data, latents.rows),
         ),
         records=read_curve(run),
         scored=ScoredImages(latents.mean, data.factors[latents.rows], factor_names, _factor_values(data)),
@@ -61,6 +61,20 @@ def kinds_of(data: FactorData) -> list[Kind]:
     """Whether each factor is a number, a class or an angle."""
     values = _factor_values(data) or {}
     return [kind_of(name, values.get(name, ())) for name in data.factor_names]
+
+
+def shown_signs(mean: NDArray[np.float32], data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sign with which pages and figures show each latent (D,), so that its factor grows to the right."""
+    return signs(mean, data.factors[rows], kinds_of(data))
+
+
+def label_texts(data: FactorData) -> list[list[str]]:
+    """For each factor, the value of each index as text."""
+    values = _factor_values(data) or {}
+    return [
+        [label if isinstance(label, str) else f"{label:.3g}" for label in values.get(name, range(size))]
+        for name, size in zip(data.factor_names, data.factor_sizes, strict=True)
+    ]
 
 
 def _importance(tables: Mapping[str, Any], factor_names: Sequence[str]) -> Importance | None:

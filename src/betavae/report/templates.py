@@ -39,9 +39,13 @@ def render_page(template: str, **values: Any) -> str:
 @lru_cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(read_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(read_asset(name))
+    return environment.get_template(name)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -60,6 +64,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
         else:
             rows.append((prefix + key, "—" if value is None else str(value)))
     return rows
+
+
+def join_scripts(*names: str) -> str:
+    """The scripts of these names, one after the other, for one inline element."""
+    return "".join(map(read_asset, names))
 
 
 def png_uri(image: NDArray[np.uint8]) -> str:
