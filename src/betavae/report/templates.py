@@ -12,7 +12,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -81,13 +80,6 @@ def png_uri(image: NDArray[np.uint8]) -> str:
     pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
-    return data_uri(stream.getvalue())
-
-
-def figure_uri(figure: Figure, dpi: int) -> str:
-    """Encode a figure as a data URI."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return data_uri(stream.getvalue())
 
 
