@@ -20,7 +20,7 @@ from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.metrics.registry import score_info
 from betavae.report.explorer import Explorer, LatentSummary
 from betavae.report.gallery import pack_gallery
-from betavae.report.image_strips import reconstruction_pairs, traversal_strips
+from betavae.report.image_strips import TraversalStrip, reconstruction_pairs, traversal_strips
 from betavae.report.latent_meaning import Predictions
 from betavae.report.line_chart import chart_names, loss_charts
 from betavae.report.network_export import pack_decoder, pack_encoder
@@ -32,6 +32,7 @@ from betavae.report.templates import (
     format_number,
     join_scripts,
     natural_order,
+    png_uri,
     policy_hash,
     render_page,
 )
@@ -41,6 +42,8 @@ PAGE_BYTES = 5_000_000
 
 _MARKUP_BYTES = 300_000  # reserved for tables and text
 
+_SMALL_IMAGE_BYTES = 300_000
+"""Largest size of traversals and reconstructions in the page."""
 _FIGURES = ("reconstructions", "importance", "factor_strips", "kl_per_latent")
 """Figures that are part of every report, if they exist."""
 _EXPLORER_SCRIPTS = (
@@ -127,17 +130,16 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
     """
     stills = {path.stem: path for path in report.figures if path.suffix == ".png"}
     grids = [name for name in sorted(stills, key=natural_order) if name.startswith("traversal_grid_")]
-    pairs = reconstruction_pairs(report.explorer) if report.explorer else []
-    strips = traversal_strips(report.explorer) if report.explorer else []
+    seeds = [png_uri(image) for image in report.explorer.seed_images] if report.explorer else []
     charts = loss_charts(report.records)
-    main = [name for name in _FIGURES if name in stills and not (name == "reconstructions" and pairs)]
+    main = [name for name in _FIGURES if name in stills and not (name == "reconstructions" and seeds)]
     images = {name: data_uri(stills[name].read_bytes()) for name in main}
-    embedded = [*images.values(), *(uri for pair in pairs for uri in pair), *(strip.uri for strip in strips)]
-    budget = _ByteBudget(max_bytes, _MARKUP_BYTES + sum(map(len, embedded)))
+    budget = _ByteBudget(max_bytes, _MARKUP_BYTES + sum(map(len, [*images.values(), *seeds])))
     decoder, reason = _decoder(report, budget)
     explorer = report.explorer if decoder else None
     gallery = _gallery(explorer, budget) if explorer else None
     encoder = _encoder(explorer, budget) if explorer else None
+    strips, pairs = _small_images(report.explorer, budget) if report.explorer else ([], [])
     animation = budget.embed(next((path for path in report.figures if path.name == "traversals.gif"), None))
     grids = [] if explorer else grids  # the explorer shows the same, and more
     images |= {name: uri for name in grids if (uri := budget.embed(stills[name]))}
@@ -171,7 +173,7 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
         encoder=encoder is not None,
         gallery=gallery and explorer and explorer.gallery,
         has_quality=bool(explorer and any(latent.quality for latent in explorer.latents)),
-        seed_uris=[original for original, _ in pairs],
+        seed_uris=seeds,
         inactive_nats=INACTIVE_NATS,
         active=[latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS] if explorer else [],
         inactive=[latent for latent in explorer.latents if latent.kl < INACTIVE_NATS] if explorer else [],
@@ -318,6 +320,19 @@ def _decoder(report: RunReport, budget: _ByteBudget) -> tuple[dict[str, Any] | N
         f"The decoder does not fit into this page: its weights alone are {size / 1e6:.1f} MB. "
         f"To include it, write the page again with betavae report --megabytes {megabytes}."
     )
+
+
+def _small_images(
+    explorer: Explorer, budget: _ByteBudget
+) -> tuple[list[TraversalStrip], list[tuple[str, str]]]:
+    """Traversals and reconstructions, as many as fit into their share of the page."""
+    share = _ByteBudget(_SMALL_IMAGE_BYTES, 0)
+
+    def fits(size: int) -> bool:
+        return share.take(size) and budget.take(size)
+
+    strips = [strip for strip in traversal_strips(explorer) if fits(len(strip.uri))]
+    return strips, [pair for pair in reconstruction_pairs(explorer) if fits(len(pair[0]) + len(pair[1]))]
 
 
 def _gallery(explorer: Explorer, budget: _ByteBudget) -> dict[str, Any] | None:
