@@ -77,6 +77,7 @@ def traversal_grid(
     *,
     kl: np.ndarray | None = None,
     captures: Sequence[str] = (),
+    signs: np.ndarray | None = None,
 ) -> Figure:
     """One image decoded again and again while one latent at a time takes other values.
 
@@ -89,6 +90,7 @@ def traversal_grid(
         values: What the latent of the row is set to in each column (steps,).
         kl: KL of each latent (D,) in nats, for order and labels; without it the latents stay in their order.
         captures: For each latent the factor it captures, "" where it captures none.
+        signs: For each latent, -1 if its row shows the negative of the latent (D,).
 
     Returns:
         A figure with the original and its reconstruction left of the grid.
@@ -104,7 +106,7 @@ def traversal_grid(
     latent_dim, steps = rows.shape[:2]
     if len(values) != steps:
         raise ValueError(f"traversals have {steps} steps but there are {len(values)} values: pass one value a step")
-    labels, flat = labels_of(latent_dim, captures), _tall(rows) < 0.8 * _CELL
+    labels, flat = labels_of(latent_dim, captures, signs), _tall(rows) < 0.8 * _CELL
     if kl is not None and flat:  # too little room for two lines
         labels = [f"{label}, {nats:.2f} nats" for label, nats in zip(labels, kl, strict=True)]
     order, shown = by_kl(kl, latent_dim), min(latent_dim, MAX_LATENTS)
@@ -202,6 +204,7 @@ def traversal_animation(
     *,
     kl: np.ndarray | None = None,
     captures: Sequence[str] = (),
+    signs: np.ndarray | None = None,
 ) -> list[Image.Image]:
     """Frames of one animated grid in which every latent moves at once, there and back.
 
@@ -211,6 +214,7 @@ def traversal_animation(
         traversals: Decoded images (D, steps, C, H, W) in [0, 1]; see `traverse`.
         kl: KL of each latent (D,) in nats; cells are sorted by it, inactive latents have a dim label.
         captures: For each latent the factor it captures, "" where it captures none.
+        signs: For each latent, -1 if its cell shows the negative of the latent (D,).
 
     Returns:
         2 * steps - 2 palette images (1 where there is one step) for `save_gif`.
@@ -224,7 +228,7 @@ def traversal_animation(
     """
     rows = _traversed(traversals)
     latent_dim, steps = rows.shape[:2]
-    order, labels = by_kl(kl, latent_dim)[:MAX_LATENTS], labels_of(latent_dim, captures)
+    order, labels = by_kl(kl, latent_dim)[:MAX_LATENTS], labels_of(latent_dim, captures, signs)
     indices, palette = _indexed(rows[order].reshape(-1, *rows.shape[2:]))
     cells = _enlarge(indices, _ANIMATED_PIXELS)
     cells = cells.reshape(len(order), steps, *cells.shape[1:])
