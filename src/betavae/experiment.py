@@ -18,7 +18,7 @@ from betavae import metrics
 from betavae.config import IN_MEMORY, Config, run_id
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
-from betavae.data.loading import load_data
+from betavae.data.loading import data_for, load_for, resolved_source
 from betavae.data.registry import DATASETS
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
@@ -27,12 +27,12 @@ from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
 from betavae.runs.contents import (
-    check_same_data,
     count_scored,
     held_out_of,
     latents_of,
     on_this_machine,
     read_if_present,
+    same_data,
     scores_of,
     split_of,
 )
@@ -63,6 +63,8 @@ CHECKPOINT_SECONDS = 60.0
 FEWEST_SCORED = 3
 """Smallest number of images for scores: some to train the metrics' predictors, some to test them."""
 
+Images = NDArray[Any] | torch.Tensor
+"""Images without factors; see `FactorData.from_arrays`."""
 Watch = Callable[[Record], None]
 ScoringProgress = Callable[[str, int, int], None]
 
@@ -72,7 +74,7 @@ def experiment(
     folder: str | Path | None = None,
     *,
     overwrite: bool = False,
-    data: FactorData | None = None,
+    data: FactorData | Images | None = None,
     watch: Watch | None = None,
 ) -> Run:
     """Train, score and draw a new run.
@@ -81,7 +83,8 @@ def experiment(
         config: settings of the run.
         folder: run folder. If None, `runs/<run id>`.
         overwrite: replace the run that is in the folder.
-        data: images and factors, if you have loaded or generated them already. If None, `load_data(config.data)`.
+        data: images and factors, or an array of images as `FactorData.from_arrays` takes it. They are cropped and
+            resized as the settings say. If None, the data that `config.data` names.
         watch: called with each record of the loss curves, e.g. a progress bar.
 
     Returns:
@@ -94,9 +97,8 @@ def experiment(
         MemoryError: the batches do not fit into memory.
         KeyboardInterrupt: interrupted; the checkpoint is saved.
     """
-    if data is None:
-        data = load_data(config.data)
-    elif not data.source and config.data in (IN_MEMORY, Config.data):
+    data = load_for(config) if data is None else data_for(config, data)
+    if not data.source and config.data in (IN_MEMORY, Config.data):
         config = replace(config, data=IN_MEMORY)
     elif data.source != config.data:
         origin = f"were read from {data.source}" if data.source else "were made in Python"
@@ -120,7 +122,7 @@ def check(config: Config, data: FactorData) -> None:
     if config.scores and not data.factors.shape[1]:
         raise ValueError(
             f"scores are {', '.join(config.scores)}, but {data.name} has no factors that vary: leave scores out, or "
-            "give data with latents_classes"
+            "give data with factors"
         )
     if (count := count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images selects {count} images; it must select at least {FEWEST_SCORED}")
@@ -133,15 +135,24 @@ def check(config: Config, data: FactorData) -> None:
     if any(metrics.METRICS[name].counts_classes for name in config.scores):
         num_train, _ = metrics.sample_sizes(count)
         rows = np.random.default_rng(0).choice(len(data), num_train, replace=False)
+        classes = ~np.array(data.continuous or (False,) * len(data.factor_names))
         try:
-            check_classes(data.factors[rows])
+            check_classes(data.factors[rows][:, classes])
         except ValueError as error:
-            raise ValueError(name_factors(str(error), data.factor_names)) from None
+            names = [name for name, has_classes in zip(data.factor_names, classes, strict=True) if has_classes]
+            raise ValueError(name_factors(str(error), names)) from None
+    if any(data.continuous) and (
+        left_out := [name for name in config.scores if not metrics.METRICS[name].takes_continuous]
+    ):
+        raise ValueError(
+            f"scores are {', '.join(left_out)}, which need classes, and {data.name} has continuous factors: leave them "
+            "out, or merge values with bins 20"
+        )
     StepRows(config, data, split_of(config, data).train)
     new_state(config, data)
 
 
-def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch | None = None) -> Run:
+def resume(folder: str | Path, *, data: FactorData | Images | None = None, watch: Watch | None = None) -> Run:
     """Complete the run in a folder: train, score and draw what is missing.
 
     Resuming is bit-identical to a run without interruption.
@@ -169,7 +180,7 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
-        data = data_of(run) if data is None else data
+        data = data_of(run) if data is None else data_for(run.config, data)
         state = train_run(run, data, watch=watch)
         encode_run(run, data, state)
         try:
@@ -203,12 +214,13 @@ def data_of(run: Run) -> FactorData:
             "betavae.experiment.score_run, draw_run or report_run with the run and the images"
         )
     file = recorded.get("file", "")
-    return load_data(file if source not in DATASETS and Path(file).is_file() else source)
+    moved = source not in DATASETS and resolved_source(file)
+    return load_for(replace(run.config, data=file if moved else source))
 
 
 def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
     """Train a run to its end, from its checkpoint if it has one; save the weights."""
-    check_same_data(run, data)
+    data = same_data(run, data)
     config, split = run.config, split_of(run.config, data)
     state = new_state(config, data)
     if run.path("checkpoint.safetensors").exists():
@@ -285,7 +297,7 @@ def encode_run(run: Run, data: FactorData, state: State | None = None) -> Latent
     """
     config = on_this_machine(run.config)
     model = load_model(run).to(choose_device(config.device)) if state is None else state.model
-    check_same_data(run, data)
+    data = same_data(run, data)
     count = count_scored(run.config, data)
     rows = np.arange(len(data))
     if count < len(data):
@@ -328,7 +340,7 @@ def score_run(
         ValueError: a metric or the preset is unknown; `fold_orientation` is set for data other than dSprites; or
             metrics are named and the data have no factors.
     """
-    check_same_data(run, data)
+    data = same_data(run, data)
     if not data.factors.shape[1] and (names or fold_orientation):
         raise ValueError(f"{data.name} has no factors that vary, so its latents cannot be scored")
     latents = latents_of(run, data)
@@ -337,7 +349,8 @@ def score_run(
     del latents  # frees the log variances, which are large
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
-        factors, factor_names = _factors_to_score(data, fold_orientation)
+        classes, factor_names = _factors_to_score(data, fold_orientation)
+        factors = data.scored_factors() if any(data.continuous) else classes
         values = score_tables(
             samples if sampled else mean,
             factors[rows],
@@ -351,7 +364,7 @@ def score_run(
             factor_names=factor_names,
             progress=progress,
         )
-        ceilings = metrics.score_ceilings(factors, data.image_numbers())
+        ceilings = metrics.score_ceilings(classes, data.image_numbers())
         values["ceilings"] = {
             name: ceiling for name, ceiling in ceilings.items() if name in values["scores"] and ceiling < 1 - 1e-9
         }

@@ -19,7 +19,7 @@ from betavae import config as configuration
 from betavae import plugins
 from betavae.cli import flags
 from betavae.cli.console import complain, print_notes
-from betavae.cli.data import DataCommand
+from betavae.cli.data import ACTIONS, DataCommand
 from betavae.cli.pages import ExploreCommand, FiguresCommand, ReportCommand
 from betavae.cli.recipes import find_recipe
 from betavae.cli.score import ScoreCommand
@@ -88,7 +88,7 @@ def _parse(words: list[str]) -> Any:
     if first == "train" and not second.startswith("-"):
         check_name("objective", second, OBJECTIVES)
     if first == "data" and not second.startswith("-"):
-        check_name("command", second, ("export", "check"))
+        check_name("command", second, ACTIONS)
     flag_names = {word.partition("=")[0] for word in words}
     if first == "train" and "--resume" in flag_names and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the run's own settings; leave out all other flags")

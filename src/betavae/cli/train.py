@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg as argument
 
 from betavae import config as configuration
-from betavae.cli.console import print_scores, say
+from betavae.cli.console import print_scores, progress_bar, say
 from betavae.cli.recipes import find_recipe
 from betavae.config import Config
 from betavae.objectives.registry import objective_name
@@ -86,6 +87,7 @@ class TrainCommand:
 
 def start(config: Config, out: Path | None, overwrite: bool, console: "Console") -> "Run":
     """Train, score and draw a new run; shows its progress."""
+    from betavae.data.loading import load_for
     from betavae.experiment import experiment
 
     folder = out or Path("runs") / configuration.run_id(config)
@@ -93,8 +95,10 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console")
     say(console, f"{folder}: {name}, {config.model}, {config.steps:,} steps")
     if unreached := configuration.unreached(config):
         say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(unreached)}")
+    with progress_bar(console, "preparing images") as progress:
+        data = load_for(config, partial(progress, "preparing images"))
     with _training(config, folder, console) as bar:
-        return experiment(config, folder, overwrite=overwrite, watch=bar)
+        return experiment(config, folder, overwrite=overwrite, data=data, watch=bar)
 
 
 def resume(folder: Path, console: "Console", repeat: str) -> "Run":

@@ -139,6 +139,11 @@ class Sprites:
     def __len__(self) -> int:
         return len(self._windows)
 
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes in memory."""
+        return int(self._windows.nbytes + self._places.nbytes)
+
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         """Packed images (B, 512) of indices, a mask or a slice: 64 lines of 8 bytes, leftmost pixel in the highest bit.
 

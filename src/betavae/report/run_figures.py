@@ -15,7 +15,7 @@ from betavae.files import schemas
 from betavae.model import VAE
 from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages, draw_all
 from betavae.runs.checkpoints import load_model
-from betavae.runs.contents import check_same_data, latents_of, split_of
+from betavae.runs.contents import latents_of, same_data, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.scores import captured_factors
 from betavae.training.encoding import encode
@@ -26,7 +26,7 @@ SEED_IMAGES = 20
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`; returns their paths."""
-    check_same_data(run, data)
+    data = same_data(run, data)
     scores = schemas.read_scores(run.folder, run.config.latent_dim, data.factors.shape[1])
     latents, model = latents_of(run, data), load_model(run)
     rows = seed_rows(run.config, data, model)
@@ -107,9 +107,10 @@ def _reconstruction_errors(
 
 
 def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
-    """For each factor of dSprites, the value of each index; None for other data."""
+    """For each factor, the value of each index; None if indices are values."""
     if not data.is_dsprites:
-        return None
+        values = {name: given.tolist() for name, given in zip(data.factor_names, data.factor_values, strict=False)}
+        return values or None
     classes: Sequence[Sequence[int]] = [values.tolist() for values in data.factor_values]
     classes = classes or [range(size) for size in data.factor_sizes]
     values_of_classes: tuple[Sequence[float | str], ...] = (

@@ -14,7 +14,7 @@ from betavae.objectives.registry import objective_name
 from betavae.report import page
 from betavae.report.explorer import Explorer, describe_latents
 from betavae.report.run_figures import seed_rows
-from betavae.runs.contents import check_same_data, model_and_latents, read_if_present, scores_of, split_of
+from betavae.runs.contents import model_and_latents, read_if_present, same_data, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.latents import Latents
 from betavae.runs.scores import capture_phrases, information_shares, notes_of, strengths
@@ -32,7 +32,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
         data: the data of the run.
         max_bytes: largest size of the page.
     """
-    check_same_data(run, data)
+    data = same_data(run, data)
     scores, provenance = scores_of(run, data), read_if_present(run, "provenance.json")
     model, latents, problem = model_and_latents(run)
     kl = latents.kl.tolist() if latents else []

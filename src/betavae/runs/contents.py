@@ -5,6 +5,7 @@ from typing import Any
 
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
+from betavae.data.loading import data_for
 from betavae.data.splits import Split, split_rows
 from betavae.files import schemas
 from betavae.model import VAE
@@ -17,18 +18,24 @@ from betavae.training.state import new_state
 from betavae.training.validation import held_out_terms
 
 
-def check_same_data(run: Run, data: FactorData) -> None:
-    """Refuse data that have changed since the run was started.
+def same_data(run: Run, data: object) -> FactorData:
+    """The data of a run, prepared as its settings say. Data that have changed since the run was started are refused.
+
+    Args:
+        run: the run.
+        data: a `FactorData` or an array of images, prepared or not.
 
     Raises:
         ValueError: the digest of the images differs from the one in provenance.json.
     """
+    data = data_for(run.config, data)
     recorded = read_if_present(run, "provenance.json").get("data", {}).get("sha256", data.digest)
     if recorded != data.digest:
         raise ValueError(
             f"{run.config.data} holds other images than those that the run was started with, according to "
             f"{run.path('provenance.json')}; restore them, or train a new run"
         )
+    return data
 
 
 def latents_of(run: Run, data: FactorData) -> Latents:

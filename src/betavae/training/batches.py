@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from betavae.config import Config
-from betavae.data.factor_data import FactorData, PackedImages
+from betavae.data.factor_data import FactorData, PackedImages, iterate_blocks
 from betavae.data.pairs import Partners
 from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_name
@@ -23,9 +23,14 @@ class DeviceImages:
 
     def __init__(self, data: FactorData, device: torch.device) -> None:
         self._packed: PackedImages | Tensor = data.packed
-        if device.type != "cpu" or isinstance(data.packed, np.ndarray):  # on a CPU, `PackedImages` needs less memory
-            self._packed = torch.from_numpy(data.packed[:]).to(device)
+        if isinstance(data.packed, np.ndarray) and data.packed.flags.writeable:  # PyTorch warns of others
+            self._packed = torch.from_numpy(data.packed).to(device)
+        elif device.type != "cpu":  # on a CPU, `PackedImages` needs less memory
+            self._packed = torch.empty(data.packed.shape, dtype=torch.uint8, device=device)
+            for block_rows, block in iterate_blocks(data.packed):
+                self._packed[block_rows] = torch.from_numpy(block).to(device)
         self._shape, self._max_value = data.image_shape, data.max_value
+        self._channels_last = data.channels_last
         bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
         self._bits = (bits & 1).float()  # the eight bits of each byte value, most significant bit first
 
@@ -41,7 +46,11 @@ class DeviceImages:
             pixels = F.embedding(pixels.int(), self._bits).flatten(1)[:, : math.prod(self._shape)]
         else:
             pixels = pixels.float() / self._max_value
-        images = pixels.reshape(-1, *self._shape)
+        channels, height, width = self._shape
+        if self._channels_last:
+            images = pixels.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        else:
+            images = pixels.reshape(-1, channels, height, width)
         return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -97,7 +106,7 @@ class StepRows:
         if (needs.pairs or needs.labelled_images) and not num_factors:
             raise ValueError(
                 f"objective {name} needs images with known factors, but {data.name} has none; "
-                "use data with latents_classes, or an objective without labels such as beta"
+                "use data with factors, or an objective without labels such as beta"
             )
         if needs.labelled_images and config.latent_dim < num_factors:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from betavae.training.encoding import evaluation_mode
 from betavae.training.optimisers import Adam, optimisers
 from betavae.training.rotation import linear_ends
 from betavae.training.seeding import derive_seed, seeded_global_generator
+
+_MUCH_MEMORY = 2 << 30
 
 
 @dataclass
@@ -61,6 +64,7 @@ def new_state(config: Config, data: FactorData) -> State:
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
     _check_memory(config, data, device)
+    _check_weights(config, data, device)
     network = None
     with seeded_global_generator(derive_seed(config, "weights")), torch.device("cpu"):
         model = build_model(config, data.image_shape)
@@ -94,6 +98,29 @@ def _check_memory(config: Config, data: FactorData, device: torch.device) -> Non
             f"batch_size is {config.batch_size}; such a batch needs at least {size / 1e9:,.1f} GB, but {device} has "
             f"{memory / 1e9:,.1f} GB: reduce batch_size"
         )
+
+
+def _check_weights(config: Config, data: FactorData, device: torch.device) -> None:
+    """Reject an architecture whose weights do not fit into the device's memory, and say if they take much of it.
+
+    Each parameter needs 16 bytes: its value, its gradient, and two averages of Adam. Architectures that cannot be built
+    without memory are not checked.
+    """
+    try:
+        with torch.device("meta"):
+            model = build_model(config, data.image_shape)
+    except Exception:  # what is wrong with an architecture is reported when it is built
+        return
+    memory, count = memory_of(device), sum(parameter.numel() for parameter in model.parameters())
+    channels, height, width = data.image_shape
+    needs = (
+        f"model {config.model} has {count:,} parameters for {width}x{height} pixels with {channels} channels, "
+        f"which take at least {16 * count / 1e9:,.1f} GB"
+    )
+    if memory is not None and 16 * count > memory:
+        raise ValueError(f"{needs}, and {device} has {memory / 1e9:,.1f} GB: use --image-size 64 or another model")
+    if 16 * count > _MUCH_MEMORY:
+        warnings.warn(f"{needs} of memory; --image-size 64 or another model takes less", stacklevel=2)
 
 
 def memory_of(device: torch.device) -> int | None:
