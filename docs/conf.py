@@ -5,6 +5,9 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the gallery's batches are too small to share
 
 DOCS = Path(__file__).parent
@@ -19,7 +22,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
@@ -52,6 +54,8 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = "betavae"
 html_copy_source = False
+html_show_copyright = False
+html_math_renderer = "mathml"
 html_theme_options = {"navigation_with_keys": True}
 
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
@@ -88,9 +92,18 @@ def _to_restructured_text(app, what, name, obj, options, lines):
             prose_and_code[1::2] = [f"``{part}``" for part in prose_and_code[1::2]]
             lines[number] = "".join(prose_and_code)
     if what == "attribute":
-        lines.insert(0, "")  # else napoleon takes what stands before a colon for a type
+        lines[:0] = ["..", ""]  # an empty comment; else napoleon takes what stands before a colon for a type
+
+
+def _write_mathml(writer, node):
+    """Write a formula as MathML, which browsers show without a script from the network."""
+    block = node.tagname == "math_block"
+    formula = tex2mathml(node.astext(), as_block=block)
+    writer.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
 
 
 def setup(app):
+    app.add_html_math_renderer("mathml", (_write_mathml, None), (_write_mathml, None))
     app.connect("source-read", _links_on_site)
     app.connect("autodoc-process-docstring", _to_restructured_text, priority=400)  # before napoleon

@@ -20,7 +20,7 @@ from betavae import metrics
 
 sizes = (16, 16, 4)
 factors = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), 1)
-x, y, brightness = (factors + [4, 4, 1]).T[:, :, None, None]
+x, y, brightness = (factors + np.array([4, 4, 1])).T[:, :, None, None]
 rows, columns = np.mgrid[:24, :24]
 images = brightness * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 50)
 pixels = images.reshape(len(images), -1)

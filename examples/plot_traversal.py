@@ -5,6 +5,8 @@ Traversals: what each latent does
 Train a small β-VAE on images of a moving disc, then change one latent at a time and look at the decoded image.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -21,12 +23,11 @@ from betavae.runs.checkpoints import load_model
 # 1,024 images of 32x32 pixels. Three factors decide an image: column, row and radius of the disc.
 
 sizes = (16, 16, 4)
-factors = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), 1).astype(np.int32)
-x, y, radius = (factors + [8, 8, 3]).T[:, :, None, None]
+factors = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), 1)
+x, y, radius = (factors + np.array([8, 8, 3])).T[:, :, None, None]
 rows, columns = np.mgrid[:32, :32]
 images = ((columns - x) ** 2 + (rows - y) ** 2 <= radius**2).astype(np.uint8)
-packed = np.packbits(images.reshape(len(images), -1), axis=1)
-data = FactorData("discs", packed, (1, 32, 32), 1, factors, ("x", "y", "radius"), sizes)
+data = FactorData.from_arrays(images, factors, names=("x", "y", "radius"))
 
 figure, axes = plt.subplots(1, 8, figsize=(8, 1.2))
 for axis, image in zip(axes, images[::137], strict=True):
@@ -36,8 +37,8 @@ for axis, image in zip(axes, images[::137], strict=True):
 # %%
 # Train
 # -----
-# β = 4 penalises information in the latents. The model has six of them, more than there are factors. Rotating the latent
-# space a few times during training helps to disentangle column and row, which are symmetric.
+# β = 4 penalises information in the latents. The model has six of them, more than there are factors. Rotating the
+# latent space a few times during training helps to disentangle column and row, which are symmetric.
 
 config = Config(
     objective=Beta(4.0),
