@@ -48,7 +48,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "download_all_examples": False,
     "min_reported_time": 1_000,
-    "copyfile_regex": "",
+    "remove_config_comments": True,
 }
 
 html_theme = "furo"
