@@ -62,9 +62,9 @@ for number, kl in enumerate(latents.kl):
 # %%
 # Traverse
 # --------
-# Encode one image. Then replace one latent by values from −2 to 2 and decode. A row is a latent, sorted by its KL.
-# Usually three latents are active: two move the disc, and one changes its radius. An inactive latent does not change the
-# image.
+# Encode one image. Replace one latent by values from −2 to 2 and decode. A row is a latent, sorted by its KL.
+# Usually three latents are active: two move the disc, and one changes its radius. An inactive latent does not change
+# the image.
 
 model = load_model(run).eval()
 order = np.argsort(-latents.kl)
