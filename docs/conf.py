@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
+suppress_warnings = ["ref.python"]  # axes in jaxtyping's shapes, such as "latents", are no names of Python objects
 exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
