@@ -58,7 +58,7 @@ shown = {
 
 
 def score(latents: np.ndarray) -> list[float]:
-    found = metrics.evaluate(latents, factors, names=names, repeats=1, chance=False).scores
+    found = metrics.evaluate(latents, factors, metrics=names, repeats=1, chance=False).scores
     return [found[name] for name in shown]
 
 

@@ -48,7 +48,7 @@ tables = {
 names = ["mig", "dci", "sap", "factor_vae"]
 shown = ["mig", "dci.disentanglement", "dci.completeness", "sap.regression", "factor_vae.accuracy"]
 results = {
-    name: metrics.evaluate(table, factors, names=names, factor_names=["x", "y", "brightness"], repeats=2)
+    name: metrics.evaluate(table, factors, metrics=names, factor_names=["x", "y", "brightness"], repeats=2)
     for name, table in tables.items()
 }
 for name, result in results.items():
