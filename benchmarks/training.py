@@ -74,9 +74,11 @@ def by_pytorch() -> Iterator[None]:
         build.library = library
 
 
-def plain_loop(model: str, batch_size: int, data: FactorData, device: str = "cpu") -> Advance:
+def plain_loop(
+    model: str, batch_size: int, data: FactorData, device: str = "cpu", num_images: int = PLAIN_IMAGES
+) -> Advance:
     network = plain_network(model, data).to(device)
-    images = torch.from_numpy(data.images(np.arange(PLAIN_IMAGES))).float()
+    images = torch.from_numpy(data.images(np.arange(num_images))).float() / data.max_value
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size, shuffle=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
 

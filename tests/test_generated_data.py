@@ -8,10 +8,11 @@ import torch
 
 from betavae.config import Config
 from betavae.data import dsprites, dsprites_variants, room_geometry, xyobject
-from betavae.data.factor_data import DigestedImages, FactorData
+from betavae.data.factor_data import FactorData, GeneratedImages
 from betavae.data.loading import load_data
 from betavae.data.registry import DATASETS
 from betavae.experiment import experiment
+from betavae.report import pictures
 from betavae.training.batches import DeviceImages
 
 ROWS = [0, 1, 17, 4_711, 31_415, 74_999]
@@ -87,7 +88,7 @@ def test_they_are_grids_with_a_label_for_each_value(name, load):
 @each
 def test_digest_and_image_numbers_need_few_images(name, load):
     data = load(name)
-    assert isinstance(data.packed, DigestedImages)
+    assert isinstance(data.packed, GeneratedImages)
     assert len(data.digest) == 64
     if not name.startswith("dsprites"):
         assert len(set(data.packed.image_numbers()[ROWS])) == len({image.tobytes() for image in data.packed[ROWS]})
@@ -219,3 +220,10 @@ def test_rooms_train_and_are_scored(load, tmp_path):
     )
     run = experiment(config, tmp_path / "run", data=load("rooms"))
     assert run.done
+
+
+def test_animations_keep_the_colours_of_rooms(load):
+    pixels = load("rooms").images(np.random.default_rng(0).choice(480_000, 30)).transpose(0, 2, 3, 1)
+    indices, palette = pictures._indexed(pixels)
+    assert len(palette) <= 256 - 18
+    assert abs(palette[indices].astype(int) - pixels).mean() < 4

@@ -65,7 +65,7 @@ CHECKPOINT_SECONDS = 60.0
 FEWEST_SCORED = 3
 """Smallest number of images for scores: some to train the metrics' predictors, some to test them."""
 
-Images = NDArray[Any] | torch.Tensor
+ImageArrays = NDArray[Any] | torch.Tensor
 """Images without factors; see `FactorData.from_arrays`."""
 Callback = Callable[[Record], object]
 ScoringProgress = Callable[[str, int, int], None]
@@ -76,7 +76,7 @@ def experiment(
     folder: str | Path | None = None,
     *,
     overwrite: bool = False,
-    data: FactorData | Images | None = None,
+    data: FactorData | ImageArrays | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
@@ -160,7 +160,7 @@ def check(config: Config, data: FactorData) -> None:
 def resume(
     folder: str | Path,
     *,
-    data: FactorData | Images | None = None,
+    data: FactorData | ImageArrays | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
@@ -194,20 +194,20 @@ def resume(
         if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
-        prepared = run.data
+        data = run.data
         with training_bar(run.config, quiet=quiet) as bar:
-            state = train_run(run, prepared, [bar, *callbacks] if bar else callbacks)
-        encode_run(run, prepared, state)
+            state = train_run(run, data, [bar, *callbacks] if bar else callbacks)
+        encode_run(run, data, state)
         try:
-            score_run(run, prepared)
+            score_run(run, data)
         except ValueError as error:  # data that cannot be scored are no error unless metrics were requested
             if run.config.scores:
                 raise
-            without_scores = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, prepared)}
+            without_scores = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
             write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **without_scores})
         if run.config.figures:
-            draw_run(run, prepared)
-        report_run(run, prepared)
+            draw_run(run, data)
+        report_run(run, data)
         run.path("DONE").touch()
     return run
 

@@ -47,10 +47,10 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
         table.add_row(score_info(name).arrow, Text(name), format_number(scores[name]), *shown)
     for name, value in values.get("held_out", {}).items():
         table.add_row("", Text("held-out " + name.replace("_", " ")), f"{value:.2f}")
-    for name, seen, unseen in combination_rows(values.get("combinations", {})):
-        table.add_row("", Text(f"{name}, seen and unseen combinations"), f"{seen:.3f} {unseen:.3f}")
     say(console, title)
     console.print(table)
+    for name, seen, unseen in combination_rows(values.get("combinations", {}))[:2]:
+        say(console, f"{name} on seen combinations {seen:.3f}, on unseen {unseen:.3f}")
     skipped: dict[str, str] = values.get("skipped", {})
     if len(chosen) < len(scores):
         hidden = f"{len(scores) - len(chosen)} more scores"

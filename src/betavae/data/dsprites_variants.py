@@ -60,6 +60,11 @@ class ColouredSprites:
         self.shape = len(sprites), 3 * _PIXELS
         self._sprites, self._variant, self._seed = sprites, variant, seed
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory: those of the sprites."""
+        return self._sprites.nbytes
+
     def __len__(self) -> int:
         return len(self._sprites)
 
@@ -77,7 +82,6 @@ class ColouredSprites:
             images[start : start + _TOGETHER] = _PAINT[self._variant](sprites, some, self._seed)
         return images.reshape(*numbers.shape, self.shape[1])
 
-    @property
     def digest(self) -> str:
         """SHA-256 of about a thousand images."""
         return hashlib.sha256(self[:: max(1, len(self) // 1_000)].tobytes()).hexdigest()

@@ -76,7 +76,7 @@ def load_data(
         )
     name, path = split_source(source)
     opened = None
-    if not path.is_dir():
+    if path.is_file():
         opened = open_source(path, name)
         if binary := _binary(opened, bins, progress):
             return prepare(replace(binary, source=str(source)), preparation, progress)
@@ -146,6 +146,7 @@ def prepare(data: FactorData, preparation: Preparation, progress: Progress | Non
             factor_sizes=table.sizes,
             factor_values=table.values,
             continuous=(),
+            factor_labels=(),
         )
     return replace(data, preparation=preparation)
 

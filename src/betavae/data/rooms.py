@@ -60,6 +60,9 @@ class Rooms:
     shape = (NUM_IMAGES, math.prod(IMAGE_SHAPE))
     dtype = np.dtype(np.uint8)
 
+    nbytes = math.prod(FACTOR_SIZES[3:]) * 4 * room_geometry.SIDE**2
+    """Bytes in memory: those of the views."""
+
     def __len__(self) -> int:
         return NUM_IMAGES
 
@@ -76,7 +79,6 @@ class Rooms:
             images[part] = _draw(numbers.reshape(-1)[part])
         return images.reshape(*numbers.shape, self.shape[1])
 
-    @property
     def digest(self) -> str:
         """SHA-256 of what the images are computed from."""
         return hashlib.sha256(room_geometry.draw_views().tobytes() + _COLOURS.astype("<u2").tobytes()).hexdigest()

@@ -24,7 +24,6 @@ def data_of(run: Run) -> FactorData:
     """Load the data that a run was trained on.
 
     A relative path in the settings is resolved against the working directory of the command that started the run.
-
     Images that were given in Python are returned as they were given.
 
     Raises:
