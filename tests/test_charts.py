@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
-from betavae.report import charts
+from betavae.report import charts, line_chart
 from tests.conftest import line
 
 
@@ -44,14 +44,14 @@ def test_negative_losses_get_a_linear_axis_that_shows_the_end():
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60), st.integers(0, 20))
 @settings(max_examples=30, deadline=None)
 def test_moving_average_stays_between_least_and_most_and_keeps_the_first(values, half):
-    smooth = charts._moving_average(np.array(values), half)
+    smooth = line_chart.moving_average(np.array(values), half)
     assert smooth[0] == pytest.approx(values[0], abs=1e-9)
     assert smooth.min() >= min(values) - 1e-6
     assert smooth.max() <= max(values) + 1e-6
 
 
 def test_moving_average_by_hand():
-    np.testing.assert_allclose(charts._moving_average(np.array([6.0, 0, 3, 9]), 1), [6, 3, 4, 6])
+    np.testing.assert_allclose(line_chart.moving_average(np.array([6.0, 0, 3, 9]), 1), [6, 3, 4, 6])
 
 
 def test_importance_cells_carry_their_numbers():

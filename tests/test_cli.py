@@ -470,7 +470,9 @@ def test_a_pickled_file_is_refused(capsys, tmp_path):
 
 def test_a_demo_of_another_seed_is_not_taken_for_this_one(capsys, tmp_path):
     create_run(tmp_path / "demo", Config(model="burgess", seed=1))
-    sentence = "holds a run of burgess with seed 1; name another folder with --out, or replace it with --overwrite"
+    sentence = (
+        "holds a run of burgess on dsprites with seed 1; name another folder with --out, or replace it with --overwrite"
+    )
     assert sentence in refused(capsys, "demo", "--out", str(tmp_path / "demo"))
     assert sentence in refused(capsys, "demo", "--model", "affine", "--seed", "1", "--out", str(tmp_path / "demo"))
 

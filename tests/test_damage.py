@@ -95,8 +95,6 @@ def quick(whole, monkeypatch):
     monkeypatch.setattr(experiment, "score_tables", lambda *given, **options: json.loads(json.dumps(scores)))
     monkeypatch.setattr(run_figures, "draw_all", lambda *given, **arrays: [])
     monkeypatch.setattr(provenance, "_commit", dict)
-    for module in ("report.comparison", "studies.page"):
-        monkeypatch.setattr(f"betavae.{module}.figure_uri", lambda figure, dpi: "data:,")
 
 
 def commands(folder: Path, name: str):

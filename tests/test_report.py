@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 
 from betavae.config import Config
 from betavae.model import VAE
+from betavae.report.latent_meaning import Predictions
 from betavae.report.page import PAGE_BYTES, RunReport, render_report, write_report
+from betavae.report.published import DSPRITES, Published
 from betavae.report.run_comparison import compare_runs
 from betavae.report.run_page import report_run
 from betavae.report.templates import policy_hash
@@ -122,11 +125,12 @@ def test_nothing_comes_from_outside(full):
     policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
     assert "img-src data: blob:;" in policy
-    assert "script-src 'none'" in policy
+    script = text.split("<script>")[1].split("</script>")[0]
+    assert f"script-src '{policy_hash(script)}';" in policy  # of the charts; without a model, no WebAssembly
     assert f"style-src '{policy_hash(text.split('<style>')[1].split('</style>')[0])}'" in policy
     assert all(image["src"].startswith("data:image/") for image in page.all("img"))
     assert not re.search(r"https?://|@import|url\(", text)
-    assert not page.all("script")
+    assert len(page.all("script")) == 1
     assert [link["href"] for link in page.all("link")] == ["data:,"]
 
 
@@ -136,12 +140,13 @@ def test_pictures_are_embedded_byte_for_byte(full):
         for image in Page(render_report(full)).all("img")
     }
     active = {f"seed{seed}_z{latent}_fitted.gif" for seed in (0, 1) for latent in (0, 1)}  # z2 is inactive
-    assert shown == {path.name for path in full.figures if path.suffix == ".png"} | {"traversals.gif"} | active
+    stills = {path.name for path in full.figures if path.suffix == ".png"} - {"loss_curves.png"}  # drawn as SVG
+    assert shown == stills | {"traversals.gif"} | active
 
 
 def test_single_traversals_are_sorted_by_kl(full):
     alts = [image["alt"] for image in Page(render_report(full)).all("img") if "Traversal of" in image["alt"]]
-    assert alts[:2] == ["Traversal of z1 from seed image 1", "Traversal of z0 from seed image 1"]
+    assert alts[:2] == ["Traversal of z1 from start image 1", "Traversal of z0 from start image 1"]
 
 
 def test_what_would_make_the_file_too_large_is_counted(full):
@@ -164,7 +169,7 @@ def test_numbers_stand_in_the_tables(full):
 def test_bars_are_drawn_only_for_shares(full):
     page = Page(render_report(full))
     widths = [rect["width"] for rect in page.all("rect") if rect["class"] == "value"]
-    assert widths == ["41.2", "25.0", "90.0"]  # not the unknown kl_nats, nor a total correlation; details come last
+    assert widths == ["80.8", "41.2", "25.0", "90.0"]  # the panel's bar is 196 wide; kl_nats and a total have none
     assert [rect["x"] for rect in page.all("rect") if rect["class"] == "interval"] == ["39.0"]
 
 
@@ -182,6 +187,31 @@ def test_scores_say_their_good_end_their_protocol_and_what_is_left_out(full):
     assert "0.300" in old.text
 
 
+def test_headline_scores_stand_beside_published_values(full):
+    page = Page(render_report(replace(full, method="β-TCVAE", references=DSPRITES, caveat="Published: beware.")))
+    assert "Published: β-TCVAE 0.353 ± 0.091; CFASL 0.465 ± 0.062 (best)" in page.text
+    assert "beware" in page.text
+    assert "DCI disentanglement" in page.text
+    assert "Published" not in Page(render_report(full)).text
+
+
+def test_the_table_of_latents_says_how_well_each_predicts_each_factor(full):
+    predictions = Predictions(np.array([[0.1, 0.5], [0.97, 0.4], [0.0, 0.0]]), np.array([0, 0.25]), ("number", "class"))
+    page = Page(render_report(replace(full, predictions=predictions)))
+    heat = [cell["class"] for cell in page.all("td") if (cell.get("class") or "").startswith("heat")]
+    assert heat[:4] == ["heat10", "heat2", "heat1", "heat3"]  # z1 has the largest KL; z2 is inactive
+    assert "0.97" in page.text
+    assert "50 %" in page.text
+    assert "1 more latent is inactive" in page.text
+
+
+def test_details_are_folded(full):
+    text = render_report(full)
+    folded = "".join(re.findall(r"<details>.*?</details>", text, re.S))
+    for word in ("objective.beta", "informativeness_<wbr>train", "betavae train --seed 3", "Information matrix"):
+        assert word in folded
+
+
 def test_the_information_matrix_is_shaded_by_share(full):
     cells = [cell["class"] for cell in Page(render_report(full)).all("td") if "heat" in (cell.get("class") or "")]
     assert cells == ["heat8", "heat1", "heat0", "heat10"]
@@ -190,20 +220,24 @@ def test_the_information_matrix_is_shaded_by_share(full):
 def test_text_stays_text():
     report = RunReport(
         title=EVIL,
+        about=[EVIL],
+        verdict=[EVIL],
+        prior_note=EVIL,
+        references=[Published(EVIL, "mig", 0.3, 0.1, EVIL)],
         summary=EVIL,
         config={EVIL: EVIL},
         provenance={"argv": [EVIL]},
         command=EVIL,
         captures=[EVIL],
-        scores={EVIL: 0.5},
+        scores={EVIL: 0.5, "mig": 0.3},
         records=[{"step": 1, "split": "train", "loss": 1.0}],
         factor_names=[EVIL],
         information={EVIL: [0.5]},
         no_explorer=EVIL,
     )
     text = render_report(report)
-    assert "<script" not in text
-    assert Page(text).text.count(EVIL) == 12  # the title stands twice
+    assert text.count("<script") == 1  # the page's own
+    assert Page(text).text.count(EVIL) == 19  # the title stands twice, a published method four times
 
 
 def test_missing_parts_are_named():
@@ -212,7 +246,9 @@ def test_missing_parts_are_named():
         "Unknown: the run has no scores, or its data have no factors.",
         "No scores: the run was not scored, or its data have no factors.",
         "No explorer: there is no model.",
-        "This figure is missing: Loss, reconstruction loss and KL (rate) against the training step.",
+        "There are no loss curves.",
+        "There are no traversals: the run has no model.",
+        "There are no reconstructions: the run has no model.",
         "The settings of this run are missing.",
         "The provenance of this run is missing.",
     ):
@@ -228,8 +264,8 @@ def test_report_is_written_whole_and_in_utf8(full, tmp_path):
 
 
 def test_a_figure_that_is_not_there_is_named():
-    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
-        render_report(RunReport(title="run", figures=[Path("gone.png")]))
+    with pytest.raises(FileNotFoundError, match=r"gone.importance\.png"):
+        render_report(RunReport(title="run", figures=[Path("gone/importance.png")]))
 
 
 def written(folder: Path, data, *, model=True, latents=True, nan=False, **settings):
@@ -266,7 +302,7 @@ def test_a_run_without_scores_has_its_explorer(small, tmp_path):
     text = report_run(written(tmp_path / "run", small), small).read_text(encoding="utf-8")
     page = Page(text)
     assert len([button for button in page.all("button") if "data-start" in button]) == 2 + 16
-    assert [float(slider["min"]) <= -2 for slider in page.all("input") if slider["type"] == "range"] == [True] * 3
+    assert [float(slider["min"]) <= -2 for slider in page.all("input") if slider["type"] == "range"][:3] == [True] * 3
     assert f"script-src '{policy_hash(text.split('<script>')[1].split('</script>')[0])}' 'wasm-unsafe-eval';" in text
 
 

@@ -88,6 +88,8 @@ def test_results_and_report(study, capsys):
         ("objectives", 48),
         ("precision", 16),
         ("rotation", 16),
+        ("held-out", 54),
+        ("correlated", 84),
         ("locatello-dsprites", 1800),
     ],
 )

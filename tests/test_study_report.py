@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from betavae.studies import published
+from betavae.report import published
 from betavae.studies.page import finish_study, scores_by_run
 from betavae.studies.study import create_study
 from tests import stubs
@@ -49,10 +49,31 @@ def test_a_score_that_is_undefined_everywhere(page):
     assert re.search(r"<code>sap</code></th>\s*<td class=\"number\">undefined <small>n = 0", page)
 
 
-def test_pictures_are_inside_and_nothing_is_fetched(page):
-    assert page.count("data:image/png;base64,") == 5  # two scores, ELBO, active latents, correlations
-    assert "http-equiv" in page
-    assert not re.search(r'(src|href)="(?!data:)', page)
+def test_charts_are_inside_and_nothing_is_fetched(page):
+    assert page.count('<table class="dots">') == 4  # two scores, ELBO, active latents
+    assert "<script" not in page
+    assert "<img" not in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)  # the stubs write no reports to link to
+
+
+def test_runs_link_to_their_reports(tmp_path):
+    def perform(config, folder, watch):
+        stubs.quick(config, folder, watch)
+        (folder / "report.html").write_text("a report")
+
+    page = page_of(tmp_path, {"seeds": 3}, perform=perform)
+    links = set(re.findall(r'href="(runs/[^"]+)"', page))
+    assert len(links) == 3
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_correlations_are_a_shaded_table(page):
+    assert re.search(r'<td class="heat10" title="mig and mig">1.0</td>', page)
+
+
+def test_runs_that_are_selected_without_labels_have_their_scores_and_ranks(page):
+    row = re.search(r"<code>held_out.elbo</code></th><td>([^<]+)</td>.*?</tr>", page)
+    assert re.search(r"0\.\d{3} \(\d+(st|nd|rd|th) of 11\)", row[0])
 
 
 def test_selection_without_labels(page):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from betavae.files import schemas
+from betavae.files.conditions import parse_condition, parse_correlation
 from betavae.files.validation import (
     check_above,
     check_at_least,
@@ -50,8 +51,8 @@ class Config:
     objective: Any = field(default_factory=Beta)
     """Objective to minimise."""
     data: str = "dsprites"
-    """`dsprites` (generated, no download), a folder of images, the file or folder of a known data set, or NAME:PATH;
-    `betavae data list` names the known ones. Images passed in Python are recorded as `in memory`."""
+    """A generated data set (`dsprites`, `rooms`, ...), a folder of images, the file or folder of a known data set, or
+    NAME:PATH; `betavae data list` names all. Images passed in Python are recorded as `in memory`."""
     crop: int | None = None
     """Side of the square to cut from the centre of each image, in pixels; before `image_size`."""
     image_size: int | None = None
@@ -66,6 +67,12 @@ class Config:
     """Held-out images for the validation curve and the final loss: a number or a share; 0 for none."""
     test_images: int | float = 0
     """Further images kept out of training and validation: a number or a share."""
+    hold_out: tuple[str, ...] = ()
+    """Combinations of factors to leave out of training and validation, such as "shape = heart & posX > 0.5". Scores
+    stay on all images."""
+    correlate: tuple[str, ...] = ()
+    """Pairs of factors to correlate in the training images, such as shape~posX:0.1; a smaller number is a stronger
+    correlation. Scores stay on all images."""
     model: str = "burgess"
     """Architecture of encoder and decoder."""
     latent_dim: int = 10
@@ -118,6 +125,10 @@ class Config:
         check_at_least(self, 2, "bins")
         if self.channels not in (None, 1, 3):
             raise ValueError(f"channels is {self.channels}; it must be 1 (grey) or 3 (colour)")
+        for condition in self.hold_out:
+            parse_condition(condition)
+        for correlation in self.correlate:
+            parse_correlation(correlation)
         check_name("model", self.model, ARCHITECTURES)
         check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
         check_name("schedule", self.schedule, ("constant", "one-cycle"))

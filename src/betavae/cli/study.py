@@ -30,9 +30,9 @@ WORKERS_A_CORE = 8
 class StudyCommand:
     """Train a sweep: many settings with many seeds, one run per core. The same command resumes it.
 
-    Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation, locatello-dsprites),
-    or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, a flag with one value changes
-    that setting in all runs. Runs that are finished are not repeated.
+    Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation, held-out, correlated,
+    locatello-dsprites), or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, a flag
+    with one value changes that setting in all runs. Runs that are finished are not repeated.
     """
 
     settings: Any

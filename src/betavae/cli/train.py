@@ -22,40 +22,46 @@ from betavae.objectives.settings import TC, Vae
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from betavae.cli.progress import TrainingBar
     from betavae.runs.folder import Run
+    from betavae.training.progress import TrainingBar
 
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Train a β-TCVAE on dSprites in minutes on a CPU, score it, draw it and write a report."""
+    """Train a β-TCVAE on generated images in minutes on a CPU, score it, draw it and write a report."""
 
+    data: Literal["dsprites", "rooms"] = "dsprites"
+    """Images: dsprites, white sprites on black, or rooms, coloured objects in rooms."""
     model: Literal["burgess", "affine"] = "burgess"
     """Architecture: burgess, a plain convolutional network, or affine, whose decoder moves a small image by an affine
-    map."""
-    out: Path = Path("runs/demo")
-    """Run folder."""
+    map, for dsprites."""
+    out: Path | None = None
+    """Run folder. If unset, runs/demo, or runs/demo-rooms."""
     seed: int = 0
     """Seed of all random numbers."""
     overwrite: bool = False
     """Replace the run that is in the folder."""
 
     def __call__(self, console: "Console") -> None:
-        if (self.out / "config.json").exists() and not self.overwrite:
+        if (self.data, self.model) == ("rooms", "affine"):
+            raise ValueError("model affine moves white sprites, which rooms does not have: give model burgess")
+        variant = "rooms" if self.data == "rooms" else "affine" if self.model == "affine" else ""
+        recipe = f"demo-{variant}" if variant else "demo"
+        out = self.out or Path("runs", "demo-rooms" if self.data == "rooms" else "demo")
+        if (out / "config.json").exists() and not self.overwrite:
             from betavae.runs.folder import open_run
 
-            existing = open_run(self.out).config
-            if (existing.seed, existing.model) != (self.seed, self.model):
+            existing = open_run(out).config
+            if (existing.data, existing.seed, existing.model) != (self.data, self.seed, self.model):
                 raise ValueError(
-                    f"{self.out} holds a run of {existing.model} with seed {existing.seed}; name another folder with "
-                    "--out, or replace it with --overwrite"
+                    f"{out} holds a run of {existing.model} on {existing.data} with seed {existing.seed}; name another "
+                    "folder with --out, or replace it with --overwrite"
                 )
-            command = f"betavae demo --model {self.model} --seed {self.seed} --out {self.out} --overwrite"
-            run = resume(self.out, console, command)
+            flags = f"--data {self.data} --model {self.model} --seed {self.seed} --out {out}"
+            run = resume(out, console, f"betavae demo {flags} --overwrite")
         else:
-            recipe = "demo" if self.model == "burgess" else f"demo-{self.model}"
             config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
-            run = start(config, self.out, self.overwrite, console)
+            run = start(config, out, self.overwrite, console)
         show(run, console, brief=True)
 
 
@@ -98,7 +104,7 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console")
     with progress_bar(console, "preparing images") as progress:
         data = load_for(config, partial(progress, "preparing images"))
     with _training(config, folder, console) as bar:
-        return experiment(config, folder, overwrite=overwrite, data=data, watch=bar)
+        return experiment(config, folder, overwrite=overwrite, data=data, quiet=True, callbacks=[bar])
 
 
 def resume(folder: Path, console: "Console", repeat: str) -> "Run":
@@ -111,13 +117,13 @@ def resume(folder: Path, console: "Console", repeat: str) -> "Run":
         say(console, f"{folder} is finished already; to train it again: {repeat}")
         return run
     with _training(run.config, folder, console) as bar:
-        return resume(folder, watch=bar)
+        return resume(folder, quiet=True, callbacks=[bar])
 
 
 @contextmanager
 def _training(config: Config, folder: Path, console: "Console") -> Iterator["TrainingBar"]:
     """A progress bar for a training. If the training is interrupted, print how to resume it."""
-    from betavae.cli.progress import TrainingBar
+    from betavae.training.progress import TrainingBar
 
     try:
         with TrainingBar(config, console) as bar:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from betavae.data.catalogue import CATALOGUE, verdict
 from betavae.data.factor_data import FactorData
@@ -81,8 +79,7 @@ def factor_text(data: FactorData, k: int) -> str:
 
 def shown_values(data: FactorData, k: int) -> list[str]:
     """The values of a factor as text."""
-    values: npt.NDArray[Any] = data.factor_values[k] if data.factor_values else np.arange(data.factor_sizes[k])
-    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values.tolist()]
+    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in data.value_labels()[k]]
 
 
 def _grid(data: FactorData) -> str:

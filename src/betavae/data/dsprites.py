@@ -36,6 +36,14 @@ FACTOR_NAMES = ("shape", "scale", "orientation", "posX", "posY")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 NUM_IMAGES = math.prod(FACTOR_SIZES)
 IMAGE_SHAPE = (1, 64, 64)
+FACTOR_LABELS: tuple[tuple[float | str, ...], ...] = (
+    SHAPES,
+    tuple(SCALES.tolist()),
+    tuple(ORIENTATIONS.tolist()),
+    tuple(POSITIONS.tolist()),
+    tuple(POSITIONS.tolist()),
+)
+"""Name of each shape; values of the other factors, orientations in radians."""
 
 _VALUES = (np.array([1.0, 2.0, 3.0]), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)
 _SUBPIXELS = 256

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,17 @@ class PackedImages(Protocol):
     def nbytes(self) -> int: ...
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...
+
+
+@runtime_checkable
+class GeneratedImages(PackedImages, Protocol):
+    """Images that are computed when they are asked for. They know what would otherwise need all of them."""
+
+    def digest(self) -> str:
+        """A SHA-256 that differs if the images do."""
+
+    def image_numbers(self) -> npt.NDArray[np.int64]:
+        """Numbers from 0 on (N,), equal for images that nothing but chance tells apart."""
 
 
 def iterate_blocks(packed: PackedImages) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
@@ -62,6 +73,8 @@ class FactorData:
             use the values instead of the indices. Empty if no factor is.
         labels: further labels (N,) that are no factors, by name, such as the instance of SmallNORB.
         preparation: what was done to the images and factors of the source.
+        factor_labels: for each factor, the value or the name of each index, for axes and expressions. If empty,
+            `value_labels` finds them.
 
     Example:
         >>> dots = np.array([[0b1000_0000], [0b0100_0000]], np.uint8)
@@ -83,6 +96,7 @@ class FactorData:
     continuous: tuple[bool, ...] = ()
     labels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     preparation: Preparation = NOTHING
+    factor_labels: tuple[tuple[float | str, ...], ...] = ()
 
     @classmethod
     def from_arrays(
@@ -185,9 +199,11 @@ class FactorData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the packed images, with the pixels of each in the order (C, H, W)."""
+        """SHA-256 of the packed images, pixels in the order (C, H, W). `GeneratedImages` know theirs."""
         if isinstance(self.packed, ImageFile):
             return self.packed.digest
+        if isinstance(self.packed, GeneratedImages):
+            return self.packed.digest()
         digest = hashlib.sha256()
         for rows, block in iterate_blocks(self.packed):
             if self.channels_last and self.image_shape[0] > 1:
@@ -206,7 +222,7 @@ class FactorData:
             >>> data.image_numbers().tolist() in ([0, 1, 0], [1, 0, 1])
             True
         """
-        if isinstance(self.packed, ImageFile):
+        if isinstance(self.packed, ImageFile | GeneratedImages):
             return self.packed.image_numbers()
         num_words = -(-self.packed.shape[1] // 8)
         random = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64)
@@ -245,11 +261,12 @@ class FactorData:
                 f"{sizes[column] - 1}."
             )
 
-        if self.factor_values and tuple(map(len, self.factor_values)) != tuple(self.factor_sizes):
-            raise ValueError(
-                f"factor_values has {[len(values) for values in self.factor_values]} values, but factor_sizes is "
-                f"{list(self.factor_sizes)}; they must be equal."
-            )
+        for name, table in (("factor_values", self.factor_values), ("factor_labels", self.factor_labels)):
+            if table and tuple(map(len, table)) != tuple(self.factor_sizes):
+                raise ValueError(
+                    f"{name} has {[len(values) for values in table]} values, but factor_sizes is "
+                    f"{list(self.factor_sizes)}; they must be equal."
+                )
         if self.continuous and len(self.continuous) != len(self.factor_names):
             raise ValueError(
                 f"continuous has {len(self.continuous)} values for {len(self.factor_names)} factors; give one for each."
@@ -287,6 +304,24 @@ class FactorData:
             return self.factors
         columns = zip(self.continuous, self.factor_values, self.factors.T, strict=True)
         return np.stack([values[column] if measured else column for measured, values, column in columns], axis=1)
+
+    def value_labels(self) -> tuple[tuple[float | str, ...], ...]:
+        """For each factor, the value or the name of each index: `factor_labels`, those of dSprites, or the classes.
+
+        Example:
+            >>> factors, values = np.array([[0], [1]], np.int32), (np.array([3, 7]),)
+            >>> data = FactorData("dots", np.zeros((2, 1), np.uint8), (1, 2, 2), 1, factors, ("at",), (2,), values)
+            >>> data.value_labels()
+            ((3, 7),)
+        """
+        if self.factor_labels:
+            return self.factor_labels
+        classes: list[list[Any]] = [values.tolist() for values in self.factor_values]
+        classes = classes or [list(range(size)) for size in self.factor_sizes]
+        if not self.is_dsprites:
+            return tuple(map(tuple, classes))
+        known = dsprites.FACTOR_LABELS
+        return tuple(tuple(labels[i] for i in column) for labels, column in zip(known, classes, strict=True))
 
     @property
     def is_dsprites(self) -> bool:

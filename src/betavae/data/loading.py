@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from betavae.config import IN_MEMORY, Config
-from betavae.data import dsprites, npz
+from betavae.data import dsprites, dsprites_variants, npz, rooms, xyobject, xysquares
 from betavae.data.catalogue import CATALOGUE
 from betavae.data.downloads import is_complete
 from betavae.data.factor_data import FactorData
@@ -75,7 +76,7 @@ def load_data(
         )
     name, path = split_source(source)
     opened = None
-    if not path.is_dir():
+    if path.is_file():
         opened = open_source(path, name)
         if binary := _binary(opened, bins, progress):
             return prepare(replace(binary, source=str(source)), preparation, progress)
@@ -145,6 +146,7 @@ def prepare(data: FactorData, preparation: Preparation, progress: Progress | Non
             factor_sizes=table.sizes,
             factor_values=table.values,
             continuous=(),
+            factor_labels=(),
         )
     return replace(data, preparation=preparation)
 
@@ -269,4 +271,9 @@ def _generate_dsprites() -> FactorData:
 
 
 register("dsprites", _generate_dsprites)
+for _variant in dsprites_variants.VARIANTS:
+    register(f"dsprites-{_variant}", partial(dsprites_variants.load, _variant))
+register("rooms", rooms.load)
+register("xysquares", xysquares.load)
+register("xyobject", xyobject.load)
 DATASETS.seal()

@@ -350,7 +350,7 @@ def _shared_mig(evaluation: "Evaluation") -> Measured:
 MIG = Metric(
     "mig",
     mig,
-    {"mig": ScoreInfo(0, 1, True, "does one latent have most of the information about each factor?", 3)},
+    {"mig": ScoreInfo(0, 1, True, "does one latent have most of the information about each factor?", 3, title="MIG")},
     "mutual information gap between the two most informative latents of each factor",
     counts_classes=True,
     shared=_shared_mig,

@@ -26,6 +26,7 @@ class ScoreInfo:
         prominence: where the score is shown. 0: collapsed on pages; 1: listed; 2: also printed after training; 3: first
             on every page.
         ignores_factors: whether the score does not depend on the factors. Such a score has no chance level.
+        title: its name in the literature, for pages; empty if that is the name of the score.
     """
 
     low: float = -math.inf
@@ -34,6 +35,7 @@ class ScoreInfo:
     question: str = ""
     prominence: int = 1
     ignores_factors: bool = False
+    title: str = ""
 
     @property
     def arrow(self) -> str:

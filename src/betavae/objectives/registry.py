@@ -26,6 +26,7 @@ class Objective:
             discriminator, or its import path; `None` if the objective has no network.
         transform_function: function of ``(settings, latent_dim)`` that builds the latent transform of the model, or its
             import path; `None` if the latents are not transformed.
+        title: name of the method in the literature, such as "β-TCVAE", for pages; the name if empty.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Objective:
     loss_function: Callable[..., Any] | str
     network_function: Callable[..., Any] | str | None = None
     transform_function: Callable[..., Any] | str | None = None
+    title: str = ""
 
     @cached_property
     def loss(self) -> Callable[..., Any]:
@@ -63,6 +65,7 @@ def register(
     loss: Callable[..., Any] | str,
     network: Callable[..., Any] | str | None = None,
     transform: Callable[..., Any] | str | None = None,
+    title: str = "",
 ) -> None:
     """Register an objective; see `Objective`.
 
@@ -79,7 +82,7 @@ def register(
     for part, build in (("network", network), ("transform", transform)):
         if build is not None and not isinstance(build, str):
             check_callable(f"the {part} of objective {name!r}", build, "settings", "latent_dim")
-    OBJECTIVES.add(name, Objective(name, settings, loss, network, transform))
+    OBJECTIVES.add(name, Objective(name, settings, loss, network, transform, title))
 
 
 def _check_settings(name: str, settings: object) -> None:
@@ -133,21 +136,32 @@ def objective_name(settings: object) -> str:
     return names.get(type(settings), type(settings).__name__.lower())
 
 
+def objective_title(settings: object) -> str:
+    """Return the name of the method in the literature; for an objective without one, its registered name.
+
+    Example:
+        >>> objective_title(of.TC())
+        'β-TCVAE'
+    """
+    titles = {objective.settings: objective.title for objective in OBJECTIVES.values()}
+    return titles.get(type(settings)) or objective_name(settings)
+
+
 _PACKAGE = "betavae.objectives"
-register("vae", of.Vae, f"{_PACKAGE}.elbo:vae")
-register("beta", of.Beta, f"{_PACKAGE}.elbo:beta")
-register("annealed", of.Annealed, f"{_PACKAGE}.elbo:annealed")
-register("tc", of.TC, f"{_PACKAGE}.tc:tc")
-register("factor", of.Factor, f"{_PACKAGE}.factor:factor", f"{_PACKAGE}.factor:discriminator")
-register("dip1", of.Dip1, f"{_PACKAGE}.aggregate:dip1")
-register("dip2", of.Dip2, f"{_PACKAGE}.aggregate:dip2")
-register("info", of.Info, f"{_PACKAGE}.aggregate:info")
-register("control", of.Control, f"{_PACKAGE}.controlled:control")
-register("dynamic", of.Dynamic, f"{_PACKAGE}.controlled:dynamic")
-register("ada-gvae", of.AdaGvae, f"{_PACKAGE}.supervised:ada_gvae")
-register("ada-mlvae", of.AdaMlvae, f"{_PACKAGE}.supervised:ada_mlvae")
-register("group", of.Group, f"{_PACKAGE}.supervised:group")
-register("semi", of.Semi, f"{_PACKAGE}.supervised:semi")
-register("hfs", of.Hfs, f"{_PACKAGE}.aggregate:hfs")
-register("qlae", of.Qlae, f"{_PACKAGE}.quantised:qlae", transform=f"{_PACKAGE}.quantised:codebook")
+register("vae", of.Vae, f"{_PACKAGE}.elbo:vae", title="VAE")
+register("beta", of.Beta, f"{_PACKAGE}.elbo:beta", title="β-VAE")
+register("annealed", of.Annealed, f"{_PACKAGE}.elbo:annealed", title="AnnealedVAE")
+register("tc", of.TC, f"{_PACKAGE}.tc:tc", title="β-TCVAE")
+register("factor", of.Factor, f"{_PACKAGE}.factor:factor", f"{_PACKAGE}.factor:discriminator", title="FactorVAE")
+register("dip1", of.Dip1, f"{_PACKAGE}.aggregate:dip1", title="DIP-VAE-I")
+register("dip2", of.Dip2, f"{_PACKAGE}.aggregate:dip2", title="DIP-VAE-II")
+register("info", of.Info, f"{_PACKAGE}.aggregate:info", title="InfoVAE")
+register("control", of.Control, f"{_PACKAGE}.controlled:control", title="ControlVAE")
+register("dynamic", of.Dynamic, f"{_PACKAGE}.controlled:dynamic", title="DynamicVAE")
+register("ada-gvae", of.AdaGvae, f"{_PACKAGE}.supervised:ada_gvae", title="Ada-GVAE")
+register("ada-mlvae", of.AdaMlvae, f"{_PACKAGE}.supervised:ada_mlvae", title="Ada-ML-VAE")
+register("group", of.Group, f"{_PACKAGE}.supervised:group", title="GVAE / ML-VAE")
+register("semi", of.Semi, f"{_PACKAGE}.supervised:semi", title="semi-supervised β-VAE")
+register("hfs", of.Hfs, f"{_PACKAGE}.aggregate:hfs", title="HFS")
+register("qlae", of.Qlae, f"{_PACKAGE}.quantised:qlae", transform=f"{_PACKAGE}.quantised:codebook", title="QLAE")
 OBJECTIVES.seal()

@@ -26,6 +26,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
 from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
+from betavae.report.line_chart import moving_average, series
 
 BLUE, VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INK, GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"
@@ -66,9 +67,9 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
         key = title.lower()
         drawn = []
         for split, colour in (("train", BLUE), ("validation", VERMILLION)):
-            steps, values = _series(records, split, key)
+            steps, values = series(records, split, key)
             if split == "train" and len(values) > 20:
-                smooth = _moving_average(values, len(values) // 50)
+                smooth = moving_average(values, len(values) // 50)
                 axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.35)
                 axes.plot(steps, smooth, color=colour, linewidth=1.6, label=split)
             elif len(values):
@@ -80,7 +81,7 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
                 ("capacity_nats", "capacity", {"color": INK, "linestyle": (0, (4, 2))}),
                 ("total_correlation", "total correlation", {"color": _PURPLE, "alpha": 0.8}),
             ):
-                steps, values = _series(records, "train", extra)
+                steps, values = series(records, "train", extra)
                 if len(values):
                     axes.plot(steps, values, linewidth=1.2, label=label, **style)
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -329,14 +330,16 @@ def style_axes(
     axes.set_axisbelow(True)
 
 
-def labels_of(latent_dim: int, captures: Sequence[str]) -> list[str]:
+def labels_of(latent_dim: int, captures: Sequence[str], signs: np.ndarray | None = None) -> list[str]:
+    """The labels of all latents: "z3 · posX", or "−z3 · posX" where the sign is -1."""
     if captures and len(captures) != latent_dim:
         raise ValueError(
             f"captures names {len(captures)} latents where there are {latent_dim}: pass one text a latent, or none"
         )
+    names = [f"−z{latent}" if signs is not None and signs[latent] < 0 else f"z{latent}" for latent in range(latent_dim)]
     return [
-        f"z{latent} · {captured}" if captured else f"z{latent}"
-        for latent, captured in enumerate(captures or [""] * latent_dim)
+        f"{name} · {captured}" if captured else name
+        for name, captured in zip(names, captures or [""] * latent_dim, strict=True)
     ]
 
 
@@ -347,23 +350,6 @@ def by_kl(kl: np.ndarray | None, latent_dim: int) -> np.ndarray:
     if np.shape(kl) != (latent_dim,):
         raise ValueError(f"kl has shape {np.shape(kl)} where there are {latent_dim} latents: pass one value for each")
     return np.argsort(-np.asarray(kl), kind="stable")
-
-
-def _series(records: Sequence[Mapping[str, Any]], split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps and values of one quantity, without values that are not finite."""
-    pairs = [(r["step"], r[key]) for r in records if r["split"] == split and r.get(key) is not None]
-    steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
-    finite = np.isfinite(values)
-    return steps[finite], values[finite]
-
-
-def _moving_average(values: np.ndarray, half: int) -> np.ndarray:
-    """Moving average over a centred window, which is narrow at the start so that the first decrease stays steep."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    before = np.minimum(half, index)
-    after = np.minimum(before, len(values) - 1 - index)
-    return np.asarray((sums[index + after + 1] - sums[index - before]) / (before + after + 1))
 
 
 def _loss_axis(axes: Axes, values: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Renders the comparison of several runs: loss curves, scores over seeds, traversals matched by factor.
+"""Renders the comparison of several runs: scores over seeds, loss curves, traversals matched by factor.
 
 The template is `assets/comparison.html`. Runs whose settings differ only in the seed form a group.
 """
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from betavae.config import prior_note
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import summarise
-from betavae.report.charts import plain
-from betavae.report.templates import figure_uri, flatten, png_uri, render_page
+from betavae.report.dot_chart import Dot, dot_chart
+from betavae.report.image_strips import join
+from betavae.report.line_chart import COLOURS, compared_charts
+from betavae.report.published import CAVEAT, Published
+from betavae.report.templates import flatten, is_number, join_scripts, policy_hash, render_page
 
-_LEGEND_COLUMNS = 3
-_PANELS = ("loss", "reconstruction", "rate")
+_LONGEST_LABEL = 48
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Member:
         scores: scores by name; None if undefined.
         records: records of the loss curves.
         traversals: for each factor, the traversal of the latent that explains most of it.
+        link: address of the run's report, relative to the page; "" if there is none.
     """
 
     name: str
@@ -55,9 +56,12 @@ class Member:
     scores: Mapping[str, float | None]
     records: Sequence[Mapping[str, Any]]
     traversals: Mapping[str, Traversal]
+    link: str = ""
 
 
-def render_comparison(members: Sequence[Member], data: str, factor_names: Sequence[str]) -> str:
+def render_comparison(
+    members: Sequence[Member], data: str, factor_names: Sequence[str], references: Sequence[Published] = ()
+) -> str:
     """Render a comparison.
 
     For each score, the page shows the number of runs, the mean, with three or more runs the 95 % confidence interval of
@@ -67,6 +71,7 @@ def render_comparison(members: Sequence[Member], data: str, factor_names: Sequen
         members: two or more runs.
         data: name of the data of all runs.
         factor_names: names of the factors of the data.
+        references: published scores on the same data.
 
     Returns:
         A self-contained HTML document.
@@ -83,24 +88,75 @@ def render_comparison(members: Sequence[Member], data: str, factor_names: Sequen
         raise ValueError(f"a comparison needs two runs or more, and got {len(members)}")
     groups = group_runs([member.config for member in members])
     names = list(dict.fromkeys(name for member in members for name in member.scores))
-    colours = _colours(len(groups))
+    named = {
+        _short(label, number, [members[i].name for i in rows]): rows
+        for number, (label, rows) in enumerate(groups.items(), 1)
+    }
+    charts = compared_charts(
+        {name: [(members[i].name, members[i].records) for i in rows] for name, rows in named.items()}
+    )
+    script = join_scripts("charts.js") if charts else ""
     return render_page(
         "comparison.html",
         members=members,
         data=data,
         prior_note=prior_note(str(member.config.get("model")) for member in members),
-        groups=[(label, [members[i].name for i in rows]) for label, rows in groups.items()],
+        groups=[
+            (name, label, number % COLOURS, [members[i] for i in rows])
+            for number, (name, (label, rows)) in enumerate(zip(named, groups.items(), strict=True))
+        ],
+        headlines=_headlines(members, named, names, references),
+        caveat=CAVEAT if references else "",
         scores=[
             (name, [_summary(name, [members[i].scores.get(name) for i in rows]) for rows in groups.values()])
             for name in names
         ],
-        curves=_curves(members, groups, colours),
+        charts=charts,
+        script=script,
+        script_hash=policy_hash(script),
         factors=[
-            (factor, [(m.name, m.traversals[factor], _strip(m.traversals[factor])) for m in members])
+            (factor, [(m.name, m.traversals[factor], join(m.traversals[factor].images)) for m in members])
             for factor in factor_names
             if all(factor in member.traversals for member in members)
         ],
     )
+
+
+def _short(label: str, number: int, names: Sequence[str]) -> str:
+    """The name of a group in charts: its run, if it has only one, its settings if they are short, or its number.
+
+    Example:
+        >>> _short("beta 4", 2, ["a", "b"]), _short("beta 4", 2, ["a"])
+        ('beta 4', 'a')
+    """
+    return names[0] if len(names) == 1 else label if len(label) <= _LONGEST_LABEL else f"group {number}"
+
+
+def _headlines(
+    members: Sequence[Member],
+    groups: Mapping[str, Sequence[int]],
+    names: Sequence[str],
+    references: Sequence[Published],
+) -> list[tuple[str, dict[str, Any]]]:
+    """For each of the most prominent scores, its title and a chart of all runs with the published values."""
+    charts = []
+    for name in (name for name in names if score_info(name).title):
+        dots = {
+            label: [
+                Dot(members[i].name, value, members[i].link)
+                for i in rows
+                if (value := _finite(members[i], name)) is not None
+            ]
+            for label, rows in groups.items()
+        }
+        published = [row for row in references if row.metric == name]
+        charts.append((score_info(name).title, dot_chart(dots, published, ends=(0, 1))))
+    return charts
+
+
+def _finite(member: Member, name: str) -> float | None:
+    value = member.scores.get(name)
+    return value if is_number(value) else None
 
 
 def group_runs(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
@@ -133,36 +189,3 @@ def _summary(name: str, values: Sequence[float | None]) -> dict[str, Any]:
         "dots": [round(100 * value, 1) for value in known if 0 <= value <= 1],
         "every": ", ".join(f"{value:.3f}" for value in known),
     }
-
-
-def _curves(members: Sequence[Member], groups: Mapping[str, Sequence[int]], colours: Sequence[Any]) -> str:
-    """Draw the loss curves of all runs, with one colour per group, as a data URI; "" if no run has a curve."""
-    if not any(member.records for member in members):
-        return ""
-    legend_rows = math.ceil(len(groups) / _LEGEND_COLUMNS) if len(groups) > 1 else 0
-    figure = Figure(figsize=(12, 3.6 + 0.18 * legend_rows), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 3), _PANELS, strict=True):
-        for (label, rows), colour in zip(groups.items(), colours, strict=True):
-            for number, i in enumerate(rows):
-                points = [(r["step"], r[key]) for r in members[i].records if r["split"] == "train" and key in r]
-                steps, values = np.array(points, float).reshape(-1, 2).T
-                style = {"color": colour, "lw": 1, "alpha": 0.8, "marker": "o" if len(points) == 1 else ""}
-                axes.plot(steps, values, **style, label=None if number else plain(label, 80))
-        axes.set_title(key, fontsize=11, fontweight="bold")
-        axes.set_xlabel("step")
-        axes.set_ylabel("nats")
-        axes.spines[["top", "right"]].set_visible(False)
-    if legend_rows:
-        handles = axes.get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=8)
-    return figure_uri(figure, 140)
-
-
-def _colours(count: int) -> list[Any]:
-    return [colormaps["viridis"](0.8 * i / max(count - 1, 1)) for i in range(count)]
-
-
-def _strip(traversal: Traversal) -> str:
-    """The images of a traversal side by side, with a gap of one pixel, as a data URI."""
-    padded = np.pad(traversal.images, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=128)
-    return png_uri(np.concatenate(list(padded), axis=-1)[..., :-1])

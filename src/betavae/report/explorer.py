@@ -1,16 +1,19 @@
-"""Prepares the explorer of the report: the range and the histogram of each latent, and the start images."""
+"""Prepares the explorer of the report: the range, the histogram and the meaning of each latent, and the start images."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from betavae.model import VAE
+from betavae.report.gallery import Gallery
+from betavae.report.latent_meaning import Motion, Predictions
 
 BINS = 32
 """Number of bars in the histogram behind a slider."""
 _SAMPLES = 20_000
+_CLEAR_GAIN = 0.3  # below it, a latent has only a part of the factor
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class LatentSummary:
         high: upper end of the slider.
         counts: histogram of the aggregate posterior between `low` and `high`, scaled to a maximum of 1.
         captures: factors that the latent captures, each with the fraction of its entropy that the latent explains.
+        quality: for some of these factors, how well the latent alone predicts them, such as "R² 0.97".
+        sign: -1 if the page shows the negative of the latent, so that its factor grows to the right; otherwise 1.
+        across: 1 if the object moves right as the latent grows, -1 if left, 0 if neither.
+        up: 1 if the object moves up as the latent grows, -1 if down, 0 if neither.
     """
 
     index: int
@@ -32,6 +39,30 @@ class LatentSummary:
     high: float
     counts: tuple[float, ...]
     captures: tuple[tuple[str, float], ...]
+    quality: Mapping[str, str] = field(default_factory=dict)
+    sign: int = 1
+    across: int = 0
+    up: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name with the sign that the page shows: z3, or −z3."""
+        return f"−z{self.index}" if self.sign < 0 else f"z{self.index}"
+
+    @property
+    def title(self) -> str:
+        """The captured factors, or the name of a latent that captures none."""
+        return " + ".join(factor for factor, _ in self.captures) or self.name
+
+    @property
+    def shown_range(self) -> tuple[float, float]:
+        """The ends of the slider with the shown sign, left and right."""
+        return (self.low, self.high) if self.sign > 0 else (-self.high, -self.low)
+
+    @property
+    def shown_counts(self) -> tuple[float, ...]:
+        """The histogram from left to right."""
+        return self.counts[:: self.sign]
 
 
 @dataclass(frozen=True)
@@ -43,12 +74,14 @@ class Explorer:
         latents: one summary per latent, in the order of the sliders.
         seed_images: start images (S, C, H, W) uint8, 0 to 255.
         seed_latents: posterior means of the start images (S, D).
+        gallery: true images with their factors and latents, for the panel of factors and the map.
     """
 
     model: VAE
     latents: Sequence[LatentSummary]
     seed_images: NDArray[np.uint8]
     seed_latents: NDArray[np.float32]
+    gallery: Gallery | None = None
 
 
 def describe_latents(
@@ -56,6 +89,10 @@ def describe_latents(
     log_var: NDArray[np.float32],
     kl: NDArray[np.float64],
     captures: Sequence[Sequence[tuple[str, float]]],
+    signs: NDArray[np.int64] | None = None,
+    moves: Motion | None = None,
+    predictions: Predictions | None = None,
+    factor_names: Sequence[str] = (),
 ) -> list[LatentSummary]:
     """Compute the sliders, sorted by KL. A slider spans 99 % of the aggregate posterior q(z), and at least -2 to 2.
 
@@ -66,6 +103,10 @@ def describe_latents(
         log_var: posterior log variances (N, D).
         kl: KL of each latent (D,), in nats.
         captures: for each latent, the factors that it captures, with their strengths.
+        signs: the shown sign of each latent (D,); 1 if None.
+        moves: how each latent moves the object.
+        predictions: how well each latent predicts each factor.
+        factor_names: names of the factors of the predictions.
 
     Returns:
         One summary per latent, the largest KL first.
@@ -99,6 +140,26 @@ def describe_latents(
                 float(high[d]),
                 tuple((counts / counts.max()).tolist()),
                 tuple(captures[d]),
+                _quality(int(d), captures[d], predictions, factor_names),
+                1 if signs is None else int(signs[d]),
+                0 if moves is None else int(moves.across[d]),
+                0 if moves is None else int(moves.up[d]),
             )
         )
     return latents
+
+
+def _quality(
+    latent: int, captures: Sequence[tuple[str, float]], predictions: Predictions | None, names: Sequence[str]
+) -> dict[str, str]:
+    """For each captured factor, how well the latent alone predicts it, as text."""
+    if predictions is None:
+        return {}
+    texts = {}
+    for factor in (factor for factor, _ in captures if factor in names):
+        k = names.index(factor)
+        value, is_class = predictions.values[latent, k], predictions.kinds[k] == "class"
+        texts[factor] = f"{100 * value:.0f} % correct" if is_class else f"R² {value:.2f}"
+        if predictions.gain()[latent, k] < _CLEAR_GAIN:
+            texts[factor] = "in part"
+    return texts

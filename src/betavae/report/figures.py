@@ -52,12 +52,15 @@ class LatentStatistics:
         std: Standard deviation of the posterior means of each latent (D,).
         kl: KL of each latent (D,) in nats.
         captures: For each latent, the factor that it captures; "" if it captures none.
+        signs: For each latent, -1 if traversals show its negative, so that its factor grows to the right; otherwise 1
+            (D,). None for 1.
     """
 
     mean: np.ndarray
     std: np.ndarray
     kl: np.ndarray
     captures: Sequence[str] = ()
+    signs: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +162,10 @@ def draw_all(
     columns = np.linspace(-3, 3, 13)
     for seed in range(min(num_traversed, len(seeds.images))):
         written += _animate(folder, decode, seed, seeds.latents[seed], statistics, steps)
-        images = traverse(decode, seeds.latents[seed], columns)
-        grid = traversal_grid(seeds.images[seed], rebuilt[seed], images, columns, kl=kl, captures=captures)
+        images = traverse(decode, seeds.latents[seed], columns * _signs(statistics)[:, None])
+        grid = traversal_grid(
+            seeds.images[seed], rebuilt[seed], images, columns, kl=kl, captures=captures, signs=statistics.signs
+        )
         save(grid, f"traversal_grid_{seed}")
     for name in {"loss_curves", "factor_strips", "importance"} - {path.stem for path in written}:
         for ending in ("png", "pdf", "svg"):
@@ -175,6 +180,10 @@ def _check_shapes(seeds: SeedImages, kl: np.ndarray) -> None:
             f"the shapes of seed images {images.shape}, seed latents {latents.shape} and kl {kl.shape} do not match: "
             "pass (S, C, H, W), (S, D) and (D,)"
         )
+
+
+def _signs(statistics: LatentStatistics) -> np.ndarray:
+    return np.ones(len(statistics.kl)) if statistics.signs is None else statistics.signs
 
 
 def _importance_figure(importance: Importance, statistics: LatentStatistics) -> Figure:
@@ -194,16 +203,17 @@ def _animate(
     folder: Path, decode: Decode, seed: int, latent: np.ndarray, statistics: LatentStatistics, steps: int
 ) -> list[Path]:
     """Write the animations of one seed image: one per latent and range and, for the first image, one of all latents."""
-    kl, captures = statistics.kl, statistics.captures
-    labels, order = labels_of(len(kl), captures), by_kl(kl, len(kl))
-    fitted = statistics.mean[:, None] + np.linspace(-2, 2, steps) * statistics.std[:, None]
+    kl, captures, signs = statistics.kl, statistics.captures, _signs(statistics)[:, None]
+    labels, order = labels_of(len(kl), captures, statistics.signs), by_kl(kl, len(kl))
+    fitted = signs * statistics.mean[:, None] + np.linspace(-2, 2, steps) * statistics.std[:, None]
     fixed = np.tile(np.linspace(-3, 3, steps), (len(kl), 1))
     written = []
     for interval, values in (("fitted", fitted), ("fixed", fixed)):
-        images = traverse(decode, latent, values)
+        images = traverse(decode, latent, signs * values)
         for z in order:
             path = folder / "traversals" / f"seed{seed}_z{z}_{interval}.gif"
             written.append(save_gif(traversal_frames(images[z], values[z], labels[z]), path))
         if interval == "fitted" and seed == 0:
-            written.append(save_gif(traversal_animation(images, kl=kl, captures=captures), folder / "traversals.gif"))
+            animation = traversal_animation(images, kl=kl, captures=captures, signs=statistics.signs)
+            written.append(save_gif(animation, folder / "traversals.gif"))
     return written

@@ -1,8 +1,8 @@
 """Renders the report of a run as one self-contained HTML file.
 
-The folder `assets` contains the template `report.html`, the style `report.css`, `networks.js`, which runs the networks
-in the browser, and `explorer.js`, the user interface. All texts from the run are escaped, and a content security policy
-prevents the page from loading anything.
+The folder `assets` contains the template `report.html`, its parts, the style `report.css`, `networks.js`, which runs the
+networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped, and a
+content security policy prevents the page from loading anything.
 """
 
 import math
@@ -19,16 +19,21 @@ from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.metrics.registry import score_info
 from betavae.report.explorer import Explorer, LatentSummary
+from betavae.report.gallery import pack_gallery
+from betavae.report.image_strips import TraversalStrip, reconstruction_pairs, traversal_strips
+from betavae.report.latent_meaning import Predictions
+from betavae.report.line_chart import chart_names, loss_charts
 from betavae.report.network_export import pack_decoder, pack_encoder
+from betavae.report.published import Published
+from betavae.report.scores_view import headlines, key_numbers, last_records, protocol_text, score_row
 from betavae.report.templates import (
     data_uri,
     flatten,
     format_number,
-    is_number,
+    join_scripts,
     natural_order,
     png_uri,
     policy_hash,
-    read_asset,
     render_page,
 )
 
@@ -37,7 +42,14 @@ PAGE_BYTES = 5_000_000
 
 _MARKUP_BYTES = 300_000  # reserved for tables and text
 
-_TILES = {"dci.disentanglement": "DCI disentanglement", "mig": "MIG"}
+_SMALL_IMAGE_BYTES = 300_000
+"""Largest size of traversals and reconstructions in the page."""
+_FIGURES = ("reconstructions", "importance", "factor_strips", "kl_per_latent")
+"""Figures that are part of every report, if they exist."""
+_EXPLORER_SCRIPTS = (
+    *("networks.js", "explorer.js", "explorer_gallery.js", "explorer_pad.js", "explorer_blend.js"),
+    *("explorer_drawing.js", "gif.js", "explorer_share.js", "explorer_start.js"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,20 @@ class RunReport:
 
     title: str
     """Name of the run."""
+    about: Sequence[str] = ()
+    """Sentences for readers who do not know β-VAEs: what the model is, what the data are, what one can do here."""
+    method: str = ""
+    """Name of the method in the literature, such as "β-TCVAE"."""
+    verdict: Sequence[str] = ()
+    """Sentences on how many factors are captured by one latent each."""
+    references: Sequence[Published] = ()
+    """Published scores on the same data."""
+    caveat: str = ""
+    """What to keep in mind when comparing with the published scores."""
+    prior_note: str = ""
+    """A sentence on the prior knowledge of the network, "" if it has none."""
+    predictions: Predictions | None = None
+    """How well each latent alone predicts each factor."""
     summary: str = ""
     """One sentence on the objective, the network, the data and the duration of the training."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +92,8 @@ class RunReport:
     """Best possible values of some of the scores."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     """Protocol of the evaluation: preset, seed, evaluations, rows, latents."""
+    combinations: Sequence[tuple[str, float | None, float | None]] = ()
+    """Rows of a table: what is measured, its value on seen combinations of the factors, and on unseen ones."""
     notes: Sequence[str] = ()
     """Notes on scores that are missing or undefined, with the reason."""
     records: Sequence[Mapping[str, Any]] = ()
@@ -102,58 +130,118 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
         >>> "<script>" in page, "<h1>&lt;script&gt;</h1>" in page
         (False, True)
     """
-    script = read_asset("networks.js") + read_asset("explorer.js")
     stills = {path.stem: path for path in report.figures if path.suffix == ".png"}
     grids = [name for name in sorted(stills, key=natural_order) if name.startswith("traversal_grid_")]
-    images = {name: data_uri(path.read_bytes()) for name, path in stills.items() if name not in grids[1:]}
     seeds = [png_uri(image) for image in report.explorer.seed_images] if report.explorer else []
-    budget = _ByteBudget(max_bytes, _MARKUP_BYTES + sum(map(len, [script, *images.values(), *seeds])))
+    charts = loss_charts(report.records)
+    main = [name for name in _FIGURES if name in stills and not (name == "reconstructions" and seeds)]
+    images = {name: data_uri(stills[name].read_bytes()) for name in main}
+    budget = _ByteBudget(max_bytes, _MARKUP_BYTES + sum(map(len, [*images.values(), *seeds])))
     decoder, reason = _decoder(report, budget)
     explorer = report.explorer if decoder else None
+    gallery = _gallery(explorer, budget) if explorer else None
     encoder = _encoder(explorer, budget) if explorer else None
+    strips, pairs = _small_images(report.explorer, budget) if report.explorer else ([], [])
     animation = budget.embed(next((path for path in report.figures if path.name == "traversals.gif"), None))
-    images |= {name: uri for name in grids[1:] if (uri := budget.embed(stills[name]))}
-    traversals = _traversals(report, budget)
+    grids = [] if explorer else grids  # the explorer shows the same, and more
+    images |= {name: uri for name in grids if (uri := budget.embed(stills[name]))}
+    traversals = [] if explorer else _traversals(report, budget)
+    script = join_scripts(*(_EXPLORER_SCRIPTS if explorer else ()), *(["charts.js"] if charts else []))
     return render_page(
         "report.html",
         report=report,
         script=script,
         script_hash=policy_hash(script),
-        tiles=_tiles(report),
+        headlines=headlines(report.scores, report.method, report.references, report.chance, report.ceilings),
+        tiles=key_numbers(report.records, report.kl, report.provenance),
+        table=_latent_table(report),
         scores=[_score_row(name, report) for name in report.scores if score_info(name).prominence],
         details=[_score_row(name, report) for name in report.scores if not score_info(name).prominence],
-        protocol=_protocol(report.protocol),
-        endings=_last_records(report.records),
+        combinations=[(name, format_number(seen), format_number(new)) for name, seen, new in report.combinations],
+        protocol=protocol_text(report.protocol),
+        charts=charts,
+        chart_names=chart_names(charts),
+        endings=last_records(report.records),
         settings=flatten(report.config),
         provenance=flatten(report.provenance),
         images=images,
         animation=animation,
+        strips=strips,
+        image_pairs=pairs,
         grids=[name for name in grids if name in images],
         traversals=traversals,
         left_out=budget.left_out,
         explorer=explorer,
         no_explorer=reason,
         encoder=encoder is not None,
+        gallery=gallery and explorer and explorer.gallery,
+        has_quality=bool(explorer and any(latent.quality for latent in explorer.latents)),
         seed_uris=seeds,
         inactive_nats=INACTIVE_NATS,
         active=[latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS] if explorer else [],
         inactive=[latent for latent in explorer.latents if latent.kl < INACTIVE_NATS] if explorer else [],
         pad=_initial_axes(explorer.latents) if explorer else (),
-        page_data=_page_data(report.title, explorer, decoder, encoder) if explorer else {},
+        page_data=_page_data(report.title, explorer, decoder, encoder, gallery) if explorer else {},
     )
 
 
+def _score_row(name: str, report: RunReport) -> dict[str, Any]:
+    tables = report.intervals, report.chance, report.ceilings
+    return score_row(name, report.scores[name], *(table.get(name) for table in tables))
+
+
+def _latent_table(report: RunReport) -> dict[str, Any] | None:
+    """How well each active latent predicts each factor, as texts; None if it is unknown."""
+    found = report.predictions
+    if found is None or not len(report.kl):
+        return None
+    gain, titles = (
+        found.gain(),
+        {latent.index: latent for latent in (report.explorer.latents if report.explorer else ())},
+    )
+    order = [int(d) for d in np.argsort(-np.asarray(report.kl), kind="stable")]
+    active = [d for d in order if report.kl[d] >= INACTIVE_NATS]
+
+    def cell(d: int, k: int) -> dict[str, Any]:
+        value = found.values[d, k]
+        is_class = found.kinds[k] == "class"
+        note = f"chance: {100 * found.chance[k]:.0f} %" if is_class else ""
+        return {
+            "text": f"{100 * value:.0f} %" if is_class else f"{value:.2f}",
+            "heat": round(10 * gain[d, k]),
+            "note": note,
+        }
+
+    units = {"class": "accuracy", "number": "R²", "angle": "R², angle"}
+    return {
+        "columns": [
+            {"name": name, "unit": units[kind]} for name, kind in zip(report.factor_names, found.kinds, strict=True)
+        ],
+        "rows": [
+            {
+                "name": titles[d].name if d in titles else f"z{d}",
+                "title": ", ".join(factor for factor, _ in titles[d].captures) if d in titles else "",
+                "cells": [cell(d, k) for k in range(len(found.kinds))],
+                "kl": format_number(report.kl[d], 2),
+            }
+            for d in active
+        ],
+        "inactive": len(order) - len(active),
+    }
+
+
 def _initial_axes(latents: Sequence[LatentSummary]) -> list[int]:
-    """The start axes of the two-latent pad: the two latents with the largest KL, the vertical one of which captures y.
+    """The start axes of the pad: a latent that moves the object across and one that moves it up, or those of most KL.
 
     Example:
-        >>> z0, z1 = (LatentSummary(i, 1.0, -2.0, 2.0, [], [(name, 0.9)]) for i, name in enumerate(("posY", "posX")))
-        >>> _initial_axes([z0, z1]), _initial_axes([z1, z0])
-        ([1, 0], [1, 0])
+        >>> z0, z1 = (LatentSummary(i, 1.0, -2.0, 2.0, (), (), across=i, up=1 - i) for i in range(2))
+        >>> _initial_axes([z0, z1])
+        [1, 0]
     """
-    upright = [any(name.lower().endswith("y") for name, _ in latent.captures[:1]) for latent in latents[:2]]
-    first_two = [latent.index for latent in latents[:2]]
-    return first_two[::-1] if upright == [True, False] else first_two
+    across = next((latent.index for latent in latents if latent.across), None)
+    up = next((latent.index for latent in latents if latent.up and latent.index != across), None)
+    chosen = [] if across is None or up is None else [across, up]
+    return chosen or [latent.index for latent in latents[:2]]
 
 
 def write_report(report: RunReport, path: str | os.PathLike[str], max_bytes: int = PAGE_BYTES) -> Path:
@@ -176,83 +264,6 @@ def write_report(report: RunReport, path: str | os.PathLike[str], max_bytes: int
         'report.html'
     """
     return write_atomically(path, render_report(report, max_bytes).encode())
-
-
-def _tiles(report: RunReport) -> list[tuple[str, str, str]]:
-    """The key numbers at the top of the page: label, value, unit."""
-    tiles = [(label, format_number(report.scores[name]), "") for name, label in _TILES.items() if name in report.scores]
-    last = _last_records(report.records)[-1:]
-    tiles += [(key, ending[key], "nats") for ending in last for key in ("reconstruction", "rate")]
-    if len(report.kl):
-        active = sum(value >= INACTIVE_NATS for value in report.kl)
-        tiles.append(("active latents", str(active), f"of {len(report.kl)}"))
-    if "train_seconds" in report.provenance:
-        tiles.append(("trained in", format_number(report.provenance["train_seconds"] / 60, 1), "minutes"))
-    if "images_per_second" in report.provenance:
-        tiles.append(("speed", format_number(report.provenance["images_per_second"], 0), "images/s"))
-    return tiles
-
-
-def _score_row(name: str, report: RunReport) -> dict[str, Any]:
-    value, interval = report.scores[name], report.intervals.get(name)
-    if interval and not all(map(is_number, interval)):
-        interval = None
-    chance, ceiling = (
-        table[name] if is_number(table.get(name)) else None for table in (report.chance, report.ceilings)
-    )
-    meaning = score_info(name)
-    return {
-        "name": name,
-        "meaning": meaning.question[:1].upper() + meaning.question[1:],
-        "arrow": meaning.arrow,
-        "value": format_number(value),
-        "interval": f"{format_number(interval[0])} to {format_number(interval[1])}" if interval else "",
-        "chance": "" if chance is None else format_number(chance),
-        "ceiling": "" if ceiling is None else format_number(ceiling),
-        "bar": _bar(value, interval, chance, ceiling) if meaning.high == 1 else None,
-    }
-
-
-def _bar(
-    value: float | None, interval: tuple[float, float] | None, chance: float | None, ceiling: float | None
-) -> dict[str, Any] | None:
-    """Positions on a bar from 0 to 100; None if the value is undefined or outside 0 to 1."""
-    if value is None or not 0 <= value <= 1:
-        return None
-    return {
-        "value": round(100 * value, 1),
-        "interval": [round(100 * min(max(end, 0), 1), 1) for end in interval] if interval else None,
-        "marks": [round(100 * mark, 1) for mark in (chance, ceiling) if mark is not None and 0 <= mark <= 1],
-    }
-
-
-def _protocol(protocol: Mapping[str, Any]) -> str:
-    """The protocol of the evaluation as text; "" if it is unknown."""
-    if not protocol:
-        return ""
-    latents = "samples from the posteriors" if protocol.get("latents") == "sampled" else "posterior means"
-    is_folded = "orientation (folded)" in protocol.get("factors", ())
-    folded = ", orientation modulo the symmetry of each shape" if is_folded else ""
-    return (
-        f"Protocol: {protocol['preset']} preset on the {latents} of {protocol['rows']:,} images{folded}; "
-        f"{protocol['num_train']:,} train the predictors and {protocol['num_test']:,} test them. "
-        f"Interval: 95 % prediction interval for another evaluation of the same model, from {protocol['evaluations']} "
-        "evaluations. Chance: the score of the same latents in random order."
-    )
-
-
-def _last_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The last record of each split as text, training first."""
-    last = {record["split"]: record for record in records}
-    return [
-        {
-            "split": split,
-            "step": f"{last[split]['step']:,}",
-            **{key: format_number(last[split].get(key), 2) for key in ("loss", "reconstruction", "rate")},
-        }
-        for split in ("train", "validation")
-        if split in last
-    ]
 
 
 class _ByteBudget:
@@ -321,6 +332,23 @@ def _decoder(report: RunReport, budget: _ByteBudget) -> tuple[dict[str, Any] | N
     )
 
 
+def _small_images(explorer: Explorer, budget: _ByteBudget) -> tuple[list[TraversalStrip], list[tuple[str, str]]]:
+    """Traversals and reconstructions, as many as fit into their share of the page."""
+    share = _ByteBudget(_SMALL_IMAGE_BYTES, 0)
+
+    def fits(size: int) -> bool:
+        return share.take(size) and budget.take(size)
+
+    strips = [strip for strip in traversal_strips(explorer) if fits(len(strip.uri))]
+    return strips, [pair for pair in reconstruction_pairs(explorer) if fits(len(pair[0]) + len(pair[1]))]
+
+
+def _gallery(explorer: Explorer, budget: _ByteBudget) -> dict[str, Any] | None:
+    """The gallery for the page; None if there is none or it does not fit."""
+    packed = pack_gallery(explorer.gallery) if explorer.gallery else None
+    return packed if packed and budget.take(sum(len(str(value)) for value in packed.values())) else None
+
+
 def _encoder(explorer: Explorer, budget: _ByteBudget) -> dict[str, Any] | None:
     """The encoder for the page; None if it does not fit or the page cannot run it. The explorer works without it."""
     try:
@@ -331,15 +359,22 @@ def _encoder(explorer: Explorer, budget: _ByteBudget) -> dict[str, Any] | None:
 
 
 def _page_data(
-    name: str, explorer: Explorer, decoder: dict[str, Any] | None, encoder: dict[str, Any] | None
+    name: str,
+    explorer: Explorer,
+    decoder: dict[str, Any] | None,
+    encoder: dict[str, Any] | None,
+    gallery: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The data for `explorer.js`."""
+    keys = ("index", "low", "high", "sign", "up", "title")
     return {
         "name": name,
+        "hint": "Drag a slider, or press ▶ to see what a latent does",
         "image": explorer.model.image_shape,
         "likelihood": explorer.model.likelihood,
-        "latents": [{"index": latent.index, "low": latent.low, "high": latent.high} for latent in explorer.latents],
+        "latents": [{key: getattr(latent, key) for key in keys} for latent in explorer.latents],
         "seeds": np.round(explorer.seed_latents.astype(float), 4).tolist(),
         "decoder": decoder,
         "encoder": encoder,
+        "gallery": gallery,
     }

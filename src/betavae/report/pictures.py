@@ -28,6 +28,8 @@ _NIGHT, _SNOW, _TRACK, _ACCENT = (13, 17, 23), (236, 240, 245), (64, 72, 84), (2
 _ANIMATED_COLUMNS, _ANIMATED_PIXELS = 5, 128  # cells in a row of an animation; a cell's width, as nearly as it may be
 _FRAME_MILLISECONDS = 60
 _LEVELS = 16  # of anti-aliased text in a GIF
+_COLOURS = 256 - _LEVELS - 2  # of the images in a GIF
+_SAMPLED = 50_000  # pixels from which these colours are chosen
 
 
 def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, *, columns: int = 10) -> Figure:
@@ -75,6 +77,7 @@ def traversal_grid(
     *,
     kl: np.ndarray | None = None,
     captures: Sequence[str] = (),
+    signs: np.ndarray | None = None,
 ) -> Figure:
     """One image decoded again and again while one latent at a time takes other values.
 
@@ -87,6 +90,7 @@ def traversal_grid(
         values: What the latent of the row is set to in each column (steps,).
         kl: KL of each latent (D,) in nats, for order and labels; without it the latents stay in their order.
         captures: For each latent the factor it captures, "" where it captures none.
+        signs: For each latent, -1 if its row shows the negative of the latent (D,).
 
     Returns:
         A figure with the original and its reconstruction left of the grid.
@@ -102,7 +106,7 @@ def traversal_grid(
     latent_dim, steps = rows.shape[:2]
     if len(values) != steps:
         raise ValueError(f"traversals have {steps} steps but there are {len(values)} values: pass one value a step")
-    labels, flat = labels_of(latent_dim, captures), _tall(rows) < 0.8 * _CELL
+    labels, flat = labels_of(latent_dim, captures, signs), _tall(rows) < 0.8 * _CELL
     if kl is not None and flat:  # too little room for two lines
         labels = [f"{label}, {nats:.2f} nats" for label, nats in zip(labels, kl, strict=True)]
     order, shown = by_kl(kl, latent_dim), min(latent_dim, MAX_LATENTS)
@@ -200,6 +204,7 @@ def traversal_animation(
     *,
     kl: np.ndarray | None = None,
     captures: Sequence[str] = (),
+    signs: np.ndarray | None = None,
 ) -> list[Image.Image]:
     """Frames of one animated grid in which every latent moves at once, there and back.
 
@@ -209,6 +214,7 @@ def traversal_animation(
         traversals: Decoded images (D, steps, C, H, W) in [0, 1]; see `traverse`.
         kl: KL of each latent (D,) in nats; cells are sorted by it, inactive latents have a dim label.
         captures: For each latent the factor it captures, "" where it captures none.
+        signs: For each latent, -1 if its cell shows the negative of the latent (D,).
 
     Returns:
         2 * steps - 2 palette images (1 where there is one step) for `save_gif`.
@@ -222,7 +228,7 @@ def traversal_animation(
     """
     rows = _traversed(traversals)
     latent_dim, steps = rows.shape[:2]
-    order, labels = by_kl(kl, latent_dim)[:MAX_LATENTS], labels_of(latent_dim, captures)
+    order, labels = by_kl(kl, latent_dim)[:MAX_LATENTS], labels_of(latent_dim, captures, signs)
     indices, palette = _indexed(rows[order].reshape(-1, *rows.shape[2:]))
     cells = _enlarge(indices, _ANIMATED_PIXELS)
     cells = cells.reshape(len(order), steps, *cells.shape[1:])
@@ -339,12 +345,14 @@ def _text(figure: Figure, x: float, y: float, text: str, *, size: float = 9, col
 
 
 def _indexed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, H, W, C) of bytes as indices (n, H, W) into one palette (colours, 3) of at most 64 colours."""
+    """Images (n, H, W, C) of bytes as indices (n, H, W) into one palette (colours, 3), at most `_COLOURS`."""
     if pixels.shape[-1] == 1:
         return pixels[..., 0] >> 3, np.linspace(0, 255, 32).round().astype(np.uint8)[:, None].repeat(3, axis=1)
     tall = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:]))
-    reduced = tall.quantize(64, dither=Image.Dither.NONE)
-    palette = np.array(reduced.getpalette(), dtype=np.uint8).reshape(-1, 3)[:64]
+    some = np.ascontiguousarray(pixels.reshape(1, -1, 3)[:, :: max(1, pixels.size // 3 // _SAMPLED)])
+    chosen = Image.fromarray(some).quantize(_COLOURS, kmeans=1, dither=Image.Dither.NONE)
+    reduced = tall.quantize(palette=chosen, dither=Image.Dither.NONE)
+    palette = np.array(chosen.getpalette(), dtype=np.uint8).reshape(-1, 3)[:_COLOURS]
     return np.asarray(reduced).reshape(pixels.shape[:3]), palette
 
 

@@ -1,8 +1,11 @@
 """Writes the comparison of several runs from the files in their folders."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from betavae.data.prepared.preparation import preparation_of
 from betavae.files.atomic import write_atomically
 from betavae.report import comparison
 from betavae.report.explorer import describe_latents
+from betavae.report.published import DSPRITES
 from betavae.report.run_figures import seed_rows
 from betavae.runs.checkpoints import load_model
 from betavae.runs.contents import latents_of, same_data, scores_of
@@ -42,8 +46,22 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
         data = same_data(run, data)
     row = seed_rows(runs[0].config, data, load_model(runs[0]))[:1]
     names = _distinct_names([run.folder.resolve() for run in runs])
-    members = [_member(run, data, row, name) for run, name in zip(runs, names, strict=True)]
-    return write_atomically(path, comparison.render_comparison(members, data.name, data.factor_names).encode())
+    members = [
+        replace(_member(run, data, row, name), link=_link(run, path)) for run, name in zip(runs, names, strict=True)
+    ]
+    references = DSPRITES if data.is_dsprites else ()
+    page = comparison.render_comparison(members, data.name, data.factor_names, references)
+    return write_atomically(path, page.encode())
+
+
+def _link(run: Run, page: Path) -> str:
+    """The address of a run's report, relative to a page; "" if it has none or is on another drive."""
+    report = run.path("report.html").resolve()
+    try:
+        relative = os.path.relpath(report, page.resolve().parent)
+    except ValueError:
+        return ""
+    return quote(Path(relative).as_posix()) if report.is_file() else ""
 
 
 def _distinct_names(folders: Sequence[Path]) -> list[str]:

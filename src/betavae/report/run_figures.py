@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from betavae.config import Config
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.files import schemas
 from betavae.model import VAE
 from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages, draw_all
+from betavae.report.latent_meaning import Kind, kind_of, signs
 from betavae.runs.checkpoints import load_model
 from betavae.runs.contents import latents_of, same_data, split_of
 from betavae.runs.folder import Run, read_curve
@@ -47,12 +47,33 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             latents.mean.std(0),
             latents.kl,
             captured_factors(scores, run.config.latent_dim),
+            shown_signs(latents.mean, data, latents.rows),
         ),
         records=read_curve(run),
-        scored=ScoredImages(latents.mean, data.factors[latents.rows], factor_names, _factor_values(data)),
+        scored=ScoredImages(
+            latents.mean,
+            data.factors[latents.rows],
+            factor_names,
+            dict(zip(data.factor_names, data.value_labels(), strict=True)),
+        ),
         importance=_importance(scores.get("arrays", {}), factor_names),
         formats=formats,
     )
+
+
+def kinds_of(data: FactorData) -> list[Kind]:
+    """Whether each factor is a number, a class or an angle."""
+    return [kind_of(name, labels) for name, labels in zip(data.factor_names, data.value_labels(), strict=True)]
+
+
+def shown_signs(mean: NDArray[np.float32], data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sign with which pages and figures show each latent (D,), so that its factor grows to the right."""
+    return signs(mean, data.factors[rows], kinds_of(data))
+
+
+def label_texts(data: FactorData) -> list[list[str]]:
+    """For each factor, the value of each index as text."""
+    return [[label if isinstance(label, str) else f"{label:.3g}" for label in labels] for labels in data.value_labels()]
 
 
 def _importance(tables: Mapping[str, Any], factor_names: Sequence[str]) -> Importance | None:
@@ -73,26 +94,24 @@ def _importance(tables: Mapping[str, Any], factor_names: Sequence[str]) -> Impor
 def seed_rows(config: Config, data: FactorData, model: VAE) -> NDArray[np.int64]:
     """Choose the images to reconstruct and traverse; returns their rows.
 
-    The images are validation images if there are any. They alternate between the values of the first factor. The first
-    image has the last value of the first factor (a heart for dSprites). Among the quarter of these images that is
-    furthest from the mean image, i.e. large objects, it has the smallest reconstruction error relative to that
-    distance.
+    The images are validation images if there are any. The first image is typical and reconstructed well: among the
+    fifth of the images whose object is closest to the median size, it has the smallest reconstruction error. The size
+    of an object is the distance of its image to the mean image. The other images alternate between the values of the
+    first factor, the last value first.
     """
     split = split_of(config, data)
     pool = split.validation if len(split.validation) else split.train
     pool = np.random.default_rng(config.seed).permutation(pool)[: 50 * SEED_IMAGES]
+    errors, sizes = _reconstruction_errors(config, data, pool, model)
+    typical = np.argsort(abs(sizes - np.median(sizes)), kind="stable")[: max(1, len(pool) // 5)]
+    best = pool[typical[errors[typical].argmin()]]
     if data.factors.shape[1]:
         first = data.factors[pool, 0]
         rank = np.empty(len(pool), int)  # of an image among those with the same value
         for value in np.unique(first):
             rank[first == value] = np.arange(np.count_nonzero(first == value))
         pool = pool[np.lexsort((-first, rank))]
-    same_value = pool[data.factors[pool, :1].ravel() == data.factors[pool[0], :1]] if data.factors.shape[1] else pool
-    errors, distances = _reconstruction_errors(config, data, same_value, model)
-    errors[distances < np.quantile(distances, 0.75)] = np.inf
-    best = same_value[(errors / np.maximum(distances, 1e-12)).argmin()]
-    pool[pool == best], pool[0] = pool[0], best
-    return pool[:SEED_IMAGES]
+    return np.concatenate([[best], pool[pool != best]])[:SEED_IMAGES]
 
 
 def _reconstruction_errors(
@@ -104,23 +123,3 @@ def _reconstruction_errors(
     with torch.inference_mode():
         rebuilt = model.mean_images(torch.from_numpy(latents)).numpy()
     return abs(images - rebuilt).sum((1, 2, 3)), abs(images - images.mean(0)).sum((1, 2, 3))
-
-
-def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
-    """For each factor, the value of each index; None if indices are values."""
-    if not data.is_dsprites:
-        values = {name: given.tolist() for name, given in zip(data.factor_names, data.factor_values, strict=False)}
-        return values or None
-    classes: Sequence[Sequence[int]] = [values.tolist() for values in data.factor_values]
-    classes = classes or [range(size) for size in data.factor_sizes]
-    values_of_classes: tuple[Sequence[float | str], ...] = (
-        dsprites.SHAPES,
-        dsprites.SCALES.tolist(),
-        dsprites.ORIENTATIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-    )
-    return {
-        name: [values[index] for index in indices]
-        for name, values, indices in zip(dsprites.FACTOR_NAMES, values_of_classes, classes, strict=True)
-    }

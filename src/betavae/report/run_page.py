@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from betavae.config import IN_MEMORY, Config, prior_note, to_dict
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
-from betavae.objectives.registry import objective_name
+from betavae.objectives.registry import objective_name, objective_title
 from betavae.report import page
 from betavae.report.explorer import Explorer, describe_latents
-from betavae.report.run_figures import seed_rows
+from betavae.report.gallery import Gallery, choose_rows
+from betavae.report.latent_meaning import Predictions, motion, predict_factors
+from betavae.report.published import CAVEAT, DSPRITES
+from betavae.report.run_figures import kinds_of, label_texts, seed_rows, shown_signs
+from betavae.report.wording import about_data, about_method, about_page, verdict
 from betavae.runs.contents import model_and_latents, read_if_present, same_data, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.latents import Latents
-from betavae.runs.scores import capture_phrases, information_shares, notes_of, strengths
+from betavae.runs.scores import capture_phrases, combination_rows, information_shares, notes_of, strengths
 from betavae.training.encoding import encode
 
 EXPLORED_IMAGES = 16
@@ -39,9 +44,19 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
     folder = run.path("figures")
     files = [*folder.glob("*.png"), *folder.glob("*.gif"), *folder.glob("traversals/*.gif")]
     figures = sorted(path for path in files if path.is_file())
+    explorer = _explorer(run, data, scores, model, latents) if model and latents else None
+    method = objective_title(run.config.objective)
+    is_scored = bool(scores.get("scores")) and latents is not None
     return page.write_report(
         page.RunReport(
             title=run.folder.resolve().name,
+            about=[about_method(method), about_data(data), about_page(explorer is not None)],
+            method=method,
+            verdict=verdict(scores.get("captures", [])),
+            references=DSPRITES if data.is_dsprites else (),
+            caveat=CAVEAT,
+            prior_note=prior_note([run.config.model]),
+            predictions=predictions_of(data, latents) if is_scored and latents else None,
             summary=_summary(run.config, data, provenance),
             config=to_dict(run.config),
             provenance=provenance | ({"command": shlex.join(provenance["command"])} if "command" in provenance else {}),
@@ -52,13 +67,14 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             chance=scores.get("chance", {}),
             ceilings=scores.get("ceilings", {}),
             protocol=scores.get("protocol", {}),
+            combinations=combination_rows(scores.get("combinations", {})),
             notes=notes_of(scores),
             records=read_curve(run),
             kl=kl,
             factor_names=scores.get("protocol", {}).get("factors", data.factor_names),
             information=information_shares(scores, kl),
             figures=figures,
-            explorer=_explorer(run, data, scores, model, latents) if model and latents else None,
+            explorer=explorer,
             no_explorer=problem,
         ),
         run.path("report.html"),
@@ -76,10 +92,47 @@ def _repeat_command(run: Run, provenance: Mapping[str, Any]) -> str:
 
 
 def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, latents: Latents) -> Explorer:
-    rows = seed_rows(run.config, data, model)[:EXPLORED_IMAGES]
+    rows, names = seed_rows(run.config, data, model)[:EXPLORED_IMAGES], data.factor_names
     seed_latents, _ = encode(run.config, data, rows, model)
-    sliders = describe_latents(latents.mean, latents.log_var, latents.kl, strengths(scores, run.config.latent_dim))
-    return Explorer(model, sliders, data.images(rows) * np.uint8(255 // data.max_value), seed_latents)
+    gallery = _gallery(run, data, model)
+    sliders = describe_latents(
+        latents.mean,
+        latents.log_var,
+        latents.kl,
+        strengths(scores, run.config.latent_dim),
+        shown_signs(latents.mean, data, latents.rows),
+        motion(gallery.latents, gallery.images),
+        predictions_of(data, latents),
+        names,
+    )
+    return Explorer(model, sliders, _as_bytes(data, rows), seed_latents, gallery)
+
+
+def _gallery(run: Run, data: FactorData, model: VAE) -> Gallery:
+    rows, levels = choose_rows(data)
+    texts = label_texts(data)
+    found = levels or [np.unique(column).tolist() for column in data.factors[rows].T]
+    return Gallery(
+        _as_bytes(data, rows),
+        encode(run.config, data, rows, model)[0],
+        data.factors[rows],
+        tuple(map(tuple, found)),
+        bool(levels),
+        tuple(data.factor_names),
+        tuple(tuple(text[level] for level in column) for text, column in zip(texts, found, strict=True)),
+        tuple(kind == "class" for kind in kinds_of(data)),
+    )
+
+
+def _as_bytes(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return data.images(rows) * np.uint8(255 // data.max_value)
+
+
+def predictions_of(data: FactorData, latents: Latents) -> Predictions | None:
+    """How well each latent predicts each factor of the data; None if there are no factors."""
+    if not data.factors.shape[1]:
+        return None
+    return predict_factors(latents.mean, data.factors[latents.rows], kinds_of(data))
 
 
 def _summary(config: Config, data: FactorData, provenance: dict[str, Any]) -> str:
@@ -89,8 +142,10 @@ def _summary(config: Config, data: FactorData, provenance: dict[str, Any]) -> st
     if "train_seconds" in provenance:
         trained = f", in {provenance['train_seconds'] / 60:.1f} minutes"
         trained += f" on {provenance['device']}" if "device" in provenance else ""
+    without = f" without {' and without '.join(config.hold_out)}" if config.hold_out else ""
+    correlated = f" with correlated factors ({', '.join(config.correlate)})" if config.correlate else ""
     return (
-        f"{objective_name(config.objective)} objective, {config.model} network with {config.latent_dim} latents: "
-        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}. "
-        f"{prior_note([config.model])}"
-    ).strip()
+        f"{objective_title(config.objective)} (objective {objective_name(config.objective)}), {config.model} network "
+        f"with {config.latent_dim} latents: {config.steps:,} steps of {config.batch_size} images from "
+        f"{len(split.train):,} of {data.name}{without}{correlated}{trained}."
+    )

@@ -12,7 +12,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,9 +38,13 @@ def render_page(template: str, **values: Any) -> str:
 @lru_cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(read_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(read_asset(name))
+    return environment.get_template(name)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -62,6 +65,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     return rows
 
 
+def join_scripts(*names: str) -> str:
+    """The scripts of these names, one after the other, for one inline element."""
+    return "".join(map(read_asset, names))
+
+
 def png_uri(image: NDArray[np.uint8]) -> str:
     """Encode an image (C, H, W) with 1 or 3 channels as a data URI.
 
@@ -72,13 +80,6 @@ def png_uri(image: NDArray[np.uint8]) -> str:
     pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
-    return data_uri(stream.getvalue())
-
-
-def figure_uri(figure: Figure, dpi: int) -> str:
-    """Encode a figure as a data URI."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return data_uri(stream.getvalue())
 
 

@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from betavae.config import Config, prior_note
 from betavae.files.atomic import write_atomically
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
-from betavae.report.charts import BLUE, INK, VERMILLION, plain, style_axes
-from betavae.report.templates import figure_uri, render_page
-from betavae.studies.published import CAVEAT, DSPRITES, Published
+from betavae.report.dot_chart import Dot, dot_chart
+from betavae.report.published import CAVEAT, DSPRITES, Published
+from betavae.report.templates import render_page
 from betavae.studies.results import collect, read
 from betavae.studies.study import Study, failures, states
 from betavae.studies.sweep import flat, varied, worded
@@ -28,7 +28,10 @@ SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_latents")
 """Quantities that need no labels, for unsupervised model selection."""
 COSTS = ("train_seconds", "images_per_second")
 """Quantities that measure the cost of a run, not its quality."""
-_POSITIVE = (*COSTS, "active_latents", "held_out.reconstruction", "held_out.rate")
+_POSITIVE = (
+    *(*COSTS, "active_latents", "held_out.reconstruction", "held_out.rate"),
+    *(f"{kind}_combinations.{name}" for kind in ("seen", "unseen") for name in ("reconstruction", "accuracy")),
+)
 MAX_COMPARED = 12
 """Largest number of settings in a pairwise comparison. With more settings, those with the highest medians are shown."""
 
@@ -112,7 +115,8 @@ def render_study(study: Study, columns: Mapping[str, Sequence[Any]]) -> str:
         seeds=len({config.seed for config in configs}),
         groups=[*results.groups],
         prior_note=prior_note(config.model for config in configs),
-        **_spread(results, on_dsprites={config.data for config in configs} == {"dsprites"}),
+        **_spread(study, results, on_dsprites={config.data for config in configs} == {"dsprites"}),
+        picks=_picks(study, results, results.headlines),
         **_tables(results),
     )
 
@@ -126,16 +130,13 @@ def _varied_values(configs: Sequence[Config]) -> list[tuple[str, str]]:
     ]
 
 
-def _spread(results: _Results, on_dsprites: bool) -> dict[str, Any]:
-    """The figures of the page, with the sources of the published scores in them."""
+def _spread(study: Study, results: _Results, on_dsprites: bool) -> dict[str, Any]:
+    """The charts of the page, with the sources of the published scores in them."""
     shown = results.headlines + results.present(SELECTORS)
     published = {metric: _references(metric, on_dsprites) for metric in shown}
-    figures = {
-        metric: _violins(metric, results.scores[metric], results.groups, references)
-        for metric, references in published.items()
-    }
+    charts = [(metric, _dots(metric, study, results, references)) for metric, references in published.items()]
     return {
-        "violins": [(metric, figure_uri(figure, 130)) for metric, figure in figures.items()],
+        "charts": charts if results.settings else [],
         "references": sorted({reference.source for references in published.values() for reference in references}),
         "caveat": CAVEAT,
     }
@@ -260,53 +261,69 @@ def _references(metric: str, on_dsprites: bool) -> list[Published]:
     return [row for row in DSPRITES if row.metric == metric] if on_dsprites else []
 
 
-def _violins(
-    metric: str,
-    scores: Mapping[str, float],
-    groups: Mapping[str, Sequence[str]],
-    references: Sequence[Published],
-) -> Figure:
-    """Draw one row per setting: a point per run, a violin for their distribution, a bar at the median.
+def _dots(metric: str, study: Study, results: _Results, references: Sequence[Published]) -> dict[str, Any]:
+    """A chart of one metric: a row for each setting, a dot for each run, published scores below."""
+    scores, info = results.scores[metric], score_info(metric)
+    dots = {
+        label: [Dot(run, scores[run], _link(study, run)) for run in runs if run in scores]
+        for label, runs in results.groups.items()
+    }
+    return dot_chart(dots, references, ends=(0, 1) if (info.low, info.high) == (0, 1) else None)
 
-    Published scores follow below, with their mean and standard deviation.
+
+def _link(study: Study, run: str) -> str:
+    """The address of a run's report, relative to the study's page; "" if it has none."""
+    report = study.path(run) / "report.html"
+    return quote(report.relative_to(study.folder).as_posix()) if report.is_file() else ""
+
+
+def _correlations(values: Mapping[str, Sequence[float]]) -> tuple[list[str], list[list[dict[str, str]]]]:
+    """The rank correlations of the scores over all runs, as texts with a shade; empty if none is defined.
+
+    Example:
+        >>> _correlations({"mig": [0.1, 0.2, 0.3], "sap": [0.3, 0.2, 0.1]})[1][0]
+        [{'text': '1.0', 'shade': 'heat10'}, {'text': '−1.0', 'shade': 'less10'}]
     """
-    labels = list(groups)
-    figure = Figure(figsize=(9, 1.1 + 0.42 * (len(labels) + len(references))), layout="constrained")
-    axes = figure.subplots()
-    generator = np.random.default_rng(0)
-    for row, label in enumerate(labels):
-        values = np.array([scores[run] for run in groups[label] if run in scores])
-        if len(values) > 4 and np.ptp(values) > 0:
-            parts: Any = axes.violinplot(values, [row], orientation="horizontal", widths=0.8, showextrema=False)
-            for body in parts["bodies"]:
-                body.set(facecolor=BLUE, alpha=0.18)
-        if len(values):
-            axes.plot(values, row + generator.uniform(-0.12, 0.12, len(values)), "o", ms=3.5, color=BLUE, alpha=0.75)
-            axes.plot([np.median(values)] * 2, [row - 0.3, row + 0.3], color=INK, lw=2)
-    for row, score in enumerate(references, len(groups)):
-        axes.errorbar(score.mean, row, xerr=score.spread, fmt="D", ms=4, color=VERMILLION, capsize=3, lw=1.2)
-        labels.append(f"published: {score.method}" + (" (quoted)" if score.grade == "quoted" else ""))
-    style_axes(axes, metric, grid="x", longest=80)
-    axes.set_yticks(range(len(labels)), [plain(label, 80) for label in labels])
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    return figure
-
-
-def _correlations(values: Mapping[str, Sequence[float]]) -> str:
-    """Draw the rank correlations of the scores over all runs, as a data URI; "" if none is defined."""
-    names = list(values)
     matrix: NDArray[np.float64] = rank_correlation(values)
     if not np.isfinite(matrix).any():
-        return ""
-    side = 1.9 + 0.42 * len(names)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    for (i, j), value in np.ndenumerate(matrix):
-        if np.isfinite(value):
-            colour = "white" if abs(value) > 0.55 else INK
-            axes.text(j, i, f"{value.round(1) + 0.0:.1f}", ha="center", va="center", fontsize=7, color=colour)
-    figure.colorbar(image, shrink=0.7, label="rank correlation")
-    return figure_uri(figure, 130)
+        return [], []
+
+    def cell(value: float) -> dict[str, str]:
+        if math.isnan(value):
+            return {"text": "–", "shade": ""}
+        shade = f"{'heat' if value > 0 else 'less'}{round(10 * abs(value))}"
+        return {"text": f"{value.round(1) + 0.0:.1f}".replace("-", "−"), "shade": shade}
+
+    return [*values], [[cell(value) for value in row] for row in matrix]
+
+
+def _picks(study: Study, results: _Results, supervised: Sequence[str]) -> list[dict[str, Any]]:
+    """The run with the highest value of each quantity that needs no labels, and its supervised scores."""
+    picks = []
+    for selector in results.present(SELECTORS[:3]):
+        if not results.scores[selector]:
+            continue
+        run = max(results.scores[selector], key=results.scores[selector].__getitem__)
+        picks.append(
+            {
+                "selector": selector,
+                "run": run,
+                "link": _link(study, run),
+                "cells": [_rank(results.scores[metric], run) for metric in supervised],
+            }
+        )
+    return picks
+
+
+def _rank(scores: Mapping[str, float], run: str) -> str:
+    """The score of a run and its rank among all runs.
+
+    Example:
+        >>> _rank({"a": 0.3, "b": 0.4}, "a")
+        '0.300 (2nd of 2)'
+    """
+    if run not in scores:
+        return "undefined"
+    rank = 1 + sum(value > scores[run] for value in scores.values())
+    ending = "th" if 10 < rank % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{scores[run]:.3f} ({rank}{ending} of {len(scores)})"

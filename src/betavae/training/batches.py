@@ -12,6 +12,7 @@ from torch import Tensor
 from betavae.config import Config
 from betavae.data.factor_data import FactorData, PackedImages, iterate_blocks
 from betavae.data.pairs import Partners
+from betavae.data.subsets import correlation_weights
 from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_name
 from betavae.training.devices import to_device
@@ -85,11 +86,38 @@ class _BatchOrder:
         return self._shuffled[offset : offset + stop - start]
 
 
+class _WeightedOrder:
+    """Rows of each batch, drawn with weights and with replacement."""
+
+    def __init__(
+        self,
+        config: Config,
+        rows: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        count: int | None = None,
+        purpose: str = "correlated",
+    ) -> None:
+        self._config, self._rows, self._purpose = config, rows, purpose
+        self._count = count or config.batch_size
+        self._cumulative = np.cumsum(weights)
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        generator = np.random.default_rng(derive_seed(self._config, self._purpose, step))
+        return self.draw(generator, self._count)
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Draw rows."""
+        places = generator.random(count) * self._cumulative[-1]
+        drawn: NDArray[np.int64] = self._rows[np.searchsorted(self._cumulative[:-1], places, side="right")]
+        return drawn
+
+
 class StepRows:
     """Rows of each step and their labels, as required by the objective.
 
     Usually, a batch consists of consecutive images of the shuffled order. For objectives that use pairs or labels, only
-    the first half does; the second half consists of the partners of the first half, or of labelled images.
+    the first half does; the second half consists of the partners of the first half, or of labelled images. With
+    correlated factors, images are drawn with weights instead, but partners are not.
 
     Args:
         config: settings.
@@ -121,15 +149,23 @@ class StepRows:
         self._config, self._data, self._rows = config, data, rows
         self._partners = Partners(data, needs.pairs, rows) if needs.pairs else None
         self._known: NDArray[np.bool_] | None = None
-        self._labelled: _BatchOrder | None = None
+        self._labelled: _BatchOrder | _WeightedOrder | None = None
+        weights = correlation_weights(data, config.correlate, rows)
         if needs.labelled_images:
             labelled = rows[: self._labelled_count(needs.labelled_images)]
             self._known = np.zeros(len(data), bool)
             self._known[labelled] = True
             if not needs.pairs:
-                self._labelled = _BatchOrder(config, labelled, config.batch_size // 2, "labelled")
-        halved = self._partners or self._labelled
-        self._order = _BatchOrder(config, rows, config.batch_size // 2 if halved else None)
+                half = config.batch_size // 2
+                self._labelled = (
+                    _BatchOrder(config, labelled, half, "labelled")
+                    if weights is None
+                    else _WeightedOrder(config, labelled, weights[: len(labelled)], half, "correlated labels")
+                )
+        count = config.batch_size // 2 if self._partners or self._labelled else None
+        self._order = (
+            _BatchOrder(config, rows, count) if weights is None else _WeightedOrder(config, rows, weights, count)
+        )
 
     def __call__(self, step: int) -> NDArray[np.int64]:
         """Return the (batch_size,) rows of a step."""
@@ -138,6 +174,12 @@ class StepRows:
             generator = np.random.default_rng(derive_seed(self._config, "pairs", step))
             return np.concatenate([rows, self._partners(rows, generator)])
         return np.concatenate([rows, self._labelled(step)]) if self._labelled else rows
+
+    def first(self, count: int) -> NDArray[np.int64]:
+        """Return rows that are distributed like those of the batches: the first ones, or a weighted draw."""
+        if isinstance(self._order, _BatchOrder):
+            return self._rows[:count]
+        return self._order.draw(np.random.default_rng(derive_seed(self._config, "correlated sample")), count)
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Return factors scaled to [0, 1], -1 for unlabelled images; `None` if the objective needs no labels."""

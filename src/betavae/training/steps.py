@@ -89,7 +89,7 @@ class StepRunner:
         `mean` and `log_var` in the memory of the objective are rotated as well. The moments of the optimisers are not,
         because they adapt within a few steps.
         """
-        config, state, rows = self._config, self._state, self._train_rows[:ROTATION_IMAGES]
+        config, state, rows = self._config, self._state, self._rows.first(ROTATION_IMAGES)
         mean, log_var = map(torch.from_numpy, encode(config, self._data, rows, state.model, images=self.images))
         noise = draw_noise(config, "rotation", state.step, mean.shape, mean.device)
         rotation = rotate(state.model, Posterior(mean, log_var), noise)

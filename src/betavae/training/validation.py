@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.data.pairs import Partners
+from betavae.data.subsets import seen_rows
+from betavae.networks.building import evaluation_mode
 from betavae.objectives.api import Batch
 from betavae.objectives.needs import needs_of, schedule_of
 from betavae.training.batches import DeviceImages, scaled_factors
 from betavae.training.devices import autocast, to_device
-from betavae.training.encoding import evaluation_mode
 from betavae.training.losses import compute_loss, mean_terms
 from betavae.training.seeding import derive_seed, draw_noise
 from betavae.training.state import State
@@ -29,8 +30,8 @@ def held_out_terms(
 ) -> dict[str, float]:
     """Compute the loss and its terms on validation images, in nats, with the same noise in each call.
 
-    For objectives with pairs, partners are drawn from all data. For objectives with labels, the labels of all images
-    are known.
+    For objectives with pairs, partners are drawn from all data that are not held out. For objectives with labels, the
+    labels of all images are known.
 
     Args:
         config, data, state, images: see `train`.
@@ -39,7 +40,7 @@ def held_out_terms(
     """
     device, needs = next(state.model.parameters()).device, needs_of(config.objective)
     images, means = images or DeviceImages(data, device), []
-    partners = Partners(data, needs.pairs) if needs.pairs else None
+    partners = Partners(data, needs.pairs, seen_rows(data, config.hold_out)) if needs.pairs else None
     count = config.batch_size // 2 if partners else config.batch_size
     schedule = schedule_of(config.objective, state.step)
     if needs.halves:

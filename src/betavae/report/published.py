@@ -1,4 +1,4 @@
-"""Published scores on dSprites, as references in the figures of a study.
+"""Published scores on dSprites, as references in reports and studies.
 
 They are not targets: the published runs have 300,000 steps, other networks and other implementations of the metrics.
 """

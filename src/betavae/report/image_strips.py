@@ -1,0 +1,58 @@
+"""Small images for pages: reconstructions in pairs, and one strip of decoded images for each active latent."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from betavae.metrics.inputs import INACTIVE_NATS
+from betavae.model import VAE
+from betavae.report.explorer import Explorer, LatentSummary
+from betavae.report.templates import png_uri
+
+STEPS = 11
+"""Number of images in a strip."""
+_MOST_STRIPS = 12
+
+
+@dataclass(frozen=True)
+class TraversalStrip:
+    """The traversal of one latent, as one image with its frames side by side.
+
+    Attributes:
+        latent: the traversed latent.
+        uri: the strip as a data URI.
+    """
+
+    latent: LatentSummary
+    uri: str
+
+
+def decode(model: VAE, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Decode latents (N, D) to images (N, C, H, W) from 0 to 255."""
+    with torch.inference_mode():
+        images = model.mean_images(torch.from_numpy(latents)).nan_to_num(0).clamp(0, 1).mul(255).round().byte()
+    return np.asarray(images.numpy())
+
+
+def reconstruction_pairs(explorer: Explorer) -> list[tuple[str, str]]:
+    """The start images and their reconstructions as data URIs."""
+    rebuilt = decode(explorer.model, explorer.seed_latents.astype(np.float32))
+    return [(png_uri(image), png_uri(other)) for image, other in zip(explorer.seed_images, rebuilt, strict=True)]
+
+
+def traversal_strips(explorer: Explorer) -> list[TraversalStrip]:
+    """Traversals of the first start image along the active latents with the largest KL, over the range of the slider."""
+    strips = []
+    for latent in [latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS][:_MOST_STRIPS]:
+        moved = np.tile(explorer.seed_latents[:1].astype(np.float32), (STEPS, 1))
+        moved[:, latent.index] = latent.sign * np.linspace(*latent.shown_range, STEPS)
+        strips.append(TraversalStrip(latent, join(decode(explorer.model, moved))))
+    return strips
+
+
+def join(images: NDArray[np.uint8]) -> str:
+    """Images (N, C, H, W) side by side, with a grey line of one pixel between them, as a data URI."""
+    padded = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=128)
+    return png_uri(np.concatenate(list(padded), axis=-1)[..., :-1])
