@@ -11,7 +11,8 @@ from betavae.config import Config
 from betavae.data import dsprites
 from betavae.data.loading import load_data
 from betavae.data.readers import grid_folder, mpi3d
-from betavae.experiment import data_of, experiment, score_run
+from betavae.experiment import experiment, score_run
+from betavae.runs.contents import data_of
 from betavae.runs.folder import read_curve, read_json
 from tests import layouts
 
