@@ -45,7 +45,7 @@ def host(tmp_path, monkeypatch):
     (tmp_path / "served").mkdir()
     file = Path(layouts.shapes3d(tmp_path / "served"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "served")))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/3dshapes.h5"
     checksum = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
     known = KnownData("Shapes3D", "24", "Apache 2.0", "https://example.org", (RemoteFile(file.name, checksum, url),))

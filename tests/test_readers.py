@@ -186,14 +186,14 @@ def test_a_run_trains_and_scores_on_each_kind(written, tmp_path, kind):
         steps=3,
         batch_size=8,
         validation_images=4,
-        scores=("r2",) if continuous else ("mig",),
+        scores=("mcc",) if continuous else ("mig",),
         evaluations=1,
         figures=False,
         device="cpu",
     )
     run = experiment(config, tmp_path / "run")
     scores = read_json(run, "scores.json")["scores"]
-    assert any(name.startswith("r2" if continuous else "mig") for name in scores)
+    assert any(name.startswith("mcc" if continuous else "mig") for name in scores)
     assert (tmp_path / "run" / "report.html").exists()
     assert data_of(run).image_shape[1:] == (8, 8)
     if kind == "image_folder":

@@ -194,7 +194,7 @@ def verdict(found: dict[str, str], file_name: str, name: str = "") -> str:
 
     Example:
         >>> verdict({"md5": "0", "sha256": "1"}, "3dshapes.h5")
-        "differs from the original 3dshapes.h5 of Shapes3D: sha256 is 1 instead of 0a0f6ed9..."
+        'differs from the original 3dshapes.h5 of Shapes3D: sha256 is 1 instead of 0a0f6ed9...'
     """
     named = ""
     for known in [CATALOGUE[name]] if name in CATALOGUE else CATALOGUE.values():

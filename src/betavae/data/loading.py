@@ -76,7 +76,7 @@ def load_data(
         )
     name, path = split_source(source)
     opened = None
-    if path.is_file():
+    if not path.is_dir():
         opened = open_source(path, name)
         if binary := _binary(opened, bins, progress):
             return prepare(replace(binary, source=str(source)), preparation, progress)

@@ -215,7 +215,7 @@ def factor_strips(
     for axes, name, column in zip(panels, factor_names, factors.T, strict=False):
         style_axes(axes, name, "latent" if kl is None else "latent, sorted by KL", "mean of the latent")
         size = int(column.max()) + 1
-        scale = ScalarMappable(Normalize(-0.5, size - 0.5), matplotlib.colormaps["viridis"].resampled(size))
+        scale = ScalarMappable(Normalize(-0.5, size - 0.5), matplotlib.colormaps["viridis"].resampled(min(size, 256)))
         colours = scale.to_rgba(column[rows], alpha=0.55)
         active = ~inactive
         axes.scatter(places[:, inactive], heights[:, inactive], s=3, color=_PALE, linewidths=0, rasterized=True)

@@ -73,7 +73,7 @@ def _numbers_of_values(sizes: Sequence[int], most: int) -> list[int]:
 
     Example:
         >>> _numbers_of_values((3, 6, 40, 32, 32), 1024)
-        [3, 4, 4, 4, 4]
+        [3, 4, 4, 4, 5]
     """
     kept = list(sizes)
     while math.prod(kept) > most and max(kept) > 1:

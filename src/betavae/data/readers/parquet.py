@@ -106,8 +106,8 @@ def factors_of(
     """The factors among columns of labels, and the labels that are none: identifiers, and instances of SmallNORB.
 
     Example:
-        >>> columns = {"label_x": np.array([0, 1, 0]), "value_x": np.array([0.5, 1.0, 0.5]), "id": np.array([7, 8, 9])}
-        >>> table, labels = factors_of(columns, {}, 3)
+        >>> columns = {"label_x": np.array([0, 1] * 2), "value_x": np.array([0.5, 1.0] * 2), "id": np.arange(4)}
+        >>> table, labels = factors_of(columns, {}, 4)
         >>> table.names, table.values[0].tolist(), list(labels)
         (('x',), [0.5, 1.0], ['id'])
     """
