@@ -51,8 +51,8 @@ class Config:
     objective: Any = field(default_factory=Beta)
     """Objective to minimise."""
     data: str = "dsprites"
-    """A generated data set (`dsprites`, `rooms`), a folder of images, the file or folder of a known data set, or
-    NAME:PATH; `betavae data list` names the known ones. Images passed in Python are recorded as `in memory`."""
+    """A generated data set (`dsprites`, `rooms`, ...), a folder of images, the file or folder of a known data set, or
+    NAME:PATH; `betavae data list` names all. Images passed in Python are recorded as `in memory`."""
     crop: int | None = None
     """Side of the square to cut from the centre of each image, in pixels; before `image_size`."""
     image_size: int | None = None
@@ -121,14 +121,14 @@ class Config:
             object.__setattr__(self, name, value)
         for name in ("train_images", "validation_images", "test_images", "scored_images"):
             check_image_share(name, getattr(self, name), required=name in ("train_images", "scored_images"))
-        for condition in self.hold_out:
-            parse_condition(condition)
-        for correlation in self.correlate:
-            parse_correlation(correlation)
         check_at_least(self, 4, "crop", "image_size")
         check_at_least(self, 2, "bins")
         if self.channels not in (None, 1, 3):
             raise ValueError(f"channels is {self.channels}; it must be 1 (grey) or 3 (colour)")
+        for condition in self.hold_out:
+            parse_condition(condition)
+        for correlation in self.correlate:
+            parse_correlation(correlation)
         check_name("model", self.model, ARCHITECTURES)
         check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
         check_name("schedule", self.schedule, ("constant", "one-cycle"))
