@@ -43,7 +43,7 @@ def work(model: str, data: FactorData) -> tuple[float, float]:
     images = torch.rand(BATCH_SIZE, *data.image_shape)
     with FlopCounterMode(display=False) as counter:
         mean, _ = network.encode(images)
-        network.decode(mean).sum().backward()
+        network.logits(mean).sum().backward()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return counter.get_total_flops() / 1e9, (moved + 8 * 4 * parameters) / 1e9
 

@@ -94,7 +94,7 @@ def plain_loop(
             batch = next(source).to(device)
             mean, log_var = network.encode(batch)
             latents = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-            reconstruction = torch.sigmoid(network.decode(latents))
+            reconstruction = torch.sigmoid(network.logits(latents))
             error = F.binary_cross_entropy(reconstruction, batch, reduction="sum") / batch_size
             rate = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1).mean()
             loss = error + 4 * rate

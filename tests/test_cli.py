@@ -402,7 +402,7 @@ def test_where_nothing_can_be_written(file, done, capsys, tmp_path, monkeypatch)
         (["train", "beta", "--gamma", "5"], "(applied to betavae train beta); see betavae train --help"),
         (["train", "--from"], "missing value for argument '--from'"),
         (["train", "--steps"], "missing value for argument '--steps'. Expected 1 values; see betavae train --help"),
-        (["data"], "expected one of {export, check}; see betavae data --help"),
+        (["data"], "expected one of {list, info, view, convert, fetch, export, check}; see betavae data --help"),
     ],
 )
 def test_flags_that_cannot_be(words, message, capsys):
@@ -430,10 +430,10 @@ def test_terminals_do_not_obey_what_files_say(capsys, tmp_path, name, text, show
 
 
 @pytest.mark.parametrize("name", ["images.h5", "images.npy", "images"])
-def test_files_of_other_kinds_are_not_damaged_data(capsys, tmp_path, name):
+def test_damaged_data_of_other_kinds_are_named(capsys, tmp_path, name):
     (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
     said = refused(capsys, "train", "--data", str(tmp_path / name), "--out", str(tmp_path / "run"))
-    assert f"{name} is not an .npz file; write one with numpy.savez(FILE, imgs=images," in said
+    assert f"{name} is damaged, or not an HDF5 file" in said
 
 
 @pytest.mark.filterwarnings("default")
@@ -765,8 +765,8 @@ def test_scores_of_a_factor_that_does_not_vary_are_written_and_shown(capsys, tmp
         (("train", "--steps", "9" * 400), "steps has 400 digits; it must be below 2 to the power of 63"),
         (("train", "--rotate-at", "9" * 400), "rotate_at has 400 digits; it must be below 2 to the power of 63"),
         (("demo", "--seed", "9" * 400), "seed has 400 digits; it must be below 2 to the power of 63"),
-        (("train", "--data", "fifo"), "fifo is not a regular file; data must be 'dsprites', which needs no file, or"),
-        (("train", "--data", "."), ". is a folder; data must be 'dsprites', which needs no file, or"),
+        (("train", "--data", "fifo"), "fifo is not a regular file; give a file or a folder of images"),
+        (("train", "--data", "."), ". has no images; give a folder of PNG or JPEG files"),
         (("score", "--latents", "fifo", "--factors", "fifo"), "fifo is not a regular file; give a file with a table"),
         (("score", "--latents", ".", "--factors", "."), ". is a folder; give a file with a table"),
     ],

@@ -120,7 +120,7 @@ def test_networks_in_c_are_those_of_pytorch(name, channels, dtype, monkeypatch):
         model.zero_grad()
         with multiplying(dtype):
             posterior = model.encode(images)
-            logits = model.decode(posterior.mean)
+            logits = model.logits(posterior.mean)
         (F.binary_cross_entropy_with_logits(logits, images) + posterior.log_var.square().mean()).backward()
         results[way] = [posterior.mean, logits, *(parameter.grad for parameter in model.parameters())]
     for one, other in zip(results["together"], results["one by one"], strict=True):
@@ -199,7 +199,7 @@ def test_only_whole_images_are_flattened(flattening):
 def _errors(model, latents, images, dtype, apart=False):
     with multiplying(dtype):
         if apart:
-            return likelihood.bernoulli_error(model.decode(latents), images)
+            return likelihood.bernoulli_error(model.logits(latents), images)
         return model.bernoulli_error(latents, images)
 
 

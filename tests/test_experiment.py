@@ -18,13 +18,14 @@ import torch
 from betavae import experiment as story
 from betavae.config import Config
 from betavae.data.exporting import export_npz
-from betavae.experiment import data_of, encode_run, experiment, resume, score_run
+from betavae.experiment import encode_run, experiment, resume, score_run
 from betavae.model import VAE
 from betavae.objectives.settings import TC, AdaGvae, Semi
 from betavae.report import run_figures
 from betavae.report.run_figures import draw_run, seed_rows
 from betavae.report.run_page import report_run
 from betavae.runs import contents, provenance
+from betavae.runs.contents import data_of
 from betavae.runs.folder import open_run, read_curve, read_json
 from betavae.runs.latents import load_latents
 from betavae.training import interrupts, seeding, steps
@@ -211,7 +212,7 @@ def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, sm
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        experiment(CONFIG, tmp_path / "run", data=small, watch=interrupt)
+        experiment(CONFIG, tmp_path / "run", data=small, callbacks=[interrupt])
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
     began = read_json(open_run(tmp_path / "run"), "provenance.json")["started"]
     run = resume(tmp_path / "run", data=small)
@@ -239,7 +240,7 @@ def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tm
 
     monkeypatch.setattr(provenance, "_commit", dict)
     with pytest.raises(ZeroDivisionError):
-        experiment(CONFIG, tmp_path / "run", data=small, watch=stop)
+        experiment(CONFIG, tmp_path / "run", data=small, callbacks=[stop])
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
     assert [record["step"] for record in read_curve(open_run(tmp_path / "run"))] == [0]
     (tmp_path / "run" / ".checkpoint.safetensors.123").touch()  # of a process that was killed while it saved
@@ -372,7 +373,7 @@ def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):
     with pytest.raises(
         ValueError, match=r"was trained on images given in Python \(.+, 900 images\), which betavae cannot"
     ):
-        story.data_of(finished)
+        data_of(open_run(finished.folder))
     with pytest.raises(ValueError, match="the images were given in Python, so they cannot be loaded"):
         experiment(finished.config)
     with pytest.raises(ValueError, match=r"have data mine.npz, but the given images were made in Python: give Config"):

@@ -4,10 +4,12 @@ Each step reads its inputs from the run folder and the data, and writes its resu
 step alone, and an interrupted run resumes where it stopped.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,7 @@ from betavae import metrics
 from betavae.config import IN_MEMORY, Config, run_id
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
-from betavae.data.loading import data_for, load_for, resolved_source
-from betavae.data.registry import DATASETS
+from betavae.data.loading import data_for, load_for
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
 from betavae.objectives.needs import needs_of
@@ -32,7 +33,6 @@ from betavae.runs.contents import (
     held_out_of,
     latents_of,
     on_this_machine,
-    read_if_present,
     same_data,
     scores_of,
     split_of,
@@ -57,6 +57,7 @@ from betavae.training.encoding import encode
 from betavae.training.interrupts import deferred_interrupts
 from betavae.training.loop import Record, train
 from betavae.training.losses import Diverged
+from betavae.training.progress import training_bar
 from betavae.training.state import State, memory_of, new_state
 
 CHECKPOINT_SECONDS = 60.0
@@ -64,9 +65,9 @@ CHECKPOINT_SECONDS = 60.0
 FEWEST_SCORED = 3
 """Smallest number of images for scores: some to train the metrics' predictors, some to test them."""
 
-Images = NDArray[Any] | torch.Tensor
+ImageArrays = NDArray[Any] | torch.Tensor
 """Images without factors; see `FactorData.from_arrays`."""
-Watch = Callable[[Record], None]
+Callback = Callable[[Record], object]
 ScoringProgress = Callable[[str, int, int], None]
 
 
@@ -75,8 +76,9 @@ def experiment(
     folder: str | Path | None = None,
     *,
     overwrite: bool = False,
-    data: FactorData | Images | None = None,
-    watch: Watch | None = None,
+    data: FactorData | ImageArrays | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train, score and draw a new run.
 
@@ -86,7 +88,9 @@ def experiment(
         overwrite: replace the run that is in the folder.
         data: images and factors, or an array of images as `FactorData.from_arrays` takes it. They are cropped and
             resized as the settings say. If None, the data that `config.data` names.
-        watch: called with each record of the loss curves, e.g. a progress bar.
+        quiet: show no progress bar. Without a terminal or a notebook, there is none anyway.
+        callbacks: functions that are called with each record of the loss curves, during the training. An error in one
+            of them stops the training, which can be resumed.
 
     Returns:
         The finished run.
@@ -109,7 +113,7 @@ def experiment(
         )
     check(config, data)
     run = create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
-    return resume(run.folder, data=data, watch=watch)
+    return resume(run.folder, data=data, quiet=quiet, callbacks=callbacks)
 
 
 def check(config: Config, data: FactorData) -> None:
@@ -153,7 +157,13 @@ def check(config: Config, data: FactorData) -> None:
     new_state(config, data)
 
 
-def resume(folder: str | Path, *, data: FactorData | Images | None = None, watch: Watch | None = None) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    data: FactorData | ImageArrays | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Complete the run in a folder: train, score and draw what is missing.
 
     Resuming is bit-identical to a run without interruption.
@@ -161,7 +171,8 @@ def resume(folder: str | Path, *, data: FactorData | Images | None = None, watch
     Args:
         folder: folder of a started run.
         data: as for `experiment`.
-        watch: as for `experiment`.
+        quiet: as for `experiment`.
+        callbacks: as for `experiment`.
 
     Returns:
         The finished run.
@@ -175,14 +186,17 @@ def resume(folder: str | Path, *, data: FactorData | Images | None = None, watch
         KeyboardInterrupt: as for `experiment`.
     """
     run = open_run(folder)
+    if data is not None:
+        run = replace(run, given_data=data_for(run.config, data))
     if run.done:
         return run
     with locked(run):
         if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
-        data = data_of(run) if data is None else data_for(run.config, data)
-        state = train_run(run, data, watch=watch)
+        data = run.data
+        with training_bar(run.config, quiet=quiet) as bar:
+            state = train_run(run, data, [bar, *callbacks] if bar else callbacks)
         encode_run(run, data, state)
         try:
             score_run(run, data)
@@ -198,28 +212,7 @@ def resume(folder: str | Path, *, data: FactorData | Images | None = None, watch
     return run
 
 
-def data_of(run: Run) -> FactorData:
-    """Load the data that a run was trained on.
-
-    A relative path in the settings is resolved against the working directory of the command that started the run.
-
-    Raises:
-        FileNotFoundError: the data file does not exist.
-        ValueError: the data file is damaged, or the images were given in Python.
-    """
-    source, recorded = run.config.data, read_if_present(run, "provenance.json").get("data", {})
-    if source == IN_MEMORY:
-        raise ValueError(
-            f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
-            f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
-            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
-        )
-    file = recorded.get("file", "")
-    moved = source not in DATASETS and resolved_source(file)
-    return load_for(replace(run.config, data=file if moved else source))
-
-
-def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
+def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = ()) -> State:
     """Train a run to its end, from its checkpoint if it has one; save the weights."""
     data = same_data(run, data)
     config, split = run.config, split_of(run.config, data)
@@ -233,8 +226,8 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
         try:
             for record in train(config, data, split.train, split.validation, state):
                 append_record(run, record)
-                if watch:
-                    watch(record)
+                for callback in callbacks:
+                    callback(record)
                 finished = state.step == config.steps
                 if record.split == "train" and (
                     interrupted or finished or time.monotonic() - saved_at > CHECKPOINT_SECONDS
@@ -414,3 +407,13 @@ def _sample(latents: Latents, seed: int) -> NDArray[np.float32]:
         sample *= np.exp(log_var / 2)
         sample += mean
     return samples
+
+
+class _CallableModule(ModuleType):
+    """Makes `betavae.experiment(config)` work: the package's attribute of that name is this module."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Run:
+        return experiment(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -22,8 +22,8 @@ from betavae.objectives.settings import TC, Vae
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from betavae.cli.progress import TrainingBar
     from betavae.runs.folder import Run
+    from betavae.training.progress import TrainingBar
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console")
     with progress_bar(console, "preparing images") as progress:
         data = load_for(config, partial(progress, "preparing images"))
     with _training(config, folder, console) as bar:
-        return experiment(config, folder, overwrite=overwrite, data=data, watch=bar)
+        return experiment(config, folder, overwrite=overwrite, data=data, quiet=True, callbacks=[bar])
 
 
 def resume(folder: Path, console: "Console", repeat: str) -> "Run":
@@ -117,13 +117,13 @@ def resume(folder: Path, console: "Console", repeat: str) -> "Run":
         say(console, f"{folder} is finished already; to train it again: {repeat}")
         return run
     with _training(run.config, folder, console) as bar:
-        return resume(folder, watch=bar)
+        return resume(folder, quiet=True, callbacks=[bar])
 
 
 @contextmanager
 def _training(config: Config, folder: Path, console: "Console") -> Iterator["TrainingBar"]:
     """A progress bar for a training. If the training is interrupted, print how to resume it."""
-    from betavae.cli.progress import TrainingBar
+    from betavae.training.progress import TrainingBar
 
     try:
         with TrainingBar(config, console) as bar:

@@ -97,9 +97,7 @@ def _grid(data: FactorData) -> str:
 def _memory(data: FactorData) -> str:
     if isinstance(data.packed, ImageFile):
         return f"{math.prod(data.packed.shape) / 1e6:,.1f} MB on disk, little in memory"
-    if (size := getattr(data.packed, "nbytes", None)) is None:
-        return "little: images are computed on demand"
-    return f"{size / 1e6:,.1f} MB"
+    return f"{data.packed.nbytes / 1e6:,.1f} MB"
 
 
 def source_size(path: Path) -> int:

@@ -82,7 +82,6 @@ class ColouredSprites:
             images[start : start + _TOGETHER] = _PAINT[self._variant](sprites, some, self._seed)
         return images.reshape(*numbers.shape, self.shape[1])
 
-    @property
     def digest(self) -> str:
         """SHA-256 of about a thousand images."""
         return hashlib.sha256(self[:: max(1, len(self) // 1_000)].tobytes()).hexdigest()

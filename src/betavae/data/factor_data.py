@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae.data import dsprites, npz
+from betavae.data.prepared.image_file import ImageFile
 from betavae.data.prepared.preparation import NOTHING, Preparation
 from betavae.data.readers.array_layouts import Layout
 
@@ -25,15 +26,16 @@ class PackedImages(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def nbytes(self) -> int: ...
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Any, /) -> npt.NDArray[np.uint8]: ...
 
 
 @runtime_checkable
-class DigestedImages(PackedImages, Protocol):
-    """Images, generated or on disk, that know what would otherwise need all of them."""
+class GeneratedImages(PackedImages, Protocol):
+    """Images that are computed when they are asked for. They know what would otherwise need all of them."""
 
-    @property
     def digest(self) -> str:
         """A SHA-256 that differs if the images do."""
 
@@ -197,9 +199,11 @@ class FactorData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the packed images, with the pixels of each in the order (C, H, W)."""
-        if isinstance(self.packed, DigestedImages):
+        """SHA-256 of the packed images, pixels in the order (C, H, W). `GeneratedImages` know theirs."""
+        if isinstance(self.packed, ImageFile):
             return self.packed.digest
+        if isinstance(self.packed, GeneratedImages):
+            return self.packed.digest()
         digest = hashlib.sha256()
         for rows, block in iterate_blocks(self.packed):
             if self.channels_last and self.image_shape[0] > 1:
@@ -218,7 +222,7 @@ class FactorData:
             >>> data.image_numbers().tolist() in ([0, 1, 0], [1, 0, 1])
             True
         """
-        if isinstance(self.packed, DigestedImages):
+        if isinstance(self.packed, ImageFile | GeneratedImages):
             return self.packed.image_numbers()
         num_words = -(-self.packed.shape[1] // 8)
         random = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64)

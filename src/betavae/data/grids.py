@@ -84,7 +84,6 @@ class DrawnImages:
         drawn = self._draw(factors.reshape(-1, self._factors.shape[1]))
         return drawn.reshape(*factors.shape[:-1], self.shape[1])
 
-    @property
     def digest(self) -> str:
         """SHA-256 of about a thousand images."""
         return hashlib.sha256(self[:: max(1, len(self) // 1_000)].tobytes()).hexdigest()

@@ -79,7 +79,6 @@ class Rooms:
             images[part] = _draw(numbers.reshape(-1)[part])
         return images.reshape(*numbers.shape, self.shape[1])
 
-    @property
     def digest(self) -> str:
         """SHA-256 of what the images are computed from."""
         return hashlib.sha256(room_geometry.draw_views().tobytes() + _COLOURS.astype("<u2").tobytes()).hexdigest()

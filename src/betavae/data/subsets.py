@@ -18,8 +18,7 @@ def held_out_mask(data: FactorData, conditions: Sequence[str]) -> NDArray[np.boo
     """Mark the images (N,) that match at least one of the conditions.
 
     A condition compares a factor with the values in `FactorData.value_labels`: a number, or the name of a class.
-    Classes with names may also be given by their number, from 0. Numbers are compared with a relative tolerance of
-    1e-6.
+    Classes with names may also be given by their number, from 0. Numbers have a relative tolerance of 1e-6.
 
     Args:
         data: the data set.

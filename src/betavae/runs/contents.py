@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from betavae.config import Config
+from betavae.config import IN_MEMORY, Config
 from betavae.data.factor_data import FactorData
-from betavae.data.loading import data_for
+from betavae.data.loading import data_for, load_for, resolved_source
+from betavae.data.registry import DATASETS
 from betavae.data.splits import Split, split_rows
 from betavae.data.subsets import seen_rows
 from betavae.files import schemas
@@ -17,6 +18,30 @@ from betavae.runs.latents import Latents, load_latents
 from betavae.training.devices import choose_device
 from betavae.training.state import new_state
 from betavae.training.validation import held_out_terms
+
+
+def data_of(run: Run) -> FactorData:
+    """Load the data that a run was trained on.
+
+    A relative path in the settings is resolved against the working directory of the command that started the run.
+    Images that were given in Python are returned as they were given.
+
+    Raises:
+        FileNotFoundError: the data file does not exist.
+        ValueError: the data file is damaged, or the images were given in Python.
+    """
+    if run.given_data is not None:
+        return run.given_data
+    source, recorded = run.config.data, read_if_present(run, "provenance.json").get("data", {})
+    if source == IN_MEMORY:
+        raise ValueError(
+            f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
+            f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
+            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
+        )
+    file = recorded.get("file", "")
+    found = file and source not in DATASETS and resolved_source(file)
+    return load_for(replace(run.config, data=file if found else source))
 
 
 def same_data(run: Run, data: object) -> FactorData:

@@ -56,7 +56,7 @@ def score_tables(
             scores = metrics.evaluate(
                 latents,
                 factors,
-                names=names or None,
+                metrics=names or None,
                 preset=preset,
                 seed=seed,
                 repeats=repeats,

@@ -78,11 +78,12 @@ def complete_run(config: Config, folder: Path, report: ReportProgress) -> None:
             return
         data = load_once(config)
         if (folder / "config.json").exists():
-            resume(folder, data=data, watch=lambda record: report(record.step / config.steps))
+            resume(folder, data=data, quiet=True, callbacks=[lambda record: report(record.step / config.steps)])
             return
         if folder.exists():
             shutil.rmtree(folder)  # from a process that was killed before it wrote the settings
-        experiment(config, folder, data=data, watch=lambda record: report(record.step / config.steps))
+        watch = [lambda record: report(record.step / config.steps)]
+        experiment(config, folder, data=data, quiet=True, callbacks=watch)
 
 
 def check_same_settings(config: Config, folder: Path) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
+from betavae.networks.building import check_networks
 from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_of
 from betavae.training.devices import choose_device, choose_precision
-from betavae.training.encoding import evaluation_mode
 from betavae.training.optimisers import Adam, optimisers
 from betavae.training.rotation import linear_ends
 from betavae.training.seeding import derive_seed, seeded_global_generator
@@ -68,7 +68,7 @@ def new_state(config: Config, data: FactorData) -> State:
     network = None
     with seeded_global_generator(derive_seed(config, "weights")), torch.device("cpu"):
         model = build_model(config, data.image_shape)
-        _check_networks(model, config)
+        check_networks(model.encoder, model.decoder, model.image_shape, model.latent_dim, f"model {config.model}")
         if build := objective_of(config.objective).network:
             network = build(config.objective, config.latent_dim)
     if config.rotate_at:
@@ -131,24 +131,3 @@ def memory_of(device: torch.device) -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
-
-
-def _check_networks(model: VAE, config: Config) -> None:
-    """Reject an architecture whose networks fail or return a wrong shape."""
-    images, latents = torch.zeros(2, *model.image_shape), torch.zeros(2, config.latent_dim)
-    checks = {"encoder": (images, (2, 2 * config.latent_dim)), "decoder": (latents, tuple(images.shape))}
-    with torch.no_grad(), evaluation_mode(model):
-        for name, (batch, expected) in checks.items():
-            shape = tuple(batch.shape)
-            try:
-                output_shape = tuple(getattr(model, name)(batch).shape)
-            except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ValueError(
-                    f"model {config.model}: its {name} fails for a batch of shape {shape}: {reason}"
-                ) from error
-            if output_shape != expected:
-                raise ValueError(
-                    f"model {config.model}: its {name} returns the shape {output_shape} for a batch of shape {shape}; "
-                    f"it must be {expected}"
-                )

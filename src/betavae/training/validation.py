@@ -10,11 +10,11 @@ from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.data.pairs import Partners
 from betavae.data.subsets import seen_rows
+from betavae.networks.building import evaluation_mode
 from betavae.objectives.api import Batch
 from betavae.objectives.needs import needs_of, schedule_of
 from betavae.training.batches import DeviceImages, scaled_factors
 from betavae.training.devices import autocast, to_device
-from betavae.training.encoding import evaluation_mode
 from betavae.training.losses import compute_loss, mean_terms
 from betavae.training.seeding import derive_seed, draw_noise
 from betavae.training.state import State
