@@ -59,7 +59,9 @@ def test_every_run_has_a_line_and_a_dot_and_links_to_its_report():
     assert set(links) == {"runs/b1%20s0/report.html"}
     lines = json.loads(next(figure["data-chart"] for figure in page.all("figure") if "data-chart" in figure))["lines"]
     assert [line["name"] for line in lines] == [run.name for run in runs]
-    assert [path["class"] for path in page.all("path") if path.get("class") in ("c0", "c1")][:4] == ["c0"] * 2 + ["c1"] * 2
+    assert [path["class"] for path in page.all("path") if path.get("class") in ("c0", "c1")][:4] == ["c0"] * 2 + [
+        "c1"
+    ] * 2
     assert "published: β-TCVAE" in page.text
     assert "0.239 ± 0.101" in page.text
 

@@ -4,7 +4,7 @@ import dataclasses
 import errno
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from betavae.cli.progress import TrainingBar
+    from betavae.data.factor_data import FactorData
     from betavae.runs.folder import Run
 
 
@@ -38,6 +39,8 @@ class DemoCommand:
     """Seed of all random numbers."""
     overwrite: bool = False
     """Replace the run that is in the folder."""
+    open: bool = False
+    """Open a page in the browser that shows the training while it runs, and at the end the report."""
 
     def __call__(self, console: "Console") -> None:
         if (self.out / "config.json").exists() and not self.overwrite:
@@ -50,11 +53,11 @@ class DemoCommand:
                     "--out, or replace it with --overwrite"
                 )
             command = f"betavae demo --model {self.model} --seed {self.seed} --out {self.out} --overwrite"
-            run = resume(self.out, console, command)
+            run = resume(self.out, console, command, self.open)
         else:
             recipe = "demo" if self.model == "burgess" else f"demo-{self.model}"
             config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
-            run = start(config, self.out, self.overwrite, console)
+            run = start(config, self.out, self.overwrite, console, self.open)
         show(run, console, brief=True)
 
 
@@ -75,17 +78,20 @@ class TrainCommand:
     """Run folder. If unset, runs/<objective>-<model>-seed<seed>-<digest of the settings>."""
     overwrite: bool = False
     """Replace the run that is in the folder."""
+    open: bool = False
+    """Open a page in the browser that shows the training while it runs, and at the end the report."""
 
     def __call__(self, console: "Console") -> None:
         if self.resume:
-            run = resume(self.resume, console, f"betavae train --from {self.resume}/config.json --out FOLDER")
+            repeat = f"betavae train --from {self.resume}/config.json --out FOLDER"
+            run = resume(self.resume, console, repeat, self.open)
         else:
-            run = start(self.config, self.out, self.overwrite, console)
+            run = start(self.config, self.out, self.overwrite, console, self.open)
         show(run, console, brief=True)
 
 
-def start(config: Config, out: Path | None, overwrite: bool, console: "Console") -> "Run":
-    """Train, score and draw a new run; shows its progress."""
+def start(config: Config, out: Path | None, overwrite: bool, console: "Console", live: bool = False) -> "Run":
+    """Train, score and draw a new run; shows its progress, with `live` also in the browser."""
     from betavae.experiment import experiment
 
     folder = out or Path("runs") / configuration.run_id(config)
@@ -93,11 +99,11 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console")
     say(console, f"{folder}: {name}, {config.model}, {config.steps:,} steps")
     if unreached := configuration.unreached(config):
         say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(unreached)}")
-    with _training(config, folder, console) as bar:
-        return experiment(config, folder, overwrite=overwrite, watch=bar)
+    with _training(config, folder, console) as bar, _shown_live(live, folder, config.data, console) as data:
+        return experiment(config, folder, overwrite=overwrite, data=data, watch=bar)
 
 
-def resume(folder: Path, console: "Console", repeat: str) -> "Run":
+def resume(folder: Path, console: "Console", repeat: str, live: bool = False) -> "Run":
     """Resume a run. If it is finished, print `repeat`, the command that trains it again."""
     from betavae.experiment import resume
     from betavae.runs.folder import open_run
@@ -106,8 +112,30 @@ def resume(folder: Path, console: "Console", repeat: str) -> "Run":
     if run.done:
         say(console, f"{folder} is finished already; to train it again: {repeat}")
         return run
-    with _training(run.config, folder, console) as bar:
-        return resume(folder, watch=bar)
+    with _training(run.config, folder, console) as bar, _shown_live(live, folder, run.config.data, console) as data:
+        return resume(folder, data=data, watch=bar)
+
+
+@contextmanager
+def _shown_live(live: bool, folder: Path, source: str, console: "Console") -> Iterator["FactorData | None"]:
+    """Show a training in the browser; yields its data. A page that cannot be served is said and does no harm."""
+    if not live:
+        yield None
+        return
+    import webbrowser
+
+    from betavae.data.loading import load_data
+    from betavae.report.live import live_page
+
+    data = load_data(source)
+    with ExitStack() as pages:
+        try:
+            address = pages.enter_context(live_page(folder, data))
+            say(console, f"live page: {address}")
+            webbrowser.open(address)
+        except Exception as error:
+            say(console, f"note: no live page ({error})")
+        yield data
 
 
 @contextmanager

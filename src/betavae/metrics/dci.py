@@ -376,7 +376,9 @@ METRIC = Metric(
     "dci",
     dci,
     {
-        "disentanglement": ScoreInfo(0, 1, True, "does each latent capture only one factor?", 3, title="DCI disentanglement"),
+        "disentanglement": ScoreInfo(
+            0, 1, True, "does each latent capture only one factor?", 3, title="DCI disentanglement"
+        ),
         "completeness": ScoreInfo(0, 1, True, "is each factor captured by only one latent?", 2),
         "informativeness": ScoreInfo(0, 1, True, "how accurately do boosted trees predict the factors?", 2),
         "informativeness_train": ScoreInfo(0, 1, True, "informativeness on the training rows", 0),

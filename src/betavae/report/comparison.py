@@ -142,7 +142,11 @@ def _headlines(
     charts = []
     for name in (name for name in names if score_info(name).title):
         dots = {
-            label: [Dot(members[i].name, value, members[i].link) for i in rows if (value := _finite(members[i], name)) is not None]
+            label: [
+                Dot(members[i].name, value, members[i].link)
+                for i in rows
+                if (value := _finite(members[i], name)) is not None
+            ]
             for label, rows in groups.items()
         }
         published = [row for row in references if row.metric == name]

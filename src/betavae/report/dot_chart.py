@@ -64,7 +64,9 @@ def dot_chart(
             {
                 "label": label,
                 "colour": number % 8,
-                "dots": [{"x": place(dot.value), "link": dot.link, "text": f"{dot.name}: {dot.value:.4g}"} for dot in dots],
+                "dots": [
+                    {"x": place(dot.value), "link": dot.link, "text": f"{dot.name}: {dot.value:.4g}"} for dot in dots
+                ],
                 "median": "undefined" if median is None else _text(median),
                 "median_x": None if median is None else place(median),
             }

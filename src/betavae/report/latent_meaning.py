@@ -52,9 +52,7 @@ class Predictions:
         return np.clip((self.values - self.chance) / np.maximum(1 - self.chance, 1e-9), 0, 1)
 
 
-def predict_factors(
-    latents: NDArray[np.floating], factors: NDArray[np.integer], kinds: Sequence[Kind]
-) -> Predictions:
+def predict_factors(latents: NDArray[np.floating], factors: NDArray[np.integer], kinds: Sequence[Kind]) -> Predictions:
     """Predict each factor from each latent alone.
 
     The range of a latent is cut into bins of equal numbers of images. In each bin, the prediction is the mean, or the
@@ -96,7 +94,11 @@ def predict_factors(
 
 
 def _score(
-    cells: NDArray[np.integer], factor: NDArray[np.integer], kind: Kind, train: NDArray, test: NDArray
+    cells: NDArray[np.integer],
+    factor: NDArray[np.integer],
+    kind: Kind,
+    train: NDArray[np.integer],
+    test: NDArray[np.integer],
 ) -> float:
     """The accuracy or the R² on the test rows of predictions that are constant in each cell."""
     size, count = int(factor.max()) + 1, int(cells.max()) + 1
@@ -106,12 +108,12 @@ def _score(
     if kind == "number":
         return _explained(cells, factor[:, None].astype(float), train, test)
     turns = 2 * np.pi * factor / max(size - 1, 1)
-    return max(
-        _explained(cells, np.stack([np.cos(k * turns), np.sin(k * turns)], 1), train, test) for k in _SYMMETRIES
-    )
+    return max(_explained(cells, np.stack([np.cos(k * turns), np.sin(k * turns)], 1), train, test) for k in _SYMMETRIES)
 
 
-def _explained(cells: NDArray[np.integer], targets: NDArray[np.float64], train: NDArray, test: NDArray) -> float:
+def _explained(
+    cells: NDArray[np.integer], targets: NDArray[np.float64], train: NDArray[np.integer], test: NDArray[np.integer]
+) -> float:
     """R² of the targets (N, T) on the test rows, at least 0."""
     count = np.bincount(cells[train], minlength=int(cells.max()) + 1)
     means = np.stack([np.bincount(cells[train], column, len(count)) for column in targets[train].T], 1)
@@ -142,7 +144,9 @@ def signs(latents: NDArray[np.floating], factors: NDArray[np.integer], kinds: Se
     return np.where(best < -_CLEAR, -1, 1)
 
 
-def correlations(latents: NDArray[np.floating], columns: NDArray) -> NDArray[np.float64]:
+def correlations(
+    latents: NDArray[np.floating], columns: NDArray[np.floating] | NDArray[np.integer]
+) -> NDArray[np.float64]:
     """Pearson correlation of each latent with each column (D, K); 0 where one of them is constant."""
     first, second = (table - table.mean(0, dtype=np.float64) for table in (latents, columns))
     sizes = np.outer(np.sqrt((first**2).sum(0)), np.sqrt((second**2).sum(0)))

@@ -1,8 +1,8 @@
 """Renders the report of a run as one self-contained HTML file.
 
-The folder `assets` contains the template `report.html`, its parts, the style `report.css`, `networks.js`, which runs the
-networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped, and a
-content security policy prevents the page from loading anything.
+The folder `assets` contains the template `report.html`, its parts, the style `report.css`, `networks.js`, which runs
+the networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped, and
+a content security policy prevents the page from loading anything.
 """
 
 import math
@@ -183,8 +183,8 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
 
 
 def _score_row(name: str, report: RunReport) -> dict[str, Any]:
-    tables = report.intervals, report.chance, report.ceilings
-    return score_row(name, report.scores[name], *(table.get(name) for table in tables))
+    chance, ceiling = report.chance.get(name), report.ceilings.get(name)
+    return score_row(name, report.scores[name], report.intervals.get(name), chance, ceiling)
 
 
 def _latent_table(report: RunReport) -> dict[str, Any] | None:
@@ -192,7 +192,10 @@ def _latent_table(report: RunReport) -> dict[str, Any] | None:
     found = report.predictions
     if found is None or not len(report.kl):
         return None
-    gain, titles = found.gain(), {latent.index: latent for latent in (report.explorer.latents if report.explorer else ())}
+    gain, titles = (
+        found.gain(),
+        {latent.index: latent for latent in (report.explorer.latents if report.explorer else ())},
+    )
     order = [int(d) for d in np.argsort(-np.asarray(report.kl), kind="stable")]
     active = [d for d in order if report.kl[d] >= INACTIVE_NATS]
 
@@ -200,7 +203,11 @@ def _latent_table(report: RunReport) -> dict[str, Any] | None:
         value = found.values[d, k]
         is_class = found.kinds[k] == "class"
         note = f"chance: {100 * found.chance[k]:.0f} %" if is_class else ""
-        return {"text": f"{100 * value:.0f} %" if is_class else f"{value:.2f}", "heat": round(10 * gain[d, k]), "note": note}
+        return {
+            "text": f"{100 * value:.0f} %" if is_class else f"{value:.2f}",
+            "heat": round(10 * gain[d, k]),
+            "note": note,
+        }
 
     units = {"class": "accuracy", "number": "R²", "angle": "R², angle"}
     return {
@@ -322,9 +329,7 @@ def _decoder(report: RunReport, budget: _ByteBudget) -> tuple[dict[str, Any] | N
     )
 
 
-def _small_images(
-    explorer: Explorer, budget: _ByteBudget
-) -> tuple[list[TraversalStrip], list[tuple[str, str]]]:
+def _small_images(explorer: Explorer, budget: _ByteBudget) -> tuple[list[TraversalStrip], list[tuple[str, str]]]:
     """Traversals and reconstructions, as many as fit into their share of the page."""
     share = _ByteBudget(_SMALL_IMAGE_BYTES, 0)
 

@@ -104,7 +104,7 @@ def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, la
         predictions_of(data, latents),
         names,
     )
-    return Explorer(model, sliders, _as_bytes(data, rows), seed_latents, gallery)
+    return Explorer(model, sliders, as_bytes(data, rows), seed_latents, gallery)
 
 
 def _gallery(run: Run, data: FactorData, model: VAE) -> Gallery:
@@ -112,7 +112,7 @@ def _gallery(run: Run, data: FactorData, model: VAE) -> Gallery:
     texts = label_texts(data)
     found = levels or [np.unique(column).tolist() for column in data.factors[rows].T]
     return Gallery(
-        _as_bytes(data, rows),
+        as_bytes(data, rows),
         encode(run.config, data, rows, model)[0],
         data.factors[rows],
         tuple(map(tuple, found)),
@@ -123,7 +123,8 @@ def _gallery(run: Run, data: FactorData, model: VAE) -> Gallery:
     )
 
 
-def _as_bytes(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def as_bytes(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Images of the given rows (n, C, H, W), 0 to 255."""
     return data.images(rows) * np.uint8(255 // data.max_value)
 
 
@@ -142,6 +143,7 @@ def _summary(config: Config, data: FactorData, provenance: dict[str, Any]) -> st
         trained = f", in {provenance['train_seconds'] / 60:.1f} minutes"
         trained += f" on {provenance['device']}" if "device" in provenance else ""
     return (
-        f"{objective_title(config.objective)} (objective {objective_name(config.objective)}), {config.model} network with {config.latent_dim} latents: "
+        f"{objective_title(config.objective)} (objective {objective_name(config.objective)}), {config.model} network "
+        f"with {config.latent_dim} latents: "
         f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}."
     )

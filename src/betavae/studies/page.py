@@ -18,8 +18,8 @@ from betavae.files.atomic import write_atomically
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
 from betavae.report.dot_chart import Dot, dot_chart
-from betavae.report.templates import render_page
 from betavae.report.published import CAVEAT, DSPRITES, Published
+from betavae.report.templates import render_page
 from betavae.studies.results import collect, read
 from betavae.studies.study import Study, failures, states
 from betavae.studies.sweep import flat, varied, worded
@@ -258,9 +258,7 @@ def _references(metric: str, on_dsprites: bool) -> list[Published]:
     return [row for row in DSPRITES if row.metric == metric] if on_dsprites else []
 
 
-def _dots(
-    metric: str, study: Study, results: _Results, references: Sequence[Published]
-) -> dict[str, Any]:
+def _dots(metric: str, study: Study, results: _Results, references: Sequence[Published]) -> dict[str, Any]:
     """A chart of one metric: a row for each setting, a dot for each run, published scores below."""
     scores, info = results.scores[metric], score_info(metric)
     dots = {
@@ -291,7 +289,7 @@ def _correlations(values: Mapping[str, Sequence[float]]) -> tuple[list[str], lis
         if math.isnan(value):
             return {"text": "–", "shade": ""}
         shade = f"{'heat' if value > 0 else 'less'}{round(10 * abs(value))}"
-        return {"text": f"{value.round(1) + 0.0:.1f}".replace("-", "−"), "shade": shade}
+        return {"text": f"{round(value, 1) + 0.0:.1f}".replace("-", "−"), "shade": shade}
 
     return [*values], [[cell(value) for value in row] for row in matrix]
 
