@@ -1,11 +1,11 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up .venv first if it is not there.
+# `make demo` and `make test` do everything, `make docs` builds the documentation. Each sets up .venv if it is not there.
 
 PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
 SEED ?= 0
 
-.PHONY: demo test lint types unit bench soak clean
+.PHONY: demo test lint types unit docs bench soak clean
 
 demo: .venv/ready
 	@$(BIN)/betavae demo
@@ -23,8 +23,13 @@ types: .venv/ready
 unit: .venv/ready
 	$(BIN)/pytest
 
+docs: .venv/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 bench: .venv/ready
 	$(BIN)/python benchmarks/training.py --quick
+	$(BIN)/python benchmarks/colour.py --quick
 	$(BIN)/python benchmarks/roofline.py
 	$(BIN)/python benchmarks/metrics.py --quick
 
@@ -43,5 +48,10 @@ soak: .venv/ready
 	       echo "or the disk is full: PyTorch wants up to 6 GB, here are $$(df -h . | awk 'NR == 2 {print $$4}') free."; exit 1; }
 	@touch $@
 
+.venv/docs: .venv/ready
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]' \
+	  || { echo "Installing what builds the documentation failed, for the reason above; is a package index reachable?"; exit 1; }
+	@touch $@
+
 clean:
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv docs/_build docs/gallery build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,8 +21,9 @@ from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.data.splits import split_rows
-from betavae.training.loop import StepRunner, held_out_terms
 from betavae.training.state import new_state
+from betavae.training.steps import StepRunner
+from betavae.training.validation import held_out_terms
 
 DECAYS = (0.98, 0.995, 0.999)
 AVERAGED_STEPS = 3_000

@@ -29,11 +29,11 @@ from training import ARCHITECTURES, BATCH_SIZES, Advance, our_loop, plain_loop, 
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.objectives.terms import gaussian_kl, reconstruction_error
-from betavae.training import cuda_graphs, loop
+from betavae.training import cuda_graphs, steps
 from betavae.training.batches import DeviceImages
 from betavae.training.devices import choose_device, choose_precision
-from betavae.training.loop import RECORD_STEPS
 from betavae.training.optimisers import Adam
+from betavae.training.steps import RECORD_STEPS
 
 PARTS = ("encoder", "decoder")
 LONG_RUN = 300_000
@@ -147,11 +147,11 @@ def precision(given: argparse.Namespace) -> str:
 
 @contextmanager
 def without_graphs() -> Iterator[None]:
-    recorded, loop.CAPTURED = loop.CAPTURED, []
+    recorded, steps.CAPTURED = steps.CAPTURED, []
     try:
         yield
     finally:
-        loop.CAPTURED = recorded
+        steps.CAPTURED = recorded
 
 
 def one_model(given: argparse.Namespace, data: FactorData, images: DeviceImages) -> Table:

@@ -291,7 +291,7 @@ def compare_metrics(
     latents = latents[:, metrics.active_latents(latents)]
     plain = Plain(latents, factors, num_train, num_test)
     sizes = {"num_train": num_train, "num_test": num_test}
-    metrics.evaluate(latents[:300], factors[:300] % 2, names=["dci"], num_train=200, num_test=100)  # compiles
+    metrics.evaluate(latents[:300], factors[:300] % 2, metrics=["dci"], num_train=200, num_test=100)  # compiles
     print(f"{'metric':<14}{'ours, s':>10}{'plain, s':>10}{'times':>8}{'ours':>10}{'plain':>10}")
     for name, score in COMPARED.items():
         if names and name not in names:

@@ -15,7 +15,7 @@ from training import ARCHITECTURES, measure, our_loop, plain_network
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
 from betavae.training.devices import choose_device, choose_precision
-from betavae.training.loop import RECORD_STEPS
+from betavae.training.steps import RECORD_STEPS
 
 BATCH_SIZE = 64
 SIDE = 2048
@@ -43,7 +43,7 @@ def work(model: str, data: FactorData) -> tuple[float, float]:
     images = torch.rand(BATCH_SIZE, *data.image_shape)
     with FlopCounterMode(display=False) as counter:
         mean, _ = network.encode(images)
-        network.decode(mean).sum().backward()
+        network.logits(mean).sum().backward()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return counter.get_total_flops() / 1e9, (moved + 8 * 4 * parameters) / 1e9
 

@@ -37,9 +37,10 @@ from betavae.runs.provenance import peak_memory
 from betavae.training.batches import DeviceImages
 from betavae.training.devices import choose_device, choose_precision
 from betavae.training.encoding import encode
-from betavae.training.loop import RECORD_STEPS, train
+from betavae.training.loop import train
 from betavae.training.optimisers import Muon
 from betavae.training.state import new_state
+from betavae.training.steps import RECORD_STEPS
 
 ARCHITECTURES = ("burgess", "residual", "wide")
 BATCH_SIZES = (64, 256)
@@ -73,9 +74,11 @@ def by_pytorch() -> Iterator[None]:
         build.library = library
 
 
-def plain_loop(model: str, batch_size: int, data: FactorData, device: str = "cpu") -> Advance:
+def plain_loop(
+    model: str, batch_size: int, data: FactorData, device: str = "cpu", num_images: int = PLAIN_IMAGES
+) -> Advance:
     network = plain_network(model, data).to(device)
-    images = torch.from_numpy(data.images(np.arange(PLAIN_IMAGES))).float()
+    images = torch.from_numpy(data.images(np.arange(num_images))).float() / data.max_value
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size, shuffle=True)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
 
@@ -91,7 +94,7 @@ def plain_loop(model: str, batch_size: int, data: FactorData, device: str = "cpu
             batch = next(source).to(device)
             mean, log_var = network.encode(batch)
             latents = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-            reconstruction = torch.sigmoid(network.decode(latents))
+            reconstruction = torch.sigmoid(network.logits(latents))
             error = F.binary_cross_entropy(reconstruction, batch, reduction="sum") / batch_size
             rate = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum(1).mean()
             loss = error + 4 * rate

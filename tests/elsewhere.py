@@ -111,9 +111,11 @@ def walk() -> None:
     from betavae.runs import provenance
     from betavae.studies import workers
     from betavae.studies.study import create_study, open_study, run_study, states
+    from betavae.training import steps
 
+    steps.RECORD_STEPS = 10
     np.savez("squares.npz", **squares())
-    recipe = {"data": "squares.npz", "train_images": 100, "validation_images": 16, "steps": 100, "batch_size": 8}
+    recipe = {"data": "squares.npz", "train_images": 100, "validation_images": 16, "steps": 20, "batch_size": 8}
     recipe |= {"latent_dim": 2, "scores": ["mig"], "evaluations": 1, "seeds": 1}
 
     def stop(share: float) -> None:

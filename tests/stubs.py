@@ -79,6 +79,8 @@ def slow(config, folder, share):
 
 
 def sleepy(config, folder, share):
-    """Takes a second, so that something can happen to its machine meanwhile."""
-    time.sleep(1)
+    """Takes a moment, so that something can happen to its machine meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "started").touch()
+    time.sleep(0.5)
     quick(config, folder, share)

@@ -2,15 +2,16 @@
 
 import functools
 import json
-import subprocess
-import sys
+import signal
+from types import SimpleNamespace
 
 import pytest
 
 from betavae.cli.recipes import find_recipe
 from betavae.config import read
 from betavae.data.exporting import export_npz
-from betavae.studies import on_ray, workers
+from betavae.experiment import experiment
+from betavae.studies import on_ray
 from betavae.studies.study import create_study, failures, run_study
 from tests import stubs
 
@@ -37,11 +38,38 @@ def test_an_address_where_nobody_answers(address):
 
 
 @pytest.fixture(scope="module")
-def ray():
-    ray = pytest.importorskip("ray", reason="ray is not installed; the extra betavae[ray] has it")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+def cluster():
+    """A cluster of two nodes on this machine, with a processor each."""
+    pytest.importorskip("ray", reason="ray is not installed; the extra betavae[ray] has it")
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray(cluster):
+    import ray
+
+    on_ray._connect(ray, cluster.address)
+    cluster.doomed = cluster.add_node(num_cpus=1)
     yield ray
     ray.shutdown()
+
+
+def test_sigterm_stays_the_drivers(cluster, monkeypatch):
+    """Ray's own handler aborts the process: a job's end would save no checkpoint."""
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        on_ray._connect(SimpleNamespace(init=init), cluster.address)
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_all_runs_on_ray(ray, tmp_path):
@@ -50,18 +78,19 @@ def test_all_runs_on_ray(ray, tmp_path):
     assert (tally.done, tally.failed) == (6, 0)
 
 
-def test_the_smoke_study_ends_in_the_same_weights_here_and_on_ray(ray, small, tmp_path):
+def test_a_run_ends_in_the_same_weights_here_and_on_ray(ray, small, tmp_path):
     export_npz(small, tmp_path / "small.npz")
     recipe = read(find_recipe("smoke", "studies")) | {
         **{"data": str(tmp_path / "small.npz"), "train_images": 600, "validation_images": 50, "scored_images": 1.0},
         **{"seeds": 1, "steps": 10, "batch_size": 8, "scores": ["mig"], "device": "cpu", "precision": "fp32"},
+        "grid": {"objective": [{"name": "beta", "beta": 4.0}]},
     }
-    here, there = (create_study(tmp_path / name, recipe) for name in ("here", "there"))
-    assert run_study(here, functools.partial(workers.execute, workers=2)).done == 2
-    assert run_study(there, on_ray.execute).done == 2
-    for run in here.runs:
-        for name in ("model.safetensors", "scores.json"):
-            assert (here.path(run) / name).read_bytes() == (there.path(run) / name).read_bytes(), (run, name)
+    study = create_study(tmp_path / "there", recipe)
+    assert run_study(study, on_ray.execute).done == 1
+    (run,) = study.runs
+    here = experiment(study.runs[run], tmp_path / "here")
+    for name in ("model.safetensors", "scores.json"):
+        assert (study.path(run) / name).read_bytes() == here.path(name).read_bytes(), name
 
 
 def test_one_worker_of_another_version_stops_the_study_and_fails_no_run(ray, tmp_path, monkeypatch):
@@ -98,14 +127,6 @@ def test_files_of_ones_own_are_imported_by_workers(ray, tmp_path, monkeypatch):
     assert "there is no file" in next(iter(failures(other).values()))
 
 
-def test_sigterm_stays_the_drivers(ray, tmp_path):
-    """Ray's own handler aborts the process: a job's end would save no checkpoint."""
-    words = "import signal, ray; from betavae.studies import on_ray as cluster; signal.signal(signal.SIGTERM, print); "
-    words += "cluster._connect(ray, 'local'); print(signal.getsignal(signal.SIGTERM) is print); ray.shutdown()"
-    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "True"
-
-
 def test_runs_at_a_url_on_ray(ray, tmp_path):
     study = create_study(tmp_path / "study", RECIPE)
     url = (tmp_path / "bucket").as_uri()
@@ -114,23 +135,14 @@ def test_runs_at_a_url_on_ray(ray, tmp_path):
     assert not (study.path(next(iter(study.runs))) / "attempts").exists()
 
 
-def test_a_lost_node_costs_its_runs_another_attempt(ray, tmp_path):
-    """Two nodes; the one with more room is killed while it works."""
-    from ray.cluster_utils import Cluster
-
-    ray.shutdown()  # what the tests above use
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    doomed = nodes.add_node(num_cpus=2)
+def test_a_lost_node_costs_its_runs_another_attempt(ray, cluster, tmp_path):
+    """The last test: afterwards the cluster has one node."""
     study, killed = create_study(tmp_path, RECIPE), []
 
     def kill_when_busy(tally):
-        if not killed and list(tmp_path.glob("runs/*/config.json")):
-            killed.append(doomed)
-            nodes.remove_node(doomed, allow_graceful=False)
+        if not killed and len(list(tmp_path.glob("runs/*/started"))) >= 2:
+            killed.append(cluster.doomed)
+            cluster.remove_node(cluster.doomed, allow_graceful=False)
 
-    try:
-        execute = functools.partial(on_ray.execute, address=nodes.address, perform=stubs.sleepy)
-        assert run_study(study, execute, watch=kill_when_busy).done == 6
-        assert killed
-    finally:
-        nodes.shutdown()
+    assert run_study(study, functools.partial(on_ray.execute, perform=stubs.sleepy), watch=kill_when_busy).done == 6
+    assert killed

@@ -46,6 +46,8 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     ("kind", "channels", "side", "form"),
     [
         ("down", (1, 32), 64, (4, 2, 1)),
+        ("down", (3, 32), 64, (4, 2, 1)),
+        ("down", (3, 32), 64, (3, 2, 1)),
         ("down", (3, 32), 32, (4, 2, 1)),
         ("down", (1, 32), 64, (3, 2, 1)),
         ("down", (32, 32), 32, (4, 2, 1)),
@@ -60,6 +62,8 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
         ("up", (32, 1), 32, (4, 2, 1)),
         ("up", (32, 3), 16, (4, 2, 1)),
         ("up", (32, 1), 16, (3, 2, 1)),
+        ("up", (32, 3), 32, (4, 2, 1)),
+        ("up", (32, 3), 16, (3, 2, 1)),
         ("linear", (64, 96), 0, (0, 0, 0)),
     ],
 )
@@ -95,12 +99,15 @@ def test_compiled_layers_give_what_pytorchs_give(kind, channels, side, form, ima
 
 
 @each_type
-@pytest.mark.parametrize("name", ["burgess", "affine", "locatello", "residual", "wide"])
-def test_networks_in_c_are_those_of_pytorch(name, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("burgess", 1), ("burgess", 3), ("affine", 1), ("locatello", 3), ("residual", 1), ("wide", 1)],
+)
+def test_networks_in_c_are_those_of_pytorch(name, channels, dtype, monkeypatch):
     """Also one layer at a time, which is the same to the bit."""
     torch.manual_seed(0)
-    model = VAE(name, (1, 64, 64), 10).to(memory_format=torch.channels_last)
-    images = torch.rand(9, 1, 64, 64)
+    model = VAE(name, (channels, 64, 64), 10).to(memory_format=torch.channels_last)
+    images = torch.rand(9, channels, 64, 64)
     together = fusion.run_chain
     results = {}
     for way in ("together", "one by one", "plain"):
@@ -113,7 +120,7 @@ def test_networks_in_c_are_those_of_pytorch(name, dtype, monkeypatch):
         model.zero_grad()
         with multiplying(dtype):
             posterior = model.encode(images)
-            logits = model.decode(posterior.mean)
+            logits = model.logits(posterior.mean)
         (F.binary_cross_entropy_with_logits(logits, images) + posterior.log_var.square().mean()).backward()
         results[way] = [posterior.mean, logits, *(parameter.grad for parameter in model.parameters())]
     for one, other in zip(results["together"], results["one by one"], strict=True):
@@ -192,7 +199,7 @@ def test_only_whole_images_are_flattened(flattening):
 def _errors(model, latents, images, dtype, apart=False):
     with multiplying(dtype):
         if apart:
-            return likelihood.bernoulli_error(model.decode(latents), images)
+            return likelihood.bernoulli_error(model.logits(latents), images)
         return model.bernoulli_error(latents, images)
 
 

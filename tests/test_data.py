@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from betavae.data import dsprites, npz
+from betavae.data import dsprites, exporting, npz
 from betavae.data.exporting import compare_npz, export_npz
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
@@ -302,20 +302,18 @@ def test_compare_finds_the_pixels_that_differ(small, tmp_path):
 
 @pytest.mark.usefixtures("drawn_once")
 def test_compare_agrees_with_the_whole_set(full, tmp_path, monkeypatch):
-    tables = {
-        "latents_classes": dsprites.latent_classes(full.factors),
-        "latents_values": dsprites.latent_values(full.factors),
-    }
-    monkeypatch.setattr(npz, "_read_table", lambda archive, name, rows=0: tables.get(name))
-    monkeypatch.setattr(npz, "_read_images", lambda archive, progress: (full.packed, full.image_shape, 1))
-    path = saved(tmp_path / "stand-in.npz", {})
+    classes, values = dsprites.latent_classes(full.factors), dsprites.latent_values(full.factors)
+    path = tmp_path / "stand-in.npz"
+    contents = npz.described(path, (737_280, 64, 64), classes, values, None, lambda: iter(()))
+    monkeypatch.setattr(exporting, "read_file", lambda path: contents)
+    monkeypatch.setattr(exporting, "pack_bits", lambda source, progress: full.packed)
     comparison = compare_npz(path)
     assert (comparison.num_images, comparison.num_different, comparison.tables_agree) == (737_280, 0, True)
     assert comparison.summary().splitlines() == [
         "0 of 737,280 images differ from the generated ones.",
         "The factor tables are those of the original.",
     ]
-    tables["latents_values"][5, 3] += 0.1
+    values[5, 3] += 0.1
     assert not compare_npz(path).tables_agree
 
 

@@ -2,12 +2,11 @@
 
 import html
 import json
+import multiprocessing
 import os
 import random
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +18,17 @@ import torch
 from betavae import experiment as story
 from betavae.config import Config
 from betavae.data.exporting import export_npz
-from betavae.experiment import data_of, encode_run, experiment, resume, score_run
+from betavae.experiment import encode_run, experiment, resume, score_run
 from betavae.model import VAE
 from betavae.objectives.settings import TC, AdaGvae, Semi
 from betavae.report import run_figures
 from betavae.report.run_figures import draw_run, seed_rows
 from betavae.report.run_page import report_run
 from betavae.runs import contents, provenance
+from betavae.runs.contents import data_of
 from betavae.runs.folder import open_run, read_curve, read_json
 from betavae.runs.latents import load_latents
-from betavae.training import interrupts, loop, seeding
+from betavae.training import interrupts, seeding, steps
 
 CONFIG = Config(
     objective=TC(6.0, 50),
@@ -38,6 +38,7 @@ CONFIG = Config(
     batch_size=8,
     learning_rate=1e-3,
     latent_dim=4,
+    model="tiny",
     scores=("dci", "mig"),
     evaluations=2,
     precision="fp32",
@@ -171,8 +172,8 @@ def test_without_factors_and_without_held_out_images(small, tmp_path):
     assert run.path("report.html").exists()
 
 
-def test_inactive_latents_score_nan_or_zero_but_end(small, tmp_path, monkeypatch):
-    """A constant latent has no variance; the run still ends, with its figures and its report."""
+def test_a_constant_latent_and_a_constant_factor_are_said_so(small, tmp_path, monkeypatch):
+    """The run still ends, with all scores, figures and report. One image has the attribute, and it is not scored."""
     encode = story.encode
 
     def inactive(*arguments):
@@ -181,10 +182,23 @@ def test_inactive_latents_score_nan_or_zero_but_end(small, tmp_path, monkeypatch
         return mean, log_var
 
     monkeypatch.setattr(story, "encode", inactive)
-    run = experiment(replace(CONFIG, steps=10, latent_dim=3), tmp_path / "run", data=small)
+    scored = np.random.default_rng(0).choice(len(small), 600, replace=False)
+    rare = np.zeros((len(small), 1), np.int32)
+    rare[np.setdiff1d(np.arange(len(small)), scored)[0]] = 1
+    data = replace(
+        small,
+        factors=np.hstack([small.factors, rare]),
+        factor_names=(*small.factor_names, "hat"),
+        factor_sizes=(*small.factor_sizes, 2),
+    )
+    config = replace(CONFIG, steps=10, latent_dim=3, scored_images=600, scores=(), evaluations=1)
+    run = experiment(config, tmp_path / "run", data=data)
+    assert run.done
     values = read_json(run, "scores.json")
     assert values["arrays"]["active"][2] is False
     assert values["kl"][2] == 0
+    assert "hat: does not vary" in run.path("report.html").read_text(encoding="utf-8")
+    assert values["captures"][-1]["strength"] is None
 
 
 def _unclocked(run):
@@ -198,7 +212,7 @@ def test_interrupt_saves_and_resume_reaches_the_same_weights(split, finished, sm
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        experiment(CONFIG, tmp_path / "run", data=small, watch=interrupt)
+        experiment(CONFIG, tmp_path / "run", data=small, callbacks=[interrupt])
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
     began = read_json(open_run(tmp_path / "run"), "provenance.json")["started"]
     run = resume(tmp_path / "run", data=small)
@@ -226,7 +240,7 @@ def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tm
 
     monkeypatch.setattr(provenance, "_commit", dict)
     with pytest.raises(ZeroDivisionError):
-        experiment(CONFIG, tmp_path / "run", data=small, watch=stop)
+        experiment(CONFIG, tmp_path / "run", data=small, callbacks=[stop])
     assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
     assert [record["step"] for record in read_curve(open_run(tmp_path / "run"))] == [0]
     (tmp_path / "run" / ".checkpoint.safetensors.123").touch()  # of a process that was killed while it saved
@@ -234,21 +248,6 @@ def test_stopped_before_the_first_checkpoint_it_begins_again(finished, small, tm
     assert not (tmp_path / "run" / ".checkpoint.safetensors.123").exists()
     assert _unclocked(run) == _unclocked(finished)
     assert "commit" not in read_json(run, "provenance.json")["continued"][0]
-
-
-CHILD = """
-import sys
-from betavae import experiment as module
-from betavae.training import loop
-module.CHECKPOINT_SECONDS = 0.0
-loop.RECORD_STEPS = 10
-from pathlib import Path
-folder = sys.argv[1]
-if (Path(folder) / "config.json").exists():
-    module.resume(folder)
-else:
-    module.experiment(module.Config(**CONFIG), folder)
-"""
 
 
 def test_a_trained_run_is_looked_at_from_elsewhere(small, tmp_path, monkeypatch):
@@ -300,40 +299,33 @@ def test_a_run_without_figures_still_has_its_report(small, tmp_path):
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(small, tmp_path, monkeypatch):
     """kill -9, again and again, then left alone; fp32 on the CPU: the very weights of an undisturbed run."""
-    export_npz(small, tmp_path / "small.npz")
-    settings = {field: getattr(CONFIG, field) for field in CONFIG.__dataclass_fields__ if field != "objective"}
-    settings |= {
-        "steps": 100,
-        "scores": ("mig",),
-        "evaluations": 1,
-        "figures": False,
-        "data": str(tmp_path / "small.npz"),
-    }
-    latent = CHILD.replace("CONFIG", repr(settings))
-
-    def start(folder):
-        return subprocess.Popen([sys.executable, "-c", latent, str(folder)])
-
+    config = replace(CONFIG, steps=300, scores=("mig",), evaluations=1, figures=False)
+    monkeypatch.setattr(steps, "RECORD_STEPS", 10)
+    monkeypatch.setattr(story, "CHECKPOINT_SECONDS", 0.0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
-    experiment(Config(**settings), whole)
-    chance = random.Random(0)
-    reached = []
-    for _ in range(2):
-        child = start(broken)
-        deadline = time.monotonic() + 60
-        target = (reached[-1] if reached else 0) + chance.choice([10, 20])
-        while time.monotonic() < deadline and child.poll() is None:
+    experiment(config, whole, data=small)
+
+    def work():
+        if (broken / "config.json").exists():
+            resume(broken, data=small)
+        else:
+            experiment(config, broken, data=small)
+
+    chance, reached = random.Random(0), 0
+    for _ in range(3):
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        reached += chance.choice([10, 20])
+        while child.is_alive():
             lines = (broken / "curve.jsonl").read_text().splitlines() if (broken / "curve.jsonl").exists() else []
-            if any(f'"step": {target}' in line for line in lines):
-                time.sleep(chance.random() / 5)
+            if any(f'"step": {reached}' in line for line in lines):
+                time.sleep(chance.random() / 10)
                 break
-            time.sleep(0.01)
+            time.sleep(0.001)
         child.kill()
-        child.wait()
-        reached.append(target)
+        child.join()
     assert not (broken / "DONE").exists()
-    assert start(broken).wait() == 0
+    resume(broken, data=small)
     assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert _unclocked(open_run(broken)) == _unclocked(open_run(whole))
     assert json.loads((broken / "scores.json").read_text()) == json.loads((whole / "scores.json").read_text())
@@ -368,24 +360,6 @@ def test_the_first_seed_image_is_of_median_size_and_reconstructed_best(small, mo
     assert low <= first <= high
 
 
-def test_a_factor_that_does_not_vary_among_the_scored_images_is_said_so(small, tmp_path):
-    """One image in 900 has the attribute, and is not among those that are scored."""
-    config = replace(CONFIG, steps=20, scored_images=600, scores=(), evaluations=1, figures=True)
-    scored = np.random.default_rng(0).choice(len(small), 600, replace=False)
-    rare = np.zeros((len(small), 1), np.int32)
-    rare[np.setdiff1d(np.arange(len(small)), scored)[0]] = 1
-    data = replace(
-        small,
-        factors=np.hstack([small.factors, rare]),
-        factor_names=(*small.factor_names, "hat"),
-        factor_sizes=(*small.factor_sizes, 2),
-    )
-    run = experiment(config, tmp_path / "run", data=data)
-    assert run.done
-    assert "hat: does not vary" in run.path("report.html").read_text(encoding="utf-8")
-    assert read_json(run, "scores.json")["captures"][-1]["strength"] is None
-
-
 def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):
     """No command repeats the run, none scores it, and settings that name other data are refused at the start."""
     assert finished.config.data == "in memory"
@@ -395,7 +369,7 @@ def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):
     with pytest.raises(
         ValueError, match=r"was trained on images given in Python \(.+, 900 images\), which betavae cannot"
     ):
-        story.data_of(finished)
+        data_of(open_run(finished.folder))
     with pytest.raises(ValueError, match="the images were given in Python, so they cannot be loaded"):
         experiment(finished.config)
     with pytest.raises(ValueError, match=r"have data mine.npz, but the given images were made in Python: give Config"):

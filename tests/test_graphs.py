@@ -21,7 +21,7 @@ from betavae.objectives.registry import OBJECTIVES, Objective
 from betavae.objectives.settings import TC, Beta
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
-from betavae.training import cuda_graphs, loop
+from betavae.training import cuda_graphs, steps
 from betavae.training.batches import DeviceImages
 from betavae.training.loop import train
 from betavae.training.state import new_state
@@ -77,28 +77,28 @@ def recorded(monkeypatch):
 
     monkeypatch.setattr(build, "library", lambda dtype: None)  # latent of ours is no operation of PyTorch's
     monkeypatch.setattr(cuda_graphs, "cuda_graph", counted)
-    monkeypatch.setattr(loop, "CAPTURED", ["cpu"])
-    monkeypatch.setattr(loop, "RECORD_STEPS", 10)
+    monkeypatch.setattr(steps, "CAPTURED", ["cpu"])
+    monkeypatch.setattr(steps, "RECORD_STEPS", 5)
     return played
 
 
 MORE = {
     "tc-falling": tiny_config(
-        TC(8.0, 20, memory_images=40, final_beta=2.0, anneal_after=30, anneal_steps=20, second_warmup_steps=25)
+        TC(8.0, 10, memory_images=40, final_beta=2.0, anneal_after=15, anneal_steps=10, second_warmup_steps=12)
     ),
-    "muon": tiny_config(Beta(2.0, 30), muon_after=40, muon_learning_rate=5e-4, schedule="one-cycle"),
-    "muon-between": tiny_config(Beta(2.0), muon_after=45),
-    "rotated": tiny_config(Beta(2.0), rotate_at=(40, 57)),
-    "rotated-within-records": tiny_config(Beta(2.0), rotate_at=(35, 45, 55)),
+    "muon": tiny_config(Beta(2.0, 15), muon_after=20, muon_learning_rate=5e-4, schedule="one-cycle"),
+    "muon-between": tiny_config(Beta(2.0), muon_after=22),
+    "rotated": tiny_config(Beta(2.0), rotate_at=(20, 28)),
+    "rotated-within-records": tiny_config(Beta(2.0), rotate_at=(17, 22, 27)),
 }
 
 
 @pytest.mark.parametrize("name", [*GRID, *MORE])
 def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
-    config = replace((GRID | MORE)[name], steps=66)
+    config = replace((GRID | MORE)[name], steps=33)
     state, records = trained(config, grid)
-    assert len(recorded) >= 3  # times 10 steps; 3 where Muon begins within ten, elsewhere 4 or 5
-    loop.CAPTURED.clear()
+    assert len(recorded) >= 3  # times 5 steps; 3 where Muon begins within five, elsewhere 4 or 5
+    steps.CAPTURED.clear()
     plain_state, plain = trained(config, grid)
     for one, other in zip(records, plain, strict=True):
         assert (one.step, one.split) == (other.step, other.split)
@@ -108,19 +108,19 @@ def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
 
 
 def test_networks_with_running_means_are_replayed(small, recorded):
-    config = tiny_config(Beta(), model="residual", steps=30, batch_size=4)
+    config = tiny_config(Beta(), model="residual", steps=15, batch_size=4)
     state, _ = trained(config, small)
     assert len(recorded) == 2
     counts = [value for name, value in state.model.state_dict().items() if name.endswith("num_batches_tracked")]
     assert counts
-    assert all(count == 30 for count in counts)
+    assert all(count == 15 for count in counts)
 
 
 def test_a_replayed_run_goes_on_where_it_stopped(grid, recorded, tmp_path):
-    config, split = tiny_config(TC(6.0, 50, memory_images=40), steps=150), split_rows(len(grid), 700, 100, seed=0)
+    config, split = tiny_config(TC(6.0, 50, memory_images=40), steps=40), split_rows(len(grid), 700, 100, seed=0)
     run, whole = create_run(tmp_path / "run", config), new_state(config, grid)
     for record in train(config, grid, split.train, split.validation, whole):
-        if record.split == "train" and record.step == 50:
+        if record.split == "train" and record.step == 20:
             save_checkpoint(run, whole)
     broken = new_state(config, grid)
     load_checkpoint(run, broken)
@@ -139,9 +139,9 @@ def test_what_cannot_be_recorded_runs_one_by_one_and_says_so(grid, recorded, mon
     monkeypatch.setattr(cuda_graphs, "cuda_graph", fails)
     reason = "steps cannot be recorded and run one by one, slower: out of memory"
     with pytest.warns(RuntimeWarning, match=reason) as warned:
-        state, _ = trained(tiny_config(Beta(), steps=100), grid)
+        state, _ = trained(tiny_config(Beta(), steps=30), grid)
     assert len(warned) == 1
-    assert state.step == 100
+    assert state.step == 30
     assert not recorded
 
 
@@ -152,8 +152,8 @@ def test_an_objective_that_reads_values_runs_one_by_one(grid, recorded, monkeypa
 
     monkeypatch.setitem(OBJECTIVES._entries, "beta", Objective("beta", Beta, reading))
     with pytest.warns(RuntimeWarning, match=r"slower: they read values of tensors \(_local_scalar_dense\)"):
-        state, _ = trained(tiny_config(Beta(), steps=60), grid)
-    assert state.step == 60
+        state, _ = trained(tiny_config(Beta(), steps=20), grid)
+    assert state.step == 20
     assert not recorded
 
 
@@ -197,7 +197,7 @@ def test_what_waits_for_a_device_is_seen(work, operation):
 def test_no_objective_waits_for_a_device(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=2, muon_after=None if name in GRID else 1)
     state = new_state(config, grid)
-    runner = loop.StepRunner(config, grid, np.arange(700), state, None)
+    runner = steps.StepRunner(config, grid, np.arange(700), state, None)
     given = runner._step_inputs(range(2))
     watch = cuda_graphs.Watch()
     with watch:
@@ -217,16 +217,16 @@ class Elsewhere(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", GRID)
 def test_no_objective_leaves_its_device(name, grid, recorded, monkeypatch):
-    monkeypatch.setattr(loop, "_update_parameters", lambda optimisers, loss, rate: loss.backward())
+    monkeypatch.setattr(steps, "update_parameters", lambda optimisers, loss, rate: loss.backward())
     monkeypatch.setattr(torch, "autocast", lambda *given, **more: nullcontext())  # not known for such a device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
     config, device = replace(GRID[name], precision="fp32"), torch.device("meta")
     state = new_state(config, grid)
-    given = loop.StepRunner(config, grid, np.arange(700), state, None)._step_inputs(range(1))
+    given = steps.StepRunner(config, grid, np.arange(700), state, None)._step_inputs(range(1))
     given = {name: tensor.to(device) for name, tensor in given.items()}
     for network in filter(None, (state.model, state.network)):
         network.to(device)
-    runner = loop.StepRunner(config, grid, np.arange(700), state, DeviceImages(grid, device))
+    runner = steps.StepRunner(config, grid, np.arange(700), state, DeviceImages(grid, device))
     with Elsewhere():
         _, memory = runner._run_steps((0, (False,)), given)
         seen, _ = runner._run_steps((0, (False,)), given | {f"memory.{key}": tensor for key, tensor in memory.items()})

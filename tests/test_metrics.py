@@ -384,7 +384,7 @@ def test_one_factor_may_be_a_vector_and_columns_of_a_frame_give_names():
     assert metrics.mig(latents, table[:, 0], seed=0, num_train=500) == metrics.mig(
         latents, table[:, :1], seed=0, num_train=500
     )
-    found = metrics.evaluate(latents, as_frame(table), names=["mig"], repeats=1, chance=False)
+    found = metrics.evaluate(latents, as_frame(table), metrics=["mig"], repeats=1, chance=False)
     assert [capture.factor for capture in found.captures] == ["shape", "scale", "hat"]
 
 

@@ -68,9 +68,9 @@ def test_shared_work_gives_what_each_metric_gives_alone(tables, everything):
 
 def test_an_interval_is_where_one_more_evaluation_falls(tables):
     latents, factors = tables
-    found = metrics.evaluate(latents, factors, names=["mig"], repeats=4, seed=3, chance=False, **SMALL)
+    found = metrics.evaluate(latents, factors, metrics=["mig"], repeats=4, seed=3, chance=False, **SMALL)
     values = [
-        metrics.evaluate(latents, factors, names=["mig"], repeats=1, seed=seed, chance=False, **SMALL).scores["mig"]
+        metrics.evaluate(latents, factors, metrics=["mig"], repeats=1, seed=seed, chance=False, **SMALL).scores["mig"]
         for seed in range(3, 7)
     ]
     assert found.scores["mig"] == values[0]
@@ -80,7 +80,7 @@ def test_an_interval_is_where_one_more_evaluation_falls(tables):
 
 def test_intervals_cover_other_seeds_about_as_often_as_they_say(tables):
     latents, factors = tables
-    options = {"names": ["mig"], "chance": False, **SMALL}
+    options = {"metrics": ["mig"], "chance": False, **SMALL}
     low, high = metrics.evaluate(latents, factors, repeats=10, **options).intervals["mig"]
     others = [
         metrics.evaluate(latents, factors, repeats=1, seed=seed, **options).scores["mig"] for seed in range(10, 110)
@@ -89,7 +89,7 @@ def test_intervals_cover_other_seeds_about_as_often_as_they_say(tables):
 
 
 def test_one_evaluation_has_no_intervals(tables):
-    found = metrics.evaluate(*tables, names=["mig"], repeats=1, chance=False, **SMALL)
+    found = metrics.evaluate(*tables, metrics=["mig"], repeats=1, chance=False, **SMALL)
     assert found.intervals == {}
     assert found.chance == {}
 
@@ -99,26 +99,26 @@ def test_scores_do_not_depend_on_the_number_of_cores(tables, monkeypatch):
     for cores in (1, 3):
         for module in ("betavae.metrics.measuring", "betavae.metrics.dci"):
             monkeypatch.setattr(import_module(module), "num_threads", lambda cores=cores: cores)
-        scores = metrics.evaluate(*tables, names=["dci", *CHEAP, "explicitness"], repeats=2, **SMALL)
+        scores = metrics.evaluate(*tables, metrics=["dci", *CHEAP, "explicitness"], repeats=2, **SMALL)
         found.append((scores.scores, scores.intervals, scores.chance))
     assert found[0] == found[1]
 
 
 def test_same_seed_same_numbers_and_another_seed_others(tables):
-    first, again, other = (metrics.evaluate(*tables, names=CHEAP, repeats=2, seed=s, **SMALL) for s in (0, 0, 9))
+    first, again, other = (metrics.evaluate(*tables, metrics=CHEAP, repeats=2, seed=s, **SMALL) for s in (0, 0, 9))
     assert (first.scores, first.intervals, first.chance) == (again.scores, again.intervals, again.chance)
     assert all(first.scores[name] != other.scores[name] for name in CHEAP)
 
 
 def test_default_leaves_inactive_latents_out_and_dlib_keeps_them(tables):
-    corrected = metrics.evaluate(*tables, names=["dci", "mig"], repeats=1, chance=False, **SMALL)
+    corrected = metrics.evaluate(*tables, metrics=["dci", "mig"], repeats=1, chance=False, **SMALL)
     np.testing.assert_array_equal(corrected.arrays["active"], [True, True, True, False])
     assert corrected.arrays["dci.importance"].shape == (4, 3)
     assert (corrected.arrays["dci.importance"][3] == 0).all()
     assert (corrected.arrays["mig.mutual_information"][3] == 0).all()
-    whole = metrics.evaluate(*tables, names=["dci", "mig"], preset="dlib", repeats=1, chance=False, **SMALL)
+    whole = metrics.evaluate(*tables, metrics=["dci", "mig"], preset="dlib", repeats=1, chance=False, **SMALL)
     assert (whole.arrays["mig.mutual_information"][3] > 0).all()
-    by_kl = metrics.evaluate(*tables, names=["mig"], kl=np.array([1, 1, 0.01, 0]), repeats=1, chance=False, **SMALL)
+    by_kl = metrics.evaluate(*tables, metrics=["mig"], kl=np.array([1, 1, 0.01, 0]), repeats=1, chance=False, **SMALL)
     np.testing.assert_array_equal(by_kl.arrays["active"], [True, True, False, False])
 
 
@@ -129,7 +129,7 @@ def test_a_function_gives_what_an_evaluation_gives(tables, preset):
     latents, factors = tables
     names = [name for name in metrics.METRICS if name != "unibound"]  # shares nothing, and takes long
     few = {"num_train": 300, "num_test": 100}
-    found = metrics.evaluate(latents, factors, names=names, preset=preset, repeats=1, chance=False, **few)
+    found = metrics.evaluate(latents, factors, metrics=names, preset=preset, repeats=1, chance=False, **few)
     for name in names:
         accepted = inspect.signature(metrics.METRICS[name].function).parameters
         sizes = {key: few[key] for key in few if key in accepted and not name.startswith("z_")}
@@ -150,7 +150,7 @@ def test_signatures_are_written_out():
 def test_dlib_is_the_protocol_with_its_options(tables):
     latents, factors = tables
     own = metrics.Protocol(drop_inactive=False)
-    found = metrics.evaluate(latents, factors, preset="dlib", names=["mig", "sap", "irs"], repeats=1, **SMALL)
+    found = metrics.evaluate(latents, factors, preset="dlib", metrics=["mig", "sap", "irs"], repeats=1, **SMALL)
     mig = metrics.mig(latents, factors, seed=0, preset=own, num_train=300, with_replacement=True, bias_correction=False)
     sap = metrics.sap(latents, factors, seed=0, preset=own, with_replacement=True, **SMALL)
     irs = metrics.irs(
@@ -169,13 +169,13 @@ def test_dlib_is_the_protocol_with_its_options(tables):
 def test_what_is_left_out_or_inactive_is_said(tables):
     latents, factors = tables
     with pytest.warns(UserWarning, match=r"latents \[1, 2\] are left out: their standard deviation is below 5 %"):
-        metrics.evaluate(factors * [100.0, 1, 1], factors, names=["mig"], repeats=1, **SMALL)
+        metrics.evaluate(factors * [100.0, 1, 1], factors, metrics=["mig"], repeats=1, **SMALL)
     with pytest.warns(UserWarning, match="no latent is active, by KL divergence or standard deviation: all latents"):
-        metrics.evaluate(latents, factors, names=["mig"], kl=np.zeros(4), repeats=1, **SMALL)
+        metrics.evaluate(latents, factors, metrics=["mig"], kl=np.zeros(4), repeats=1, **SMALL)
     with pytest.raises(ValueError, match="kl must be finite"):
-        metrics.evaluate(latents, factors, names=["mig"], kl=np.array([1, 1, 1, np.nan]), **SMALL)
+        metrics.evaluate(latents, factors, metrics=["mig"], kl=np.array([1, 1, 1, np.nan]), **SMALL)
     with pytest.warns(UserWarning, match="mig_chen uses latents instead of samples"):
-        found = metrics.evaluate(latents[:, :3], factors, names=["mig_chen"], repeats=2, **SMALL)
+        found = metrics.evaluate(latents[:, :3], factors, metrics=["mig_chen"], repeats=2, **SMALL)
     assert not found.intervals
 
 
@@ -183,19 +183,21 @@ def test_continuous_factors_have_sap_alone_and_row_numbers_the_unsupervised(tabl
     latents, factors = tables
     measured = factors + np.random.default_rng(0).uniform(0, 0.5, factors.shape)
     with pytest.warns(UserWarning, match="a factor is continuous"):
-        found = metrics.evaluate(latents[:, :3], measured, names=["sap"], repeats=1, **SMALL)
+        found = metrics.evaluate(latents[:, :3], measured, metrics=["sap"], repeats=1, **SMALL)
     assert found.scores["sap.regression"] > 0.3
     assert not found.captures
     rows = np.arange(len(latents))[:, None]
-    assert metrics.evaluate(latents[:, :3], rows, names=["unsupervised"], repeats=1, **SMALL).captures == ()
+    assert metrics.evaluate(latents[:, :3], rows, metrics=["unsupervised"], repeats=1, **SMALL).captures == ()
 
 
 def test_sampled_latents_go_to_chens_mig_alone(tables):
     latents, factors = tables
     noise = np.random.default_rng(1).normal(size=latents.shape)
-    with_noise = metrics.evaluate(latents, factors, names=["mig", "mig_chen"], sampled=noise, repeats=1, **SMALL).scores
+    with_noise = metrics.evaluate(
+        latents, factors, metrics=["mig", "mig_chen"], sampled=noise, repeats=1, **SMALL
+    ).scores
     with pytest.warns(UserWarning, match="mig_chen uses latents instead of samples"):
-        without = metrics.evaluate(latents, factors, names=["mig", "mig_chen"], repeats=1, **SMALL).scores
+        without = metrics.evaluate(latents, factors, metrics=["mig", "mig_chen"], repeats=1, **SMALL).scores
     assert with_noise["mig"] == without["mig"]
     assert with_noise["mig_chen"] < 0.1 < without["mig_chen"]
     with pytest.raises(ValueError, match=r"sampled must have the shape of latents, \(720, 4\), got \(720, 3\)"):
@@ -205,7 +207,7 @@ def test_sampled_latents_go_to_chens_mig_alone(tables):
 def test_ceilings_come_with_image_numbers(tables):
     latents, factors = tables
     images = factors[:, 1] * 4 + factors[:, 2]  # the first factor does not show: a coin flip, and no information
-    found = metrics.evaluate(latents, factors, names=["dci", "mig", "irs"], images=images, repeats=1, **SMALL)
+    found = metrics.evaluate(latents, factors, metrics=["dci", "mig", "irs"], images=images, repeats=1, **SMALL)
     assert found.ceilings["dci.informativeness"] == pytest.approx((0.5 + 1 + 1) / 3)
     assert found.ceilings["mig"] == pytest.approx(2 / 3)
     assert "irs" not in found.ceilings
@@ -213,14 +215,14 @@ def test_ceilings_come_with_image_numbers(tables):
 
 def test_intervals_stay_in_range_whatever_the_number_of_labels(tables):
     latents, factors = tables
-    found = metrics.evaluate(latents[:60], factors[:60], names=["downstream"], num_train=40, num_test=20, repeats=3)
+    found = metrics.evaluate(latents[:60], factors[:60], metrics=["downstream"], num_train=40, num_test=20, repeats=3)
     assert {"downstream.accuracy_10", "downstream.accuracy_40"} <= found.intervals.keys()
     assert all(0 <= low <= high <= 1 for name, (low, high) in found.intervals.items() if ".accuracy" in name)
 
 
 def test_progress_counts_every_metric_of_every_evaluation(tables):
     calls: list[tuple[str, int, int]] = []
-    metrics.evaluate(*tables, names=CHEAP, repeats=2, progress=lambda *call: calls.append(call), **SMALL)
+    metrics.evaluate(*tables, metrics=CHEAP, repeats=2, progress=lambda *call: calls.append(call), **SMALL)
     assert {total for _, _, total in calls} == {9}  # three metrics, two evaluations and the shuffled one
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
     assert calls[-1][1] == 9
@@ -241,7 +243,7 @@ def test_what_a_table_cannot_serve_is_left_out_with_one_warning(tables):
         assert not any(name.startswith(("beta_vae", "factor_vae", "z_m")) for name in scores)
         assert "mig" in scores
     with pytest.raises(ValueError, match="the BetaVAE score compares rows"):
-        metrics.evaluate(latents, singles, names=["mig", "beta_vae"], repeats=2, **SMALL)
+        metrics.evaluate(latents, singles, metrics=["mig", "beta_vae"], repeats=2, **SMALL)
 
 
 def test_too_few_rows_for_anything_is_an_error(tables):
@@ -253,7 +255,7 @@ def test_too_few_rows_for_anything_is_an_error(tables):
 def test_an_undefined_score_is_nan_in_the_interval_and_warns_once(tables):
     latents, factors = tables
     with pytest.warns(UserWarning, match="is undefined") as caught:
-        found = metrics.evaluate(latents[:, :3], factors[:, :1], names=["modularity"], repeats=3, **SMALL)
+        found = metrics.evaluate(latents[:, :3], factors[:, :1], metrics=["modularity"], repeats=3, **SMALL)
     assert len(caught) == 1
     assert np.isnan(found.scores["modularity"])
     assert np.isnan(found.intervals["modularity"]).all()
@@ -274,10 +276,10 @@ def test_json_holds_everything_and_reads_back(everything):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": ["migg"]}, "unknown metric 'migg'; did you mean 'mig'. Known: dci, mig, "),
-        ({"names": ["zzz"]}, "unknown metric 'zzz'; Known: .*unsupervised; if it is your own, name"),
-        ({"names": "mig"}, "names must list at least one metric of dci, .*, got 'mig'"),
-        ({"names": []}, r"names must list at least one metric of dci, .*, got \[\]"),
+        ({"metrics": ["migg"]}, "unknown metric 'migg'; did you mean 'mig'. Known: dci, mig, "),
+        ({"metrics": ["zzz"]}, "unknown metric 'zzz'; Known: .*unsupervised; if it is your own, name"),
+        ({"metrics": "mig"}, "metrics must list at least one metric of dci, .*, got 'mig'"),
+        ({"metrics": []}, r"metrics must list at least one metric of dci, .*, got \[\]"),
         ({"preset": "dblib"}, "unknown preset 'dblib'; did you mean 'dlib'. Known: default, dlib"),
         ({"repeats": 0}, "repeats is 0; it must be a whole number of at least 1"),
         ({"seed": -1}, "seed is -1; it must be a whole number of at least 0"),
@@ -312,20 +314,22 @@ def test_metrics_of_ones_own(own_entries):
     metrics.register(
         metrics.Metric("mine", lambda latents, factors, *, seed: {"mine": np.float32(0.5), "part": np.int64(seed)})
     )
-    found = metrics.evaluate(latents, factors, names=["mine"], seed=7, repeats=1)
+    found = metrics.evaluate(latents, factors, metrics=["mine"], seed=7, repeats=1)
     assert found.scores == {"mine": 0.5, "mine.part": 7.0}
     assert {type(value) for value in found.scores.values()} == {float}
     metrics.register(
         metrics.Metric("mine", lambda latents, factors, *, seed: {"counted": np.bincount(factors[:, 0]).max()})
     )
-    metrics.evaluate(latents, factors.astype(np.float32), names=["mine"], repeats=1)  # classes are int64, however given
+    metrics.evaluate(
+        latents, factors.astype(np.float32), metrics=["mine"], repeats=1
+    )  # classes are int64, however given
     for wrong, reason in (
         (lambda latents, factors, *, seed: 0.5, "AttributeError: 'float' object has no attribute 'items'"),
         (lambda latents, factors, *, seed: {"x": 1 / 0}, "ZeroDivisionError: division by zero"),
     ):
         metrics.register(metrics.Metric("mine", wrong))
         with pytest.raises(ValueError, match=rf"metric mine failed \({reason}\); it is called with latents \(N, D\)"):
-            metrics.evaluate(latents, factors, names=["mine"])
+            metrics.evaluate(latents, factors, metrics=["mine"])
     with pytest.raises(TypeError, match=r"metric 'mine' cannot be called as \(latents, factors, seed=0\)"):
         metrics.register(metrics.Metric("mine", lambda latents, factors: {}))
 
@@ -333,7 +337,7 @@ def test_metrics_of_ones_own(own_entries):
 def test_tables_of_fewer_rows_are_scored_alike_from_python_and_as_a_command():
     factors = np.random.default_rng(0).integers(4, size=(3000, 2))
     latents = factors + np.random.default_rng(1).normal(0, 0.1, factors.shape)
-    found = metrics.evaluate(latents, factors, names=["mig", "dci"], repeats=1, chance=False)
+    found = metrics.evaluate(latents, factors, metrics=["mig", "dci"], repeats=1, chance=False)
     values = score_tables(latents, factors, ["mig", "dci"], repeats=1)
     assert found.scores == values["scores"]
     assert (values["protocol"]["num_train"], values["protocol"]["num_test"]) == (2000, 1000)

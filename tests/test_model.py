@@ -25,7 +25,7 @@ def test_every_architecture_at_every_size(name, channels, size):
     images = torch.rand(2, channels, size, size)
     posterior = model.encode(images)
     assert posterior.mean.shape == posterior.log_var.shape == (2, 3)
-    assert model.decode(posterior.mean).shape == images.shape
+    assert model.logits(posterior.mean).shape == images.shape
     means = model.mean_images(posterior.mean)
     assert 0 <= means.min() <= means.max() <= 1
 
@@ -39,28 +39,18 @@ def test_other_sizes_are_refused(name):
 @pytest.mark.parametrize(
     ("call", "given", "error", "message"),
     [
-        (
-            "encode",
-            np.zeros((2, 1, 64, 64), np.float32),
-            TypeError,
-            "images must be a tensor, got ndarray: pass torch.from",
-        ),
-        (
-            "encode",
-            torch.zeros(2, 1, 64, 64, dtype=torch.uint8),
-            TypeError,
-            "got torch.uint8: divide pixels by their larg",
-        ),
-        ("encode", torch.zeros(64, 64), ValueError, r"shape \(batch, 1, 64, 64\), got \(64, 64\)"),
-        ("encode", torch.zeros(2, 64, 64, 1), ValueError, r"shape \(batch, 1, 64, 64\), got \(2, 64, 64, 1\)"),
-        ("decode", np.zeros((2, 10)), TypeError, "latents must be a tensor, got ndarray"),
-        ("decode", torch.zeros(10), ValueError, r"latents must have the shape \(batch, 10\), got \(10,\)"),
-        (
-            "decode",
-            torch.zeros(2, 10, dtype=torch.int64),
-            TypeError,
-            r"got torch.int64: convert them with .float\(\)",
-        ),
+        ("encode", np.zeros((2, 1, 28, 28), np.float32), ValueError, r"shape \(2, 1, 28, 28\); it must be \(N, 1, 64"),
+        ("encode", torch.zeros(2, 28, 28), ValueError, r"shape \(2, 28, 28\); it must be \(N, 1, 64, 64\) or"),
+        ("encode", torch.zeros(2, 1, 64, 64, dtype=torch.int64), TypeError, "images are int64; they must be floats in"),
+        ("encode", np.full((64, 64), 255.0), ValueError, "floats must be in"),
+        ("encode", "image.png", TypeError, "images must be an array of numbers, got str"),
+        ("decode", np.zeros((2, 3)), ValueError, r"latents of shape \(2, 3\): it does not fit; give .* \(N, 10\)"),
+        ("decode", np.full(10, np.nan), ValueError, "has numbers that are not finite"),
+        ("logits", np.zeros((2, 10)), TypeError, "latents are ndarray; they must be a tensor of floating"),
+        ("logits", torch.zeros(10), ValueError, r"latents have the shape \(10,\); it must be \(batch, 10\)"),
+        ("logits", torch.zeros(2, 10, dtype=torch.int64), TypeError, "latents are torch.int64; they must be a tensor"),
+        ("sample", 0, ValueError, "count is 0; it must be at least 1"),
+        ("traverse", np.zeros((2, 64, 64)), ValueError, "got 2 images, 9 steps"),
     ],
 )
 def test_what_a_model_cannot_take_is_said_in_a_sentence(call, given, error, message):
@@ -136,7 +126,7 @@ def test_an_untrained_affine_decoder_shows_a_blob_in_the_middle_that_its_map_can
 
 def test_an_affine_decoder_of_means_starts_with_a_blob_too():
     torch.manual_seed(0)
-    means = VAE("affine", (3, 32, 32), 10, "gaussian").decode(torch.randn(8, 10))
+    means = VAE("affine", (3, 32, 32), 10, "gaussian").logits(torch.randn(8, 10))
     assert means[:, :, 16, 16].min() > 0.6
     assert means[:, :, 0, 0].abs().max() < 0.1
 
@@ -146,7 +136,7 @@ def test_an_affine_decoder_runs_on_other_devices(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *given, **more: nullcontext())  # not known for such a device
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
     model = VAE("affine", (3, 64, 64), 10).to("meta")
-    assert model.decode(torch.randn(4, 10, device="meta")).shape == (4, 3, 64, 64)
+    assert model.logits(torch.randn(4, 10, device="meta")).shape == (4, 3, 64, 64)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from betavae.objectives.total_correlation import (
     stratified_weights,
     total_correlation,
 )
-from betavae.training.loop import _update_parameters
+from betavae.training.steps import update_parameters
 from tests import references
 
 SETTINGS = {name: objective.settings for name, objective in OBJECTIVES.items()}
@@ -249,7 +249,7 @@ def test_discriminator_and_encoder_do_not_move_each_other():
     assert all(parameter.grad.any() for parameter in batch.network.parameters())
     model, batch = model_of(settings), batch_of(settings)
     before = [parameter.clone() for parameter in batch.network.parameters()]
-    _update_parameters([torch.optim.Adam(model.parameters())], loss_of(settings, batch, model).loss, 1e-3)
+    update_parameters([torch.optim.Adam(model.parameters())], loss_of(settings, batch, model).loss, 1e-3)
     assert all(parameter.grad is None for parameter in batch.network.parameters())
     assert all(torch.equal(*pair) for pair in zip(before, batch.network.parameters(), strict=True))
 
@@ -485,7 +485,7 @@ def test_shared_latents_have_the_merged_posterior(settings, merge):
     for half, own in enumerate((one, other)):
         used = Posterior(*(torch.where(shared, m, o) for m, o in zip(merged, own, strict=True)))
         span = slice(4 * half, 4 * half + 4)
-        output = model.decode(used.sample(batch.noise[span]))
+        output = model.logits(used.sample(batch.noise[span]))
         total += 0.5 * reconstruction_error(output, batch.images[span]).mean()
         total += 0.5 * 2 * gaussian_kl(*used).sum(1).mean()
     torch.testing.assert_close(loss_of(settings, batch, model).loss, total)
@@ -526,7 +526,7 @@ def test_rounding_passes_the_gradient_straight_through():
     model, batch = model_of(settings), batch_of()
     latents = model.encode(batch.images).mean
     rounded = model.transform(latents).detach().requires_grad_()
-    reconstruction_error(model.decode(rounded), batch.images).mean().backward()
+    reconstruction_error(model.logits(rounded), batch.images).mean().backward()
     expected = torch.autograd.grad(latents, model.encoder[1].weight, rounded.grad)[0]
     model.zero_grad()
     loss_of(settings, batch, model).loss.backward()
@@ -555,5 +555,5 @@ def test_latents_on_their_values_are_a_plain_autoencoder():
     with torch.no_grad():
         model.transform.values.copy_(latents.T)
     loss = loss_of(settings, batch, model)
-    torch.testing.assert_close(loss.loss, reconstruction_error(model.decode(latents), batch.images).mean())
+    torch.testing.assert_close(loss.loss, reconstruction_error(model.logits(latents), batch.images).mean())
     assert float(loss.terms["rate"]) == pytest.approx(3 * math.log(8), rel=1e-5)

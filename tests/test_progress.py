@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from betavae.cli import progress
 from betavae.config import Config
+from betavae.training import progress
 from betavae.training.loop import Record
 
 

@@ -50,7 +50,7 @@ def test_scoring_ones_own_latents_runs(tmp_path, monkeypatch):
     factors = np.random.default_rng(0).integers(4, size=(500, 2))
     np.save("latents.npy", factors * 0.5)
     np.savetxt("factors.csv", factors, fmt="%d", delimiter=",", header="a,b", comments="")
-    monkeypatch.setattr(metrics, "evaluate", partial(metrics.evaluate, names=["mig"], num_train=500))
+    monkeypatch.setattr(metrics, "evaluate", partial(metrics.evaluate, metrics=["mig"], num_train=500))
     found: dict[str, metrics.Scores] = {}
     exec(next(block for block in BLOCKS if "read_table" in block), found)
     assert found["scores"].scores["mig"] > 0.95

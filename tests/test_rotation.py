@@ -14,10 +14,12 @@ from betavae.networks.registry import ARCHITECTURES, Architecture
 from betavae.objectives.settings import TC, AdaGvae, Beta, Factor, Group, Qlae, Semi
 from betavae.runs.checkpoints import load_checkpoint, save_checkpoint
 from betavae.runs.folder import create_run
+from betavae.training import steps
 from betavae.training.batches import DeviceImages
-from betavae.training.loop import StepRunner, train
+from betavae.training.loop import train
 from betavae.training.rotation import independent_axes, rotate
 from betavae.training.state import new_state
+from betavae.training.steps import StepRunner
 from tests.golden_curves import tiny_config, trained
 
 
@@ -91,10 +93,10 @@ def test_the_model_turns_as_its_posterior_does_and_keeps_its_images(name):
     latents = torch.from_numpy(turned(np.random.default_rng(0).uniform(-1, 1, (4096, 3)))[0])
     with torch.no_grad():
         before = vae.encode(images)
-        decoded = vae.decode(before.mean)
+        decoded = vae.logits(before.mean)
         rotation = rotate(vae, Posterior(latents, torch.full((4096, 3), -9.0)), torch.zeros(4096, 3))
         after, expected = vae.encode(images), before.rotated(rotation)
-        assert torch.allclose(vae.decode(after.mean), decoded, atol=1e-4)
+        assert torch.allclose(vae.logits(after.mean), decoded, atol=1e-4)
     assert not torch.allclose(after.mean, before.mean, atol=0.01)
     assert torch.allclose(after.mean, expected.mean, atol=1e-4)
     assert torch.allclose(after.log_var, expected.log_var, atol=1e-4)
@@ -114,16 +116,17 @@ def test_what_tc_remembers_turns_too(grid):
     assert torch.allclose(state.memory["log_var"], expected.log_var, atol=1e-3)
 
 
-def test_rotated_runs_go_on_where_they_stopped(grid, tmp_path):
+def test_rotated_runs_go_on_where_they_stopped(grid, tmp_path, monkeypatch):
     """From before a rotation, from the very step of one, from after it; what the objective remembers turns with it."""
+    monkeypatch.setattr(steps, "RECORD_STEPS", 10)
     remembering = TC(2.0, memory_images=40)
-    config, split = tiny_config(remembering, steps=200, rotate_at=(0, 75, 100)), split_rows(len(grid), 700, 100, seed=0)
+    config, split = tiny_config(remembering, steps=40, rotate_at=(0, 15, 20)), split_rows(len(grid), 700, 100, seed=0)
     whole, runs = new_state(config, grid), {}
     for record in train(config, grid, split.train, split.validation, whole):
-        if record.split == "train" and record.step < 200:
+        if record.split == "train" and record.step < 40:
             runs[record.step] = create_run(tmp_path / str(record.step), config)
             save_checkpoint(runs[record.step], whole)
-    assert list(runs) == [50, 100, 150]
+    assert list(runs) == [10, 20, 30]
     for run in runs.values():
         broken = new_state(config, grid)
         load_checkpoint(run, broken)
@@ -142,9 +145,9 @@ def test_what_cannot_be_rotated_is_refused(grid, monkeypatch):
     for tie, settings in [*tied.items(), ("factors", Group())]:
         with pytest.raises(ValueError, match=rf"rotate_at is \[5\], and objective .* ties latents to {tie}"):
             tiny_config(settings, rotate_at=(5,))
-    for steps in ((-1,), (5, 5), (9, 7)):
+    for rotations in ((-1,), (5, 5), (9, 7)):
         with pytest.raises(ValueError, match=r"rotate_at is \[.*\]; it must be rising steps, such as 700 1400"):
-            Config(rotate_at=steps)
+            Config(rotate_at=rotations)
     with pytest.raises(ValueError, match=r"rotate_at\[0\] is True; it must be a whole number"):
         from_dict({"rotate_at": [True]})
 

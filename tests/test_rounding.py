@@ -40,7 +40,7 @@ def _results(network, images):
     network.zero_grad()
     with bf16():
         posterior = network.encode(images)
-        logits = network.decode(posterior.mean)
+        logits = network.logits(posterior.mean)
     (logits.square().mean() + posterior.log_var.mean()).backward()
     return [posterior.mean, posterior.log_var, logits, *(weight.grad.clone() for weight in network.parameters())]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from betavae.files import schemas
+from betavae.files.conditions import parse_condition, parse_correlation
 from betavae.files.validation import (
     check_above,
     check_at_least,
@@ -50,14 +51,28 @@ class Config:
     objective: Any = field(default_factory=Beta)
     """Objective to minimise."""
     data: str = "dsprites"
-    """`dsprites` (generated, no download) or the path of an .npz file with `imgs` and `latents_classes`. Images passed
-    in Python are recorded as `in memory`."""
+    """A generated data set (`dsprites`, `rooms`, ...), a folder of images, the file or folder of a known data set, or
+    NAME:PATH; `betavae data list` names all. Images passed in Python are recorded as `in memory`."""
+    crop: int | None = None
+    """Side of the square to cut from the centre of each image, in pixels; before `image_size`."""
+    image_size: int | None = None
+    """Side in pixels to which images are resized (Lanczos). Most architectures take 32, 64 and 128."""
+    channels: Literal[1, 3] | None = None
+    """Convert images to grey (1) or colour (3)."""
+    bins: int | None = None
+    """Merge the values of each factor that has more into this number of intervals of equal width."""
     train_images: int | float = 1.0
     """Training images: a number (150000) or, with a decimal point, a share (0.8). 1.0 takes all remaining images."""
     validation_images: int | float = 15_000
     """Held-out images for the validation curve and the final loss: a number or a share; 0 for none."""
     test_images: int | float = 0
     """Further images kept out of training and validation: a number or a share."""
+    hold_out: tuple[str, ...] = ()
+    """Combinations of factors to leave out of training and validation, such as "shape = heart & posX > 0.5". Scores
+    stay on all images."""
+    correlate: tuple[str, ...] = ()
+    """Pairs of factors to correlate in the training images, such as shape~posX:0.1; a smaller number is a stronger
+    correlation. Scores stay on all images."""
     model: str = "burgess"
     """Architecture of encoder and decoder."""
     latent_dim: int = 10
@@ -106,6 +121,14 @@ class Config:
             object.__setattr__(self, name, value)
         for name in ("train_images", "validation_images", "test_images", "scored_images"):
             check_image_share(name, getattr(self, name), required=name in ("train_images", "scored_images"))
+        check_at_least(self, 4, "crop", "image_size")
+        check_at_least(self, 2, "bins")
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"channels is {self.channels}; it must be 1 (grey) or 3 (colour)")
+        for condition in self.hold_out:
+            parse_condition(condition)
+        for correlation in self.correlate:
+            parse_correlation(correlation)
         check_name("model", self.model, ARCHITECTURES)
         check_name("likelihood", self.likelihood, ("bernoulli", "gaussian"))
         check_name("schedule", self.schedule, ("constant", "one-cycle"))

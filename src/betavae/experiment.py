@@ -4,10 +4,12 @@ Each step reads its inputs from the run folder and the data, and writes its resu
 step alone, and an interrupted run resumes where it stopped.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,21 +20,20 @@ from betavae import metrics
 from betavae.config import IN_MEMORY, Config, run_id
 from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
-from betavae.data.loading import load_data
-from betavae.data.registry import DATASETS
+from betavae.data.loading import data_for, load_for
 from betavae.files.validation import check_name
 from betavae.metrics.inputs import check_classes
 from betavae.objectives.needs import needs_of
 from betavae.report.run_figures import draw_run
 from betavae.report.run_page import report_run
 from betavae.runs.checkpoints import load_checkpoint, load_model, save_checkpoint, save_model
+from betavae.runs.combinations import compare_combinations
 from betavae.runs.contents import (
-    check_same_data,
     count_scored,
     held_out_of,
     latents_of,
     on_this_machine,
-    read_if_present,
+    same_data,
     scores_of,
     split_of,
 )
@@ -54,7 +55,9 @@ from betavae.training.batches import StepRows
 from betavae.training.devices import choose_device
 from betavae.training.encoding import encode
 from betavae.training.interrupts import deferred_interrupts
-from betavae.training.loop import Diverged, Record, train
+from betavae.training.loop import Record, train
+from betavae.training.losses import Diverged
+from betavae.training.progress import training_bar
 from betavae.training.state import State, memory_of, new_state
 
 CHECKPOINT_SECONDS = 60.0
@@ -62,7 +65,9 @@ CHECKPOINT_SECONDS = 60.0
 FEWEST_SCORED = 3
 """Smallest number of images for scores: some to train the metrics' predictors, some to test them."""
 
-Watch = Callable[[Record], None]
+ImageArrays = NDArray[Any] | torch.Tensor
+"""Images without factors; see `FactorData.from_arrays`."""
+Callback = Callable[[Record], object]
 ScoringProgress = Callable[[str, int, int], None]
 
 
@@ -71,8 +76,9 @@ def experiment(
     folder: str | Path | None = None,
     *,
     overwrite: bool = False,
-    data: FactorData | None = None,
-    watch: Watch | None = None,
+    data: FactorData | ImageArrays | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train, score and draw a new run.
 
@@ -80,8 +86,11 @@ def experiment(
         config: settings of the run.
         folder: run folder. If None, `runs/<run id>`.
         overwrite: replace the run that is in the folder.
-        data: images and factors, if you have loaded or generated them already. If None, `load_data(config.data)`.
-        watch: called with each record of the loss curves, e.g. a progress bar.
+        data: images and factors, or an array of images as `FactorData.from_arrays` takes it. They are cropped and
+            resized as the settings say. If None, the data that `config.data` names.
+        quiet: show no progress bar. Without a terminal or a notebook, there is none anyway.
+        callbacks: functions that are called with each record of the loss curves, during the training. An error in one
+            of them stops the training, which can be resumed.
 
     Returns:
         The finished run.
@@ -93,9 +102,8 @@ def experiment(
         MemoryError: the batches do not fit into memory.
         KeyboardInterrupt: interrupted; the checkpoint is saved.
     """
-    if data is None:
-        data = load_data(config.data)
-    elif not data.source and config.data in (IN_MEMORY, Config.data):
+    data = load_for(config) if data is None else data_for(config, data)
+    if not data.source and config.data in (IN_MEMORY, Config.data):
         config = replace(config, data=IN_MEMORY)
     elif data.source != config.data:
         origin = f"were read from {data.source}" if data.source else "were made in Python"
@@ -105,7 +113,7 @@ def experiment(
         )
     check(config, data)
     run = create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
-    return resume(run.folder, data=data, watch=watch)
+    return resume(run.folder, data=data, quiet=quiet, callbacks=callbacks)
 
 
 def check(config: Config, data: FactorData) -> None:
@@ -119,7 +127,7 @@ def check(config: Config, data: FactorData) -> None:
     if config.scores and not data.factors.shape[1]:
         raise ValueError(
             f"scores are {', '.join(config.scores)}, but {data.name} has no factors that vary: leave scores out, or "
-            "give data with latents_classes"
+            "give data with factors"
         )
     if (count := count_scored(config, data)) < FEWEST_SCORED:
         raise ValueError(f"scored_images selects {count} images; it must select at least {FEWEST_SCORED}")
@@ -132,15 +140,30 @@ def check(config: Config, data: FactorData) -> None:
     if any(metrics.METRICS[name].counts_classes for name in config.scores):
         num_train, _ = metrics.sample_sizes(count)
         rows = np.random.default_rng(0).choice(len(data), num_train, replace=False)
+        classes = ~np.array(data.continuous or (False,) * len(data.factor_names))
         try:
-            check_classes(data.factors[rows])
+            check_classes(data.factors[rows][:, classes])
         except ValueError as error:
-            raise ValueError(name_factors(str(error), data.factor_names)) from None
+            names = [name for name, has_classes in zip(data.factor_names, classes, strict=True) if has_classes]
+            raise ValueError(name_factors(str(error), names)) from None
+    if any(data.continuous) and (
+        left_out := [name for name in config.scores if not metrics.METRICS[name].takes_continuous]
+    ):
+        raise ValueError(
+            f"scores are {', '.join(left_out)}, which need classes, and {data.name} has continuous factors: leave them "
+            "out, or merge values with bins 20"
+        )
     StepRows(config, data, split_of(config, data).train)
     new_state(config, data)
 
 
-def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch | None = None) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    data: FactorData | ImageArrays | None = None,
+    quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Complete the run in a folder: train, score and draw what is missing.
 
     Resuming is bit-identical to a run without interruption.
@@ -148,7 +171,8 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     Args:
         folder: folder of a started run.
         data: as for `experiment`.
-        watch: as for `experiment`.
+        quiet: as for `experiment`.
+        callbacks: as for `experiment`.
 
     Returns:
         The finished run.
@@ -162,14 +186,17 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
         KeyboardInterrupt: as for `experiment`.
     """
     run = open_run(folder)
+    if data is not None:
+        run = replace(run, given_data=data_for(run.config, data))
     if run.done:
         return run
     with locked(run):
         if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
-        data = data_of(run) if data is None else data
-        state = train_run(run, data, watch=watch)
+        data = run.data
+        with training_bar(run.config, quiet=quiet) as bar:
+            state = train_run(run, data, [bar, *callbacks] if bar else callbacks)
         encode_run(run, data, state)
         try:
             score_run(run, data)
@@ -185,29 +212,9 @@ def resume(folder: str | Path, *, data: FactorData | None = None, watch: Watch |
     return run
 
 
-def data_of(run: Run) -> FactorData:
-    """Load the data that a run was trained on.
-
-    A relative path in the settings is resolved against the working directory of the command that started the run.
-
-    Raises:
-        FileNotFoundError: the data file does not exist.
-        ValueError: the data file is damaged, or the images were given in Python.
-    """
-    source, recorded = run.config.data, read_if_present(run, "provenance.json").get("data", {})
-    if source == IN_MEMORY:
-        raise ValueError(
-            f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
-            f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
-            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
-        )
-    file = recorded.get("file", "")
-    return load_data(file if source not in DATASETS and Path(file).is_file() else source)
-
-
-def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
+def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = ()) -> State:
     """Train a run to its end, from its checkpoint if it has one; save the weights."""
-    check_same_data(run, data)
+    data = same_data(run, data)
     config, split = run.config, split_of(run.config, data)
     state = new_state(config, data)
     if run.path("checkpoint.safetensors").exists():
@@ -219,8 +226,8 @@ def train_run(run: Run, data: FactorData, watch: Watch | None = None) -> State:
         try:
             for record in train(config, data, split.train, split.validation, state):
                 append_record(run, record)
-                if watch:
-                    watch(record)
+                for callback in callbacks:
+                    callback(record)
                 finished = state.step == config.steps
                 if record.split == "train" and (
                     interrupted or finished or time.monotonic() - saved_at > CHECKPOINT_SECONDS
@@ -284,7 +291,7 @@ def encode_run(run: Run, data: FactorData, state: State | None = None) -> Latent
     """
     config = on_this_machine(run.config)
     model = load_model(run).to(choose_device(config.device)) if state is None else state.model
-    check_same_data(run, data)
+    data = same_data(run, data)
     count = count_scored(run.config, data)
     rows = np.arange(len(data))
     if count < len(data):
@@ -327,16 +334,18 @@ def score_run(
         ValueError: a metric or the preset is unknown; `fold_orientation` is set for data other than dSprites; or
             metrics are named and the data have no factors.
     """
-    check_same_data(run, data)
+    data = same_data(run, data)
     if not data.factors.shape[1] and (names or fold_orientation):
         raise ValueError(f"{data.name} has no factors that vary, so its latents cannot be scored")
     latents = latents_of(run, data)
     seed = run.config.seed if seed is None else seed
+    combinations = _compare_combinations(run, data, latents, seed) if run.config.hold_out else {}
     rows, mean, kl, samples = latents.rows, latents.mean, latents.kl, _sample(latents, seed)
     del latents  # frees the log variances, which are large
     values: dict[str, Any] = {}
     if data.factors.shape[1]:
-        factors, factor_names = _factors_to_score(data, fold_orientation)
+        classes, factor_names = _factors_to_score(data, fold_orientation)
+        factors = data.scored_factors() if any(data.continuous) else classes
         values = score_tables(
             samples if sampled else mean,
             factors[rows],
@@ -350,7 +359,7 @@ def score_run(
             factor_names=factor_names,
             progress=progress,
         )
-        ceilings = metrics.score_ceilings(factors, data.image_numbers())
+        ceilings = metrics.score_ceilings(classes, data.image_numbers())
         values["ceilings"] = {
             name: ceiling for name, ceiling in ceilings.items() if name in values["scores"] and ceiling < 1 - 1e-9
         }
@@ -363,8 +372,17 @@ def score_run(
             values["notes"] = [*dict.fromkeys([*old.get("notes", []), *values["notes"]])]
             values["skipped"] = {**old.get("skipped", {}), **values["skipped"]}
     values |= {"kl": kl.tolist(), "held_out": held_out_of(run, data)}
+    if combinations:
+        values["combinations"] = combinations
     write_json(run, "scores.json", values)
     return values
+
+
+def _compare_combinations(run: Run, data: FactorData, latents: Latents, seed: int) -> dict[str, Any]:
+    """Compare the combinations of factors in training with those held out."""
+    config = on_this_machine(run.config)
+    model = load_model(run).to(choose_device(config.device))
+    return compare_combinations(config, data, model, latents, seed)
 
 
 def _factors_to_score(data: FactorData, fold_orientation: bool) -> tuple[NDArray[np.integer[Any]], list[str]]:
@@ -389,3 +407,13 @@ def _sample(latents: Latents, seed: int) -> NDArray[np.float32]:
         sample *= np.exp(log_var / 2)
         sample += mean
     return samples
+
+
+class _CallableModule(ModuleType):
+    """Makes `betavae.experiment(config)` work: the package's attribute of that name is this module."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Run:
+        return experiment(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -25,7 +25,7 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
     from rich.text import Text
 
     from betavae.metrics import score_info
-    from betavae.runs.scores import capture_phrases, notes_of
+    from betavae.runs.scores import capture_phrases, combination_rows, notes_of
 
     intervals, chance, ceilings = (values.get(name, {}) for name in ("intervals", "chance", "ceilings"))
     optional = {"95 % interval": intervals, "chance": chance, "ceiling": ceilings}
@@ -49,6 +49,8 @@ def print_scores(values: dict[str, Any], title: str, console: "Console", names: 
         table.add_row("", Text("held-out " + name.replace("_", " ")), f"{value:.2f}")
     say(console, title)
     console.print(table)
+    for name, seen, unseen in combination_rows(values.get("combinations", {}))[:2]:
+        say(console, f"{name} on seen combinations {seen:.3f}, on unseen {unseen:.3f}")
     skipped: dict[str, str] = values.get("skipped", {})
     if len(chosen) < len(scores):
         hidden = f"{len(scores) - len(chosen)} more scores"

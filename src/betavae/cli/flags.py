@@ -4,6 +4,7 @@ import dataclasses
 import tomllib
 from typing import Annotated, Any, Literal, Union
 
+from tyro.conf import UseAppendAction
 from tyro.conf import arg as argument
 from tyro.conf import subcommand as command
 
@@ -53,7 +54,9 @@ def config_type() -> type:
     objectives: Any = Union[  # noqa: UP007, of types made here
         tuple(Annotated[objective.settings, command(name, prefix_name=False)] for name, objective in OBJECTIVES.items())
     ]
-    return retyped(Config, objective=objectives, model=Literal[tuple(ARCHITECTURES)])
+    repeated: Any = UseAppendAction[tuple[str, ...]]
+    choices: Any = Literal[tuple(ARCHITECTURES)]
+    return retyped(Config, objective=objectives, model=choices, hold_out=repeated, correlate=repeated)
 
 
 def retyped(cls: type, **types: Any) -> type:

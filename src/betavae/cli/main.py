@@ -19,7 +19,8 @@ from betavae import config as configuration
 from betavae import plugins
 from betavae.cli import flags
 from betavae.cli.console import complain, print_notes
-from betavae.cli.data import DataCommand
+from betavae.cli.data import ACTIONS, DataCommand
+from betavae.cli.export import ExportCommand
 from betavae.cli.pages import ExploreCommand, FiguresCommand, ReportCommand
 from betavae.cli.recipes import find_recipe
 from betavae.cli.score import ScoreCommand
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The exit code is 0, or 2 with one sentence on standard error for a mistake or a failure, 130 when interrupted, and
     141 when the reader of the output, such as `head`, closes the pipe.
     """
+    # OpenMP reads this when PyTorch is loaded: threads that wait for others give their core away after some
+    # microseconds, not after milliseconds. docs/lab-notes/threads.md has the measurements.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows cannot encode β
         sys.stdout.reconfigure(errors="replace")
@@ -75,6 +79,7 @@ COMMANDS: Final = {
     "figures": FiguresCommand,
     "report": ReportCommand,
     "explore": ExploreCommand,
+    "export": ExportCommand,
     "study": StudyCommand,
     "results": ResultsCommand,
     "data": DataCommand,
@@ -88,7 +93,7 @@ def _parse(words: list[str]) -> Any:
     if first == "train" and not second.startswith("-"):
         check_name("objective", second, OBJECTIVES)
     if first == "data" and not second.startswith("-"):
-        check_name("command", second, ("export", "check"))
+        check_name("command", second, ACTIONS)
     flag_names = {word.partition("=")[0] for word in words}
     if first == "train" and "--resume" in flag_names and len(words) - ("--resume" in words) > 2:
         raise ValueError("--resume continues a run with the run's own settings; leave out all other flags")

@@ -22,12 +22,11 @@ class FiguresCommand:
     """File formats of the static figures."""
 
     def __call__(self, console: "Console") -> None:
-        from betavae.experiment import data_of
         from betavae.report.run_figures import draw_run
         from betavae.runs.folder import open_run
 
         run = open_run(self.run)
-        files = draw_run(run, data_of(run), self.formats)
+        files = draw_run(run, run.data, self.formats)
         say(console, f"{len(files)} files in {run.path('figures')}")
 
 
@@ -46,7 +45,6 @@ class ReportCommand:
     """With one run: the largest size of the page. If the page would be larger, it contains no decoder."""
 
     def __call__(self, console: "Console") -> None:
-        from betavae.experiment import data_of
         from betavae.report.run_comparison import compare_runs
         from betavae.report.run_page import report_run
         from betavae.runs.folder import open_run
@@ -66,7 +64,7 @@ class ReportCommand:
         if not 1 <= self.megabytes <= 1000:
             raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, for example 5")
         runs = [open_run(folder) for folder in self.runs]
-        data = data_of(runs[0])
+        data = runs[0].data
         if len(runs) == 1:
             page = report_run(runs[0], data, round(1e6 * self.megabytes))
         else:

@@ -110,7 +110,7 @@ class ScoreCommand:
         print_scores(values, f"{self.latents}: {len(latents):,} samples, {self.preset} preset", console)
 
     def _score_run(self, folder: Path, console: "Console") -> None:
-        from betavae.experiment import data_of, encode_run, score_run
+        from betavae.experiment import encode_run, score_run
         from betavae.runs.folder import open_run
 
         if self.sampled_latents is not None:
@@ -120,7 +120,7 @@ class ScoreCommand:
         if self.out is not None:
             raise ValueError("--out is for two tables; the scores of a run are written to its scores.json")
         run = open_run(folder)
-        data = data_of(run)
+        data = run.data
         if not run.path("latents.npz").exists():
             encode_run(run, data)
         with progress_bar(console) as progress:

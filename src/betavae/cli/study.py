@@ -30,9 +30,9 @@ WORKERS_A_CORE = 8
 class StudyCommand:
     """Train a sweep: many settings with many seeds, one run per core. The same command resumes it.
 
-    Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation, locatello-dsprites),
-    or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, a flag with one value changes
-    that setting in all runs. Runs that are finished are not repeated.
+    Give a recipe (a .toml file, or one of: smoke, affine, betas, objectives, precision, rotation, held-out, correlated,
+    locatello-dsprites), or the settings as flags: --objective beta --beta 1 2 4 8 --seeds 10. With a recipe, a flag
+    with one value changes that setting in all runs. Runs that are finished are not repeated.
     """
 
     settings: Any
@@ -100,10 +100,10 @@ class StudyCommand:
     def _check(self, runs: Mapping[str, Config]) -> None:
         """Validate the runs against their data. With Ray, only dSprites: a file may exist on the cluster alone."""
         from betavae.studies.study import check_runs
-        from betavae.studies.workers import load_once
+        from betavae.studies.workers import forget_data, load_once
 
         check_runs({run: c for run, c in runs.items() if self.ray is None or c.data in DATASETS}, load_once)
-        load_once.cache_clear()
+        forget_data()
 
     def _executor(self) -> "Executor":
         """The executor of the runs: processes of this machine, or a Ray cluster."""

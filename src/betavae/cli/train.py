@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg as argument
 
 from betavae import config as configuration
-from betavae.cli.console import print_scores, say
+from betavae.cli.console import print_scores, progress_bar, say
 from betavae.cli.recipes import find_recipe
 from betavae.config import Config
 from betavae.objectives.registry import objective_name
@@ -21,20 +22,22 @@ from betavae.objectives.settings import TC, Vae
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from betavae.cli.progress import TrainingBar
     from betavae.data.factor_data import FactorData
     from betavae.runs.folder import Run
+    from betavae.training.progress import TrainingBar
 
 
 @dataclass(frozen=True)
 class DemoCommand:
-    """Train a β-TCVAE on dSprites in minutes on a CPU, score it, draw it and write a report."""
+    """Train a β-TCVAE on generated images in minutes on a CPU, score it, draw it and write a report."""
 
+    data: Literal["dsprites", "rooms"] = "dsprites"
+    """Images: dsprites, white sprites on black, or rooms, coloured objects in rooms."""
     model: Literal["burgess", "affine"] = "burgess"
     """Architecture: burgess, a plain convolutional network, or affine, whose decoder moves a small image by an affine
-    map."""
-    out: Path = Path("runs/demo")
-    """Run folder."""
+    map, for dsprites."""
+    out: Path | None = None
+    """Run folder. If unset, runs/demo, or runs/demo-rooms."""
     seed: int = 0
     """Seed of all random numbers."""
     overwrite: bool = False
@@ -43,21 +46,25 @@ class DemoCommand:
     """Open a page in the browser that shows the training while it runs, and at the end the report."""
 
     def __call__(self, console: "Console") -> None:
-        if (self.out / "config.json").exists() and not self.overwrite:
+        if (self.data, self.model) == ("rooms", "affine"):
+            raise ValueError("model affine moves white sprites, which rooms does not have: give model burgess")
+        variant = "rooms" if self.data == "rooms" else "affine" if self.model == "affine" else ""
+        recipe = f"demo-{variant}" if variant else "demo"
+        out = self.out or Path("runs", "demo-rooms" if self.data == "rooms" else "demo")
+        if (out / "config.json").exists() and not self.overwrite:
             from betavae.runs.folder import open_run
 
-            existing = open_run(self.out).config
-            if (existing.seed, existing.model) != (self.seed, self.model):
+            existing = open_run(out).config
+            if (existing.data, existing.seed, existing.model) != (self.data, self.seed, self.model):
                 raise ValueError(
-                    f"{self.out} holds a run of {existing.model} with seed {existing.seed}; name another folder with "
-                    "--out, or replace it with --overwrite"
+                    f"{out} holds a run of {existing.model} on {existing.data} with seed {existing.seed}; name another "
+                    "folder with --out, or replace it with --overwrite"
                 )
-            command = f"betavae demo --model {self.model} --seed {self.seed} --out {self.out} --overwrite"
-            run = resume(self.out, console, command, self.open)
+            flags = f"--data {self.data} --model {self.model} --seed {self.seed} --out {out}"
+            run = resume(out, console, f"betavae demo {flags} --overwrite", self.open)
         else:
-            recipe = "demo" if self.model == "burgess" else f"demo-{self.model}"
             config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
-            run = start(config, self.out, self.overwrite, console, self.open)
+            run = start(config, out, self.overwrite, console, self.open)
         show(run, console, brief=True)
 
 
@@ -92,6 +99,7 @@ class TrainCommand:
 
 def start(config: Config, out: Path | None, overwrite: bool, console: "Console", live: bool = False) -> "Run":
     """Train, score and draw a new run; shows its progress, with `live` also in the browser."""
+    from betavae.data.loading import load_for
     from betavae.experiment import experiment
 
     folder = out or Path("runs") / configuration.run_id(config)
@@ -99,49 +107,49 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console",
     say(console, f"{folder}: {name}, {config.model}, {config.steps:,} steps")
     if unreached := configuration.unreached(config):
         say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(unreached)}")
-    with _training(config, folder, console) as bar, _shown_live(live, folder, config.data, console) as data:
-        return experiment(config, folder, overwrite=overwrite, data=data, watch=bar)
+    with progress_bar(console, "preparing images") as progress:
+        data = load_for(config, partial(progress, "preparing images"))
+    with _training(config, folder, console) as bar, _shown_live(live, folder, data, console):
+        return experiment(config, folder, overwrite=overwrite, data=data, quiet=True, callbacks=[bar])
 
 
 def resume(folder: Path, console: "Console", repeat: str, live: bool = False) -> "Run":
     """Resume a run. If it is finished, print `repeat`, the command that trains it again."""
     from betavae.experiment import resume
+    from betavae.runs.contents import data_of
     from betavae.runs.folder import open_run
 
     run = open_run(folder)
     if run.done:
         say(console, f"{folder} is finished already; to train it again: {repeat}")
         return run
-    with _training(run.config, folder, console) as bar, _shown_live(live, folder, run.config.data, console) as data:
-        return resume(folder, data=data, watch=bar)
+    data = data_of(run) if live else None
+    with _training(run.config, folder, console) as bar, _shown_live(live, folder, data, console):
+        return resume(folder, data=data, quiet=True, callbacks=[bar])
 
 
 @contextmanager
-def _shown_live(live: bool, folder: Path, source: str, console: "Console") -> Iterator["FactorData | None"]:
-    """Show a training in the browser; yields its data. A page that cannot be served is said and does no harm."""
-    if not live:
-        yield None
-        return
-    import webbrowser
-
-    from betavae.data.loading import load_data
-    from betavae.report.live import live_page
-
-    data = load_data(source)
+def _shown_live(live: bool, folder: Path, data: "FactorData | None", console: "Console") -> Iterator[None]:
+    """Show a training in the browser, if `live`. A page that cannot be served is said and does no harm."""
     with ExitStack() as pages:
-        try:
-            address = pages.enter_context(live_page(folder, data))
-            say(console, f"live page: {address}")
-            webbrowser.open(address)
-        except Exception as error:
-            say(console, f"note: no live page ({error})")
-        yield data
+        if live and data is not None:
+            import webbrowser
+
+            from betavae.report.live import live_page
+
+            try:
+                address = pages.enter_context(live_page(folder, data))
+                say(console, f"live page: {address}")
+                webbrowser.open(address)
+            except Exception as error:  # no port, no browser
+                say(console, f"note: no live page ({error})")
+        yield
 
 
 @contextmanager
 def _training(config: Config, folder: Path, console: "Console") -> Iterator["TrainingBar"]:
     """A progress bar for a training. If the training is interrupted, print how to resume it."""
-    from betavae.cli.progress import TrainingBar
+    from betavae.training.progress import TrainingBar
 
     try:
         with TrainingBar(config, console) as bar:

@@ -36,6 +36,14 @@ FACTOR_NAMES = ("shape", "scale", "orientation", "posX", "posY")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 NUM_IMAGES = math.prod(FACTOR_SIZES)
 IMAGE_SHAPE = (1, 64, 64)
+FACTOR_LABELS: tuple[tuple[float | str, ...], ...] = (
+    SHAPES,
+    tuple(SCALES.tolist()),
+    tuple(ORIENTATIONS.tolist()),
+    tuple(POSITIONS.tolist()),
+    tuple(POSITIONS.tolist()),
+)
+"""Name of each shape; values of the other factors, orientations in radians."""
 
 _VALUES = (np.array([1.0, 2.0, 3.0]), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)
 _SUBPIXELS = 256
@@ -138,6 +146,11 @@ class Sprites:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes in memory."""
+        return int(self._windows.nbytes + self._places.nbytes)
 
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         """Packed images (B, 512) of indices, a mask or a slice: 64 lines of 8 bytes, leftmost pixel in the highest bit.

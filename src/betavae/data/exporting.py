@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from betavae.data import dsprites, npz
 from betavae.data.factor_data import FactorData, iterate_blocks
-from betavae.data.npz import Progress
+from betavae.data.loading import read_file
+from betavae.data.readers.source import Progress, pack_bits
 from betavae.files.atomic import replacing
 
 
@@ -100,9 +101,13 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
         FileNotFoundError: the file does not exist.
         ValueError: the file is damaged, or it is not dSprites.
     """
-    contents = npz.read(path, progress)
-    classes, values = contents.classes, contents.values
-    if not npz.looks_like_dsprites(classes, contents.image_shape, contents.max_value):
+    contents = read_file(path)
+    source, classes, values = contents.source, contents.classes, contents.values
+    height, width, channels = source.shape
+    packed = None
+    if npz.looks_like_dsprites(classes, (channels, height, width), 1):
+        packed = pack_bits(source, progress)
+    if packed is None:
         raise ValueError(
             f"{path} is not dSprites, so it cannot be compared; dSprites has images of 64x64 pixels with the values 0 "
             f"and 1 and a table latents_classes with the columns color, {', '.join(dsprites.FACTOR_NAMES)}."
@@ -110,8 +115,8 @@ def compare_npz(path: str | Path, *, progress: Progress | None = None) -> Compar
     factors = classes[:, 1:].astype(np.int64)
     drawn, drawn_rows = dsprites.draw_all(), np.ravel_multi_index(tuple(factors.T), dsprites.FACTOR_SIZES)
     wrong_pixels = np.empty(len(factors), np.int64)
-    for rows, packed in iterate_blocks(contents.packed):
-        wrong_pixels[rows] = np.bitwise_count(packed ^ drawn[drawn_rows[rows]]).sum(axis=1)
+    for rows, block in iterate_blocks(packed):
+        wrong_pixels[rows] = np.bitwise_count(block ^ drawn[drawn_rows[rows]]).sum(axis=1)
     different = np.flatnonzero(wrong_pixels)
     return Comparison(
         num_images=len(factors),
@@ -131,8 +136,13 @@ def _tables(data: FactorData) -> dict[str, npt.NDArray[Any]]:
     classes = data.classes()
     if data.is_dsprites:
         return {"latents_values": dsprites.latent_values(classes), "latents_classes": dsprites.latent_classes(classes)}
+    values = data.factor_values or (np.arange(0),) * classes.shape[1]
+    columns = [
+        known[index] if known.dtype.kind == "f" else column
+        for known, index, column in zip(values, data.factors.T, classes.T, strict=True)
+    ]
     return {
-        "latents_values": classes.astype(np.float64),
+        "latents_values": np.stack(columns, 1).astype(np.float64) if columns else classes.astype(np.float64),
         "latents_classes": classes,
         "factor_names": np.array(data.factor_names, np.str_),
     }

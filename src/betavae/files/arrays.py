@@ -80,6 +80,13 @@ def read_npy(path: Path) -> NDArray[Any]:
         return _elements(stream.read(), header, "it")
 
 
+@contextmanager
+def open_npy(path: Path) -> Iterator[tuple[IO[bytes], Header]]:
+    """Open an .npy file; yields the stream of its elements and its header. Raises as `read_npy`."""
+    with path.open("rb") as stream:
+        yield stream, _header(stream, "it", path.stat().st_size)
+
+
 def _header(stream: IO[bytes], name: str, size: int) -> Header:
     try:
         version = np.lib.format.read_magic(stream)

@@ -91,6 +91,22 @@ class Protocol(TypedDict):
     factors: NotRequired[list[str]]
 
 
+class CombinationScores(TypedDict):
+    """Reconstruction loss and accuracies on a kind of combinations of the factors, seen or unseen."""
+
+    images: int
+    reconstruction: float | None
+    accuracy: NotRequired[dict[str, float]]
+    mean_accuracy: NotRequired[float]
+
+
+class Combinations(TypedDict):
+    """Scores on the combinations of the factors that are in training, and on those held out."""
+
+    seen: CombinationScores
+    unseen: CombinationScores
+
+
 class Scores(TypedDict):
     """Scores of a trained run. Without factors, only the first two keys. Undefined scores are null."""
 
@@ -105,6 +121,7 @@ class Scores(TypedDict):
     protocol: NotRequired[Protocol]
     notes: NotRequired[list[str]]
     skipped: NotRequired[dict[str, str]]
+    combinations: NotRequired[Combinations]
 
 
 DRAWN: dict[str, tuple[str, Any]] = {

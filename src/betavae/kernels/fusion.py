@@ -34,6 +34,22 @@ def fuse(model: nn.Module) -> None:
             module.__class__ = fused
 
 
+def unfuse(model: nn.Module) -> None:
+    """Have a model run in plain PyTorch again, in place: the inverse of `fuse`. Exporters of networks need it.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 3))
+        >>> fuse(network)
+        >>> unfuse(network)
+        >>> type(network).__name__
+        'Sequential'
+    """
+    plain = {fused: base for base, fused in _FUSED.items()}
+    for module in model.modules():
+        if (base := plain.get(type(module))) is not None:
+            module.__class__ = base
+
+
 class FusedSequential(nn.Sequential):
     """An `nn.Sequential` that runs several layers at a time in C."""
 

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from betavae.files.frames import score_frame
 from betavae.metrics.captures import Capture
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,19 @@ class Scores:
         plain["arrays"] = {name: array.tolist() for name, array in self.arrays.items()}
         plain["captures"] = [asdict(capture) for capture in self.captures]
         return {name: _without_nan(value) for name, value in plain.items()}
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a data frame with a row per score: value, 95 % interval, chance level and ceiling.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+
+        Example:
+            >>> scores = Scores({"mig": 0.5}, {"mig": (0.4, 0.6)}, {"mig": 0.0}, {}, {}, (), "dlib", 0, 10)
+            >>> float(scores.to_frame().loc["mig", "high"])
+            0.6
+        """
+        return score_frame(self.scores, self.intervals, self.chance, self.ceilings)
 
 
 def _without_nan(value: Any) -> Any:

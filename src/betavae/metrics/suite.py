@@ -22,7 +22,7 @@ def evaluate(
     latents: np.ndarray,
     factors: np.ndarray,
     *,
-    names: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
     preset: str | Protocol = "default",
     discrete: bool = False,
     seed: int = 0,
@@ -53,7 +53,7 @@ def evaluate(
         latents: (N, D) all latents; the metrics draw their rows from them.
         factors: (N, K) labels of any kind or a DataFrame, or (N,) for one factor. If a factor is continuous, only
             metrics that accept continuous factors are computed.
-        names: names of the metrics, keys of `METRICS`. By default all metrics except `unibound`, which is slow, and
+        metrics: names of the metrics, keys of `METRICS`. By default all metrics except `unibound`, which is slow, and
             except `mig_chen` if ``sampled`` is `None`. By default, a metric that fails on the tables is left out with a
             warning.
         preset: ``"dlib"``, the protocol of disentanglement_lib; ``"default"``, the corrected protocol; or a `Protocol`.
@@ -80,19 +80,19 @@ def evaluate(
 
     Example:
         >>> factors = np.random.default_rng(0).integers(3, size=(600, 2))
-        >>> evaluation = evaluate(factors.astype(float), factors, names=["mig"], num_train=500)
+        >>> evaluation = evaluate(factors.astype(float), factors, metrics=["mig"], num_train=500)
         >>> evaluation.scores["mig"] > 0.95, evaluation.chance["mig"] < 0.05
         (True, True)
     """
-    if names is not None and (isinstance(names, str) or not names):
-        raise ValueError(f"names must list at least one metric of {', '.join(METRICS)}, got {names!r}")
-    for name in names or ():
+    if metrics is not None and (isinstance(metrics, str) or not metrics):
+        raise ValueError(f"metrics must list at least one metric of {', '.join(METRICS)}, got {metrics!r}")
+    for name in metrics or ():
         check_name("metric", name, METRICS)
     if factor_names is None and hasattr(factors, "columns"):
         factor_names = [str(name) for name in factors.columns]
     latents, factors = check_tables(latents, factors, integer_factors=False)
     labels, continuous = by_kind(factors)
-    selected = list(names) if names is not None else _all_metrics(continuous, sampled is not None)
+    selected = list(metrics) if metrics is not None else _all_metrics(continuous, sampled is not None)
     protocol = choose(preset)
     seed, repeats = check_whole("seed", seed, 0), check_whole("repeats", repeats, 1)
     sample_sizes(len(latents), protocol, num_train, num_test)  # reject invalid sizes before any work
@@ -124,9 +124,9 @@ def evaluate(
     if chance:
         shuffled = np.random.default_rng(seed).permutation(len(latents))
         evaluations.append(prepare_evaluation("shuffled", 0, shuffled))
-    if names is None:
+    if metrics is None:
         _ = evaluations[0].rows  # with too few rows, raise one error instead of leaving out nearly all metrics
-    measured = measure_all(evaluations, selected, progress, must_succeed=names is not None)
+    measured = measure_all(evaluations, selected, progress, must_succeed=metrics is not None)
     scores, arrays = measured[0]
     return Scores(
         scores=scores,

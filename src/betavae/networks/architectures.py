@@ -99,7 +99,7 @@ def locatello(image_shape: ImageShape, latent_dim: int) -> tuple[nn.Sequential, 
     channels = image_shape[0]
     if image_shape[1:] != (64, 64):
         raise ValueError(
-            f"model locatello takes images of 64x64 pixels, not {_size(image_shape)}; burgess takes 32, 64, 128"
+            f"model locatello takes images of 64x64 pixels, not {_size(image_shape)}; resize them with --image-size 64"
         )
     encoder = nn.Sequential(
         Downsample(channels, 32),
@@ -237,7 +237,7 @@ def _halvings(name: str, image_shape: ImageShape) -> int:
     if height != width or height not in (32, 64, 128):
         raise ValueError(
             f"model {name} takes square images of 32, 64 or 128 pixels, not {_size(image_shape)}; "
-            "resize them, or use model higgins, which takes any size"
+            f"resize them with --image-size {32 if height < 48 else 64}, or use model higgins, which takes any size"
         )
     return int(math.log2(height)) - 2
 

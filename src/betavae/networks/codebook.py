@@ -27,4 +27,4 @@ class Codebook(nn.Module):
     def forward(self, latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch latents"]:
         """Return the nearest value of each latent."""
         distances = (latents.detach()[:, :, None] - self.values.detach()).abs()  # [image, latent, value]
-        return self.values.expand(len(latents), -1, -1).gather(2, distances.argmin(2, keepdim=True)).squeeze(2)
+        return self.values.expand(latents.shape[0], -1, -1).gather(2, distances.argmin(2, keepdim=True)).squeeze(2)

@@ -60,7 +60,7 @@ def decoded_error(
     """
     if model.likelihood == "bernoulli":
         return model.bernoulli_error(latents, images)
-    return reconstruction_error(model.decode(latents), images, model.likelihood)
+    return reconstruction_error(model.logits(latents), images, model.likelihood)
 
 
 def gaussian_kl(

@@ -1,8 +1,8 @@
 """Renders the report of a run as one self-contained HTML file.
 
 The folder `assets` contains the template `report.html`, its parts, the style `report.css`, `networks.js`, which runs
-the networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped, and
-a content security policy prevents the page from loading anything.
+the networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped,
+and a content security policy prevents the page from loading anything.
 """
 
 import math
@@ -92,6 +92,8 @@ class RunReport:
     """Best possible values of some of the scores."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     """Protocol of the evaluation: preset, seed, evaluations, rows, latents."""
+    combinations: Sequence[tuple[str, float | None, float | None]] = ()
+    """Rows of a table: what is measured, its value on seen combinations of the factors, and on unseen ones."""
     notes: Sequence[str] = ()
     """Notes on scores that are missing or undefined, with the reason."""
     records: Sequence[Mapping[str, Any]] = ()
@@ -155,6 +157,7 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
         table=_latent_table(report),
         scores=[_score_row(name, report) for name in report.scores if score_info(name).prominence],
         details=[_score_row(name, report) for name in report.scores if not score_info(name).prominence],
+        combinations=[(name, format_number(seen), format_number(new)) for name, seen, new in report.combinations],
         protocol=protocol_text(report.protocol),
         charts=charts,
         chart_names=chart_names(charts),

@@ -28,6 +28,8 @@ _NIGHT, _SNOW, _TRACK, _ACCENT = (13, 17, 23), (236, 240, 245), (64, 72, 84), (2
 _ANIMATED_COLUMNS, _ANIMATED_PIXELS = 5, 128  # cells in a row of an animation; a cell's width, as nearly as it may be
 _FRAME_MILLISECONDS = 60
 _LEVELS = 16  # of anti-aliased text in a GIF
+_COLOURS = 256 - _LEVELS - 2  # of the images in a GIF
+_SAMPLED = 50_000  # pixels from which these colours are chosen
 
 
 def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, *, columns: int = 10) -> Figure:
@@ -343,12 +345,14 @@ def _text(figure: Figure, x: float, y: float, text: str, *, size: float = 9, col
 
 
 def _indexed(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, H, W, C) of bytes as indices (n, H, W) into one palette (colours, 3) of at most 64 colours."""
+    """Images (n, H, W, C) of bytes as indices (n, H, W) into one palette (colours, 3), at most `_COLOURS`."""
     if pixels.shape[-1] == 1:
         return pixels[..., 0] >> 3, np.linspace(0, 255, 32).round().astype(np.uint8)[:, None].repeat(3, axis=1)
     tall = Image.fromarray(pixels.reshape(-1, *pixels.shape[2:]))
-    reduced = tall.quantize(64, dither=Image.Dither.NONE)
-    palette = np.array(reduced.getpalette(), dtype=np.uint8).reshape(-1, 3)[:64]
+    some = np.ascontiguousarray(pixels.reshape(1, -1, 3)[:, :: max(1, pixels.size // 3 // _SAMPLED)])
+    chosen = Image.fromarray(some).quantize(_COLOURS, kmeans=1, dither=Image.Dither.NONE)
+    reduced = tall.quantize(palette=chosen, dither=Image.Dither.NONE)
+    palette = np.array(chosen.getpalette(), dtype=np.uint8).reshape(-1, 3)[:_COLOURS]
     return np.asarray(reduced).reshape(pixels.shape[:3]), palette
 
 

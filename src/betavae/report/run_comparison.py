@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from betavae.config import to_dict
 from betavae.data.factor_data import FactorData
+from betavae.data.prepared.preparation import preparation_of
 from betavae.files.atomic import write_atomically
 from betavae.report import comparison
 from betavae.report.explorer import describe_latents
 from betavae.report.published import DSPRITES
 from betavae.report.run_figures import seed_rows
 from betavae.runs.checkpoints import load_model
-from betavae.runs.contents import check_same_data, latents_of, scores_of
+from betavae.runs.contents import latents_of, same_data, scores_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.scores import information_shares, strengths
 from betavae.training.encoding import encode
@@ -35,14 +36,14 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
         FileNotFoundError: a run is not finished.
         ValueError: there are fewer than two runs, or the runs have different data.
     """
-    sources = {run.config.data for run in runs}
+    sources = {f"{run.config.data}, prepared: {preparation_of(run.config)}" for run in runs}
     if len(sources) > 1:
         raise ValueError(
             f"the runs have different data ({', '.join(sorted(sources))}), so their scores cannot be compared; give "
             "runs on the same data"
         )
     for run in runs:
-        check_same_data(run, data)
+        data = same_data(run, data)
     row = seed_rows(runs[0].config, data, load_model(runs[0]))[:1]
     names = _distinct_names([run.folder.resolve() for run in runs])
     members = [

@@ -9,14 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from betavae.config import Config
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.files import schemas
 from betavae.model import VAE
 from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages, draw_all
 from betavae.report.latent_meaning import Kind, kind_of, signs
 from betavae.runs.checkpoints import load_model
-from betavae.runs.contents import check_same_data, latents_of, split_of
+from betavae.runs.contents import latents_of, same_data, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.scores import captured_factors
 from betavae.training.encoding import encode
@@ -27,7 +26,7 @@ SEED_IMAGES = 20
 
 def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures of a trained run into its folder `figures`; returns their paths."""
-    check_same_data(run, data)
+    data = same_data(run, data)
     scores = schemas.read_scores(run.folder, run.config.latent_dim, data.factors.shape[1])
     latents, model = latents_of(run, data), load_model(run)
     rows = seed_rows(run.config, data, model)
@@ -51,7 +50,12 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
             shown_signs(latents.mean, data, latents.rows),
         ),
         records=read_curve(run),
-        scored=ScoredImages(latents.mean, data.factors[latents.rows], factor_names, _factor_values(data)),
+        scored=ScoredImages(
+            latents.mean,
+            data.factors[latents.rows],
+            factor_names,
+            dict(zip(data.factor_names, data.value_labels(), strict=True)),
+        ),
         importance=_importance(scores.get("arrays", {}), factor_names),
         formats=formats,
     )
@@ -59,8 +63,7 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
 
 def kinds_of(data: FactorData) -> list[Kind]:
     """Whether each factor is a number, a class or an angle."""
-    values = _factor_values(data) or {}
-    return [kind_of(name, values.get(name, ())) for name in data.factor_names]
+    return [kind_of(name, labels) for name, labels in zip(data.factor_names, data.value_labels(), strict=True)]
 
 
 def shown_signs(mean: NDArray[np.float32], data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -70,11 +73,7 @@ def shown_signs(mean: NDArray[np.float32], data: FactorData, rows: NDArray[np.in
 
 def label_texts(data: FactorData) -> list[list[str]]:
     """For each factor, the value of each index as text."""
-    values = _factor_values(data) or {}
-    return [
-        [label if isinstance(label, str) else f"{label:.3g}" for label in values.get(name, range(size))]
-        for name, size in zip(data.factor_names, data.factor_sizes, strict=True)
-    ]
+    return [[label if isinstance(label, str) else f"{label:.3g}" for label in labels] for labels in data.value_labels()]
 
 
 def _importance(tables: Mapping[str, Any], factor_names: Sequence[str]) -> Importance | None:
@@ -124,22 +123,3 @@ def _reconstruction_errors(
     with torch.inference_mode():
         rebuilt = model.mean_images(torch.from_numpy(latents)).numpy()
     return abs(images - rebuilt).sum((1, 2, 3)), abs(images - images.mean(0)).sum((1, 2, 3))
-
-
-def _factor_values(data: FactorData) -> dict[str, Sequence[float | str]] | None:
-    """For each factor of dSprites, the value of each index; None for other data."""
-    if not data.is_dsprites:
-        return None
-    classes: Sequence[Sequence[int]] = [values.tolist() for values in data.factor_values]
-    classes = classes or [range(size) for size in data.factor_sizes]
-    values_of_classes: tuple[Sequence[float | str], ...] = (
-        dsprites.SHAPES,
-        dsprites.SCALES.tolist(),
-        dsprites.ORIENTATIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-        dsprites.POSITIONS.tolist(),
-    )
-    return {
-        name: [values[index] for index in indices]
-        for name, values, indices in zip(dsprites.FACTOR_NAMES, values_of_classes, classes, strict=True)
-    }

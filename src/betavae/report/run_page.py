@@ -19,10 +19,10 @@ from betavae.report.latent_meaning import Predictions, motion, predict_factors
 from betavae.report.published import CAVEAT, DSPRITES
 from betavae.report.run_figures import kinds_of, label_texts, seed_rows, shown_signs
 from betavae.report.wording import about_data, about_method, about_page, verdict
-from betavae.runs.contents import check_same_data, model_and_latents, read_if_present, scores_of, split_of
+from betavae.runs.contents import model_and_latents, read_if_present, same_data, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.latents import Latents
-from betavae.runs.scores import capture_phrases, information_shares, notes_of, strengths
+from betavae.runs.scores import capture_phrases, combination_rows, information_shares, notes_of, strengths
 from betavae.training.encoding import encode
 
 EXPLORED_IMAGES = 16
@@ -37,7 +37,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
         data: the data of the run.
         max_bytes: largest size of the page.
     """
-    check_same_data(run, data)
+    data = same_data(run, data)
     scores, provenance = scores_of(run, data), read_if_present(run, "provenance.json")
     model, latents, problem = model_and_latents(run)
     kl = latents.kl.tolist() if latents else []
@@ -67,6 +67,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             chance=scores.get("chance", {}),
             ceilings=scores.get("ceilings", {}),
             protocol=scores.get("protocol", {}),
+            combinations=combination_rows(scores.get("combinations", {})),
             notes=notes_of(scores),
             records=read_curve(run),
             kl=kl,
@@ -142,8 +143,10 @@ def _summary(config: Config, data: FactorData, provenance: dict[str, Any]) -> st
     if "train_seconds" in provenance:
         trained = f", in {provenance['train_seconds'] / 60:.1f} minutes"
         trained += f" on {provenance['device']}" if "device" in provenance else ""
+    without = f" without {' and without '.join(config.hold_out)}" if config.hold_out else ""
+    correlated = f" with correlated factors ({', '.join(config.correlate)})" if config.correlate else ""
     return (
         f"{objective_title(config.objective)} (objective {objective_name(config.objective)}), {config.model} network "
-        f"with {config.latent_dim} latents: "
-        f"{config.steps:,} steps of {config.batch_size} images from {len(split.train):,} of {data.name}{trained}."
+        f"with {config.latent_dim} latents: {config.steps:,} steps of {config.batch_size} images from "
+        f"{len(split.train):,} of {data.name}{without}{correlated}{trained}."
     )

@@ -16,12 +16,11 @@ from betavae.files import schemas
 from betavae.files.atomic import write_atomically
 from betavae.files.schemas import RUN_FORMAT, CheckpointHeader, ModelHeader
 from betavae.model import VAE
+from betavae.networks.weights import LARGEST_IMAGE, load_tensors, read_tensors
 from betavae.runs.folder import Run, existing_file, open_run
-from betavae.training.loop import Diverged
+from betavae.training.losses import Diverged
 from betavae.training.state import State, build_model
 
-LARGEST_IMAGE = 1 << 24
-"""Largest number of values in an image (channels × height × width) for which a model is loaded."""
 _MOMENTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum",)}
 _MOMENTS["network_optimiser"] = _MOMENTS["adam"]
 """Names of each optimiser's state tensors for one parameter."""
@@ -151,13 +150,8 @@ def _settings_digest(config: Config) -> str:
 def _load(run: Run, path: Path, kind: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read the tensors and the header of a file; check its digest and that it belongs to the run's settings."""
     remedy = "repeat the run with --overwrite"
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("betavae", "{}")
-        tensors = safetensors.torch.load(path.read_bytes())  # a memory-mapped file that is truncated kills the process
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {remedy}") from None
-    header = schemas.parse(text, path, kind, remedy, RUN_FORMAT)
+    tensors, metadata = read_tensors(path, remedy)
+    header = schemas.parse(metadata.get("betavae", "{}"), path, kind, remedy, RUN_FORMAT)
     expected = header.pop("sha256")
     if expected != _digest(tensors, header):
         raise ValueError(f"{path} is damaged (its digest does not match its content); {remedy}")
@@ -207,11 +201,4 @@ def _restore_moments(
 
 def _restore(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Load weights into a module, in place; check that they match and are finite."""
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} does not match the run's settings: {reason}") from None
-    for name, tensor in model.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {name} has values that are not finite; repeat the run with --overwrite")
+    load_tensors(model, tensors, path, "the run's settings", "repeat the run with --overwrite")

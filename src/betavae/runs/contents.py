@@ -3,9 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from betavae.config import Config
+from betavae.config import IN_MEMORY, Config
 from betavae.data.factor_data import FactorData
+from betavae.data.loading import data_for, load_for, resolved_source
+from betavae.data.registry import DATASETS
 from betavae.data.splits import Split, split_rows
+from betavae.data.subsets import seen_rows
 from betavae.files import schemas
 from betavae.model import VAE
 from betavae.objectives.needs import needs_of
@@ -13,22 +16,52 @@ from betavae.runs.checkpoints import load_checkpoint, load_model
 from betavae.runs.folder import Run, read_json
 from betavae.runs.latents import Latents, load_latents
 from betavae.training.devices import choose_device
-from betavae.training.loop import held_out_terms
 from betavae.training.state import new_state
+from betavae.training.validation import held_out_terms
 
 
-def check_same_data(run: Run, data: FactorData) -> None:
-    """Refuse data that have changed since the run was started.
+def data_of(run: Run) -> FactorData:
+    """Load the data that a run was trained on.
+
+    A relative path in the settings is resolved against the working directory of the command that started the run.
+    Images that were given in Python are returned as they were given.
+
+    Raises:
+        FileNotFoundError: the data file does not exist.
+        ValueError: the data file is damaged, or the images were given in Python.
+    """
+    if run.given_data is not None:
+        return run.given_data
+    source, recorded = run.config.data, read_if_present(run, "provenance.json").get("data", {})
+    if source == IN_MEMORY:
+        raise ValueError(
+            f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
+            f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
+            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
+        )
+    file = recorded.get("file", "")
+    found = file and source not in DATASETS and resolved_source(file)
+    return load_for(replace(run.config, data=file if found else source))
+
+
+def same_data(run: Run, data: object) -> FactorData:
+    """The data of a run, prepared as its settings say. Data that have changed since the run was started are refused.
+
+    Args:
+        run: the run.
+        data: a `FactorData` or an array of images, prepared or not.
 
     Raises:
         ValueError: the digest of the images differs from the one in provenance.json.
     """
+    data = data_for(run.config, data)
     recorded = read_if_present(run, "provenance.json").get("data", {}).get("sha256", data.digest)
     if recorded != data.digest:
         raise ValueError(
             f"{run.config.data} holds other images than those that the run was started with, according to "
             f"{run.path('provenance.json')}; restore them, or train a new run"
         )
+    return data
 
 
 def latents_of(run: Run, data: FactorData) -> Latents:
@@ -49,8 +82,12 @@ def count_scored(config: Config, data: FactorData) -> int:
 
 
 def split_of(config: Config, data: FactorData) -> Split:
-    """The training, validation and test rows of a run."""
-    split = split_rows(len(data), config.train_images, config.validation_images, config.test_images, config.seed)
+    """The training, validation and test rows of a run, without the combinations that it holds out."""
+    sizes = config.train_images, config.validation_images, config.test_images
+    seen = seen_rows(data, config.hold_out)
+    split = split_rows(len(data) if seen is None else len(seen), *sizes, config.seed)
+    if seen is not None:
+        split = Split(seen[split.train], seen[split.validation], seen[split.test])
     needs, num_held_out = needs_of(config.objective), len(split.validation)
     if 0 < num_held_out < needs.batch_images:
         raise ValueError(

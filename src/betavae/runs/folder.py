@@ -24,10 +24,11 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -37,6 +38,12 @@ from betavae.files import schemas
 from betavae.files.atomic import write_atomically
 from betavae.files.schemas import Holder
 from betavae.training.loop import Record
+
+if TYPE_CHECKING:
+    from betavae.data.factor_data import FactorData
+    from betavae.model import VAE
+    from betavae.runs.latents import Latents
+    from betavae.runs.views import Curve, Pictures, RunScores
 
 LAYOUT = (
     *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "latents.npz"),
@@ -55,10 +62,17 @@ _HALF_WRITTEN = re.compile(r"(?P<folder>.*/)?\.(?P<name>[^/]+)\.(?P<process>\d+)
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and its settings."""
+    """A run folder and its settings. Files are read when you ask for what they hold; notebooks show a summary.
+
+    Attributes:
+        folder: path of the folder.
+        config: settings of the run.
+        given_data: images and factors that were given in Python; None if the settings name the data.
+    """
 
     folder: Path
     config: Config
+    given_data: "FactorData | None" = field(default=None, repr=False, compare=False)
 
     def path(self, name: str) -> Path:
         """Path of one of the folder's files."""
@@ -68,6 +82,67 @@ class Run:
     def done(self) -> bool:
         """Whether the run is finished and all its files are written."""
         return self.path("DONE").exists()
+
+    @cached_property
+    def model(self) -> "VAE":
+        """The trained model, on the CPU and in evaluation mode; raises as `load_model`."""
+        from betavae.runs.checkpoints import load_model
+
+        return load_model(self)
+
+    @cached_property
+    def data(self) -> "FactorData":
+        """Images and factors of the run; raises as `contents.data_of`."""
+        from betavae.runs.contents import data_of
+
+        return data_of(self)
+
+    @property
+    def latents(self) -> "Latents":
+        """Posterior means and log variances of the scored images, their rows and factors; raises as `load_latents`."""
+        from betavae.runs.latents import load_latents
+
+        return load_latents(self)
+
+    @property
+    def scores(self) -> "RunScores":
+        """Scores by name, such as `scores["mig"]`; raises as `read_json`."""
+        from betavae.runs.views import RunScores
+
+        return RunScores(read_json(self, "scores.json"))
+
+    @property
+    def curve(self) -> "Curve":
+        """Training curve: columns by name, such as `curve["loss"]`; raises as `read_curve`."""
+        from betavae.runs.views import curve_of
+
+        return curve_of(self)
+
+    @property
+    def figures(self) -> "Pictures":
+        """Figures by name, such as `figures["traversals"]`."""
+        from betavae.runs.views import Pictures
+
+        return Pictures(self.path("figures"))
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the trained model to a folder with a model card: data, command, scores with intervals, traversals.
+
+        Args:
+            folder: created if it does not exist. A model in it is replaced. `VAE.from_pretrained` reads it.
+
+        Raises:
+            FileExistsError: the folder holds other files than a saved model.
+            FileNotFoundError: the run is not trained.
+        """
+        from betavae.runs.model_card import save_with_card
+
+        return save_with_card(self, Path(folder))
+
+    def _repr_html_(self) -> str:
+        from betavae.runs.views import summary_html
+
+        return summary_html(self)
 
 
 def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -> Run:

@@ -1,7 +1,7 @@
 """The latents of a run: posterior means and log variances of the scored images."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,24 @@ class Latents:
         rows: Rows of the images in the data (N,).
         mean: Posterior means (N, D).
         log_var: Logarithms of the posterior variances (N, D).
+        run: The run that they belong to, for `factors`.
     """
 
     rows: NDArray[np.int64]
     mean: NDArray[np.float32]
     log_var: NDArray[np.float32]
+    run: Run | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def factors(self) -> NDArray[np.int32]:
+        """Factors of the same images (N, K). The data of the run are loaded for them.
+
+        Raises:
+            ValueError: the latents belong to no run, or the data cannot be loaded; see `contents.data_of`.
+        """
+        if self.run is None:
+            raise ValueError("these latents belong to no run, so their factors are unknown; use data.factors[rows]")
+        return self.run.data.factors[self.rows]
 
     @property
     def kl(self) -> NDArray[np.float64]:
@@ -66,7 +79,7 @@ def load_latents(run: Run | str | Path) -> Latents:
         array = arrays[name]
         if array.dtype.kind not in kinds or array.ndim != axes:
             raise ValueError(f"{path} is damaged ({name} is {array.dtype} with {array.ndim} axes); {remedy}")
-    latents = Latents(**arrays)
+    latents = Latents(**arrays, run=run)
     if latents.mean.shape != (len(latents.rows), run.config.latent_dim) or latents.log_var.shape != latents.mean.shape:
         raise ValueError(
             f"{path} holds latents of shape {latents.mean.shape}, which does not match the run's settings; {remedy}"

@@ -16,6 +16,8 @@ import torch
 from betavae import plugins
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
+from betavae.data.loading import resolved_source
+from betavae.data.prepared.preparation import NOTHING
 from betavae.files.schemas import RUN_FORMAT
 from betavae.training.devices import choose_device, choose_precision, compiled_code
 from betavae.training.seeding import seeds
@@ -46,7 +48,8 @@ def provenance(config: Config, data: FactorData) -> dict[str, Any]:
             "pixels": math.prod(data.image_shape),
             "sha256": data.digest,
         }
-        | ({"file": str(Path(config.data).resolve())} if Path(config.data).is_file() else {}),
+        | ({"preparation": str(data.preparation)} if data.preparation != NOTHING else {})
+        | ({"file": file} if (file := resolved_source(config.data)) else {}),
         "seeds": {"split": config.seed} | seeds(config),
     }
 

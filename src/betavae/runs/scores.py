@@ -56,7 +56,7 @@ def score_tables(
             scores = metrics.evaluate(
                 latents,
                 factors,
-                names=names or None,
+                metrics=names or None,
                 preset=preset,
                 seed=seed,
                 repeats=repeats,
@@ -123,6 +123,26 @@ def undefined_as_nan(value: float | None) -> float:
         (nan, 0.5)
     """
     return math.nan if value is None else value
+
+
+def combination_rows(combinations: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """The rows of a table of `compare_combinations`: what is measured, on seen and on unseen combinations.
+
+    Example:
+        >>> part = {"images": 5, "reconstruction": 30.0, "accuracy": {"shape": 0.9}, "mean_accuracy": 0.9}
+        >>> combination_rows({"seen": part, "unseen": part})[:2]
+        [('reconstruction', 30.0, 30.0), ('accuracy', 0.9, 0.9)]
+    """
+    if not combinations:
+        return []
+    seen, unseen = combinations["seen"], combinations["unseen"]
+    rows = [("reconstruction", seen["reconstruction"], unseen["reconstruction"])]
+    if "accuracy" in seen and "accuracy" in unseen:
+        rows.append(("accuracy", seen["mean_accuracy"], unseen["mean_accuracy"]))
+        rows += [
+            (f"accuracy of {name}", value, unseen["accuracy"].get(name)) for name, value in seen["accuracy"].items()
+        ]
+    return rows
 
 
 def strengths(scores: Mapping[str, Any], latent_dim: int) -> list[list[tuple[str, float]]]:

@@ -28,7 +28,10 @@ SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_latents")
 """Quantities that need no labels, for unsupervised model selection."""
 COSTS = ("train_seconds", "images_per_second")
 """Quantities that measure the cost of a run, not its quality."""
-_POSITIVE = (*COSTS, "active_latents", "held_out.reconstruction", "held_out.rate")
+_POSITIVE = (
+    *(*COSTS, "active_latents", "held_out.reconstruction", "held_out.rate"),
+    *(f"{kind}_combinations.{name}" for kind in ("seen", "unseen") for name in ("reconstruction", "accuracy")),
+)
 MAX_COMPARED = 12
 """Largest number of settings in a pairwise comparison. With more settings, those with the highest medians are shown."""
 

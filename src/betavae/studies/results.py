@@ -10,6 +10,8 @@ The metrics are those of scores.json and the following:
 
     held_out.loss, held_out.rate ...   loss terms on held-out images, in nats
     held_out.elbo                      -(reconstruction + rate), in nats
+    seen_combinations.accuracy ...     reconstruction loss and factor accuracy on combinations in training
+    unseen_combinations.accuracy ...   the same on combinations that hold_out leaves out
     active_latents                     number of latents whose KL is above 0.05 nats
     udr.lasso, udr.spearman            UDR: agreement with the latents of the setting's other seeds
     train_seconds, images_per_second   training time and speed, without scoring
@@ -147,6 +149,10 @@ def measurements(folder: Path, latent_dim: int) -> list[dict[str, Any]]:
     others = {f"held_out.{name}": value for name, value in terms.items()}
     if "reconstruction" in terms and "rate" in terms:
         others["held_out.elbo"] = -(terms["reconstruction"] + terms["rate"])
+    combinations: Mapping[str, Any] = scores.get("combinations", {})
+    for kind, values in combinations.items():
+        named = {"reconstruction": values["reconstruction"], "accuracy": values.get("mean_accuracy")}
+        others |= {f"{kind}_combinations.{name}": value for name, value in named.items() if value is not None}
     others["active_latents"] = float(sum(kl >= INACTIVE_NATS for kl in scores["kl"]))
     others |= {name: provenance[name] for name in ("train_seconds", "images_per_second") if name in provenance}
     return rows + [{"metric": metric, "value": value} for metric, value in others.items()]

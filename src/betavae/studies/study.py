@@ -295,25 +295,26 @@ def _is_used(study: Study, kind: str, name: str, default: Any) -> bool:
     return any(json.dumps(table[name]) == json.dumps(default) for table in tables)
 
 
-def check_runs(runs: Mapping[str, Config], load: Callable[[str], "FactorData"]) -> None:
+def check_runs(runs: Mapping[str, Config], load: Callable[[Config], "FactorData"]) -> None:
     """Validate the settings of runs against their data, before anything is written.
 
     Args:
         runs: settings by run id. Runs that differ only in their seed are checked once.
-        load: loads the data with a given name.
+        load: loads the data of a run.
 
     Raises:
         ValueError: the settings of a run do not work with its data.
         FileNotFoundError: a data file does not exist.
     """
+    from betavae.data.prepared.preparation import preparation_of
     from betavae.experiment import check
 
     settings = {
         configuration.run_id(dataclasses.replace(config, seed=0)): (config, run) for run, config in runs.items()
     }
-    for setting, run in sorted(settings.values(), key=lambda item: item[0].data):
+    for setting, run in sorted(settings.values(), key=lambda item: f"{item[0].data} {preparation_of(item[0])}"):
         try:
-            check(setting, load(setting.data))
+            check(setting, load(setting))
         except ValueError as error:
             raise ValueError(f"{run}: {error}") from None
 

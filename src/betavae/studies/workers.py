@@ -4,6 +4,7 @@ On a CPU this is the fastest way to train many small models, because the process
 another.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -25,6 +26,7 @@ from betavae.config import Config
 
 if TYPE_CHECKING:
     from betavae.data.factor_data import FactorData
+    from betavae.data.prepared.preparation import Preparation
 
 MAX_LOSSES = 3
 """Number of killed workers after which their run counts as failed."""
@@ -74,13 +76,14 @@ def complete_run(config: Config, folder: Path, report: ReportProgress) -> None:
         check_same_settings(config, folder)
         if (folder / "DONE").exists():
             return
-        data = load_once(config.data)
+        data = load_once(config)
         if (folder / "config.json").exists():
-            resume(folder, data=data, watch=lambda record: report(record.step / config.steps))
+            resume(folder, data=data, quiet=True, callbacks=[lambda record: report(record.step / config.steps)])
             return
         if folder.exists():
             shutil.rmtree(folder)  # from a process that was killed before it wrote the settings
-        experiment(config, folder, data=data, watch=lambda record: report(record.step / config.steps))
+        watch = [lambda record: report(record.step / config.steps)]
+        experiment(config, folder, data=data, quiet=True, callbacks=watch)
 
 
 def check_same_settings(config: Config, folder: Path) -> None:
@@ -256,9 +259,20 @@ def _exit_with_driver() -> None:
         os._exit(1)
 
 
+def load_once(config: Config) -> "FactorData":
+    """Load the data of a run, with a cache of one: most runs of a study share their data."""
+    from betavae.data.prepared.preparation import preparation_of
+
+    return _load(config.data, preparation_of(config))
+
+
 @lru_cache(maxsize=1)
-def load_once(source: str) -> "FactorData":
-    """Load data as `betavae.load_data`, with a cache of one: most runs of a study share their data."""
+def _load(source: str, preparation: "Preparation") -> "FactorData":
     from betavae.data.loading import load_data
 
-    return load_data(source)
+    return load_data(source, **dataclasses.asdict(preparation))
+
+
+def forget_data() -> None:
+    """Free the data that `load_once` keeps."""
+    _load.cache_clear()

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from betavae.config import Config
-from betavae.data.factor_data import FactorData, PackedImages
+from betavae.data.factor_data import FactorData, PackedImages, iterate_blocks
 from betavae.data.pairs import Partners
+from betavae.data.subsets import correlation_weights
 from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_name
 from betavae.training.devices import to_device
@@ -23,9 +24,14 @@ class DeviceImages:
 
     def __init__(self, data: FactorData, device: torch.device) -> None:
         self._packed: PackedImages | Tensor = data.packed
-        if device.type != "cpu" or isinstance(data.packed, np.ndarray):  # on a CPU, `PackedImages` needs less memory
-            self._packed = torch.from_numpy(data.packed[:]).to(device)
+        if isinstance(data.packed, np.ndarray) and data.packed.flags.writeable:  # PyTorch warns of others
+            self._packed = torch.from_numpy(data.packed).to(device)
+        elif device.type != "cpu":  # on a CPU, `PackedImages` needs less memory
+            self._packed = torch.empty(data.packed.shape, dtype=torch.uint8, device=device)
+            for block_rows, block in iterate_blocks(data.packed):
+                self._packed[block_rows] = torch.from_numpy(block).to(device)
         self._shape, self._max_value = data.image_shape, data.max_value
+        self._channels_last = data.channels_last
         bits = torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)
         self._bits = (bits & 1).float()  # the eight bits of each byte value, most significant bit first
 
@@ -41,7 +47,11 @@ class DeviceImages:
             pixels = F.embedding(pixels.int(), self._bits).flatten(1)[:, : math.prod(self._shape)]
         else:
             pixels = pixels.float() / self._max_value
-        images = pixels.reshape(-1, *self._shape)
+        channels, height, width = self._shape
+        if self._channels_last:
+            images = pixels.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        else:
+            images = pixels.reshape(-1, channels, height, width)
         return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -76,11 +86,38 @@ class _BatchOrder:
         return self._shuffled[offset : offset + stop - start]
 
 
+class _WeightedOrder:
+    """Rows of each batch, drawn with weights and with replacement."""
+
+    def __init__(
+        self,
+        config: Config,
+        rows: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        count: int | None = None,
+        purpose: str = "correlated",
+    ) -> None:
+        self._config, self._rows, self._purpose = config, rows, purpose
+        self._count = count or config.batch_size
+        self._cumulative = np.cumsum(weights)
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        generator = np.random.default_rng(derive_seed(self._config, self._purpose, step))
+        return self.draw(generator, self._count)
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Draw rows."""
+        places = generator.random(count) * self._cumulative[-1]
+        drawn: NDArray[np.int64] = self._rows[np.searchsorted(self._cumulative[:-1], places, side="right")]
+        return drawn
+
+
 class StepRows:
     """Rows of each step and their labels, as required by the objective.
 
     Usually, a batch consists of consecutive images of the shuffled order. For objectives that use pairs or labels, only
-    the first half does; the second half consists of the partners of the first half, or of labelled images.
+    the first half does; the second half consists of the partners of the first half, or of labelled images. With
+    correlated factors, images are drawn with weights instead, but partners are not.
 
     Args:
         config: settings.
@@ -97,7 +134,7 @@ class StepRows:
         if (needs.pairs or needs.labelled_images) and not num_factors:
             raise ValueError(
                 f"objective {name} needs images with known factors, but {data.name} has none; "
-                "use data with latents_classes, or an objective without labels such as beta"
+                "use data with factors, or an objective without labels such as beta"
             )
         if needs.labelled_images and config.latent_dim < num_factors:
             raise ValueError(
@@ -112,15 +149,23 @@ class StepRows:
         self._config, self._data, self._rows = config, data, rows
         self._partners = Partners(data, needs.pairs, rows) if needs.pairs else None
         self._known: NDArray[np.bool_] | None = None
-        self._labelled: _BatchOrder | None = None
+        self._labelled: _BatchOrder | _WeightedOrder | None = None
+        weights = correlation_weights(data, config.correlate, rows)
         if needs.labelled_images:
             labelled = rows[: self._labelled_count(needs.labelled_images)]
             self._known = np.zeros(len(data), bool)
             self._known[labelled] = True
             if not needs.pairs:
-                self._labelled = _BatchOrder(config, labelled, config.batch_size // 2, "labelled")
-        halved = self._partners or self._labelled
-        self._order = _BatchOrder(config, rows, config.batch_size // 2 if halved else None)
+                half = config.batch_size // 2
+                self._labelled = (
+                    _BatchOrder(config, labelled, half, "labelled")
+                    if weights is None
+                    else _WeightedOrder(config, labelled, weights[: len(labelled)], half, "correlated labels")
+                )
+        count = config.batch_size // 2 if self._partners or self._labelled else None
+        self._order = (
+            _BatchOrder(config, rows, count) if weights is None else _WeightedOrder(config, rows, weights, count)
+        )
 
     def __call__(self, step: int) -> NDArray[np.int64]:
         """Return the (batch_size,) rows of a step."""
@@ -129,6 +174,12 @@ class StepRows:
             generator = np.random.default_rng(derive_seed(self._config, "pairs", step))
             return np.concatenate([rows, self._partners(rows, generator)])
         return np.concatenate([rows, self._labelled(step)]) if self._labelled else rows
+
+    def first(self, count: int) -> NDArray[np.int64]:
+        """Return rows that are distributed like those of the batches: the first ones, or a weighted draw."""
+        if isinstance(self._order, _BatchOrder):
+            return self._rows[:count]
+        return self._order.draw(np.random.default_rng(derive_seed(self._config, "correlated sample")), count)
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Return factors scaled to [0, 1], -1 for unlabelled images; `None` if the objective needs no labels."""

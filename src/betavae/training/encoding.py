@@ -1,8 +1,5 @@
 """Encode images to posterior means and log variances."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +7,7 @@ from numpy.typing import NDArray
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
+from betavae.networks.building import evaluation_mode
 from betavae.training.batches import DeviceImages
 from betavae.training.devices import autocast
 
@@ -38,15 +36,3 @@ def encode(
             latents = model.represent(model.encode(images(rows[part])))
             mean[part], log_var[part] = latents.mean.cpu().numpy(), latents.log_var.cpu().numpy()
     return mean, log_var
-
-
-@contextmanager
-def evaluation_mode(model: VAE) -> Iterator[None]:
-    """Set a model to evaluation mode inside the context, and restore the mode of each module afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was_training in modes:
-            module.training = was_training

@@ -21,6 +21,9 @@ _SEED_PURPOSES = {
     "validation pairs": 9,
     "rotation": 10,
     "layers": 11,
+    "correlated": 12,
+    "correlated labels": 13,
+    "correlated sample": 14,
 }
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
+from betavae.networks.building import check_networks
 from betavae.objectives.needs import needs_of
 from betavae.objectives.registry import objective_of
 from betavae.training.devices import choose_device, choose_precision
-from betavae.training.encoding import evaluation_mode
 from betavae.training.optimisers import Adam, optimisers
 from betavae.training.rotation import linear_ends
 from betavae.training.seeding import derive_seed, seeded_global_generator
+
+_MUCH_MEMORY = 2 << 30
 
 
 @dataclass
@@ -61,10 +64,11 @@ def new_state(config: Config, data: FactorData) -> State:
     """
     device, needs = choose_device(config.device), needs_of(config.objective)
     _check_memory(config, data, device)
+    _check_weights(config, data, device)
     network = None
     with seeded_global_generator(derive_seed(config, "weights")), torch.device("cpu"):
         model = build_model(config, data.image_shape)
-        _check_networks(model, config)
+        check_networks(model.encoder, model.decoder, model.image_shape, model.latent_dim, f"model {config.model}")
         if build := objective_of(config.objective).network:
             network = build(config.objective, config.latent_dim)
     if config.rotate_at:
@@ -96,6 +100,29 @@ def _check_memory(config: Config, data: FactorData, device: torch.device) -> Non
         )
 
 
+def _check_weights(config: Config, data: FactorData, device: torch.device) -> None:
+    """Reject an architecture whose weights do not fit into the device's memory, and say if they take much of it.
+
+    Each parameter needs 16 bytes: its value, its gradient, and two averages of Adam. Architectures that cannot be built
+    without memory are not checked.
+    """
+    try:
+        with torch.device("meta"):
+            model = build_model(config, data.image_shape)
+    except Exception:  # what is wrong with an architecture is reported when it is built
+        return
+    memory, count = memory_of(device), sum(parameter.numel() for parameter in model.parameters())
+    channels, height, width = data.image_shape
+    needs = (
+        f"model {config.model} has {count:,} parameters for {width}x{height} pixels with {channels} channels, "
+        f"which take at least {16 * count / 1e9:,.1f} GB"
+    )
+    if memory is not None and 16 * count > memory:
+        raise ValueError(f"{needs}, and {device} has {memory / 1e9:,.1f} GB: use --image-size 64 or another model")
+    if 16 * count > _MUCH_MEMORY:
+        warnings.warn(f"{needs} of memory; --image-size 64 or another model takes less", stacklevel=2)
+
+
 def memory_of(device: torch.device) -> int | None:
     """Return the memory of a device in bytes; `None` if it is unknown."""
     if device.type == "cuda":
@@ -104,24 +131,3 @@ def memory_of(device: torch.device) -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
-
-
-def _check_networks(model: VAE, config: Config) -> None:
-    """Reject an architecture whose networks fail or return a wrong shape."""
-    images, latents = torch.zeros(2, *model.image_shape), torch.zeros(2, config.latent_dim)
-    checks = {"encoder": (images, (2, 2 * config.latent_dim)), "decoder": (latents, tuple(images.shape))}
-    with torch.no_grad(), evaluation_mode(model):
-        for name, (batch, expected) in checks.items():
-            shape = tuple(batch.shape)
-            try:
-                output_shape = tuple(getattr(model, name)(batch).shape)
-            except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ValueError(
-                    f"model {config.model}: its {name} fails for a batch of shape {shape}: {reason}"
-                ) from error
-            if output_shape != expected:
-                raise ValueError(
-                    f"model {config.model}: its {name} returns the shape {output_shape} for a batch of shape {shape}; "
-                    f"it must be {expected}"
-                )

@@ -1,0 +1,52 @@
+"""The command `export`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional
+from tyro.conf import arg as argument
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+from betavae.cli.console import say
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """Save the model of a trained run in a folder of its own, with a model card, for other programs or people.
+
+    Python reads it again with betavae.load(FOLDER).
+    """
+
+    run: Positional[Path]
+    """Run folder."""
+    out: Path | None = None
+    """Folder of the model. If unset, exported/<name of the run folder>."""
+    onnx: bool = False
+    """Also write encoder.onnx and decoder.onnx, checked in onnxruntime. Needs the extra betavae[onnx]."""
+    torch_export: bool = False
+    """Also write encoder.pt2 and decoder.pt2 for torch.export.load."""
+    hub: Annotated[str | None, argument(metavar="USER/NAME")] = None
+    """Also upload the folder to the Hugging Face hub. Needs the extra betavae[hub] and a login: hf auth login."""
+
+    def __call__(self, console: "Console") -> None:
+        from betavae.runs.folder import open_run
+
+        run = open_run(self.run)
+        folder = self.out or Path("exported") / self.run.resolve().name
+        run.save_pretrained(folder)
+        if self.onnx:
+            from betavae.integrations.onnx import export_onnx
+
+            export_onnx(run.model, folder)
+        if self.torch_export:
+            from betavae.integrations.torch_export import export_torch
+
+            export_torch(run.model, folder)
+        say(console, f"{', '.join(sorted(path.name for path in folder.iterdir()))} in {folder}")
+        if self.hub:
+            from betavae.integrations.hub import upload
+
+            say(console, f"uploaded to {upload(folder, self.hub)}")

@@ -1,0 +1,1 @@
+"""Crops, resizes and converts images once, and keeps the result in the cache."""

@@ -1,0 +1,1 @@
+"""Reads image data sets from their original files, one file per format."""
