@@ -35,7 +35,7 @@ def trained(folder, settings, data, live: bool):
             pages.append((ask(address), json.loads(ask(address, "state.json"))))
 
     with live_page(run.folder, data) as address:
-        train_run(run, data, watch=watch)
+        train_run(run, data, callbacks=[watch])
         packed = json.loads(ask(address, "model.json")) if live else {}
         state = json.loads(ask(address, "state.json"))
     return run, pages, packed, state
