@@ -335,19 +335,17 @@ def test_seed_images_are_held_out_and_take_turns(small):
     model = VAE(CONFIG.model, small.image_shape, CONFIG.latent_dim)
     rows = seed_rows(CONFIG, small, model)
     assert len(set(rows)) == len(rows) == run_figures.SEED_IMAGES
-    assert small.factors[rows[:3], 0].tolist() == [2, 1, 0]
+    assert small.factors[rows[1:4], 0].tolist() == [2, 1, 0]
     split = contents.split_of(CONFIG, small)
     assert set(rows) <= set(split.validation)
 
 
-def test_the_first_seed_image_is_the_best_of_its_class_relative_to_its_size(small, monkeypatch):
-    """A model that misses one pixel of every heart misses least, relative to its size, of the largest."""
+def test_the_first_seed_image_is_of_median_size_and_reconstructed_best(small, monkeypatch):
+    """A model that misses more of larger objects reconstructs the smallest best, which is not typical."""
 
     class Remembering(VAE):
         def mean_images(self, latents):
-            shown = torch.from_numpy(small.images(self.rows) / np.float32(small.max_value))
-            shown[:, 0, 0, 0] = 1 - shown[:, 0, 0, 0]
-            return shown
+            return torch.from_numpy(small.images(self.rows) / np.float32(2 * small.max_value))
 
     model = Remembering(CONFIG.model, small.image_shape, CONFIG.latent_dim)
 
@@ -356,12 +354,10 @@ def test_the_first_seed_image_is_the_best_of_its_class_relative_to_its_size(smal
         return np.zeros((len(rows), config.latent_dim), np.float32), None
 
     monkeypatch.setattr(run_figures, "encode", remember)
-    rows = seed_rows(CONFIG, small, model)
-    held_out = contents.split_of(CONFIG, small).validation
-    hearts = held_out[small.factors[held_out, 0] == 2]
-    sizes = small.images(hearts).sum((1, 2, 3))
-    assert rows[0] in hearts
-    assert small.images(rows[:1]).sum() >= np.quantile(sizes, 0.9)
+    first = small.images(seed_rows(CONFIG, small, model)[:1]).sum()
+    sizes = small.images(contents.split_of(CONFIG, small).validation).sum((1, 2, 3))
+    low, high = np.quantile(sizes, [0.2, 0.8])
+    assert low <= first <= high
 
 
 def test_images_given_in_python_are_recorded_as_such(finished, small, capsys):

@@ -5,6 +5,7 @@ import copy
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from betavae.model import VAE
 from betavae.report.explorer import Explorer, describe_latents
+from betavae.report.gallery import Gallery
 from betavae.report.network_export import pack_decoder, pack_network
 from betavae.report.page import PAGE_BYTES, RunReport, render_report
 
@@ -258,6 +260,19 @@ def unknown_layer() -> VAE:
     return model
 
 
+def with_factors() -> RunReport:
+    """A model with true images of two factors; its first latent is shown as its negative."""
+    given = explorer(vivid(shape=SMALL), captures=[[("posX", 0.9)], [], [], []])
+    levels = np.stack(np.meshgrid([0, 1, 2], [0, 1], indexing="ij"), -1).reshape(-1, 2).astype(np.int32)
+    images = np.zeros((6, *SMALL), np.uint8)
+    images[np.arange(6), 0, :, np.arange(6)] = 255
+    names, labels = ("posX", "shape"), (("0", "0.5", "1"), ("square", "<b>heart"))
+    latents = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    gallery = Gallery(images, latents, levels, ((0, 1, 2), (0, 1)), True, names, labels, (False, True))
+    turned = [replace(latent, sign=-1) if latent.index == 0 else latent for latent in given.latents]
+    return RunReport(title="a run", explorer=replace(given, latents=turned, gallery=gallery))
+
+
 PAGES: dict[str, Callable[[], RunReport]] = {
     **{name: lambda name=name: plain(model_of(name)) for name in MODELS},
     "small": lambda: plain(vivid(shape=SMALL)),
@@ -270,6 +285,7 @@ PAGES: dict[str, Callable[[], RunReport]] = {
     "some inactive": lambda: plain(vivid(shape=SMALL, latent_dim=3), kl=[0.001, 2.0, 0.0]),
     "all inactive": lambda: plain(vivid(shape=SMALL, latent_dim=3), kl=[0.0, 0.01, 0.0]),
     "evil": lambda: RunReport(title=EVIL, explorer=explorer(vivid(shape=SMALL), captures=[[(EVIL, 0.5)]] * 4)),
+    "factors": with_factors,
     "unknown layer": lambda: plain(unknown_layer()),
 }
 
@@ -459,6 +475,55 @@ def test_inactive_latents_are_folded_away(show):
     page = show("all inactive")
     assert page.get_by_text("All latents are inactive").is_visible()
     assert page.locator("#z0").is_visible()
+
+
+def test_a_true_image_is_chosen_by_its_factors(show):
+    page, gallery = show("factors"), with_factors().explorer.gallery
+    page.get_by_role("tab", name="True factors").click()
+    page.get_by_label("posX", exact=True).and_(page.locator("#factor0")).press("End")
+    page.locator("#factor1").press("End")
+    page.get_by_text("True image: posX 1, shape <b>heart").wait_for()
+    assert page.evaluate("Array.from(betavae.latents)") == pytest.approx(gallery.latents[5].tolist(), abs=1e-3)
+    column = "canvas => canvas.getContext('2d').getImageData(5, 0, 1, 1).data[0]"
+    page.wait_for_function(f"() => ({column})(document.querySelector('[data-original]')) === 255")
+    page.get_by_role("tab", name="Two latents").click()
+    page.select_option("[data-background]", "1")
+    page.get_by_text("Each point is a true image, coloured by shape").wait_for()
+    assert page.locator("[data-key] li").all_inner_texts() == ["square", "<b>heart"]
+
+
+def test_a_turned_slider_moves_its_factor_to_the_right_and_says_so(show):
+    page = show("factors")
+    slider = page.locator("#z0")
+    slider.press("End")
+    picture(page)
+    assert page.evaluate("betavae.latents[0]") == -float(slider.get_attribute("max"))
+    assert "−z0" in page.locator("label[for=z0]").inner_text()
+    assert "negative of z0" in page.locator("label[for=z0]").get_attribute("title")
+    assert page.locator("[data-status]").inner_text().startswith("posX ")
+
+
+def test_images_between_two_images_links_and_animations(show):
+    page = show("factors")
+    page.get_by_role("tab", name="Between two images").click()
+    page.get_by_label("From the first image to the second").fill("0.5")
+    page.get_by_text("50 % of image 1, 50 % of image 2").wait_for()
+    seeds = with_factors().explorer.seed_latents
+    half = ((seeds[0] + seeds[1]) / 2).tolist()
+    assert page.evaluate("Array.from(betavae.latents)") == pytest.approx(half, abs=1e-3)
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_text("Copied a link to these latents").wait_for()
+    page.reload()
+    assert page.locator("[data-status]").inner_text() == "Latents of the link"
+    assert page.evaluate("Array.from(betavae.latents)") == pytest.approx(half, abs=1e-3)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save GIF").click()
+    with Image.open(saved.value.path()) as image:
+        assert (image.size, image.n_frames) == ((256, 256), 46)
+        image.seek(10)
+        shade = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.NEAREST))
+    assert shade.max() > shade.min()
+    page.evaluate("history.replaceState(null, '', location.pathname)")
 
 
 def test_it_opens_from_a_read_only_folder(show):

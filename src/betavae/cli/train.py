@@ -4,7 +4,7 @@ import dataclasses
 import errno
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from betavae.objectives.settings import TC, Vae
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from betavae.data.factor_data import FactorData
     from betavae.runs.folder import Run
     from betavae.training.progress import TrainingBar
 
@@ -41,6 +42,8 @@ class DemoCommand:
     """Seed of all random numbers."""
     overwrite: bool = False
     """Replace the run that is in the folder."""
+    open: bool = False
+    """Open a page in the browser that shows the training while it runs, and at the end the report."""
 
     def __call__(self, console: "Console") -> None:
         if (self.data, self.model) == ("rooms", "affine"):
@@ -58,10 +61,10 @@ class DemoCommand:
                     "folder with --out, or replace it with --overwrite"
                 )
             flags = f"--data {self.data} --model {self.model} --seed {self.seed} --out {out}"
-            run = resume(out, console, f"betavae demo {flags} --overwrite")
+            run = resume(out, console, f"betavae demo {flags} --overwrite", self.open)
         else:
             config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
-            run = start(config, out, self.overwrite, console)
+            run = start(config, out, self.overwrite, console, self.open)
         show(run, console, brief=True)
 
 
@@ -82,17 +85,20 @@ class TrainCommand:
     """Run folder. If unset, runs/<objective>-<model>-seed<seed>-<digest of the settings>."""
     overwrite: bool = False
     """Replace the run that is in the folder."""
+    open: bool = False
+    """Open a page in the browser that shows the training while it runs, and at the end the report."""
 
     def __call__(self, console: "Console") -> None:
         if self.resume:
-            run = resume(self.resume, console, f"betavae train --from {self.resume}/config.json --out FOLDER")
+            repeat = f"betavae train --from {self.resume}/config.json --out FOLDER"
+            run = resume(self.resume, console, repeat, self.open)
         else:
-            run = start(self.config, self.out, self.overwrite, console)
+            run = start(self.config, self.out, self.overwrite, console, self.open)
         show(run, console, brief=True)
 
 
-def start(config: Config, out: Path | None, overwrite: bool, console: "Console") -> "Run":
-    """Train, score and draw a new run; shows its progress."""
+def start(config: Config, out: Path | None, overwrite: bool, console: "Console", live: bool = False) -> "Run":
+    """Train, score and draw a new run; shows its progress, with `live` also in the browser."""
     from betavae.data.loading import load_for
     from betavae.experiment import experiment
 
@@ -103,21 +109,41 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console")
         say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(unreached)}")
     with progress_bar(console, "preparing images") as progress:
         data = load_for(config, partial(progress, "preparing images"))
-    with _training(config, folder, console) as bar:
+    with _training(config, folder, console) as bar, _shown_live(live, folder, data, console):
         return experiment(config, folder, overwrite=overwrite, data=data, quiet=True, callbacks=[bar])
 
 
-def resume(folder: Path, console: "Console", repeat: str) -> "Run":
+def resume(folder: Path, console: "Console", repeat: str, live: bool = False) -> "Run":
     """Resume a run. If it is finished, print `repeat`, the command that trains it again."""
     from betavae.experiment import resume
+    from betavae.runs.contents import data_of
     from betavae.runs.folder import open_run
 
     run = open_run(folder)
     if run.done:
         say(console, f"{folder} is finished already; to train it again: {repeat}")
         return run
-    with _training(run.config, folder, console) as bar:
-        return resume(folder, quiet=True, callbacks=[bar])
+    data = data_of(run) if live else None
+    with _training(run.config, folder, console) as bar, _shown_live(live, folder, data, console):
+        return resume(folder, data=data, quiet=True, callbacks=[bar])
+
+
+@contextmanager
+def _shown_live(live: bool, folder: Path, data: "FactorData | None", console: "Console") -> Iterator[None]:
+    """Show a training in the browser, if `live`. A page that cannot be served is said and does no harm."""
+    with ExitStack() as pages:
+        if live and data is not None:
+            import webbrowser
+
+            from betavae.report.live import live_page
+
+            try:
+                address = pages.enter_context(live_page(folder, data))
+                say(console, f"live page: {address}")
+                webbrowser.open(address)
+            except Exception as error:  # no port, no browser
+                say(console, f"note: no live page ({error})")
+        yield
 
 
 @contextmanager

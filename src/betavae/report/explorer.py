@@ -1,4 +1,4 @@
-"""Prepares the explorer of the report: the range, the histogram and the meaning of each latent, and the start images."""
+"""Prepares the explorer of the report: range, histogram and meaning of each latent, and the start images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -43,7 +43,7 @@ def reconstruction_pairs(explorer: Explorer) -> list[tuple[str, str]]:
 
 
 def traversal_strips(explorer: Explorer) -> list[TraversalStrip]:
-    """Traversals of the first start image along the active latents with the largest KL, over the range of the slider."""
+    """Traversals of the first start image along the active latents, the largest KL first, over the slider's range."""
     strips = []
     for latent in [latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS][:_MOST_STRIPS]:
         moved = np.tile(explorer.seed_latents[:1].astype(np.float32), (STEPS, 1))

@@ -93,7 +93,13 @@ def predict_factors(latents: NDArray[np.floating], factors: NDArray[np.integer],
     return Predictions(values, np.array(chance), tuple(kinds))
 
 
-def _score(cells: NDArray[np.integer], factor: NDArray[np.integer], kind: Kind, train: NDArray, test: NDArray) -> float:
+def _score(
+    cells: NDArray[np.integer],
+    factor: NDArray[np.integer],
+    kind: Kind,
+    train: NDArray[np.integer],
+    test: NDArray[np.integer],
+) -> float:
     """The accuracy or the R² on the test rows of predictions that are constant in each cell."""
     size, count = int(factor.max()) + 1, int(cells.max()) + 1
     if kind == "class":
@@ -105,7 +111,9 @@ def _score(cells: NDArray[np.integer], factor: NDArray[np.integer], kind: Kind, 
     return max(_explained(cells, np.stack([np.cos(k * turns), np.sin(k * turns)], 1), train, test) for k in _SYMMETRIES)
 
 
-def _explained(cells: NDArray[np.integer], targets: NDArray[np.float64], train: NDArray, test: NDArray) -> float:
+def _explained(
+    cells: NDArray[np.integer], targets: NDArray[np.float64], train: NDArray[np.integer], test: NDArray[np.integer]
+) -> float:
     """R² of the targets (N, T) on the test rows, at least 0."""
     count = np.bincount(cells[train], minlength=int(cells.max()) + 1)
     means = np.stack([np.bincount(cells[train], column, len(count)) for column in targets[train].T], 1)
@@ -136,7 +144,9 @@ def signs(latents: NDArray[np.floating], factors: NDArray[np.integer], kinds: Se
     return np.where(best < -_CLEAR, -1, 1)
 
 
-def correlations(latents: NDArray[np.floating], columns: NDArray) -> NDArray[np.float64]:
+def correlations(
+    latents: NDArray[np.floating], columns: NDArray[np.floating] | NDArray[np.integer]
+) -> NDArray[np.float64]:
     """Pearson correlation of each latent with each column (D, K); 0 where one of them is constant."""
     first, second = (table - table.mean(0, dtype=np.float64) for table in (latents, columns))
     sizes = np.outer(np.sqrt((first**2).sum(0)), np.sqrt((second**2).sum(0)))

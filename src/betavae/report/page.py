@@ -1,8 +1,8 @@
 """Renders the report of a run as one self-contained HTML file.
 
-The folder `assets` contains the template `report.html`, its parts, the style `report.css`, `networks.js`, which runs the
-networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped, and a
-content security policy prevents the page from loading anything.
+The folder `assets` contains the template `report.html`, its parts, the style `report.css`, `networks.js`, which runs
+the networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped,
+and a content security policy prevents the page from loading anything.
 """
 
 import math
@@ -186,8 +186,8 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
 
 
 def _score_row(name: str, report: RunReport) -> dict[str, Any]:
-    tables = report.intervals, report.chance, report.ceilings
-    return score_row(name, report.scores[name], *(table.get(name) for table in tables))
+    chance, ceiling = report.chance.get(name), report.ceilings.get(name)
+    return score_row(name, report.scores[name], report.intervals.get(name), chance, ceiling)
 
 
 def _latent_table(report: RunReport) -> dict[str, Any] | None:

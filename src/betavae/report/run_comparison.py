@@ -36,7 +36,9 @@ def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
         FileNotFoundError: a run is not finished.
         ValueError: there are fewer than two runs, or the runs have different data.
     """
-    sources = {f"{run.config.data}, prepared: {preparation_of(run.config)}" for run in runs}
+    sources = {
+        f"{run.config.data}, prepared: {preparation_of(run.config)}".removesuffix(", prepared: none") for run in runs
+    }
     if len(sources) > 1:
         raise ValueError(
             f"the runs have different data ({', '.join(sorted(sources))}), so their scores cannot be compared; give "

@@ -105,7 +105,7 @@ def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, la
         predictions_of(data, latents),
         names,
     )
-    return Explorer(model, sliders, _as_bytes(data, rows), seed_latents, gallery)
+    return Explorer(model, sliders, as_bytes(data, rows), seed_latents, gallery)
 
 
 def _gallery(run: Run, data: FactorData, model: VAE) -> Gallery:
@@ -113,7 +113,7 @@ def _gallery(run: Run, data: FactorData, model: VAE) -> Gallery:
     texts = label_texts(data)
     found = levels or [np.unique(column).tolist() for column in data.factors[rows].T]
     return Gallery(
-        _as_bytes(data, rows),
+        as_bytes(data, rows),
         encode(run.config, data, rows, model)[0],
         data.factors[rows],
         tuple(map(tuple, found)),
@@ -124,7 +124,8 @@ def _gallery(run: Run, data: FactorData, model: VAE) -> Gallery:
     )
 
 
-def _as_bytes(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def as_bytes(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Images of the given rows (n, C, H, W), 0 to 255."""
     return data.images(rows) * np.uint8(255 // data.max_value)
 
 

@@ -10,10 +10,8 @@ def about_method(method: str) -> str:
     """What a β-VAE is, with the name of the method.
 
     Example:
-        >>> about_method("β-TCVAE").split(":")[0]
-        'A β-VAE is a neural network that compresses an image to a few numbers, called latents, and draws it again from \
-them; it is trained so that each latent controls one property of the image. This model is a β-TCVAE, a method of this \
-family.'
+        >>> about_method("β-TCVAE").split(". ")[1]
+        'This model is a β-TCVAE, a method of this family.'
     """
     named = "" if method in ("", "β-VAE") else f". This model is a {method}, a method of this family"
     return (

@@ -76,6 +76,27 @@ def load_checkpoint(run: Run, state: State) -> None:
     state.step, state.wall_seconds = header["step"], header["wall_seconds"]
 
 
+def load_snapshot(run: Run, image_shape: tuple[int, int, int]) -> VAE:
+    """Load the model as it was at the last checkpoint, while the training goes on.
+
+    No random number is drawn, so it is safe in a thread beside the training.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint is damaged, or it does not match the run's settings.
+    """
+    path = existing_file(run, "checkpoint.safetensors")
+    tensors, _ = _load(run, path, CheckpointHeader)
+    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    with torch.device("meta"):
+        model = build_model(run.config, image_shape)
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError:
+        raise ValueError(f"{path} does not match the settings of the run") from None
+    return model.eval()
+
+
 def save_model(run: Run, model: VAE) -> None:
     """Save the trained weights and the image shape, from which `load_model` rebuilds the network."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

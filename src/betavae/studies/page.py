@@ -292,7 +292,7 @@ def _correlations(values: Mapping[str, Sequence[float]]) -> tuple[list[str], lis
         if math.isnan(value):
             return {"text": "–", "shade": ""}
         shade = f"{'heat' if value > 0 else 'less'}{round(10 * abs(value))}"
-        return {"text": f"{value.round(1) + 0.0:.1f}".replace("-", "−"), "shade": shade}
+        return {"text": f"{round(value, 1) + 0.0:.1f}".replace("-", "−"), "shade": shade}
 
     return [*values], [[cell(value) for value in row] for row in matrix]
 
