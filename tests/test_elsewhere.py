@@ -43,4 +43,4 @@ def test_output_that_knows_no_greek_shows_the_rest(monkeypatch, tmp_path):
         with pytest.raises(SystemExit) as ended:
             main(["--help"])
     assert ended.value.code == 0
-    assert "a ?-TCVAE on dSprites" in (tmp_path / "output").read_text(encoding="ascii")
+    assert "a ?-TCVAE on generated images" in (tmp_path / "output").read_text(encoding="ascii")

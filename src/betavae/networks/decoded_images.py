@@ -81,7 +81,7 @@ class Images:
         """Draw the picture with its labels; returns a matplotlib figure.
 
         Example:
-            >>> figure = Images(np.zeros((2, 3, 1, 8, 8)), row_labels=("z0", "z1")).plot()
+            >>> figure = Images(np.zeros((2, 3, 1, 8, 8), np.float32), row_labels=("z0", "z1")).plot()
             >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
             ['z0', 'z1']
         """

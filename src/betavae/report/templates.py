@@ -29,7 +29,7 @@ def render_page(template: str, **values: Any) -> str:
     Example:
         >>> render_page("report.html", report=None)
         Traceback (most recent call last):
-        jinja2.exceptions.UndefinedError: 'explorer' is undefined
+        jinja2.exceptions.UndefinedError: 'script' is undefined
     """
     style = read_asset("report.css")
     return _template(template).render(style=style, style_hash=policy_hash(style), **values)

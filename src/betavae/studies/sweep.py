@@ -31,7 +31,7 @@ def lists() -> set[str]:
 
     Example:
         >>> sorted(lists())
-        ['rotate_at', 'scores']
+        ['correlate', 'hold_out', 'rotate_at', 'scores']
     """
     kinds: list[Any] = [Config, *(objective.settings for objective in OBJECTIVES.values())]
     return {field.name for kind in kinds for field in dataclasses.fields(kind) if isinstance(field.default, tuple)}
