@@ -8,7 +8,7 @@ import torch
 
 from betavae.config import Config
 from betavae.data import dsprites, dsprites_variants, room_geometry, xyobject
-from betavae.data.factor_data import FactorData, GeneratedImages
+from betavae.data.factor_data import DigestedImages, FactorData
 from betavae.data.loading import load_data
 from betavae.data.registry import DATASETS
 from betavae.experiment import experiment
@@ -88,7 +88,7 @@ def test_they_are_grids_with_a_label_for_each_value(name, load):
 @each
 def test_digest_and_image_numbers_need_few_images(name, load):
     data = load(name)
-    assert isinstance(data.packed, GeneratedImages)
+    assert isinstance(data.packed, DigestedImages)
     assert len(data.digest) == 64
     if not name.startswith("dsprites"):
         assert len(set(data.packed.image_numbers()[ROWS])) == len({image.tobytes() for image in data.packed[ROWS]})

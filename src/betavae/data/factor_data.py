@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae.data import dsprites, npz
-from betavae.data.prepared.image_file import ImageFile
 from betavae.data.prepared.preparation import NOTHING, Preparation
 from betavae.data.readers.array_layouts import Layout
 
@@ -33,8 +32,8 @@ class PackedImages(Protocol):
 
 
 @runtime_checkable
-class GeneratedImages(PackedImages, Protocol):
-    """Images that are computed when they are asked for. They know what would otherwise need all of them."""
+class DigestedImages(PackedImages, Protocol):
+    """Images, generated or on disk, that know what would otherwise be computed from all of them."""
 
     def digest(self) -> str:
         """A SHA-256 that differs if the images do."""
@@ -199,10 +198,8 @@ class FactorData:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the packed images, pixels in the order (C, H, W). `GeneratedImages` know theirs."""
-        if isinstance(self.packed, ImageFile):
-            return self.packed.digest
-        if isinstance(self.packed, GeneratedImages):
+        """SHA-256 of the packed images, pixels in the order (C, H, W). `DigestedImages` know theirs."""
+        if isinstance(self.packed, DigestedImages):
             return self.packed.digest()
         digest = hashlib.sha256()
         for rows, block in iterate_blocks(self.packed):
@@ -222,7 +219,7 @@ class FactorData:
             >>> data.image_numbers().tolist() in ([0, 1, 0], [1, 0, 1])
             True
         """
-        if isinstance(self.packed, ImageFile | GeneratedImages):
+        if isinstance(self.packed, DigestedImages):
             return self.packed.image_numbers()
         num_words = -(-self.packed.shape[1] // 8)
         random = np.random.default_rng(0).integers(1 << 63, size=num_words, dtype=np.uint64)

@@ -2,11 +2,13 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from betavae.data.factor_data import FactorData
 
 
 def factor_table(sizes: Sequence[int]) -> npt.NDArray[np.int32]:
@@ -91,3 +93,33 @@ class DrawnImages:
     def image_numbers(self) -> npt.NDArray[np.int64]:
         """A number for each distinct image (N,)."""
         return np.arange(len(self))
+
+
+def drawn_data(
+    name: str,
+    draw: Callable[[npt.NDArray[np.int32]], npt.NDArray[np.uint8]],
+    factors: Mapping[str, int],
+    image_shape: tuple[int, int, int],
+    factor_labels: tuple[tuple[float | str, ...], ...] = (),
+) -> FactorData:
+    """A data set of all combinations of factors, each drawn when it is asked for.
+
+    Args:
+        name: name of the data set.
+        draw: see `DrawnImages`.
+        factors: number of values of each factor.
+        image_shape: (C, H, W).
+        factor_labels: see `FactorData`.
+    """
+    sizes = tuple(factors.values())
+    table = factor_table(sizes)
+    return FactorData(
+        name=name,
+        packed=DrawnImages(draw, table, math.prod(image_shape)),
+        image_shape=image_shape,
+        max_value=255,
+        factors=table,
+        factor_names=tuple(factors),
+        factor_sizes=sizes,
+        factor_labels=factor_labels,
+    )

@@ -10,13 +10,11 @@ Source:
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from betavae.data.factor_data import FactorData
-from betavae.data.grids import DrawnImages, factor_table
+from betavae.data.grids import drawn_data
 
 FACTOR_NAMES = ("x", "y", "scale", "color")
 FACTOR_SIZES = (25, 25, 5, 24)
@@ -63,14 +61,4 @@ def load() -> FactorData:
         >>> len(load())
         75000
     """
-    factors = factor_table(FACTOR_SIZES)
-    return FactorData(
-        name="xyobject",
-        packed=DrawnImages(draw, factors, math.prod(IMAGE_SHAPE)),
-        image_shape=IMAGE_SHAPE,
-        max_value=255,
-        factors=factors,
-        factor_names=FACTOR_NAMES,
-        factor_sizes=FACTOR_SIZES,
-        factor_labels=FACTOR_LABELS,
-    )
+    return drawn_data("xyobject", draw, dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True)), IMAGE_SHAPE, FACTOR_LABELS)

@@ -11,13 +11,11 @@ Source:
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from betavae.data.factor_data import FactorData
-from betavae.data.grids import DrawnImages, factor_table
+from betavae.data.grids import drawn_data
 
 FACTOR_NAMES = ("x_R", "y_R", "x_G", "y_G", "x_B", "y_B")
 FACTOR_SIZES = (8,) * 6
@@ -46,13 +44,4 @@ def load() -> FactorData:
         >>> len(load())
         262144
     """
-    factors = factor_table(FACTOR_SIZES)
-    return FactorData(
-        name="xysquares",
-        packed=DrawnImages(draw, factors, math.prod(IMAGE_SHAPE)),
-        image_shape=IMAGE_SHAPE,
-        max_value=255,
-        factors=factors,
-        factor_names=FACTOR_NAMES,
-        factor_sizes=FACTOR_SIZES,
-    )
+    return drawn_data("xysquares", draw, dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True)), IMAGE_SHAPE)

@@ -33,7 +33,7 @@ def find_layout(shape: tuple[int, ...], image_shape: tuple[int, int, int] | None
         ('NHWC', 'HW', 'CHW')
     """
     if image_shape is None:
-        fitting = _layouts_of_unknown_size(shape)
+        fitting = possible_layouts(shape)
         allowed = "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
     else:
         fitting = _layouts_of_size(shape, image_shape)
@@ -53,7 +53,8 @@ def find_layout(shape: tuple[int, ...], image_shape: tuple[int, int, int] | None
     return fitting[0]
 
 
-def _layouts_of_unknown_size(shape: tuple[int, ...]) -> list[str]:
+def possible_layouts(shape: tuple[int, ...]) -> list[str]:
+    """Layouts of several images whose size is not known: NHW, or NCHW and NHWC, whichever have 1 or 3 channels."""
     if len(shape) == 3:
         return ["NHW"]
     if len(shape) != 4:

@@ -26,12 +26,12 @@ class ImageFile:
     Attributes:
         path: the file.
         images_shape: (N, H, W, C).
-        digest: SHA-256 of the pixels, each image in the order (C, H, W).
+        sha256: SHA-256 of the pixels, each image in the order (C, H, W).
     """
 
     path: Path
     images_shape: tuple[int, int, int, int]
-    digest: str = ""
+    sha256: str = ""
 
     dtype = np.dtype(np.uint8)
 
@@ -62,13 +62,17 @@ class ImageFile:
             ) from None
         return np.array(pixels[rows])
 
+    def digest(self) -> str:
+        """SHA-256 of the pixels, as it was computed when the images were prepared."""
+        return self.sha256
+
     def image_numbers(self) -> npt.NDArray[np.int64]:
         """Numbers (N,) of the distinct images: equal images have equal numbers."""
         return read_npy(self.path.with_name(NUMBERS)).astype(np.int64)
 
 
 def scan(images: ImageFile, block: int = 1 << 24) -> tuple[str, npt.NDArray[np.int64]]:
-    """Read all images once; returns `ImageFile.digest` and `ImageFile.image_numbers`.
+    """Read all images once; returns `ImageFile.sha256` and `ImageFile.image_numbers`.
 
     Images are compared by a 64-bit hash. Among 10^6 distinct images, the probability of a collision is below 10^-7.
     """

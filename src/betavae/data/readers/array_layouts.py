@@ -7,8 +7,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from betavae.files.images import possible_layouts
+
 Layout = Literal["NHWC", "NCHW", "NHW"]
-_CHANNELS = (1, 3)
 
 
 def layout_of(shape: tuple[int, ...]) -> Layout:
@@ -28,15 +29,15 @@ def layout_of(shape: tuple[int, ...]) -> Layout:
         )
     if len(shape) == 3:
         return "NHW"
-    first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
-    if first and last and shape[1:] != (1, 1, 1):
+    fitting = possible_layouts(shape)
+    if len(fitting) == 2 and shape[1:] != (1, 1, 1):
         raise ValueError(
             f"images have the shape {shape}, which can be (N, C, H, W) or (N, H, W, C); say which with "
             "layout='NCHW' or layout='NHWC'"
         )
-    if last:
+    if "NHWC" in fitting:
         return "NHWC"
-    if first:
+    if "NCHW" in fitting:
         return "NCHW"
     alpha = "; drop the transparency, for example images[..., :3]" if 4 in (shape[1], shape[3]) else ""
     raise ValueError(
