@@ -44,9 +44,9 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
     folder = run.path("figures")
     files = [*folder.glob("*.png"), *folder.glob("*.gif"), *folder.glob("traversals/*.gif")]
     figures = sorted(path for path in files if path.is_file())
-    explorer = _explorer(run, data, scores, model, latents) if model and latents else None
+    predictions = _predictions(data, latents) if latents else None
+    explorer = _explorer(run, data, scores, model, latents, predictions) if model and latents else None
     method = objective_title(run.config.objective)
-    is_scored = bool(scores.get("scores")) and latents is not None
     return page.write_report(
         page.RunReport(
             title=run.folder.resolve().name,
@@ -56,7 +56,7 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             references=DSPRITES if data.is_dsprites else (),
             caveat=CAVEAT,
             prior_note=prior_note([run.config.model]),
-            predictions=predictions_of(data, latents) if is_scored and latents else None,
+            predictions=predictions if scores.get("scores") else None,
             summary=_summary(run.config, data, provenance),
             config=to_dict(run.config),
             provenance=provenance | ({"command": shlex.join(provenance["command"])} if "command" in provenance else {}),
@@ -91,7 +91,9 @@ def _repeat_command(run: Run, provenance: Mapping[str, Any]) -> str:
     return shlex.join(["betavae", *plugins, "train", "--from", settings, "--out", "runs/again"])
 
 
-def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, latents: Latents) -> Explorer:
+def _explorer(
+    run: Run, data: FactorData, scores: dict[str, Any], model: VAE, latents: Latents, predictions: Predictions | None
+) -> Explorer:
     rows, names = seed_rows(run.config, data, model)[:EXPLORED_IMAGES], data.factor_names
     seed_latents, _ = encode(run.config, data, rows, model)
     gallery = _gallery(run, data, model)
@@ -102,7 +104,7 @@ def _explorer(run: Run, data: FactorData, scores: dict[str, Any], model: VAE, la
         strengths(scores, run.config.latent_dim),
         shown_signs(latents.mean, data, latents.rows),
         motion(gallery.latents, gallery.images),
-        predictions_of(data, latents),
+        predictions,
         names,
     )
     return Explorer(model, sliders, as_bytes(data, rows), seed_latents, gallery)
@@ -129,7 +131,7 @@ def as_bytes(data: FactorData, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     return data.images(rows) * np.uint8(255 // data.max_value)
 
 
-def predictions_of(data: FactorData, latents: Latents) -> Predictions | None:
+def _predictions(data: FactorData, latents: Latents) -> Predictions | None:
     """How well each latent predicts each factor of the data; None if there are no factors."""
     if not data.factors.shape[1]:
         return None
