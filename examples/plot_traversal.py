@@ -75,7 +75,7 @@ for line, latent in zip(axes, order, strict=True):
     changed = np.tile(start, (len(values), 1))
     changed[:, latent] = values
     with torch.no_grad():
-        decoded = model.mean_images(torch.from_numpy(changed)).numpy()
+        decoded = model.decode(torch.from_numpy(changed)).numpy()
     for axis, image in zip(line, decoded[:, 0], strict=True):
         axis.imshow(image, "gray", vmin=0, vmax=1)
         axis.set_xticks([])

@@ -344,7 +344,7 @@ def test_the_first_seed_image_is_of_median_size_and_reconstructed_best(small, mo
     """A model that misses more of larger objects reconstructs the smallest best, which is not typical."""
 
     class Remembering(VAE):
-        def mean_images(self, latents):
+        def decode(self, latents):
             return torch.from_numpy(small.images(self.rows) / np.float32(2 * small.max_value))
 
     model = Remembering(CONFIG.model, small.image_shape, CONFIG.latent_dim)

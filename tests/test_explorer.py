@@ -296,7 +296,7 @@ def test_the_page_computes_as_torch_does(show, name):
     latents = torch.randn(25 if name == "128 pixels" else 100, 10, generator=torch.Generator().manual_seed(1))
     images = torch.rand(3, *model.image_shape, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        pixels, means = model.mean_images(latents).permute(0, 2, 3, 1), model.encode(images).mean
+        pixels, means = model.decode(latents).permute(0, 2, 3, 1), model.encode(images).mean
     page = show(name)
     assert largest_difference(page, "decode", latents, pixels) < 2e-3
     inputs = images.permute(0, 2, 3, 1)
@@ -308,7 +308,7 @@ def test_without_webassembly_it_computes_the_same(show):
         model = PAGES[name]().explorer.model
         latents = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
-            pixels = model.mean_images(latents).permute(0, 2, 3, 1)
+            pixels = model.decode(latents).permute(0, 2, 3, 1)
         page = show(name, "delete window.WebAssembly")
         assert page.evaluate("typeof WebAssembly") == "undefined"
         assert largest_difference(page, "decode", latents, pixels) < 2e-3

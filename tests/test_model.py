@@ -26,7 +26,7 @@ def test_every_architecture_at_every_size(name, channels, size):
     posterior = model.encode(images)
     assert posterior.mean.shape == posterior.log_var.shape == (2, 3)
     assert model.logits(posterior.mean).shape == images.shape
-    means = model.mean_images(posterior.mean)
+    means = model.decode(posterior.mean)
     assert 0 <= means.min() <= means.max() <= 1
 
 
@@ -117,7 +117,7 @@ def test_a_placed_picture_is_that_of_the_equation():
 def test_an_untrained_affine_decoder_shows_a_blob_in_the_middle_that_its_map_can_move():
     torch.manual_seed(0)
     model, latents = VAE("affine", (1, 64, 64), 10), torch.randn(8, 10)
-    images = model.mean_images(latents)
+    images = model.decode(latents)
     assert (images[:, 0, 32, 32] > 0.5).all()
     assert (images[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]] < 0.05).all()
     model.bernoulli_error(latents, torch.roll(images.detach(), 5, 3)).sum().backward()

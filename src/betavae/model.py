@@ -222,10 +222,6 @@ class VAE(nn.Module):
             return posterior
         return Posterior(self.transform(posterior.mean), torch.full_like(posterior.log_var, -math.inf))
 
-    def mean_images(self, latents: Float[Tensor, "batch latents"]) -> Float[Tensor, "batch channel height width"]:
-        """Expected pixels given latents, in [0, 1]."""
-        return self._expected(self.logits(latents))
-
     @overload
     def decode(self, latents: Tensor) -> Tensor: ...
     @overload
@@ -398,7 +394,7 @@ class VAE(nn.Module):
     def _decoded(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Decode latents (..., D) to images (..., C, H, W)."""
         flat = latents.reshape(-1, self.latent_dim)
-        (images,) = self._in_batches(flat, lambda batch: (self.mean_images(batch),))
+        (images,) = self._in_batches(flat, lambda batch: (self.decode(batch),))
         return images.reshape(*latents.shape[:-1], *images.shape[1:])
 
     def _in_batches(

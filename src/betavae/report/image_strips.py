@@ -32,7 +32,7 @@ class TraversalStrip:
 def decode(model: VAE, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Decode latents (N, D) to images (N, C, H, W) from 0 to 255."""
     with torch.inference_mode():
-        images = model.mean_images(torch.from_numpy(latents)).nan_to_num(0).clamp(0, 1).mul(255).round().byte()
+        images = model.decode(torch.from_numpy(latents)).nan_to_num(0).clamp(0, 1).mul(255).round().byte()
     return np.asarray(images.numpy())
 
 

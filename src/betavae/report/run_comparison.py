@@ -97,7 +97,7 @@ def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> co
         moved = np.tile(start, (COMPARED_IMAGES, 1))
         moved[:, latent] = rising(ranges[latent], latents.mean[:, latent], data.factors[latents.rows, k])
         with torch.inference_mode():
-            images = model.mean_images(torch.from_numpy(moved)).mul(255).round().byte().numpy()
+            images = model.decode(torch.from_numpy(moved)).mul(255).round().byte().numpy()
         traversals[factor] = comparison.Traversal(latent, shares[f"z{latent}"][k], images)
     return comparison.Member(name, to_dict(run.config), scores.get("scores", {}), read_curve(run), traversals)
 

@@ -34,7 +34,7 @@ def draw_run(run: Run, data: FactorData, formats: Sequence[str] = ("png",)) -> l
 
     def decode(latents: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            images: NDArray[np.float32] = model.mean_images(torch.from_numpy(latents)).numpy()
+            images: NDArray[np.float32] = model.decode(torch.from_numpy(latents)).numpy()
         return images
 
     factor_names = data.factor_names
@@ -121,5 +121,5 @@ def _reconstruction_errors(
     images = data.images(rows) / np.float32(data.max_value)
     latents, _ = encode(config, data, rows, model)
     with torch.inference_mode():
-        rebuilt = model.mean_images(torch.from_numpy(latents)).numpy()
+        rebuilt = model.decode(torch.from_numpy(latents)).numpy()
     return abs(images - rebuilt).sum((1, 2, 3)), abs(images - images.mean(0)).sum((1, 2, 3))
