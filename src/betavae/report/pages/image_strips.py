@@ -48,10 +48,15 @@ def traversal_strips(explorer: Explorer) -> list[TraversalStrip]:
     """Traversals of the first start image along the active latents, the largest KL first, over the slider's range."""
     strips = []
     for latent in [latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS][:_MOST_STRIPS]:
-        moved = np.tile(explorer.seed_latents[:1].astype(np.float32), (STEPS, 1))
-        moved[:, latent.index] = latent.sign * np.linspace(*latent.shown_range, STEPS)
-        strips.append(TraversalStrip(latent, join(decode(explorer.model, moved))))
+        strips.append(TraversalStrip(latent, join(traversal(explorer.model, explorer.seed_latents[0], latent))))
     return strips
+
+
+def traversal(model: VAE, start: NDArray[np.floating], latent: LatentSummary) -> NDArray[np.uint8]:
+    """Decode the latents of one image (D,) while one latent moves through its range, with its shown sign."""
+    moved = np.tile(start.astype(np.float32), (STEPS, 1))
+    moved[:, latent.index] = latent.sign * np.linspace(*latent.shown_range, STEPS)
+    return decode(model, moved)
 
 
 def join(images: NDArray[np.uint8]) -> str:
