@@ -154,7 +154,7 @@ def test_what_would_make_the_file_too_large_is_counted(full):
     large = next(path for path in full.figures if path.name == "traversal_grid_1.png")
     large.write_bytes(bytes(PAGE_BYTES * 3 // 4))
     text = render_report(full)
-    assert "1 more images are in the folder figures of the run" in text
+    assert "One more image is in the folder figures of the run" in text
     assert len(text) < 1_000_000
 
 
