@@ -26,6 +26,7 @@ from betavae.cli.recipes import find_recipe
 from betavae.cli.score import ScoreCommand
 from betavae.cli.study import ResultsCommand, StudyCommand
 from betavae.cli.train import DemoCommand, TrainCommand
+from betavae.cli.zoo import ZooCommand
 from betavae.config import Config
 from betavae.files.validation import check_name
 from betavae.objectives.registry import OBJECTIVES
@@ -80,6 +81,7 @@ COMMANDS: Final = {
     "report": ReportCommand,
     "explore": ExploreCommand,
     "export": ExportCommand,
+    "zoo": ZooCommand,
     "study": StudyCommand,
     "results": ResultsCommand,
     "data": DataCommand,
