@@ -1,6 +1,5 @@
 """Loads trained models: of a run folder, a saved model, the zoo, or the Hugging Face hub."""
 
-import re
 from pathlib import Path
 
 from betavae import zoo
@@ -10,8 +9,6 @@ from betavae.model import VAE
 from betavae.runs.checkpoints import load_model
 from betavae.runs.folder import LAYOUT
 from betavae.training.devices import choose_device
-
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def load(source: str | Path, *, device: str = "auto", revision: str | None = None) -> VAE:
@@ -36,12 +33,8 @@ def load(source: str | Path, *, device: str = "auto", revision: str | None = Non
         (4, 1, 64, 64)
     """
     target, folder = choose_device(device), Path(source)
-    if not folder.exists() and isinstance(source, str) and _HUB_NAME.fullmatch(source):
-        folder = hub.download(source, revision)
-    elif not folder.exists() and source in zoo.names():
-        folder = zoo.open_entry(str(source)).folder
-    elif revision is not None:
-        raise ValueError(f"{source} is a folder, which has no revision {revision!r}: leave revision out")
+    is_zoo = not folder.exists() and source in zoo.names()
+    folder = zoo.open_entry(str(source)).folder if is_zoo else hub.local_folder(source, revision)
     if not folder.exists():
         hint = nearest(str(source), zoo.names()) or ";"
         raise FileNotFoundError(

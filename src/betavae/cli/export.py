@@ -36,6 +36,8 @@ class ExportCommand:
     """Also upload the folder to the Hugging Face hub. Needs the extra betavae[hub] and a login: hf auth login."""
 
     def __call__(self, console: "Console") -> None:
+        from betavae.runs.model_card import save_with_card
+
         run = find_run(self.run, console)
         if self.zoo:
             from betavae.zoo.making import make_entry
@@ -43,7 +45,7 @@ class ExportCommand:
             say(console, f"wrote {make_entry(run, self.zoo)}")
             return
         folder = self.out or Path("exported") / self.run.resolve().name
-        run.save_pretrained(folder)
+        save_with_card(run, folder, self.hub or "")
         if self.onnx:
             from betavae.integrations.onnx import export_onnx
 

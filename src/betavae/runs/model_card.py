@@ -1,6 +1,7 @@
 """Saves the trained model of a run with a model card: what it is, how it was trained, its scores."""
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from betavae.config import IN_MEMORY, prior_note
 from betavae.files.atomic import write_atomically
+from betavae.metrics import score_info
 from betavae.objectives.registry import objective_name
 from betavae.runs.contents import read_if_present
 from betavae.runs.folder import Run
@@ -58,7 +60,7 @@ def model_card(run: Run, name: str, animation: str = "", weights: str = "") -> s
     }
     if config.data != IN_MEMORY and len(provenance.get("command", [])) > 1:  # a script has none
         facts["command"] = f"`{shlex.join(provenance['command'])}`"
-    parts = [_front_matter(data.get("name", "")), f"# {_plain(name)}", "A β-VAE trained with betavae."]
+    parts = [_front_matter(name, data.get("name", ""), details), f"# {_plain(name)}", "A β-VAE trained with betavae."]
     if animation:
         parts.append(f"![Traversals of the latents]({animation})")
     parts += [prior_note([config.model]), _table(("", ""), [(key, str(value)) for key, value in facts.items()])]
@@ -70,10 +72,22 @@ def model_card(run: Run, name: str, animation: str = "", weights: str = "") -> s
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(data: str) -> str:
-    """The header that the Hugging Face hub reads."""
-    lines = ["---", "library_name: betavae", "tags: [beta-vae, disentanglement]"]
-    return "\n".join([*lines, *([f"datasets: [{json.dumps(data)}]"] if data else []), "---"])
+def _front_matter(name: str, data: str, details: dict[str, Any]) -> str:
+    """The header that the Hugging Face hub reads. Its values are JSON, which YAML includes."""
+    values: dict[str, Any] = {"tags": ["beta-vae", "disentanglement"]}
+    if data:
+        values["datasets"] = [data]
+    found = [
+        {"type": score, "name": score, "value": round(value, 4)}
+        for score, value in RunScores(details).items()
+        if score_info(score).prominence > 1 and math.isfinite(value)
+    ]
+    if data and found:
+        task, data_set = {"type": "disentanglement"}, {"type": data, "name": data}
+        values["model-index"] = [{"name": name, "results": [{"task": task, "dataset": data_set, "metrics": found}]}]
+    return "\n".join(
+        ["---", "library_name: betavae", *(f"{key}: {json.dumps(value)}" for key, value in values.items()), "---"]
+    )
 
 
 def _scores(details: dict[str, Any]) -> list[str]:
