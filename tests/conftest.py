@@ -27,8 +27,8 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
+from betavae.data.generated import dsprites
 from betavae.data.registry import DATASETS
 from betavae.kernels import build, fuse
 from betavae.metrics import METRICS
