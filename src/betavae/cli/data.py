@@ -101,7 +101,7 @@ class ViewCommand(Prepared):
     """Largest number of images in the page."""
 
     def __call__(self, console: "Console") -> None:
-        from betavae.report.data_page import write_data_page
+        from betavae.report.pages.data import write_data_page
 
         if not 1 <= self.images <= 20_000:
             raise ValueError(f"images is {self.images}; it must be from 1 to 20,000, for example 1024")
@@ -141,7 +141,7 @@ class FetchCommand:
         with progress_bar(console, "fetching") as progress:
             folder = fetch(self.name, progress)
         usage = f"{self.name}:{folder}" if self.name == "dsprites" else self.name
-        say(console, f"{folder}: checksums are right; use it with --data {usage}")
+        say(console, f"{folder}: complete; use it with --data {usage}")
 
 
 @dataclass(frozen=True)
