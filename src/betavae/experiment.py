@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from betavae import metrics
 from betavae.config import IN_MEMORY, Config, run_id
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
+from betavae.data.generated import dsprites
 from betavae.data.loading import data_for, load_for
 from betavae.files.validation import check_name
 from betavae.integrations.loggers import RunLog, check_loggers, run_log
