@@ -87,7 +87,7 @@ def test_python_m():
     assert "train" in done.stdout
 
 
-def test_a_run(done, capsys):
+def test_a_run(done, capsys, few_pictures):
     config = json.loads((done / "config.json").read_text())
     assert config["objective"] == {"name": "beta", "beta": 2.0, "warmup_steps": 0}
     assert config["steps"] == 20
