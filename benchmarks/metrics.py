@@ -32,7 +32,7 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from betavae import metrics
-from betavae.data import dsprites
+from betavae.data.generated import dsprites
 from betavae.metrics.dci import TreeFits, fit_trees, summarise
 from betavae.metrics.inputs import draw_rows
 

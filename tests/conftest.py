@@ -28,8 +28,8 @@ with install_import_hook(["betavae.model", "betavae.networks", "betavae.objectiv
     import betavae.objectives.tc  # noqa: F401
 
 
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
+from betavae.data.generated import dsprites
 from betavae.data.registry import DATASETS
 from betavae.kernels import build, fuse
 from betavae.metrics import METRICS

@@ -49,7 +49,7 @@ def shapes3d(folder: Path) -> str:
 
 
 def dsprites_hdf5(folder: Path) -> str:
-    from betavae.data import dsprites
+    from betavae.data.generated import dsprites
 
     factors = dsprites.factor_table()[::9_973]
     with h5py.File(folder / "sprites.hdf5", "w") as file:

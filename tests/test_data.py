@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from betavae.data import dsprites, exporting, npz
+from betavae.data import exporting, npz
 from betavae.data.exporting import compare_npz, export_npz
 from betavae.data.factor_data import FactorData
+from betavae.data.generated import dsprites
 from betavae.data.loading import load_data
 from betavae.data.splits import split_rows
 from tests.conftest import same, saved

@@ -3,6 +3,8 @@
 import hashlib
 import re
 import threading
+import zipfile
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -77,6 +79,23 @@ def test_wrong_checksums_are_named_and_nothing_is_kept(host, tmp_path):
     with pytest.raises(ValueError, match=r"is not the original 3dshapes\.h5: its sha256 is not [0-9a-f]{64}; noth"):
         fetch(NAME)
     assert not list((tmp_path / "cache" / "downloads" / NAME).iterdir())
+
+
+def test_archives_at_a_new_address_are_kept_with_a_warning(host, tmp_path, monkeypatch):
+    (moved,) = (replace(file, moved=True) for file in CATALOGUE[NAME].files)
+    monkeypatch.setitem(catalogue.CATALOGUE, NAME, replace(CATALOGUE[NAME], files=(moved,)))
+    served = tmp_path / "served" / "3dshapes.h5"
+    file = fetch(NAME) / "3dshapes.h5"
+    file.unlink()
+    served.write_bytes(b"<html>quota</html>")
+    with pytest.raises(ValueError, match="is not the original"):
+        fetch(NAME)
+    assert not file.exists()
+    with zipfile.ZipFile(served, "w") as archive:
+        archive.writestr("images.npy", b"")
+    with pytest.warns(UserWarning, match=r"3dshapes\.h5 has the sha256 [0-9a-f]{64}, and the file at its former addr"):
+        fetch(NAME)
+    assert file.exists()
 
 
 def test_without_network_the_message_says_what_to_do(host, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betavae.data import dsprites
+from betavae.data.generated import dsprites
 
 GOLDEN = Path(__file__).parent / "golden" / "dsprites_digests.json"
 
@@ -165,7 +165,7 @@ def test_wrong_factors_are_refused(function, factors, message):
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is measured with the resource module")
 def test_drawing_takes_at_most_120_megabytes():
     program = (
-        "import resource; from betavae.data import dsprites\n"
+        "import resource; from betavae.data.generated import dsprites\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak(); dsprites.draw_all(); print(peak() - before)"
     )

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from betavae.config import Config
-from betavae.data import dsprites, dsprites_variants, room_geometry, xyobject
 from betavae.data.factor_data import DigestedImages, FactorData
+from betavae.data.generated import dsprites, dsprites_variants, room_geometry, xyobject
 from betavae.data.loading import load_data
 from betavae.data.registry import DATASETS
 from betavae.experiment import experiment

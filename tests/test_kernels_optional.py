@@ -21,7 +21,7 @@ STEPS = """
 import importlib.util
 import numpy as np
 from betavae import Beta, Config
-from betavae.data import dsprites
+from betavae.data.generated import dsprites
 from betavae.data.factor_data import FactorData
 from betavae.runs.provenance import provenance
 from betavae.training.loop import train

@@ -8,7 +8,7 @@ from PIL import Image
 
 from betavae import config as configuration
 from betavae.config import Config
-from betavae.data import dsprites
+from betavae.data.generated import dsprites
 from betavae.data.loading import load_data
 from betavae.data.readers import grid_folder, mpi3d
 from betavae.experiment import experiment, score_run

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from betavae import experiment as story
 from betavae.config import Config, from_dict, to_dict
-from betavae.data import dsprites, rooms
 from betavae.data.factor_data import FactorData
-from betavae.data.grids import factor_table
+from betavae.data.generated import dsprites, rooms
+from betavae.data.generated.grids import factor_table
 from betavae.data.subsets import correlation_weights, held_out_mask, seen_rows
 from betavae.experiment import experiment, score_run
 from betavae.files.conditions import Combined, Comparison, parse_condition, parse_correlation

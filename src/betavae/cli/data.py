@@ -141,7 +141,7 @@ class FetchCommand:
         with progress_bar(console, "fetching") as progress:
             folder = fetch(self.name, progress)
         usage = f"{self.name}:{folder}" if self.name == "dsprites" else self.name
-        say(console, f"{folder}: checksums are right; use it with --data {usage}")
+        say(console, f"{folder}: complete; use it with --data {usage}")
 
 
 @dataclass(frozen=True)

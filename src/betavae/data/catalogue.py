@@ -14,12 +14,15 @@ class RemoteFile:
         checksum: ``md5:...`` or ``sha256:...``.
         url: address; "" if the file cannot be fetched without a browser.
         size: number of bytes; 0 if unknown.
+        moved: whether the checksum was published for another address, since closed. Then a file with another checksum
+            is kept with a warning.
     """
 
     name: str
     checksum: str
     url: str = ""
     size: int = 0
+    moved: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,12 @@ _NORB_FILES = {
 }
 
 
-def _norb() -> KnownData:
+def _norb(title: str, images: str) -> KnownData:
     files = tuple(
         RemoteFile(f"{name}.mat.gz", f"sha256:{sha256}", f"{_NORB}/{name}.mat.gz", size)
         for name, (size, sha256) in _NORB_FILES.items()
     )
-    return KnownData("SmallNORB", "48,600 of 96x96, grey", "research only, must not be sold", f"{_NORB}/", files)
+    return KnownData(title, f"{images} of 96x96, grey", "research only, must not be sold", f"{_NORB}/", files)
 
 
 def _idx(name: str, title: str, licence: str, page: str, address: str) -> KnownData:
@@ -95,7 +98,7 @@ def _idx(name: str, title: str, licence: str, page: str, address: str) -> KnownD
 
 def _mpi3d(title: str, file: str, md5: str = "", images: str = "1,036,800") -> KnownData:
     page = "https://github.com/rr-learning/disentanglement_dataset"
-    files = (RemoteFile(file, f"md5:{md5}", f"{_MPI3D}/{file}"),) if md5 else ()
+    files = (RemoteFile(file, f"md5:{md5}", f"{_MPI3D}/{file}", moved=True),) if md5 else ()
     return KnownData(f"MPI3D {title}", f"{images} of 64x64, colour", "CC BY 4.0", page, files)
 
 
@@ -149,10 +152,8 @@ CATALOGUE: dict[str, KnownData] = {
             ),
         ),
     ),
-    "smallnorb": _norb(),
-    "smallnorb-stereo": KnownData(
-        "SmallNORB with both cameras", "97,200 of 96x96, grey", "research only, must not be sold", _NORB + "/"
-    ),
+    "smallnorb": _norb("SmallNORB", "48,600"),
+    "smallnorb-stereo": _norb("SmallNORB with both cameras", "97,200"),
     "falcor3d": KnownData(
         "Falcor3D",
         "233,280 of 128x128 or 1024x1024, colour",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,24 +71,38 @@ def _fetch_file(pooch: Any, file: RemoteFile, folder: Path, watch: Watch | None)
     try:
         pooch.retrieve(
             file.url,
-            known_hash=file.checksum,
+            known_hash=None if file.moved else file.checksum,
             fname=file.name,
             path=folder,
             downloader=_Resuming(partial, file, watch),
         )
     except ValueError as error:  # pooch has compared the checksum
         partial.unlink(missing_ok=True)
-        kind, _, expected = file.checksum.partition(":")
-        raise ValueError(
-            f"{file.url} is not the original {file.name}: its {kind} is not {expected}; nothing was kept, so try "
-            f"again later, or {_by_hand(file, folder)}"
-        ) from error
+        raise ValueError(_not_original(file, folder)) from error
     except (requests.RequestException, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.errno:
             raise  # the disk, not the network
         reason = f"{type(error).__name__}" if not isinstance(error, requests.HTTPError) else str(error)
         raise OSError(f"{file.name} could not be fetched ({reason}); {_by_hand(file, folder)}") from error
     partial.unlink(missing_ok=True)
+    if file.moved:
+        _compare(pooch, file, folder)
+
+
+def _compare(pooch: Any, file: RemoteFile, folder: Path) -> None:
+    """Keep an archive with another checksum, since none is known of its present address; refuse anything else."""
+    path = folder / file.name
+    kind, _, expected = file.checksum.partition(":")
+    if (found := pooch.file_hash(str(path), alg=kind)) == expected:
+        return
+    if not zipfile.is_zipfile(path):
+        path.unlink()
+        raise ValueError(_not_original(file, folder))
+    warnings.warn(
+        f"{file.name} has the {kind} {found}, and the file at its former address had {expected}; it was kept, and its "
+        "layout is checked when it is read",
+        stacklevel=2,
+    )
 
 
 class _Resuming:
@@ -112,6 +128,14 @@ class _Resuming:
                         if self._watch:
                             self._watch(self._file.name, done, total)
         os.replace(self._partial, output_file)
+
+
+def _not_original(file: RemoteFile, folder: Path) -> str:
+    kind, _, expected = file.checksum.partition(":")
+    return (
+        f"{file.url} is not the original {file.name}: its {kind} is not {expected}; nothing was kept, so try again "
+        f"later, or {_by_hand(file, folder)}"
+    )
 
 
 def _by_hand(file: RemoteFile, folder: Path) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from betavae.data import dsprites, npz
+from betavae.data import npz
 from betavae.data.factor_data import FactorData, iterate_blocks
+from betavae.data.generated import dsprites
 from betavae.data.loading import read_file
 from betavae.data.readers.source import Progress, pack_bits
 from betavae.files.atomic import replacing

@@ -13,7 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from betavae.data import dsprites, npz
+from betavae.data import npz
+from betavae.data.generated import dsprites
 from betavae.data.prepared.preparation import NOTHING, Preparation
 from betavae.data.readers.array_layouts import Layout
 

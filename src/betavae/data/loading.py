@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae.config import IN_MEMORY, Config
-from betavae.data import dsprites, dsprites_variants, npz, rooms, xyobject, xysquares
+from betavae.data import npz
 from betavae.data.catalogue import CATALOGUE
 from betavae.data.downloads import is_complete
 from betavae.data.factor_data import FactorData
 from betavae.data.factor_table import FactorTable, check_no_continuous, merge_values
+from betavae.data.generated import dsprites, dsprites_variants, rooms, xyobject, xysquares
 from betavae.data.in_memory import from_arrays, of_table
 from betavae.data.prepared.cache import PreparedImages, prepared
 from betavae.data.prepared.fingerprints import fingerprint

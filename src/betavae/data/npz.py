@@ -22,8 +22,8 @@ from unicodedata import category
 import numpy as np
 import numpy.typing as npt
 
-from betavae.data import dsprites
 from betavae.data.factor_table import factor_table
+from betavae.data.generated import dsprites
 from betavae.data.readers.source import Blocks, Source, reading
 from betavae.files.arrays import Header, NotAnArray, PickledObjects, names_in, open_member
 

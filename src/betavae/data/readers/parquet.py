@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from betavae.data import dsprites
 from betavae.data.factor_table import FactorTable, factor_table
+from betavae.data.generated import dsprites
 from betavae.data.readers.images import decoded_blocks, same_size, size_and_channels
 from betavae.data.readers.source import Blocks, Source, reading
 

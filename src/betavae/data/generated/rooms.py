@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from betavae.data import room_geometry
 from betavae.data.factor_data import FactorData
-from betavae.data.grids import factor_table
+from betavae.data.generated import room_geometry
+from betavae.data.generated.grids import factor_table
 
 FACTOR_NAMES = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
 FACTOR_SIZES = (10, 10, 10, 8, 4, 15)

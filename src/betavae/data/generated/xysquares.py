@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae.data.factor_data import FactorData
-from betavae.data.grids import drawn_data
+from betavae.data.generated.grids import drawn_data
 
 FACTOR_NAMES = ("x_R", "y_R", "x_G", "y_G", "x_B", "y_B")
 FACTOR_SIZES = (8,) * 6

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae.data.factor_data import FactorData
-from betavae.data.grids import drawn_data
+from betavae.data.generated.grids import drawn_data
 
 FACTOR_NAMES = ("x", "y", "scale", "color")
 FACTOR_SIZES = (25, 25, 5, 24)

@@ -24,9 +24,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from betavae.data import dsprites
 from betavae.data.factor_data import FactorData
-from betavae.data.grids import random_bytes, random_words
+from betavae.data.generated import dsprites
+from betavae.data.generated.grids import random_bytes, random_words
 
 Variant = Literal["color", "noise", "scene"]
 

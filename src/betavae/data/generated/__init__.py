@@ -1,0 +1,1 @@
+"""Data sets that are drawn from their factors, without a download."""
