@@ -28,12 +28,12 @@ class Traversal:
     """The traversal of one latent of a run.
 
     Attributes:
-        latent: index of the latent.
+        latent: name of the latent with its sign: z3, or −z3.
         share: fraction of the factor's entropy that the latent explains.
         images: decoded images (n, C, H, W) uint8.
     """
 
-    latent: int
+    latent: str
     share: float
     images: NDArray[np.uint8]
 
@@ -112,6 +112,7 @@ def render_comparison(
             for name in names
         ],
         charts=charts,
+        legend=[(label, number % COLOURS) for number, label in enumerate(groups)],
         script=script,
         script_hash=policy_hash(script),
         factors=[
