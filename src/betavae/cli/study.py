@@ -1,6 +1,5 @@
 """The commands `study` and `results`."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -166,7 +165,7 @@ class ResultsCommand:
     query: str | None = None
     """SQL query. The table is `results`, with one row per run and metric; docs/studies.md lists its columns."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
         import csv
 
         from rich.table import Table
@@ -179,16 +178,19 @@ class ResultsCommand:
         path = self.study / "results.parquet"
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
-        if not sys.stdout.isatty():  # another program reads it
-            csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
-            sys.stdout.flush()
-            return
+        result = {"rows": [dict(zip(names, row, strict=True)) for row in rows]}
+        if console.stderr:  # with --json
+            return result
+        if not console.is_terminal:  # another program reads it
+            csv.writer(console.file, lineterminator="\n").writerows([names, *rows])
+            return result
         table = Table()
         for name in names:
             table.add_column(Text(name), overflow="fold")
         for row in rows:
             table.add_row(*(Text("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
         console.print(table)
+        return result
 
 
 _MEDIANS = """SELECT metric, setting, count(value) AS n, median(value) AS median, quantile_cont(value, 0.25) AS quarter,
