@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,21 +20,10 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betav
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "slurm.md"
 TINY = [
-    *("--steps", "4", "--batch-size", "8", "--train-images", "200", "--validation-images", "50", "--latent-dim", "3"),
+    *("--model", "tiny", "--steps", "4", "--batch-size", "8", "--train-images", "200", "--validation-images", "50", "--latent-dim", "3"),
     *("--device", "cpu", "--precision", "fp32", "--scores", "mig", "--evaluations", "1", "--figures", "False"),
     *("--seeds", "1", "--schedule", "constant", "--scored-images", "200"),
 ]
-IN_PROCESS = f'''#!{sys.executable}
-"""`betavae`, with runs of studies in its own process, and the settings of tiny runs."""
-import sys
-from betavae.cli.main import main
-from betavae.studies import workers
-from tests.test_slurm import executed_here
-workers.execute = executed_here
-main([*sys.argv[1:], "--data", "DATA", *{TINY}])
-'''
-
-
 def executed_here(jobs, workers):
     """Executes runs one after another in this process."""
     for run, (config, folder) in jobs.items():
@@ -52,20 +40,24 @@ def test_shares_have_every_run_once(count):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_the_listing_runs_one_share_and_results_collect_all(small, tmp_path, monkeypatch, capsys):
-    export_npz(small, tmp_path / "small.npz")
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "betavae"
-    command.write_text(IN_PROCESS.replace("DATA", str(tmp_path / "small.npz")), encoding="utf-8")
-    command.chmod(0o755)
+def listed_command(submit_folder, index, tasks, tmp_path):
+    """The words of the command that the listing of the page executes, in the environment that Slurm sets."""
+    (tmp_path / "betavae").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    (tmp_path / "betavae").chmod(0o755)
     script = re.search(r"```bash\n(#!/bin/bash\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
-    task = {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_CPUS_PER_TASK": "1", "SLURM_SUBMIT_DIR": str(tmp_path)}
-    places = {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment = os.environ | task | places | {"SLURM_ARRAY_TASK_ID": "1", "BETAVAE_KERNELS": "off"}
-    done = subprocess.run(["bash"], input=script, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    folder = tmp_path / "betas"
-    assert f"{folder}: 4 runs; index 1 has 1, 0 of them done" in done.stdout
+    task = {"SLURM_ARRAY_TASK_ID": str(index), "SLURM_ARRAY_TASK_COUNT": str(tasks), "SLURM_CPUS_PER_TASK": "1"}
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(submit_folder)} | task
+    done = subprocess.run(["bash"], input=script, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_listing_runs_shares_and_results_collect_all(small, tmp_path, monkeypatch, capsys):
+    export_npz(small, tmp_path / "small.npz")
+    tiny, folder = ["--data", str(tmp_path / "small.npz"), *TINY], tmp_path / "betas"
+    monkeypatch.setattr(workers, "execute", executed_here)
+    main([*listed_command(tmp_path, 1, 3, tmp_path), *tiny])
+    shown = capsys.readouterr().out
+    assert f"{folder}: 4 runs; index 1 has 1, 0 of them done" in shown
     study = open_study(folder)
     assert list(states(study).values()) == ["waiting", "done", "waiting", "waiting"]
     assert not (folder / "results.parquet").exists()
@@ -78,9 +70,8 @@ def test_the_listing_runs_one_share_and_results_collect_all(small, tmp_path, mon
             yield Event(run, "done")
 
     monkeypatch.setattr(workers, "execute", copied)
-    words = ["study", "betas", "--out", str(folder), "--data", str(tmp_path / "small.npz"), *TINY]
-    for index in ("0", "1", "2"):
-        main([*words, "--index", index, "--of", "3"])
+    for index in range(3):
+        main([*listed_command(tmp_path, index, 3, tmp_path), *tiny])
     assert "index 1 has 1, 1 of them done" in capsys.readouterr().out
     assert set(states(study).values()) == {"done"}
     assert not (folder / "results.parquet").exists()
