@@ -68,7 +68,7 @@ def test_commands_without_a_result_refuse_json(capsys):
     with pytest.raises(SystemExit) as error:
         main(["export", "runs/x", "--json"])
     assert error.value.code == 2
-    assert "--json is for data info, data list, demo, list, results, score, train" in capsys.readouterr().err
+    assert "--json is for data info, data list, demo, list, results, score, train, zoo" in capsys.readouterr().err
     assert {name.split()[0] for name in WITH_JSON} <= COMMANDS.keys()
 
 

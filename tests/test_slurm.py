@@ -20,10 +20,25 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betav
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "slurm.md"
 TINY = [
-    *("--model", "tiny", "--steps", "4", "--batch-size", "8", "--train-images", "200", "--validation-images", "50", "--latent-dim", "3"),
+    *(
+        "--model",
+        "tiny",
+        "--steps",
+        "4",
+        "--batch-size",
+        "8",
+        "--train-images",
+        "200",
+        "--validation-images",
+        "50",
+        "--latent-dim",
+        "3",
+    ),
     *("--device", "cpu", "--precision", "fp32", "--scores", "mig", "--evaluations", "1", "--figures", "False"),
     *("--seeds", "1", "--schedule", "constant", "--scored-images", "200"),
 ]
+
+
 def executed_here(jobs, workers):
     """Executes runs one after another in this process."""
     for run, (config, folder) in jobs.items():
@@ -92,7 +107,10 @@ def test_the_plan_says_what_each_index_does(capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--index", "4"], "index is 4, and the study has 4 runs: give --index 0 to 3, or the number of tasks with --of"),
+        (
+            ["--index", "4"],
+            "index is 4, and the study has 4 runs: give --index 0 to 3, or the number of tasks with --of",
+        ),
         (["--index", "4", "--of", "4"], "index is 4 of 4; it must be from 0 to one below --of"),
         (["--index", "-1", "--of", "4"], "index is -1 of 4"),
         (["--of", "4"], "--of 4 is the number of shares; give the number of one with --index"),

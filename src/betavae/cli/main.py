@@ -30,6 +30,7 @@ from betavae.cli.recipes import find_recipe
 from betavae.cli.score import ScoreCommand
 from betavae.cli.study import ResultsCommand, StudyCommand
 from betavae.cli.train import DemoCommand, TrainCommand
+from betavae.cli.zoo import ZooCommand
 from betavae.config import Config
 from betavae.files.validation import check_name
 from betavae.objectives.registry import OBJECTIVES
@@ -94,12 +95,13 @@ COMMANDS: Final = {
     "report": ReportCommand,
     "explore": ExploreCommand,
     "export": ExportCommand,
+    "zoo": ZooCommand,
     "study": StudyCommand,
     "results": ResultsCommand,
     "data": DataCommand,
     "list": ListCommand,
 }
-WITH_JSON: Final = {"demo", "train", "score", "results", "data list", "data info", "list"}
+WITH_JSON: Final = {"demo", "train", "score", "results", "data list", "data info", "list", "zoo"}
 """Commands whose result --json prints."""
 
 

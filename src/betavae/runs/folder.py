@@ -144,6 +144,29 @@ class Run:
 
         return save_with_card(self, Path(folder))
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        commit_message: str = "Upload the model",
+        revision: str | None = None,
+    ) -> str:
+        """Upload the trained model to the Hugging Face hub, with the card of `save_pretrained`; returns its address.
+
+        Arguments, needs and errors are those of `VAE.push_to_hub`. `betavae.load(repo_id)` loads the model.
+        """
+        from betavae.integrations import hub
+        from betavae.runs.model_card import save_with_card
+
+        return hub.push(
+            lambda folder: save_with_card(self, folder, repo_id),
+            repo_id,
+            private=private,
+            commit_message=commit_message,
+            revision=revision,
+        )
+
     def _repr_html_(self) -> str:
         from betavae.runs.views import summary_html
 
