@@ -7,7 +7,6 @@ from functools import partial
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the tests' processes and their children: batches here are too small to share
 
-import beartype.door
 import numpy as np
 import pytest
 import torch  # within the hook, Python finds no bytecode and would compile all of its modules
