@@ -16,8 +16,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from betavae.model import VAE
 from betavae.networks.layers import ImageShape
-from betavae.report.explorer import Explorer, describe_latents
-from betavae.report.page import RunReport, render_report
+from betavae.report.explorer.latents import Explorer, describe_latents
+from betavae.report.pages.report import RunReport, render_report
 
 MODELS: dict[str, tuple[str, ImageShape]] = {
     **{name: (name, (1, 64, 64)) for name in ("burgess", "affine", "locatello", "higgins", "residual", "wide")},

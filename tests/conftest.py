@@ -3,12 +3,19 @@
 import math
 import os
 from contextlib import contextmanager
-
-from jaxtyping import install_import_hook
-
-import betavae.config  # whose settings check themselves, with better messages
+from functools import partial
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the tests' processes and their children: batches here are too small to share
+
+import numpy as np
+import pytest
+import torch  # within the hook, Python finds no bytecode and would compile all of its modules
+import torch._dynamo
+from hypothesis import settings
+from jaxtyping import install_import_hook
+from torch import nn
+
+import betavae.config  # whose settings check themselves, with better messages
 
 with install_import_hook(["betavae.model", "betavae.networks", "betavae.objectives"], "beartype.beartype"):
     import betavae.networks.architectures
@@ -21,12 +28,6 @@ with install_import_hook(["betavae.model", "betavae.networks", "betavae.objectiv
     import betavae.objectives.tc  # noqa: F401
 
 
-import numpy as np
-import pytest
-import torch
-from hypothesis import settings
-from torch import nn
-
 from betavae.data.factor_data import FactorData
 from betavae.data.generated import dsprites
 from betavae.data.registry import DATASETS
@@ -34,6 +35,7 @@ from betavae.kernels import build, fuse
 from betavae.metrics import METRICS
 from betavae.networks.registry import ARCHITECTURES, register
 from betavae.objectives.registry import OBJECTIVES
+from betavae.report import run_figures
 
 settings.register_profile("untimed", deadline=None)  # machines differ, and tests do not measure time
 settings.load_profile("untimed")
@@ -119,6 +121,14 @@ def sprites(count: int, seed: int = 0) -> FactorData:
         factor_names=dsprites.FACTOR_NAMES,
         factor_sizes=dsprites.FACTOR_SIZES,
     )
+
+
+@pytest.fixture(scope="module")
+def few_pictures():
+    """Runs draw traversals of two images with three steps: drawing takes longer than the rest of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_figures, "draw_all", partial(run_figures.draw_all, num_traversed=2, steps=3))
+        yield
 
 
 def lattice() -> FactorData:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
-from betavae.report import charts, line_chart
+from betavae.report.figures import charts
+from betavae.report.pages import line_chart
 from tests.conftest import line
 
 

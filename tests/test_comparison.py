@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from betavae.report.comparison import Member, Traversal, group_runs, render_comparison
+from betavae.report.pages.comparison import Member, Traversal, group_runs, render_comparison
+from betavae.report.pages.templates import policy_hash, read_asset
 from betavae.report.published import DSPRITES
-from betavae.report.templates import policy_hash, read_asset
 from tests.test_report import EVIL, Page
 
 

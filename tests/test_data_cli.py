@@ -8,7 +8,7 @@ import pytest
 from betavae.cli.main import main
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
-from betavae.report.data_page import write_data_page
+from betavae.report.pages.data import write_data_page
 from tests import layouts
 
 

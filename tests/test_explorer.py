@@ -15,10 +15,10 @@ from PIL import Image
 from torch import nn
 
 from betavae.model import VAE
-from betavae.report.explorer import Explorer, describe_latents
-from betavae.report.gallery import Gallery
-from betavae.report.network_export import pack_decoder, pack_network
-from betavae.report.page import PAGE_BYTES, RunReport, render_report
+from betavae.report.explorer.gallery import Gallery
+from betavae.report.explorer.latents import Explorer, describe_latents
+from betavae.report.explorer.networks import pack_decoder, pack_network
+from betavae.report.pages.report import PAGE_BYTES, RunReport, render_report
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),

@@ -8,13 +8,13 @@ import matplotlib
 import numpy as np
 import pytest
 
-from betavae.report import figures
-from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages
+from betavae.report.figures import all_figures
+from betavae.report.figures.all_figures import Importance, LatentStatistics, ScoredImages, SeedImages
 from tests.conftest import bright_column, line
 
 
 def test_importing_figures_loads_neither_pyplot_nor_torch():
-    latent = "import sys, betavae.report.figures; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
+    latent = "import sys, betavae.report.figures.all_figures; print({'matplotlib.pyplot', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", latent], capture_output=True, text=True).stdout == "set()\n"
 
 
@@ -36,7 +36,7 @@ def arguments(latent_dim: int = 2) -> dict[str, object]:
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_draw_all_writes_what_it_says_and_nothing_else(tmp_path, latent_dim):
     style = dict(matplotlib.rcParams)
-    files = figures.draw_all(tmp_path / "figures", **arguments(latent_dim), steps=3, num_traversed=1)
+    files = all_figures.draw_all(tmp_path / "figures", **arguments(latent_dim), steps=3, num_traversed=1)
     assert dict(matplotlib.rcParams) == style
     names = sorted(path.relative_to(tmp_path / "figures").as_posix() for path in files)
     assert names == sorted(p.relative_to(tmp_path / "figures").as_posix() for p in tmp_path.rglob("*.*"))
@@ -51,7 +51,7 @@ def test_draw_all_leaves_out_what_has_no_data(tmp_path):
         del given[name]
     for name in ("importance.png", "mine.png"):  # of scores that are no more; the user's own
         (tmp_path / name).touch()
-    files = figures.draw_all(tmp_path, **given, steps=2, num_traversed=0, formats=("svg",))
+    files = all_figures.draw_all(tmp_path, **given, steps=2, num_traversed=0, formats=("svg",))
     assert [path.name for path in files] == ["reconstructions.svg", "kl_per_latent.svg"]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["mine.png"]
 
@@ -63,11 +63,11 @@ UNEQUAL = SeedImages(np.zeros((2, 1, 16, 16)), np.zeros((1, 2)))
     ("call", "message"),
     [
         (
-            lambda: figures.draw_all("nowhere", **arguments() | {"seeds": UNEQUAL}),
+            lambda: all_figures.draw_all("nowhere", **arguments() | {"seeds": UNEQUAL}),
             r"seed images \(2, 1, 16, 16\), seed latents \(1, 2\) and kl \(2,\) do not match",
         ),
         (
-            lambda: figures.draw_all("nowhere", **{**arguments(), "formats": "pdf"}),
+            lambda: all_figures.draw_all("nowhere", **{**arguments(), "formats": "pdf"}),
             "formats is 'pdf'; it must be a list of png, pdf and svg",
         ),
     ],

@@ -12,7 +12,7 @@ from betavae.data.generated import dsprites, dsprites_variants, room_geometry, x
 from betavae.data.loading import load_data
 from betavae.data.registry import DATASETS
 from betavae.experiment import experiment
-from betavae.report import pictures
+from betavae.report.figures import pictures
 from betavae.training.batches import DeviceImages
 
 ROWS = [0, 1, 17, 4_711, 31_415, 74_999]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from betavae.report.gallery import Gallery, choose_rows, pack_gallery
+from betavae.report.explorer.gallery import Gallery, choose_rows, pack_gallery
 from betavae.report.latent_meaning import motion, predict_factors, signs
-from betavae.report.line_chart import Line, line_chart
+from betavae.report.pages.line_chart import Line, line_chart
 
 
 def tables():

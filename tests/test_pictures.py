@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageSequence
 
-from betavae.report import charts, pictures
+from betavae.report.figures import charts, pictures
 from tests.conftest import bright_column
 
 

@@ -13,11 +13,11 @@ import torch
 from betavae.config import Config
 from betavae.model import VAE
 from betavae.report.latent_meaning import Predictions
-from betavae.report.page import PAGE_BYTES, RunReport, render_report, write_report
+from betavae.report.pages.report import PAGE_BYTES, RunReport, render_report, write_report
+from betavae.report.pages.templates import policy_hash
 from betavae.report.published import DSPRITES, Published
 from betavae.report.run_comparison import compare_runs
 from betavae.report.run_page import report_run
-from betavae.report.templates import policy_hash
 from betavae.runs import checkpoints
 from betavae.runs.folder import create_run
 from betavae.runs.latents import Latents, save_latents

@@ -101,7 +101,7 @@ class ViewCommand(Prepared):
     """Largest number of images in the page."""
 
     def __call__(self, console: "Console") -> None:
-        from betavae.report.data_page import write_data_page
+        from betavae.report.pages.data import write_data_page
 
         if not 1 <= self.images <= 20_000:
             raise ValueError(f"images is {self.images}; it must be from 1 to 20,000, for example 1024")

@@ -15,11 +15,11 @@ from typing import Any
 
 from betavae.data.factor_data import FactorData
 from betavae.objectives.registry import objective_title
-from betavae.report.line_chart import chart_names, loss_charts
-from betavae.report.network_export import pack_decoder, pack_encoder
+from betavae.report.explorer.networks import pack_decoder, pack_encoder
+from betavae.report.pages.line_chart import chart_names, loss_charts
+from betavae.report.pages.templates import join_scripts, png_uri, policy_hash, render_page
+from betavae.report.pages.wording import about_data, about_method
 from betavae.report.run_page import as_bytes
-from betavae.report.templates import join_scripts, png_uri, policy_hash, render_page
-from betavae.report.wording import about_data, about_method
 from betavae.runs.checkpoints import load_snapshot
 from betavae.runs.contents import split_of
 from betavae.runs.folder import Run, open_run, read_curve
@@ -82,7 +82,7 @@ class LivePage:
         if run and run.done and run.path("report.html").is_file():
             self._delivered.set()
             return run.path("report.html").read_bytes()
-        script = join_scripts("networks.js", "charts.js", "live.js")
+        script = join_scripts("explorer/networks.js", "charts.js", "live.js")
         config = run.config if run else None
         images, channels = [], self._data.image_shape
         if config:

@@ -15,8 +15,8 @@ from betavae.config import to_dict
 from betavae.data.factor_data import FactorData
 from betavae.data.prepared.preparation import preparation_of
 from betavae.files.atomic import write_atomically
-from betavae.report import comparison
-from betavae.report.explorer import describe_latents
+from betavae.report.explorer.latents import describe_latents
+from betavae.report.pages import comparison
 from betavae.report.published import DSPRITES
 from betavae.report.run_figures import seed_rows
 from betavae.runs.checkpoints import load_model

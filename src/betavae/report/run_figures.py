@@ -12,7 +12,7 @@ from betavae.config import Config
 from betavae.data.factor_data import FactorData
 from betavae.files import schemas
 from betavae.model import VAE
-from betavae.report.figures import Importance, LatentStatistics, ScoredImages, SeedImages, draw_all
+from betavae.report.figures.all_figures import Importance, LatentStatistics, ScoredImages, SeedImages, draw_all
 from betavae.report.latent_meaning import Kind, kind_of, signs
 from betavae.runs.checkpoints import load_model
 from betavae.runs.contents import latents_of, same_data, split_of

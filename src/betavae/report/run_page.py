@@ -12,13 +12,13 @@ from betavae.config import IN_MEMORY, Config, prior_note, to_dict
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
 from betavae.objectives.registry import objective_name, objective_title
-from betavae.report import page
-from betavae.report.explorer import Explorer, describe_latents
-from betavae.report.gallery import Gallery, choose_rows
+from betavae.report.explorer.gallery import Gallery, choose_rows
+from betavae.report.explorer.latents import Explorer, describe_latents
 from betavae.report.latent_meaning import Predictions, motion, predict_factors
+from betavae.report.pages import report as page
+from betavae.report.pages.wording import about_data, about_method, about_page, verdict
 from betavae.report.published import CAVEAT, DSPRITES
 from betavae.report.run_figures import kinds_of, label_texts, seed_rows, shown_signs
-from betavae.report.wording import about_data, about_method, about_page, verdict
 from betavae.runs.contents import model_and_latents, read_if_present, same_data, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.latents import Latents

@@ -17,9 +17,9 @@ from betavae.config import Config, prior_note
 from betavae.files.atomic import write_atomically
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
-from betavae.report.dot_chart import Dot, dot_chart
+from betavae.report.pages.dot_chart import Dot, dot_chart
+from betavae.report.pages.templates import render_page
 from betavae.report.published import CAVEAT, DSPRITES, Published
-from betavae.report.templates import render_page
 from betavae.studies.results import collect, read
 from betavae.studies.study import Study, failures, states
 from betavae.studies.sweep import flat, varied, worded

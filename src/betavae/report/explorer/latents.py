@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from betavae.model import VAE
-from betavae.report.gallery import Gallery
+from betavae.report.explorer.gallery import Gallery
 from betavae.report.latent_meaning import Motion, Predictions
 
 BINS = 32

@@ -1,8 +1,8 @@
 """Renders the report of a run as one self-contained HTML file.
 
-The folder `assets` contains the template `report.html`, its parts, the style `report.css`, `networks.js`, which runs
-the networks in the browser, `explorer*.js`, the user interface, and `charts.js`. All texts from the run are escaped,
-and a content security policy prevents the page from loading anything.
+The folder `assets` contains the template `report.html`, its parts, the style `report.css` and `charts.js`; its folder
+`explorer` contains `networks.js`, which runs the networks in the browser, and the user interface. All texts from the
+run are escaped, and a content security policy prevents the page from loading anything.
 """
 
 import math
@@ -18,15 +18,14 @@ import numpy as np
 from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.metrics.registry import score_info
-from betavae.report.explorer import Explorer, LatentSummary
-from betavae.report.gallery import pack_gallery
-from betavae.report.image_strips import TraversalStrip, reconstruction_pairs, traversal_strips
+from betavae.report.explorer.gallery import pack_gallery
+from betavae.report.explorer.latents import Explorer, LatentSummary
+from betavae.report.explorer.networks import pack_decoder, pack_encoder
 from betavae.report.latent_meaning import Predictions
-from betavae.report.line_chart import chart_names, loss_charts
-from betavae.report.network_export import pack_decoder, pack_encoder
-from betavae.report.published import Published
-from betavae.report.scores_view import headlines, key_numbers, last_records, protocol_text, score_row
-from betavae.report.templates import (
+from betavae.report.pages.image_strips import TraversalStrip, reconstruction_pairs, traversal_strips
+from betavae.report.pages.line_chart import chart_names, loss_charts
+from betavae.report.pages.scores import headlines, key_numbers, last_records, protocol_text, score_row
+from betavae.report.pages.templates import (
     data_uri,
     flatten,
     format_number,
@@ -36,6 +35,7 @@ from betavae.report.templates import (
     policy_hash,
     render_page,
 )
+from betavae.report.published import Published
 
 PAGE_BYTES = 5_000_000
 """Largest size of a page. If the page would be larger, it leaves out further animations, the encoder or the decoder."""
@@ -47,8 +47,8 @@ _SMALL_IMAGE_BYTES = 300_000
 _FIGURES = ("reconstructions", "importance", "factor_strips", "kl_per_latent")
 """Figures that are part of every report, if they exist."""
 _EXPLORER_SCRIPTS = (
-    *("networks.js", "explorer.js", "explorer_gallery.js", "explorer_pad.js", "explorer_blend.js"),
-    *("explorer_drawing.js", "gif.js", "explorer_share.js", "explorer_start.js"),
+    *("explorer/networks.js", "explorer/explorer.js", "explorer/gallery.js", "explorer/pad.js", "explorer/blend.js"),
+    *("explorer/drawing.js", "explorer/gif.js", "explorer/share.js", "explorer/start.js"),
 )
 
 
@@ -105,7 +105,7 @@ class RunReport:
     information: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """For each latent, by name, the fraction of each factor's entropy that it explains."""
     figures: Sequence[Path] = ()
-    """Files that `betavae.report.figures.draw_all` wrote. Only PNG and GIF files are shown."""
+    """Files that `betavae.report.figures.all_figures.draw_all` wrote. Only PNG and GIF files are shown."""
     explorer: Explorer | None = None
     """Model to run in the page."""
     no_explorer: str = ""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from betavae.report.charts import (
+from betavae.report.figures.charts import (
     by_kl,
     factor_strips,
     importance_heatmap,
@@ -19,7 +19,7 @@ from betavae.report.charts import (
     loss_curves,
     save_figure,
 )
-from betavae.report.pictures import (
+from betavae.report.figures.pictures import (
     Decode,
     reconstructions,
     save_gif,

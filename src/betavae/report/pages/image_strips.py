@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.model import VAE
-from betavae.report.explorer import Explorer, LatentSummary
-from betavae.report.templates import png_uri
+from betavae.report.explorer.latents import Explorer, LatentSummary
+from betavae.report.pages.templates import png_uri
 
 STEPS = 11
 """Number of images in a strip."""

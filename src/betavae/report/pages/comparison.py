@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from betavae.config import prior_note
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import summarise
-from betavae.report.dot_chart import Dot, dot_chart
-from betavae.report.image_strips import join
-from betavae.report.line_chart import COLOURS, compared_charts
+from betavae.report.pages.dot_chart import Dot, dot_chart
+from betavae.report.pages.image_strips import join
+from betavae.report.pages.line_chart import COLOURS, compared_charts
+from betavae.report.pages.templates import flatten, is_number, join_scripts, policy_hash, render_page
 from betavae.report.published import CAVEAT, Published
-from betavae.report.templates import flatten, is_number, join_scripts, policy_hash, render_page
 
 _LONGEST_LABEL = 48
 

@@ -26,7 +26,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
 from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
-from betavae.report.line_chart import moving_average, series
+from betavae.report.pages.line_chart import moving_average, series
 
 BLUE, VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 INK, GREY, _PALE, _FAINT = "#24292F", "#7A838D", "#C6CCD3", "#E4E7EB"

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
-from betavae.report.charts import BLUE, GREY, INK, MAX_LATENTS, by_kl, labels_of, plain
+from betavae.report.figures.charts import BLUE, GREY, INK, MAX_LATENTS, by_kl, labels_of, plain
 
 Decode = Callable[[np.ndarray], np.ndarray]
 """From latents (n, D) float32 to images (n, C, H, W) in [0, 1]."""

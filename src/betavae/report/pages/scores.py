@@ -5,8 +5,8 @@ from typing import Any
 
 from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.metrics.registry import score_info
+from betavae.report.pages.templates import format_number, is_number
 from betavae.report.published import Published
-from betavae.report.templates import format_number, is_number
 
 _HEADLINE = 3  # prominence of the scores in the panel
 

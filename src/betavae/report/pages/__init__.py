@@ -1,0 +1,1 @@
+"""Renders the pages: report, comparison, data set; their charts, tables and texts."""
