@@ -71,10 +71,12 @@ class StudyCommand:
         recipe, name = self._recipe()
         executor = self._executor()
         if self.plan:
-            from betavae.studies.sweep import expand
+            from betavae.studies.sweep import expand, label, varied
 
             runs = expand(recipe, name)
-            say(console, "\n".join(runs))
+            keys, width = varied([*runs.values()]), max(map(len, runs))
+            for run, config in runs.items():
+                say(console, f"{run:{width}}  {label(config, keys)}")
             say(console, f"{len(runs):,} runs")
             return
         folder = self.out or Path("studies") / Path(name).stem
