@@ -46,6 +46,7 @@ soak: .venv/ready
 	  && $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'; } \
 	  || { echo "Installing failed, for the reason above. Usual ones: no package index can be reached (see 'pip config list'),"; \
 	       echo "or the disk is full: PyTorch wants up to 6 GB, here are $$(df -h . | awk 'NR == 2 {print $$4}') free."; exit 1; }
+	@$(BIN)/python benchmarks/compile.py
 	@touch $@
 
 .venv/docs: .venv/ready

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from torch import nn
 
 import betavae
 from betavae.integrations import hub
@@ -71,7 +72,49 @@ def test_a_hub_that_cannot_be_reached_is_said_in_a_sentence(server, tmp_path, mo
         hub.upload(folder, "ada/x")
 
 
+def test_a_model_is_pushed_under_the_name_that_its_card_loads(server):
+    vae = VAE("tiny", (1, 16, 16), 4)
+    assert vae.push_to_hub("ada/pushed", private=True, commit_message="First") == f"{server.url}/ada/pushed"
+    assert b'VAE.from_pretrained("ada/pushed")' in server.models["ada/pushed"]["README.md"]
+    for again in (betavae.load("ada/pushed", device="cpu"), VAE.from_pretrained("ada/pushed")):
+        assert np.array_equal(again.sample(3, seed=0), vae.sample(3, seed=0))
+    with pytest.raises(ValueError, match="'pushed to' is no name of a model"):
+        vae.push_to_hub("pushed to")
+
+
+def test_networks_of_ones_own_come_back_from_the_hub(server):
+    def networks():
+        decoder = nn.Sequential(nn.Linear(2, 256), nn.Unflatten(1, (1, 16, 16)))
+        return {"encoder": nn.Sequential(nn.Flatten(), nn.Linear(256, 4)), "decoder": decoder}
+
+    own = VAE(image_shape=(1, 16, 16), latent_dim=2, **networks())
+    own.push_to_hub("ada/own", revision="try")
+    assert any(request == "POST /api/models/ada/own/branch/try" for request in server.requests)
+    again = VAE.from_pretrained("ada/own", **networks())
+    assert np.array_equal(again.sample(3, seed=0), own.sample(3, seed=0))
+
+
+def test_a_run_is_pushed_with_scores_and_traversals_and_then_used_offline(server):
+    """With a model of the zoo, which is a run."""
+    name = betavae.zoo.names()[0]
+    run = betavae.zoo.open_entry(name)
+    run.push_to_hub("ada/run")
+    files = server.models["ada/run"]
+    assert set(files) == {"config.json", "model.safetensors", "README.md", "traversals.gif"}
+    card = huggingface_hub.ModelCard(files["README.md"].decode())
+    assert card.data.library_name == "betavae"
+    values = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert values["mig"] == pytest.approx(run.scores["mig"], abs=1e-4)
+    for text in ('betavae.load("ada/run")', "![Traversals of the latents](traversals.gif)", "| seed |", "| command |"):
+        assert text in card.text
+    assert f"| mig | {run.scores['mig']:.3f} | " in card.text
+    first = betavae.load("ada/run", device="cpu").sample(2, seed=0)
+    server.shutdown()
+    assert np.array_equal(betavae.load("ada/run", device="cpu", revision="0" * 40).sample(2, seed=0), first)
+
+
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModuleNotFoundError, match=r"need huggingface_hub, which .* pip install 'betavae\[hub\]'"):
-        betavae.load("ada/x", device="cpu")
+    for use in (betavae.load, VAE.from_pretrained, VAE("tiny", (1, 16, 16), 4).push_to_hub):
+        with pytest.raises(ModuleNotFoundError, match=r"need huggingface_hub, which .* pip install 'betavae\[hub\]'"):
+            use("ada/x")

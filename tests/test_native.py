@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from betavae.cli.main import main
-from betavae.kernels import build
+from betavae.kernels import build, compiler
 from betavae.kernels.chain import run_chain
 from betavae.model import VAE
 from betavae.training.optimisers import Muon
@@ -103,7 +103,7 @@ def test_the_compiled_code_is_kept_where_it_can_be_written(monkeypatch, tmp_path
 def small_source(monkeypatch, tmp_path):
     """In place of the package's C code, some that takes no time to compile."""
     (tmp_path / "small.c").write_text("int answer(void) { return 42; }\n")
-    monkeypatch.setattr(build, "_SOURCES", [tmp_path / "small.c"])
+    monkeypatch.setattr(compiler, "SOURCES", [tmp_path / "small.c"])
 
 
 @needs_compiled_fp32
@@ -270,7 +270,7 @@ def tiles(monkeypatch, tmp_path):
     """Where the CPU has no AMX, an imitation in plain C stands for it."""
     if not ABLE.get("amx_bf16"):
         imitated = (
-            *build._AVX512,
+            *compiler.AVX512,
             "-mavx512bf16",
             "-D__AMX_BF16__",
             "-include",

@@ -136,7 +136,7 @@ def test_models_are_loaded_from_runs_and_saved_models(run, small, tmp_path):
         assert not vae.training
         np.testing.assert_array_equal(vae.encode(image).mean, expected)
     with pytest.raises(
-        FileNotFoundError, match="nowhere: no such folder; give a run folder, a saved model, or a model"
+        FileNotFoundError, match="nowhere: no such folder; give a run folder, a saved model, a model of the zoo"
     ):
         betavae.load("nowhere")
     with pytest.raises(ValueError, match="is a folder, which has no revision 'main': leave revision out"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; at run time, names load when they are first used
     from betavae import metrics as metrics
+    from betavae import zoo as zoo
     from betavae.config import Config as Config
     from betavae.data.factor_data import FactorData as FactorData
     from betavae.data.loading import load_data as load_data
@@ -59,14 +60,14 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = [*_HOMES, "experiment", "metrics"]  # noqa: PLE0604, RUF100
+__all__ = [*_HOMES, "experiment", "metrics", "zoo"]  # noqa: PLE0604, RUF100
 
 
 def __getattr__(name: str) -> Any:
     """Public names load their module when first asked for, so that `import betavae` is fast."""
     if name in _HOMES:
         return getattr(import_module(f"betavae.{_HOMES[name]}"), name)
-    if name in ("experiment", "metrics"):
+    if name in ("experiment", "metrics", "zoo"):
         return import_module(f"betavae.{name}")
     if name == "__version__":
         return import_module("importlib.metadata").version("betavae")

@@ -290,6 +290,19 @@ def equivalent_betas(beta: float, latents: int, pixels: int) -> dict[str, float]
     }
 
 
+def flat(config: Config) -> dict[str, Any]:
+    """The settings of a run as one table with dotted names.
+
+    Example:
+        >>> flat(Config())["objective.beta"]
+        4.0
+    """
+    values = to_dict(config)
+    table = values.pop("objective")
+    values = {"objective": table.pop("name")} | {f"objective.{key}": value for key, value in table.items()} | values
+    return {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
 def defaults(settings: type) -> dict[str, Any]:
     """Return the defaults of `Config` or of an objective's settings. Fields without a plain default are left out.
 

@@ -4,6 +4,7 @@ Each step reads its inputs from the run folder and the data, and writes its resu
 step alone, and an interrupted run resumes where it stopped.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from betavae.data.factor_data import FactorData
 from betavae.data.generated import dsprites
 from betavae.data.loading import data_for, load_for
 from betavae.files.validation import check_name
+from betavae.integrations.loggers import RunLog, check_loggers, run_log
 from betavae.metrics.inputs import check_classes
 from betavae.objectives.needs import needs_of
 from betavae.report.run_figures import draw_run
@@ -49,6 +51,7 @@ from betavae.runs.folder import (
     write_json,
 )
 from betavae.runs.latents import Latents, load_latents, save_latents
+from betavae.runs.log_file import log_file
 from betavae.runs.provenance import peak_memory, provenance
 from betavae.runs.scores import name_factors, score_tables
 from betavae.training.batches import StepRows
@@ -60,6 +63,7 @@ from betavae.training.losses import Diverged
 from betavae.training.progress import training_bar
 from betavae.training.state import State, memory_of, new_state
 
+_log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
 """Seconds of training between checkpoints."""
 FEWEST_SCORED = 3
@@ -79,6 +83,7 @@ def experiment(
     data: FactorData | ImageArrays | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
+    log: Sequence[str] = (),
 ) -> Run:
     """Train, score and draw a new run.
 
@@ -91,17 +96,20 @@ def experiment(
         quiet: show no progress bar. Without a terminal or a notebook, there is none anyway.
         callbacks: functions that are called with each record of the loss curves, during the training. An error in one
             of them stops the training, which can be resumed.
+        log: tools to log to while the run trains: tensorboard, wandb, mlflow, trackio.
 
     Returns:
         The finished run.
 
     Raises:
+        ModuleNotFoundError: the library of a tool in `log` is not installed.
         FileExistsError: the folder already holds something.
         ValueError: the data, the model or the metrics do not work with the settings.
         RuntimeError: the loss is not finite. The message names the step and the last checkpoint.
         MemoryError: the batches do not fit into memory.
         KeyboardInterrupt: interrupted; the checkpoint is saved.
     """
+    check_loggers(log)
     data = load_for(config) if data is None else data_for(config, data)
     if not data.source and config.data in (IN_MEMORY, Config.data):
         config = replace(config, data=IN_MEMORY)
@@ -113,7 +121,7 @@ def experiment(
         )
     check(config, data)
     run = create_run(folder or Path("runs") / run_id(config), config, overwrite=overwrite)
-    return resume(run.folder, data=data, quiet=quiet, callbacks=callbacks)
+    return resume(run.folder, data=data, quiet=quiet, callbacks=callbacks, log=log)
 
 
 def check(config: Config, data: FactorData) -> None:
@@ -163,6 +171,7 @@ def resume(
     data: FactorData | ImageArrays | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
+    log: Sequence[str] | None = None,
 ) -> Run:
     """Complete the run in a folder: train, score and draw what is missing.
 
@@ -173,6 +182,7 @@ def resume(
         data: as for `experiment`.
         quiet: as for `experiment`.
         callbacks: as for `experiment`.
+        log: as for `experiment`. If None, the run continues the logs that it has.
 
     Returns:
         The finished run.
@@ -185,6 +195,7 @@ def resume(
         MemoryError: as for `experiment`.
         KeyboardInterrupt: as for `experiment`.
     """
+    check_loggers(log or ())
     run = open_run(folder)
     if data is not None:
         run = replace(run, given_data=data_for(run.config, data))
@@ -194,25 +205,34 @@ def resume(
         if run.done:  # another process has completed it in the meantime
             return run
         drop_half_written(run)
-        data = run.data
-        with training_bar(run.config, quiet=quiet) as bar:
-            state = train_run(run, data, [bar, *callbacks] if bar else callbacks)
-        encode_run(run, data, state)
-        try:
-            score_run(run, data)
-        except ValueError as error:  # data that cannot be scored are no error unless metrics were requested
-            if run.config.scores:
-                raise
-            without_scores = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
-            write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **without_scores})
-        if run.config.figures:
-            draw_run(run, data)
-        report_run(run, data)
+        with log_file(run):
+            data = run.data
+            with run_log(run, data, log) as logs:
+                with training_bar(run.config, quiet=quiet) as bar:
+                    state = train_run(run, data, [bar, *callbacks] if bar else callbacks, logs)
+                encode_run(run, data, state)
+                _score_if_possible(run, data)
+                logs.scores()
+            if run.config.figures:
+                _log.info("drawing figures")
+                draw_run(run, data)
+            report_run(run, data)
         run.path("DONE").touch()
     return run
 
 
-def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = ()) -> State:
+def _score_if_possible(run: Run, data: FactorData) -> None:
+    """Score a run. Data that cannot be scored are no error unless metrics were requested."""
+    try:
+        score_run(run, data)
+    except ValueError as error:
+        if run.config.scores:
+            raise
+        without_scores = {"kl": load_latents(run).kl.tolist(), "held_out": held_out_of(run, data)}
+        write_json(run, "scores.json", {"notes": [f"not scored: {error}"], **without_scores})
+
+
+def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = (), log: RunLog | None = None) -> State:
     """Train a run to its end, from its checkpoint if it has one; save the weights."""
     data = same_data(run, data)
     config, split = run.config, split_of(run.config, data)
@@ -222,10 +242,13 @@ def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = ()) ->
     cut_curve(run, state.step)
     _record_start(run, data)
     saved_step, saved_at = state.step, time.monotonic()
+    _log.info("training from step %d of %d on %s", state.step, config.steps, state.model.device)
     with deferred_interrupts() as interrupted:
         try:
             for record in train(config, data, split.train, split.validation, state):
                 append_record(run, record)
+                if log:
+                    log.record(record, state.model)
                 for callback in callbacks:
                     callback(record)
                 finished = state.step == config.steps
@@ -233,6 +256,8 @@ def train_run(run: Run, data: FactorData, callbacks: Sequence[Callback] = ()) ->
                     interrupted or finished or time.monotonic() - saved_at > CHECKPOINT_SECONDS
                 ):
                     save_checkpoint(run, state)
+                    terms = ", ".join(f"{name} {value:.4g}" for name, value in record.terms.items())
+                    _log.info("step %d of %d: %s; checkpoint saved", state.step, config.steps, terms)
                     saved_step, saved_at = state.step, time.monotonic()
                 if interrupted and record.split == "train":  # checkpoints are saved only after training records
                     raise KeyboardInterrupt
@@ -296,6 +321,7 @@ def encode_run(run: Run, data: FactorData, state: State | None = None) -> Latent
     rows = np.arange(len(data))
     if count < len(data):
         rows = np.sort(np.random.default_rng(0).choice(len(data), count, replace=False))
+    _log.info("encoding %d images", count)
     mean, log_var = encode(config, data, rows, model)
     latents = Latents(rows, mean, log_var)
     save_latents(run, latents)
@@ -346,6 +372,7 @@ def score_run(
     if data.factors.shape[1]:
         classes, factor_names = _factors_to_score(data, fold_orientation)
         factors = data.scored_factors() if any(data.continuous) else classes
+        _log.info("computing %s", ", ".join(names or run.config.scores) or "all scores")
         values = score_tables(
             samples if sampled else mean,
             factors[rows],

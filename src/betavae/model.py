@@ -321,23 +321,48 @@ class VAE(nn.Module):
         Raises:
             FileExistsError: the folder holds other files than a saved model.
         """
-        header = weights.Header(
-            library="betavae",
-            format=weights.FORMAT,
-            architecture=self.name,
-            image_shape=self.image_shape,
-            latent_dim=self.latent_dim,
-            likelihood=self.likelihood,
-            values_per_latent=self.transform.values.shape[1] if isinstance(self.transform, Codebook) else None,
-            own_transform=not isinstance(self.transform, Codebook | None),
+        return weights.save(Path(folder), self._header(), self.state_dict(), card)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        commit_message: str = "Upload the model",
+        revision: str | None = None,
+        card: str = "",
+    ) -> str:
+        """Upload the model to the Hugging Face hub; returns its address. `betavae.load(repo_id)` loads it.
+
+        Needs the extra `betavae[hub]` and a login: `hf auth login`, or a token in HF_TOKEN. `Run.push_to_hub`
+        adds scores.
+
+        Args:
+            repo_id: "user/name", created if it does not exist.
+            private: whether only you may read it, if it is created.
+            commit_message: message of the commit.
+            revision: branch, created if it does not exist. If None, the main branch.
+            card: text of README.md. If empty, a short one.
+
+        Raises:
+            ModuleNotFoundError, ValueError, PermissionError, ConnectionError: as `integrations.hub.upload`.
+        """
+        from betavae.integrations import hub
+
+        return hub.push(
+            lambda folder: weights.save(folder, self._header(), self.state_dict(), card, repo_id),
+            repo_id,
+            private=private,
+            commit_message=commit_message,
+            revision=revision,
         )
-        return weights.save(Path(folder), header, self.state_dict(), card)
 
     @classmethod
     def from_pretrained(
         cls,
         folder: str | Path,
         *,
+        revision: str | None = None,
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         transform: nn.Module | None = None,
@@ -345,7 +370,9 @@ class VAE(nn.Module):
         """Read a model that `save_pretrained` wrote, on the CPU and in evaluation mode.
 
         Args:
-            folder: folder of the model.
+            folder: folder of the model, or a model of the Hugging Face hub as "user/name". `betavae.load` also takes
+                runs and models of the zoo.
+            revision: branch, tag or commit on the hub. If None, the newest.
             encoder: encoder of your own, untrained, if the model was made with one.
             decoder: decoder of your own.
             transform: latent transform of your own.
@@ -354,7 +381,15 @@ class VAE(nn.Module):
             FileNotFoundError: a file is missing.
             ValueError: a file is damaged, or the weights do not fit.
         """
-        saved = weights.read(Path(folder), own_networks=encoder is not None, own_transform=transform is not None)
+        from betavae.integrations import hub
+
+        folder = hub.local_folder(folder, revision)
+        if not folder.exists():
+            raise FileNotFoundError(
+                f"{folder}: no such folder; give a folder of save_pretrained, or 'user/name' of the Hugging Face hub; "
+                "betavae.load also takes runs and models of the zoo"
+            )
+        saved = weights.read(folder, own_networks=encoder is not None, own_transform=transform is not None)
 
         def build(device: str) -> VAE:
             with torch.random.fork_rng(devices=[]), torch.device(device):  # keep the caller's random state
@@ -373,6 +408,19 @@ class VAE(nn.Module):
         model = build("cpu")
         weights.restore(model, saved)
         return model.eval()
+
+    def _header(self) -> weights.Header:
+        """Contents of config.json of the saved model."""
+        return weights.Header(
+            library="betavae",
+            format=weights.FORMAT,
+            architecture=self.name,
+            image_shape=self.image_shape,
+            latent_dim=self.latent_dim,
+            likelihood=self.likelihood,
+            values_per_latent=self.transform.values.shape[1] if isinstance(self.transform, Codebook) else None,
+            own_transform=not isinstance(self.transform, Codebook | None),
+        )
 
     def _expected(self, output: Tensor) -> Tensor:
         return torch.sigmoid(output) if self.likelihood == "bernoulli" else output.clamp(0, 1)

@@ -1,23 +1,23 @@
-"""Loads trained models: of a run folder, a saved model, or the Hugging Face hub."""
+"""Loads trained models: of a run folder, a saved model, the zoo, or the Hugging Face hub."""
 
-import re
 from pathlib import Path
 
+from betavae import zoo
+from betavae.files.validation import nearest
 from betavae.integrations import hub
 from betavae.model import VAE
 from betavae.runs.checkpoints import load_model
 from betavae.runs.folder import LAYOUT
 from betavae.training.devices import choose_device
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-
 
 def load(source: str | Path, *, device: str = "auto", revision: str | None = None) -> VAE:
     """Load a trained model, in evaluation mode.
 
     Args:
-        source: a run folder; a folder of `save_pretrained`; or a model of the Hugging Face hub as "user/name", which
-            needs the extra `betavae[hub]`. A folder with that name is preferred.
+        source: a run folder; a folder of `save_pretrained`; the name of a model of the zoo, which comes with the
+            package; or a model of the Hugging Face hub as "user/name", which needs the extra `betavae[hub]`. A folder
+            with that name is preferred.
         device: `cpu`, `cuda`, `cuda:1` or `mps`; auto takes the first accelerator found.
         revision: branch, tag or commit on the hub. If None, the newest.
 
@@ -33,14 +33,13 @@ def load(source: str | Path, *, device: str = "auto", revision: str | None = Non
         (4, 1, 64, 64)
     """
     target, folder = choose_device(device), Path(source)
-    if not folder.exists() and isinstance(source, str) and _HUB_NAME.fullmatch(source):
-        folder = hub.download(source, revision)
-    elif revision is not None:
-        raise ValueError(f"{source} is a folder, which has no revision {revision!r}: leave revision out")
+    is_zoo = not folder.exists() and source in zoo.names()
+    folder = zoo.open_entry(str(source)).folder if is_zoo else hub.local_folder(source, revision)
     if not folder.exists():
+        hint = nearest(str(source), zoo.names()) or ";"
         raise FileNotFoundError(
-            f"{source}: no such folder; give a run folder, a saved model, or a model of the Hugging Face hub as "
-            "'user/name'"
+            f"{source}: no such folder{hint} give a run folder, a saved model, a model of the zoo "
+            f"({', '.join(zoo.names())}), or a model of the Hugging Face hub as 'user/name'"
         )
     model = load_model(folder) if _is_run(folder) else VAE.from_pretrained(folder)
     return model.to(target).eval()

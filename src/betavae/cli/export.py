@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 from betavae.cli.console import say
+from betavae.cli.zoo import find_run
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,30 @@ class ExportCommand:
     """
 
     run: Positional[Path]
-    """Run folder."""
+    """Run folder, or the name of a model of the zoo."""
     out: Path | None = None
     """Folder of the model. If unset, exported/<name of the run folder>."""
     onnx: bool = False
     """Also write encoder.onnx and decoder.onnx, checked in onnxruntime. Needs the extra betavae[onnx]."""
     torch_export: bool = False
     """Also write encoder.pt2 and decoder.pt2 for torch.export.load."""
+    zoo: Path | None = None
+    """Instead, write a small copy of the run to this new folder, with weights in half precision and their scores, like
+    the models of `betavae zoo`."""
     hub: Annotated[str | None, argument(metavar="USER/NAME")] = None
     """Also upload the folder to the Hugging Face hub. Needs the extra betavae[hub] and a login: hf auth login."""
 
     def __call__(self, console: "Console") -> None:
-        from betavae.runs.folder import open_run
+        from betavae.runs.model_card import save_with_card
 
-        run = open_run(self.run)
+        run = find_run(self.run, console)
+        if self.zoo:
+            from betavae.zoo.making import make_entry
+
+            say(console, f"wrote {make_entry(run, self.zoo)}")
+            return
         folder = self.out or Path("exported") / self.run.resolve().name
-        run.save_pretrained(folder)
+        save_with_card(run, folder, self.hub or "")
         if self.onnx:
             from betavae.integrations.onnx import export_onnx
 

@@ -5,14 +5,16 @@ import io
 import os
 import re
 import sys
+import textwrap
+import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib import metadata
 from itertools import groupby, pairwise
-from typing import Annotated, Any, Final, Union
+from typing import Annotated, Any, Final, NoReturn, Union
 
 import tyro
-from tyro.conf import CascadeSubcommandArgs, OmitArgPrefixes, OmitSubcommandPrefixes
+from tyro.conf import CascadeSubcommandArgs, DisallowNone, OmitArgPrefixes, OmitSubcommandPrefixes
 from tyro.conf import subcommand as command
 
 from betavae import config as configuration
@@ -21,11 +23,14 @@ from betavae.cli import flags
 from betavae.cli.console import complain, print_notes
 from betavae.cli.data import ACTIONS, DataCommand
 from betavae.cli.export import ExportCommand
+from betavae.cli.names import ListCommand
+from betavae.cli.output import EXIT_CODES, HELP, Output, print_json
 from betavae.cli.pages import ExploreCommand, FiguresCommand, ReportCommand
 from betavae.cli.recipes import find_recipe
 from betavae.cli.score import ScoreCommand
 from betavae.cli.study import ResultsCommand, StudyCommand
 from betavae.cli.train import DemoCommand, TrainCommand
+from betavae.cli.zoo import ZooCommand
 from betavae.config import Config
 from betavae.files.validation import check_name
 from betavae.objectives.registry import OBJECTIVES
@@ -34,8 +39,7 @@ from betavae.objectives.registry import OBJECTIVES
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a `betavae` command and exit.
 
-    The exit code is 0, or 2 with one sentence on standard error for a mistake or a failure, 130 when interrupted, and
-    141 when the reader of the output, such as `head`, closes the pipe.
+    The exit codes are those of `EXIT_CODES`; docs/how-to/output.md explains them.
     """
     # OpenMP reads this when PyTorch is loaded: threads that wait for others give their core away after some
     # microseconds, not after milliseconds. docs/lab-notes/threads.md has the measurements.
@@ -46,23 +50,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words == ["--version"]:
         print(f"betavae {metadata.version('betavae')}")
         return
-    from rich.console import Console
-
+    output = Output()
     try:
-        words = _import_own(words)
+        output, words = Output.from_words(_import_own(words))
         chosen = _parse(words)
-        with print_notes():
-            chosen(Console())
+        if output.json and not _gives_json(words):
+            raise ValueError(f"--json is for {', '.join(sorted(WITH_JSON))}; leave it out")
+        with print_notes(), output.applied():
+            result = chosen(output.console())
+        if output.json:
+            print_json(result)
+    except Exception as error:
+        if output.verbose:
+            traceback.print_exc()
+        _exit_with(error)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
+
+
+def _exit_with(error: Exception) -> NoReturn:
+    """Exit with one sentence and code 2; errors that are not foreseen are raised again."""
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python still flushes its buffer at exit
         sys.exit(141)
-    except (ValueError, TypeError, RuntimeError, MemoryError, ModuleNotFoundError) as error:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        sys.exit(complain(f"{error.filename}: {error.strerror}"))
+    if isinstance(error, OSError | ValueError | TypeError | RuntimeError | MemoryError | ModuleNotFoundError):
         sys.exit(complain(str(error) or type(error).__name__))
-    except OSError as error:
-        sentence = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        sys.exit(complain(sentence))
+    raise error
 
 
 def _import_own(words: list[str]) -> list[str]:
@@ -80,10 +95,14 @@ COMMANDS: Final = {
     "report": ReportCommand,
     "explore": ExploreCommand,
     "export": ExportCommand,
+    "zoo": ZooCommand,
     "study": StudyCommand,
     "results": ResultsCommand,
     "data": DataCommand,
+    "list": ListCommand,
 }
+WITH_JSON: Final = {"demo", "train", "score", "results", "data list", "data info", "list"}
+"""Commands whose result --json prints."""
 
 
 def _parse(words: list[str]) -> Any:
@@ -95,8 +114,8 @@ def _parse(words: list[str]) -> Any:
     if first == "data" and not second.startswith("-"):
         check_name("command", second, ACTIONS)
     flag_names = {word.partition("=")[0] for word in words}
-    if first == "train" and "--resume" in flag_names and len(words) - ("--resume" in words) > 2:
-        raise ValueError("--resume continues a run with the run's own settings; leave out all other flags")
+    if first == "train" and "--resume" in flag_names and len(_without_list(words, "--log")) > 2 + ("--resume" in words):
+        raise ValueError("--resume continues a run with the run's own settings; leave out all other flags but --log")
     recipe = next(iter(take_flag(words, "--from")[0]), "")  # it sets the defaults of the other flags
     config = configuration.load(find_recipe(recipe)) if recipe else Config()
     kinds: dict[str, Any] = dict(COMMANDS)
@@ -112,6 +131,7 @@ def _parse(words: list[str]) -> Any:
             Annotated[kind, command(name, prefix_name=False, **defaults.get(name, {}))] for name, kind in kinds.items()
         )
     ]
+    shown_briefly = [DisallowNone] if {"-h", "--help"} & set(words) else []  # INT, not {None}|INT; both are accepted
     tyro_errors = io.StringIO()
     try:
         with redirect_stderr(tyro_errors):
@@ -120,12 +140,14 @@ def _parse(words: list[str]) -> Any:
                 prog="betavae",
                 description="Train, score and draw disentangled representations.\n\n"
                 "Every command accepts --import FILE: a Python file that registers objectives, metrics, architectures "
-                "or data sets.",
+                f"or data sets. {HELP}",
                 args=words,
-                config=(OmitSubcommandPrefixes, CascadeSubcommandArgs),
+                config=(OmitSubcommandPrefixes, CascadeSubcommandArgs, *shown_briefly),
             )
     except SystemExit as stop:
         if not stop.code:
+            if first in ("-h", "--help"):
+                print(textwrap.fill(EXIT_CODES, 80))
             raise
         raise ValueError(_first_sentence(tyro_errors.getvalue(), first if first in COMMANDS else "")) from None
     if isinstance(parsed, TrainCommand):
@@ -144,6 +166,26 @@ def _first_sentence(box: str, command: str) -> str:
         likely = next(iter(difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), 1, 0.5)), "")
     hint = f"did you mean {likely}? See" if likely and likely not in text.split() else "see"
     return f"{text[:1].lower()}{text[1:]}; {hint} betavae {command} --help".replace("  ", " ")
+
+
+def _gives_json(words: Sequence[str]) -> bool:
+    """Whether the command has a result that --json prints."""
+    return " ".join(words[:1]) in WITH_JSON or " ".join(words[:2]) in WITH_JSON
+
+
+def _without_list(words: Sequence[str], flag: str) -> list[str]:
+    """The words without a flag and its values, up to the next flag.
+
+    Example:
+        >>> _without_list(["train", "--log", "wandb", "mlflow", "--resume", "runs/x"], "--log")
+        ['train', '--resume', 'runs/x']
+    """
+    kept, inside = [], False
+    for word in words:
+        inside = word.partition("=")[0] == flag or (inside and not word.startswith("-"))
+        if not inside:
+            kept.append(word)
+    return kept
 
 
 def take_flag(words: Sequence[str], flag: str) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 from betavae.cli.console import say, writable_file
+from betavae.cli.zoo import find_run
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,14 @@ class FiguresCommand:
     """Draw the figures of a trained run again."""
 
     run: Positional[Path]
-    """Run folder."""
+    """Run folder, or the name of a model of the zoo."""
     formats: tuple[Literal["png", "pdf", "svg"], ...] = ("png",)
     """File formats of the static figures."""
 
     def __call__(self, console: "Console") -> None:
         from betavae.report.run_figures import draw_run
-        from betavae.runs.folder import open_run
 
-        run = open_run(self.run)
+        run = find_run(self.run, console)
         files = draw_run(run, run.data, self.formats)
         say(console, f"{len(files)} files in {run.path('figures')}")
 
@@ -38,7 +38,7 @@ class ReportCommand:
     """
 
     runs: Positional[tuple[Path, ...]]
-    """Run folders, or the folder of a study."""
+    """Run folders, names of models of the zoo, or the folder of a study."""
     out: Path | None = None
     """With several runs: the page to write. If unset, comparison.html."""
     megabytes: float = 5.0
@@ -47,7 +47,6 @@ class ReportCommand:
     def __call__(self, console: "Console") -> None:
         from betavae.report.run_comparison import compare_runs
         from betavae.report.run_page import report_run
-        from betavae.runs.folder import open_run
 
         if len({folder.resolve() for folder in self.runs}) < len(self.runs):
             raise ValueError("a run is given twice; give each run once")
@@ -63,7 +62,7 @@ class ReportCommand:
             raise ValueError("no run is given; give one run folder for its report, or several to compare them")
         if not 1 <= self.megabytes <= 1000:
             raise ValueError(f"megabytes is {self.megabytes}; it must be from 1 to 1000, for example 5")
-        runs = [open_run(folder) for folder in self.runs]
+        runs = [find_run(folder, console) for folder in self.runs]
         data = runs[0].data
         if len(runs) == 1:
             page = report_run(runs[0], data, round(1e6 * self.megabytes))
@@ -77,15 +76,14 @@ class ExploreCommand:
     """Open the report of a run in the browser, or print its path if no browser starts."""
 
     run: Positional[Path]
-    """Run folder."""
+    """Run folder, or the name of a model of the zoo."""
 
     def __call__(self, console: "Console") -> None:
         import webbrowser
 
-        from betavae.runs.folder import open_run
-
-        page = open_run(self.run).path("report.html").resolve()
+        run = find_run(self.run, console)
+        page = run.path("report.html").resolve()
         if not page.exists():
-            ReportCommand((self.run,))(console)
+            ReportCommand((run.folder,))(console)
         if not webbrowser.open(page.as_uri()):
             say(console, f"no browser could be started; open {page}")

@@ -21,8 +21,12 @@ def find_recipe(name: str, kind: str = "") -> Path:
         raise FileNotFoundError(f"{name} is a run folder; its settings are in {path / 'config.json'}")
     if path.suffix:
         return path
-    shipped = Path(str(resources.files("betavae"))) / "recipes" / kind
-    if (shipped / f"{name}.toml").is_file():
-        return shipped / f"{name}.toml"
-    known = sorted(file.stem for file in shipped.glob("*.toml"))
+    known = {file.stem: file for file in shipped_recipes(kind)}
+    if name in known:
+        return known[name]
     raise FileNotFoundError(unknown("recipe", name, known))
+
+
+def shipped_recipes(kind: str = "") -> list[Path]:
+    """The recipes that ship with the package: "" for runs, "studies" for studies."""
+    return sorted((Path(str(resources.files("betavae"))) / "recipes" / kind).glob("*.toml"))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 from betavae.cli.console import print_scores, progress_bar, say, writable_file
 from betavae.cli.train import show
+from betavae.cli.zoo import find_run
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ScoreCommand:
     """
 
     run: Positional[Path | None] = None
-    """Run folder."""
+    """Run folder, or the name of a model of the zoo."""
     latents: Annotated[str | None, argument(metavar="FILE")] = None
     """Table of latents, instead of a run. FILE:NAME selects one array of an .npz or .safetensors. FILE:z*,u (in quotes)
     selects columns of a .csv, .tsv, .txt or .parquet by name, with wildcards."""
@@ -111,7 +112,7 @@ class ScoreCommand:
 
     def _score_run(self, folder: Path, console: "Console") -> None:
         from betavae.experiment import encode_run, score_run
-        from betavae.runs.folder import open_run
+        from betavae.runs.contents import are_encoded
 
         if self.sampled_latents is not None:
             raise ValueError("--sampled-latents is for tables; for a run, betavae samples its posteriors itself")
@@ -119,9 +120,9 @@ class ScoreCommand:
             raise ValueError("--num-train, --num-test and --discrete are for two tables; leave them out to score a run")
         if self.out is not None:
             raise ValueError("--out is for two tables; the scores of a run are written to its scores.json")
-        run = open_run(folder)
+        run = find_run(folder, console)
         data = run.data
-        if not run.path("latents.npz").exists():
+        if not are_encoded(run, data):
             encode_run(run, data)
         with progress_bar(console) as progress:
             score_run(
@@ -137,5 +138,5 @@ class ScoreCommand:
             )
         show(run, console)
         if run.path("report.html").exists():
-            commands = "betavae figures {0}, then betavae report {0}".format(shlex.quote(str(folder)))
+            commands = "betavae figures {0}, then betavae report {0}".format(shlex.quote(str(run.folder)))
             say(console, f"the figures and the report still show the old scores; to update them: {commands}")

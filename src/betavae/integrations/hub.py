@@ -1,10 +1,34 @@
 """Models on the Hugging Face hub. No other file imports huggingface_hub."""
 
+import re
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from betavae.files.validation import short
 from betavae.networks.weights import EXPORTED, NAMES
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def local_folder(source: str | Path, revision: str | None = None) -> Path:
+    """The folder of a saved model; a download if `source` is "user/name" and there is no folder of that name.
+
+    Args:
+        source: path of a folder, or name of a model.
+        revision: branch, tag or commit on the hub. If None, the newest.
+
+    Raises:
+        ValueError: a folder is given with a revision.
+        ModuleNotFoundError, FileNotFoundError, ConnectionError: as `download`.
+    """
+    folder = Path(source)
+    if not folder.exists() and isinstance(source, str) and _NAME.fullmatch(source):
+        return download(source, revision)
+    if revision is not None:
+        raise ValueError(f"{source} is a folder, which has no revision {revision!r}: leave revision out")
+    return folder
 
 
 def download(name: str, revision: str | None = None) -> Path:
@@ -38,18 +62,35 @@ def download(name: str, revision: str | None = None) -> Path:
     return Path(files[0]).parent
 
 
-def upload(folder: str | Path, name: str, *, private: bool = False, message: str = "Upload the model") -> str:
+def push(save: Callable[[Path], object], name: str, *, private: bool, commit_message: str, revision: str | None) -> str:
+    """Upload what a function saves to a folder; the rest is as for `upload`."""
+    _import_hub()
+    with tempfile.TemporaryDirectory() as place:
+        save(Path(place))
+        return upload(place, name, private=private, commit_message=commit_message, revision=revision)
+
+
+def upload(
+    folder: str | Path,
+    name: str,
+    *,
+    private: bool = False,
+    commit_message: str = "Upload the model",
+    revision: str | None = None,
+) -> str:
     """Upload a saved model to the hub; returns its address.
 
     Args:
         folder: folder of `save_pretrained`.
         name: name of the model, "user/name". It is created if it does not exist.
         private: whether only you may read it, if it is created.
-        message: message of the commit.
+        commit_message: message of the commit.
+        revision: branch to upload to, which is created if it does not exist. If None, the main branch.
 
     Raises:
         ModuleNotFoundError: huggingface_hub is not installed.
         FileNotFoundError: there is no saved model in the folder.
+        ValueError: the name is not of the form "user/name".
         PermissionError: you are not logged in, or may not write to this name.
         ConnectionError: the hub cannot be reached.
     """
@@ -60,7 +101,12 @@ def upload(folder: str | Path, name: str, *, private: bool = False, message: str
     try:
         api = hub.HfApi()
         address = api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=[*NAMES, *EXPORTED], commit_message=message)
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        files = [*NAMES, *EXPORTED]
+        api.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=files, commit_message=commit_message, revision=revision
+        )
     except errors.HFValidationError as error:
         raise ValueError(f"{short(name)} is no name of a model ({_first_line(error)}); give 'user/name'") from None
     except (errors.HfHubHTTPError, errors.LocalTokenNotFoundError) as error:

@@ -1,14 +1,11 @@
-"""Compiles, keeps and loads the C code in `csrc/`, for CPUs with AVX2 or AVX-512.
+"""Finds, compiles, keeps and loads the C code in `csrc/`, for CPUs with AVX2 or AVX-512.
 
-It is compiled when first needed, for the CPU at hand. Where that cannot be, PyTorch computes the same: on other
-hardware, and without a C compiler.
+Wheels for Linux on x86-64 have it compiled. Otherwise it is compiled when first needed, for the CPU at hand. Where that
+cannot be, PyTorch computes the same: on other hardware, and without a C compiler.
 """
 
 import ctypes
-import hashlib
 import os
-import shlex
-import shutil
 import stat
 import subprocess
 import sys
@@ -17,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +24,12 @@ from torch import Tensor, nn
 
 from betavae.files.atomic import replacing, write_atomically
 from betavae.files.validation import check_name
+from betavae.kernels.compiler import VARIANTS, checksum, checksum_file, compile_library, find_compiler, library_name
 from betavae.kernels.structs import disagreement
 
-_SOURCES = sorted(Path(__file__).parent.joinpath("csrc").glob("*.c"))
-_HEADERS = sorted(Path(__file__).parent.joinpath("csrc").glob("*.h"))
-_FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-fopenmp")
-_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl")
-_VARIANTS: dict[torch.dtype, dict[str, tuple[str, ...]]] = {
-    torch.bfloat16: {
-        "amx_bf16": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
-        "avx512_bf16": (*_AVX512, "-mavx512bf16"),
-    },
-    torch.float32: {"avx512_bw": (*_AVX512, "-DFP32"), "avx2": ("-mavx2", "-mfma", "-DFP32")},
-}
-"""For each type to multiply in: what the CPU must be capable of, the best first, and the flags to compile for it."""
+_VARIANTS = {torch.bfloat16: VARIANTS["bf16"], torch.float32: VARIANTS["float32"]}
+_PREBUILT = Path(__file__).parent / "prebuilt"
+"""Libraries that came with the package; wheels for Linux on x86-64 have them, source checkouts do not."""
 _MODES = ("auto", "off", "require")
 """Values of the environment variable BETAVAE_KERNELS."""
 
@@ -215,8 +205,9 @@ def _folders() -> list[Path]:
 
 
 def _loaded(flags: Sequence[str], anew: bool = False) -> ctypes.CDLL:
-    """The library of the sources, compiled unless an earlier process has left it whole where nobody else could write.
+    """The library of the sources: that of the package, or one that is kept, or compiled now.
 
+    One that is kept is loaded only if it is whole and nobody else can write to it.
     Where no folder is safe to keep it in, it is compiled for this process alone. Its name is a digest of the sources
     and the flags, so that a changed source is compiled again.
 
@@ -224,14 +215,12 @@ def _loaded(flags: Sequence[str], anew: bool = False) -> ctypes.CDLL:
         flags: of the compiler.
         anew: compile it even if it is there.
     """
-    texts = [path.read_bytes() for path in (*_SOURCES, *_HEADERS)]
-    flags = [*_FLAGS, *flags]
-    digest = hashlib.sha256(b"".join([*texts, repr(flags).encode()])).hexdigest()
-    name = f"native-{digest[:16]}.so"
-    for folder in () if anew else filter(_ours, _folders()):
-        if _whole(folder / name):
-            with suppress(OSError):  # of a machine with other libraries
-                return ctypes.CDLL(str(folder / name))
+    name = library_name(flags)
+    kept = (folder / name for folder in _folders())
+    ours = (path for path in kept if _ours(path) and _ours(checksum_file(path)))
+    for path in () if anew else filter(_whole, chain([_PREBUILT / name], ours)):
+        with suppress(OSError):  # of a machine with other libraries
+            return ctypes.CDLL(str(path))
     for folder in _folders():
         with suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -245,38 +234,30 @@ def _loaded(flags: Sequence[str], anew: bool = False) -> ctypes.CDLL:
     with scratch:
         compiled = Path(scratch.name) / name
         _compile(flags, compiled)
-        write_atomically(_digest_of(folder / name), hashlib.sha256(compiled.read_bytes()).hexdigest().encode())
+        write_atomically(checksum_file(folder / name), checksum(compiled).encode())
         with replacing(folder / name) as temporary:
             compiled.replace(temporary)
         return ctypes.CDLL(str(folder / name))
 
 
 def _compile(flags: Sequence[str], target: Path) -> None:
-    """Compile the sources; what the compiler writes on the way lies beside the target, where there is room.
+    """Compile the sources, and say so.
 
     Raises:
         subprocess.SubprocessError: there is no compiler, or it fails.
     """
-    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    if shutil.which(compiler[0]) is None:
-        raise subprocess.SubprocessError(f"there is no {compiler[0]}")
+    find_compiler()
     print("betavae: compiling C code for this CPU, which is done once and takes some seconds", file=sys.stderr)
-    command = [*compiler, *flags, *map(str, _SOURCES), "-lm", "-o", str(target)]
-    place = os.environ | {"TMPDIR": str(target.parent)}
-    subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace", env=place)
-
-
-def _digest_of(library: Path) -> Path:
-    return library.with_suffix(".sha256")
+    compile_library(flags, target)
 
 
 def _whole(library: Path) -> bool:
-    """Whether a file is there as it was compiled, and ours; loading damaged code would end the process."""
-    digest = _digest_of(library)
-    if not all(path.is_file() and _ours(path) for path in (library, digest)):  # first: a pipe or a device has no end
+    """Whether a file is there as it was compiled; loading damaged code would end the process."""
+    digest = checksum_file(library)
+    if not all(path.is_file() for path in (library, digest)):  # first: a pipe or a device has no end
         return False
     try:
-        return hashlib.sha256(library.read_bytes()).hexdigest() == digest.read_text(encoding="ascii")
+        return checksum(library) == digest.read_text(encoding="ascii")
     except (OSError, ValueError):
         return False
 

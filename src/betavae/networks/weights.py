@@ -57,18 +57,18 @@ class Saved:
     tensors: dict[str, Tensor]
 
 
-def save(folder: Path, header: Header, state: Mapping[str, Tensor], card: str = "") -> Path:
-    """Write a model to a folder; see `VAE.save_pretrained`."""
+def save(folder: Path, header: Header, state: Mapping[str, Tensor], card: str = "", name: str = "FOLDER") -> Path:
+    """Write a model to a folder; see `VAE.save_pretrained` and `short_card`."""
     if folder.exists() and (
         not folder.is_dir() or (others := {path.name for path in folder.iterdir()} - {*NAMES, *EXPORTED})
     ):
         found = ", ".join(sorted(others)[:5]) if folder.is_dir() else "it is a file"
         raise FileExistsError(f"{folder} holds other files than a saved model ({found}); give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in EXPORTED:  # of the model that is replaced
-        (folder / name).unlink(missing_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    card = card or short_card(header, sum(tensor.numel() for tensor in tensors.values()))
+    for stale in EXPORTED:  # of the model that is replaced
+        (folder / stale).unlink(missing_ok=True)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    card = card or short_card(header, sum(tensor.numel() for tensor in tensors.values()), name)
     write_atomically(folder / "model.safetensors", safetensors.torch.save(tensors, {"format": "pt"}))
     write_atomically(folder / "config.json", (json.dumps(header, indent=2) + "\n").encode())
     write_atomically(folder / "README.md", card.encode())
@@ -186,8 +186,14 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor], path: Path, setti
             raise ValueError(f"{path}: {name} has values that are not finite; {remedy}")
 
 
-def short_card(header: Header, num_weights: int) -> str:
-    """Text of README.md for a model of which no more is known than its networks."""
+def short_card(header: Header, num_weights: int, name: str = "FOLDER") -> str:
+    """Text of README.md for a model of which no more is known than its networks.
+
+    Args:
+        header: contents of config.json.
+        num_weights: number of weights.
+        name: what the example loads: a folder, or a model of the Hugging Face hub.
+    """
     channels, height, width = header["image_shape"]
     return f"""---
 library_name: betavae
@@ -207,7 +213,7 @@ tags: [beta-vae, disentanglement]
 ```python
 from betavae import VAE
 
-vae = VAE.from_pretrained("FOLDER")
+vae = VAE.from_pretrained("{name}")
 vae.sample(16).plot()
 ```
 """

@@ -75,6 +75,11 @@ def latents_of(run: Run, data: FactorData) -> Latents:
     return latents
 
 
+def are_encoded(run: Run, data: FactorData) -> bool:
+    """Whether a run has the latents of all images that its settings say, not of a part, as models of the zoo have."""
+    return run.path("latents.npz").exists() and len(load_latents(run).rows) == count_scored(run.config, data)
+
+
 def count_scored(config: Config, data: FactorData) -> int:
     """Number of images to encode and score, at most all images of the data."""
     requested = config.scored_images

@@ -9,10 +9,13 @@
     scores.json             metrics, importance and information matrices, the latents that capture each factor
     figures/                PNG and GIF files
     report.html             the report
+    run.log, run.log.1      what happened when, at most 1 MB each
+    logs/                   files of --log: event files of TensorBoard, runs of W&B ..., and ids.json
     DONE                    empty; written last
     .lock, .holder.json     lock of the folder during training, and the process that holds it
 
-All files except curve.jsonl are replaced atomically. None is a pickle. `files.schemas` declares their contents.
+All files but curve.jsonl and the logs are replaced atomically. None is a pickle. `files.schemas` declares their
+contents.
 """
 
 import errno
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 
 LAYOUT = (
     *("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "model.safetensors", "latents.npz"),
-    *("scores.json", "figures", "report.html", "DONE"),
+    *("scores.json", "figures", "report.html", "run.log", "run.log.1", "logs", "DONE"),
 )
 """Names of the files in a run folder."""
 _LOCK, _HOLDER = ".lock", ".holder.json"
@@ -56,6 +59,8 @@ _FIGURES = re.compile(
     r"|traversals(\.gif|/seed\d+_z\d+_(fixed|fitted)\.gif)?"
 )
 """Names of the files in the folder `figures`."""
+_LOGS = ("logs/ids.json", "logs/tensorboard", "logs/wandb", "logs/mlflow", "logs/trackio")
+"""Names in the folder `logs`."""
 _HALF_WRITTEN = re.compile(r"(?P<folder>.*/)?\.(?P<name>[^/]+)\.(?P<process>\d+)")
 """Temporary names of files that `files.atomic.replacing` writes."""
 
@@ -139,6 +144,29 @@ class Run:
 
         return save_with_card(self, Path(folder))
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        commit_message: str = "Upload the model",
+        revision: str | None = None,
+    ) -> str:
+        """Upload the trained model to the Hugging Face hub, with the card of `save_pretrained`; returns its address.
+
+        Arguments, needs and errors are those of `VAE.push_to_hub`. `betavae.load(repo_id)` loads the model.
+        """
+        from betavae.integrations import hub
+        from betavae.runs.model_card import save_with_card
+
+        return hub.push(
+            lambda folder: save_with_card(self, folder, repo_id),
+            repo_id,
+            private=private,
+            commit_message=commit_message,
+            revision=revision,
+        )
+
     def _repr_html_(self) -> str:
         from betavae.runs.views import summary_html
 
@@ -171,8 +199,9 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
         if "config.json" not in names and not all(map(_HALF_WRITTEN.fullmatch, names)):
             raise FileExistsError(f"{folder} exists and is not a run; name another folder with --out")
         if not (foreign := [name for name in sorted(names) if not _belongs_to_run(_final_name(name))]):
-            inside = (path.relative_to(folder).as_posix() for path in sorted((folder / "figures").rglob("*")))
-            foreign = [name for name in inside if not _belongs_to_run(_final_name(name))]
+            inside = [*sorted((folder / "figures").rglob("*")), *sorted(folder.glob("logs/*"))]
+            paths = (path.relative_to(folder).as_posix() for path in inside)
+            foreign = [name for name in paths if not _belongs_to_run(_final_name(name))]
         if foreign:
             raise FileExistsError(
                 f"{folder} holds files that are not part of a run ({', '.join(foreign[:5])}); name another folder with "
@@ -268,7 +297,7 @@ def _belongs_to_run(name: str) -> bool:
     """Whether a path, relative to a run folder, is a file of a run."""
     if name.endswith((".DS_Store", "Thumbs.db")):  # file managers create them
         return True
-    return name in (*LAYOUT, _LOCK, _HOLDER) or bool(
+    return name in (*LAYOUT, *_LOGS, _LOCK, _HOLDER) or bool(
         _FIGURES.fullmatch(name.removeprefix("figures/")) and name.startswith("figures/")
     )
 

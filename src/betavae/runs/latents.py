@@ -79,7 +79,8 @@ def load_latents(run: Run | str | Path) -> Latents:
         array = arrays[name]
         if array.dtype.kind not in kinds or array.ndim != axes:
             raise ValueError(f"{path} is damaged ({name} is {array.dtype} with {array.ndim} axes); {remedy}")
-    latents = Latents(**arrays, run=run)
+    mean, log_var = (arrays[name].astype(np.float32, copy=False) for name in ("mean", "log_var"))
+    latents = Latents(arrays["rows"], mean, log_var, run)
     if latents.mean.shape != (len(latents.rows), run.config.latent_dim) or latents.log_var.shape != latents.mean.shape:
         raise ValueError(
             f"{path} holds latents of shape {latents.mean.shape}, which does not match the run's settings; {remedy}"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import Config, prior_note
+from betavae.config import Config, flat, prior_note
 from betavae.files.atomic import write_atomically
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
@@ -22,7 +22,7 @@ from betavae.report.pages.templates import render_page
 from betavae.report.published import CAVEAT, DSPRITES, Published
 from betavae.studies.results import collect, read
 from betavae.studies.study import Study, failures, states
-from betavae.studies.sweep import flat, varied, worded
+from betavae.studies.sweep import varied, worded
 
 SELECTORS = ("udr.lasso", "udr.spearman", "held_out.elbo", "active_latents")
 """Quantities that need no labels, for unsupervised model selection."""

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from betavae.config import Config, run_id
+from betavae.config import Config, flat, run_id
 from betavae.files import schemas
 from betavae.files.atomic import replacing
 from betavae.metrics.inputs import INACTIVE_NATS
-from betavae.studies.sweep import flat, label, varied
+from betavae.studies.sweep import label, varied
 
 if TYPE_CHECKING:
     import pyarrow

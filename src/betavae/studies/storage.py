@@ -16,7 +16,7 @@ from betavae.studies.workers import CompleteRun, ReportProgress, check_same_sett
 
 SMALL_FILES = ("config.json", "provenance.json", "scores.json", "DONE")
 """The files that the table of results needs."""
-_RESUME_FILES = ("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors")
+_RESUME_FILES = ("config.json", "provenance.json", "curve.jsonl", "checkpoint.safetensors", "run.log")
 """The files that resume a run."""
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from betavae import config as configuration
-from betavae.config import Config
+from betavae.config import Config, flat
 from betavae.files.validation import short
 from betavae.objectives.registry import OBJECTIVES, objective_name
 
@@ -101,19 +101,6 @@ def differences(before: Sequence[Config], after: Sequence[Config]) -> list[str]:
         for key in dict.fromkeys([*old, *new])
         if old.get(key, {}).keys() != new.get(key, {}).keys()
     ]
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """The settings of a run as one table with dotted names.
-
-    Example:
-        >>> flat(Config())["objective.beta"]
-        4.0
-    """
-    values = configuration.to_dict(config)
-    table = values.pop("objective")
-    values = {"objective": table.pop("name")} | {f"objective.{key}": value for key, value in table.items()} | values
-    return {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def varied(configs: Sequence[Config]) -> list[str]:
