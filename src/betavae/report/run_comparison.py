@@ -9,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import to_dict
+from betavae.config_files import to_dict
 from betavae.data.factor_data import FactorData
 from betavae.data.prepared.preparation import preparation_of
 from betavae.files.atomic import write_atomically

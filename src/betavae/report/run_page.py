@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import IN_MEMORY, Config, prior_note, to_dict
+from betavae.config import IN_MEMORY, Config
+from betavae.config_files import to_dict
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
+from betavae.networks.registry import prior_note
 from betavae.objectives.registry import objective_name, objective_title
 from betavae.report.explorer.gallery import Gallery, choose_rows
 from betavae.report.explorer.latents import Explorer, describe_latents

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import prior_note
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import summarise
+from betavae.networks.registry import prior_note
 from betavae.report.pages.dot_chart import Dot, dot_chart
 from betavae.report.pages.image_strips import join
 from betavae.report.pages.line_chart import COLOURS, compared_charts
