@@ -43,7 +43,10 @@ def assert_golden(name, records):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_golden_curves(name, small):
-    assert_golden(name, trained(SMALL[name], small)[1])
+    """One to its end, the others to step 50, where all their schedules have begun."""
+    split = split_rows(len(small), 700, 100, seed=0)
+    records = train(SMALL[name], small, split.train, split.validation, new_state(SMALL[name], small))
+    assert_golden(name, list(itertools.islice(records, None if name == "tc-memory" else 3)))
 
 
 @each_type
