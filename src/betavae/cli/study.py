@@ -1,6 +1,6 @@
 """The commands `study` and `results`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ class StudyCommand:
         executor, runs = self._executor(), expand(recipe, name)
         share = None if self.index is None else share_of([*runs], self.index, self.of)
         if self.plan:
-            self._print_plan([*runs], console)
+            self._print_plan(runs, console)
             return
         folder = self.out or Path("studies") / Path(name).stem
 
@@ -128,15 +128,19 @@ class StudyCommand:
                 f"{flag} is for a study that one process runs; leave it out, or leave --index out and run all runs"
             )
 
-    def _print_plan(self, runs: Sequence[str], console: "Console") -> None:
-        """Print the runs, or with --index or --of each index and its runs."""
+    def _print_plan(self, runs: Mapping[str, Config], console: "Console") -> None:
+        """Print the runs and what varies between them, or with --index or --of each index and its runs."""
         from betavae.studies.shares import share_of
+        from betavae.studies.sweep import label, varied
 
         if self.index is None and self.of is None:
-            say(console, "\n".join([*runs, f"{len(runs):,} runs"]))
+            keys, width = varied([*runs.values()]), max(map(len, runs))
+            for run, config in runs.items():
+                say(console, f"{run:{width}}  {label(config, keys)}")
+            say(console, f"{len(runs):,} runs")
             return
         for index in range(self.of or len(runs)) if self.index is None else [self.index]:
-            say(console, f"index {index}: {' '.join(share_of(runs, index, self.of)) or 'no runs'}")
+            say(console, f"index {index}: {' '.join(share_of([*runs], index, self.of)) or 'no runs'}")
 
     def _check(self, runs: Mapping[str, Config]) -> None:
         """Validate the runs against their data. With Ray, only dSprites: a file may exist on the cluster alone."""

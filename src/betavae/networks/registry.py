@@ -70,18 +70,3 @@ def prior_note(models: Iterable[str]) -> str:
         for name in dict.fromkeys(models)
         if name in ARCHITECTURES and ARCHITECTURES[name].prior_knowledge
     )
-
-
-def prior_note(models: Iterable[str]) -> str:
-    """Return a sentence for each architecture with built-in prior knowledge, or "" if there is none.
-
-    Example:
-        >>> prior_note(["affine", "burgess"])
-        'The affine decoder has planar motion built in: do not compare its scores with those of plain networks.'
-    """
-    return " ".join(
-        f"The {name} decoder has {ARCHITECTURES[name].prior_knowledge} built in: do not compare its scores with those "
-        "of plain networks."
-        for name in dict.fromkeys(models)
-        if name in ARCHITECTURES and ARCHITECTURES[name].prior_knowledge
-    )
