@@ -55,6 +55,7 @@ dist: .venv/dist
 	  && $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'; } \
 	  || { echo "Installing failed, for the reason above. Usual ones: no package index can be reached (see 'pip config list'),"; \
 	       echo "or the disk is full: PyTorch wants up to 6 GB (its CPU build 1 GB: see README.md), here are $$(df -h . | awk 'NR == 2 {print $$4}') free."; exit 1; }
+	@$(BIN)/python benchmarks/compile.py
 	@touch $@
 
 .venv/docs: .venv/ready

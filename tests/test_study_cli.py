@@ -6,7 +6,7 @@ import pytest
 
 from betavae.cli.main import main
 from betavae.cli.recipes import find_recipe
-from betavae.config import read
+from betavae.config_files import read
 from betavae.data.exporting import export_npz
 from betavae.studies.study import states
 from betavae.studies.sweep import expand
@@ -15,7 +15,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed; the extra betav
 
 TINY = [
     *("--steps", "20", "--batch-size", "8", "--train-images", "600", "--validation-images", "50", "--latent-dim", "3"),
-    *("--device", "cpu", "--precision", "fp32", "--scores", "dci", "mig", "--evaluations", "1"),
+    *("--device", "cpu", "--precision", "fp32", "--scores", "sap", "mig", "--evaluations", "1"),
     *("--figures", "False"),
 ]
 
@@ -24,7 +24,7 @@ TINY = [
 def study(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     export_npz(small, folder / "small.npz")
-    main(["study", *flags(folder), "--workers", "2"])
+    main(["study", *flags(folder), "--workers", "1"])
     return folder / "betas"
 
 

@@ -111,8 +111,8 @@ class ScoreCommand:
         print_scores(values, f"{self.latents}: {len(latents):,} samples, {self.preset} preset", console)
 
     def _score_run(self, folder: Path, console: "Console") -> None:
-        from betavae.experiment import encode_run, score_run
         from betavae.runs.contents import are_encoded
+        from betavae.scoring import encode_run, score_run
 
         if self.sampled_latents is not None:
             raise ValueError("--sampled-latents is for tables; for a run, betavae samples its posteriors itself")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional
 from tyro.conf import arg as argument
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.cli import flags
 from betavae.cli.console import say, terminate_as_interrupt
 from betavae.cli.recipes import find_recipe
@@ -142,10 +142,10 @@ class StudyCommand:
                     "no recipe is given; give one such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
                 )
             recipe = {**shared, "grid": [flags.grid(given)]}
-            digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
+            digest = config_files.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
             return recipe, "-".join(map(str, [*given.get("objective", ["beta"]), digest]))
         path = find_recipe(self.recipe, "studies")
-        recipe = configuration.read(path)
+        recipe = config_files.read(path)
         grids = recipe.get("grid", {})
         in_grid = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
         for key, values in given.items():

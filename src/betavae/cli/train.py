@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg as argument
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.cli.console import print_scores, progress_bar, say
 from betavae.cli.recipes import find_recipe
-from betavae.config import Config
+from betavae.config import Config, unreached
+from betavae.networks.registry import prior_note
 from betavae.objectives.registry import objective_name
 from betavae.objectives.settings import TC, Vae
 
@@ -63,7 +64,7 @@ class DemoCommand:
             flags = f"--data {self.data} --model {self.model} --seed {self.seed} --out {out}"
             run = resume(out, console, f"betavae demo {flags} --overwrite", self.open)
         else:
-            config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
+            config = dataclasses.replace(config_files.load(find_recipe(recipe)), seed=self.seed)
             run = start(config, out, self.overwrite, console, self.open)
         show(run, console, brief=True)
 
@@ -102,11 +103,11 @@ def start(config: Config, out: Path | None, overwrite: bool, console: "Console",
     from betavae.data.loading import load_for
     from betavae.experiment import experiment
 
-    folder = out or Path("runs") / configuration.run_id(config)
+    folder = out or Path("runs") / config_files.run_id(config)
     name = objective_name(config.objective)
     say(console, f"{folder}: {name}, {config.model}, {config.steps:,} steps")
-    if unreached := configuration.unreached(config):
-        say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(unreached)}")
+    if late := unreached(config):
+        say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(late)}")
     with progress_bar(console, "preparing images") as progress:
         data = load_for(config, partial(progress, "preparing images"))
     with _training(config, folder, console) as bar, _shown_live(live, folder, data, console):
@@ -181,11 +182,13 @@ def show(run: "Run", console: "Console", brief: bool = False) -> None:
         requested = run.config.scores
         scores = [name for name in scores if score_info(name).prominence > 1 or name.split(".")[0] in requested]
     print_scores(values, str(run.folder), console, scores)
-    if note := configuration.prior_note([run.config.model]):
+    if note := prior_note([run.config.model]):
         say(console, note)
     beta, pixels = _kl_weight(run.config), provenance.get("data", {}).get("pixels")
     if brief and beta is not None and pixels:
-        equivalent = configuration.equivalent_betas(beta, run.config.latent_dim, pixels)
+        from betavae.objectives.terms import equivalent_betas
+
+        equivalent = equivalent_betas(beta, run.config.latent_dim, pixels)
         others = ", ".join(f"{value:.3g} with {name}" for name, value in equivalent.items())
         say(console, f"KL weight: {beta:g} with sums over pixels and latents, which equals {others}")
     if run.path("report.html").exists():

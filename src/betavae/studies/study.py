@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.config import Config
 from betavae.files import schemas
 from betavae.files.atomic import write_atomically
@@ -283,14 +283,14 @@ def _digest(study: Study) -> str:
 def _defaults(study: Study) -> dict[str, dict[str, Any]]:
     """The defaults of runs and of each objective in the study, as JSON values."""
     kinds: dict[str, type] = {objective_name(run.objective): type(run.objective) for run in study.runs.values()}
-    defaults = {name: configuration.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
+    defaults = {name: config_files.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
     tables: dict[str, dict[str, Any]] = json.loads(json.dumps(defaults))
     return tables
 
 
 def _is_used(study: Study, kind: str, name: str, default: Any) -> bool:
     """Whether any run has a setting at its default. Other values are part of the run id."""
-    runs = map(configuration.to_dict, study.runs.values())
+    runs = map(config_files.to_dict, study.runs.values())
     tables = [run if kind == "run" else run["objective"] for run in runs if kind in ("run", run["objective"]["name"])]
     return any(json.dumps(table[name]) == json.dumps(default) for table in tables)
 
@@ -309,9 +309,7 @@ def check_runs(runs: Mapping[str, Config], load: Callable[[Config], "FactorData"
     from betavae.data.prepared.preparation import preparation_of
     from betavae.experiment import check
 
-    settings = {
-        configuration.run_id(dataclasses.replace(config, seed=0)): (config, run) for run, config in runs.items()
-    }
+    settings = {config_files.run_id(dataclasses.replace(config, seed=0)): (config, run) for run, config in runs.items()}
     for setting, run in sorted(settings.values(), key=lambda item: f"{item[0].data} {preparation_of(item[0])}"):
         try:
             check(setting, load(setting))

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-from betavae import config as configuration
-from betavae.experiment import encode_run, score_run
+from betavae import config_files
 from betavae.files.atomic import write_atomically
 from betavae.runs.checkpoints import save_model
 from betavae.runs.folder import Run, read_json, write_json
 from betavae.runs.latents import Latents, save_latents
 from betavae.runs.model_card import model_card
+from betavae.scoring import encode_run, score_run
 
 EVALUATIONS = 5
 """Number of evaluations for the intervals: the default of `betavae score`, which then repeats the scores."""
@@ -69,7 +69,7 @@ def make_entry(run: Run, folder: str | Path) -> Path:
 
 def _copy_origin(run: Run, entry: Run) -> None:
     """Copy what tells where a run comes from. The command loses its --out, which decides no number."""
-    write_json(entry, "config.json", configuration.to_dict(run.config))
+    write_json(entry, "config.json", config_files.to_dict(run.config))
     origin = read_json(run, "provenance.json")
     write_json(entry, "provenance.json", origin | {"command": _without_out(origin.get("command", []))})
     shutil.copyfile(run.path("curve.jsonl"), entry.path("curve.jsonl"))
