@@ -50,6 +50,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "min_reported_time": 1_000,
     "remove_config_comments": True,
+    "first_notebook_cell": "%pip install -q betavae",
 }
 
 html_theme = "furo"

@@ -64,7 +64,7 @@ def test_the_folder_is_complete(finished):
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
         *("DONE", "checkpoint.safetensors", "latents.npz", "config.json", "curve.jsonl", "figures"),
-        *("model.safetensors", "provenance.json", "report.html", "scores.json"),
+        *("model.safetensors", "provenance.json", "report.html", "run.log", "scores.json"),
     }
     assert len(list(finished.path("figures").glob("traversals/*.gif"))) == 2 * 2 * 4
     page = finished.path("report.html").read_text()

@@ -81,6 +81,19 @@ def test_links_resolve(page):
         assert not anchor or anchor in anchors(there), target
 
 
+def test_addresses_are_well_formed():
+    """Addresses are https, where the host has it; those of papers have the form of their archive."""
+    without_https = ("www.scottreed.info", "fashion-mnist.s3-website", "yann.lecun.com")
+    papers = r"arxiv\.org/abs/\d{4}\.\d{4,5}|openreview\.net/forum\?id=[\w-]+|doi\.org/10\.\d{4,5}/[\w./()-]+"
+    for page in [*PAGES, *(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.toml")]:
+        for address in re.findall(r"https?://[a-z][^\s<>`\"'{}|\\\])]*", page.read_text(encoding="utf-8")):
+            host_and_path = address.rstrip(".,;:").partition("://")[2]
+            assert address.startswith("https") or host_and_path.startswith(without_https), (page, address)
+            assert re.fullmatch(r"[\w-]+(\.[\w-]+)+(/[\w.~%/?=&()-]*)?", host_and_path), (page, address)
+            if host_and_path.startswith(("arxiv.org", "openreview.net", "doi.org")):
+                assert re.fullmatch(papers, host_and_path), (page, address)
+
+
 def test_public_names_exist_and_are_documented():
     for name in betavae.__all__:
         assert getattr(betavae, name).__doc__, name

@@ -124,9 +124,9 @@ def test_refused_before_anything_is_written(words, sentence, capsys, tmp_path, m
 
 def test_flags_on_a_recipe_change_what_all_runs_share(capsys):
     main(["study", "smoke", "--steps", "9", "--seeds", "5", "7", "--plan"])
-    assert [line.split("-")[2] for line in capsys.readouterr().out.split() if "seed" in line] == ["seed5"] * 2 + [
-        "seed7"
-    ] * 2
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    assert [line.split("-")[2] for line in lines] == ["seed5"] * 2 + ["seed7"] * 2
+    assert len({line.split("  ")[1] for line in lines}) == len({line.split()[0] for line in lines}) / 2
 
 
 def test_metrics_are_a_list_and_no_grid(tmp_path):

@@ -100,7 +100,7 @@ COMMANDS: Final = {
     "data": DataCommand,
     "list": ListCommand,
 }
-WITH_JSON: Final = {"demo", "train", "score", "results", "data list", "data info", "list"}
+WITH_JSON: Final = {"demo", "train", "score", "results", "data list", "data info", "list", "zoo"}
 """Commands whose result --json prints."""
 
 

@@ -204,7 +204,7 @@ def verdict(found: dict[str, str], file_name: str, name: str = "") -> str:
             if found[kind] == expected:
                 return f"the original {file.name} of {known.title} ({kind})"
             if file.name == file_name and not file_name.startswith(("train-", "t10k-")):
-                named = (
+                named = named or (
                     f"differs from the original {file.name} of {known.title}: {kind} is {found[kind][:8]} instead of "
                     f"{expected[:8]}..."
                 )

@@ -90,8 +90,9 @@ def _grid(data: FactorData) -> str:
     present = int(np.count_nonzero(np.diff(keys))) + 1
     if present == combinations == len(data):
         return f"complete: each of the {combinations:,} combinations occurs once"
-    share = f"{present:,} of {combinations:,} combinations occur"
-    return f"{share}, up to {int(np.diff([*np.flatnonzero(np.diff(keys, prepend=-1)), len(keys)]).max())} times"
+    most = int(np.diff([*np.flatnonzero(np.diff(keys, prepend=-1)), len(keys)]).max())
+    often = "once" if most == 1 else f"up to {most:,} times"
+    return f"{present:,} of {combinations:,} combinations occur, each {often}"
 
 
 def _memory(data: FactorData) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,16 @@ def read(path: Path, name: str = "") -> Source:
         raise ValueError(f"{path}: the two halves have images of different sizes")
     count = sum(shape[0] for _, shape in parts)
     numbers = np.concatenate(classes).astype(np.int64) if classes else None
-    columns = {}
-    if numbers is not None:
-        named = name == "fashionmnist" and numbers.max() < len(CLOTHES)
-        columns["class"] = np.array(CLOTHES)[numbers] if named else numbers
+    factors = factor_table({} if numbers is None else {"class": numbers}, count)
+    if name == "fashionmnist" and factors.sizes == (len(CLOTHES),):
+        factors = replace(factors, values=(np.array(CLOTHES),))  # class i stays i
     height, width = parts[0][1][1:]
     half = np.repeat([file.name.split("-")[0] for file, _ in parts], [shape[0] for _, shape in parts])
     return Source(
         name or path.stem,
         count,
         (height, width, 1),
-        factor_table(columns, count),
+        factors,
         lambda: _blocks(parts),
         labels={"half": half} if len(parts) > 1 else {},
     )
