@@ -1,14 +1,18 @@
-# `make demo` and `make test` do everything, `make docs` builds the documentation. Each sets up .venv if it is not there.
+# `make demo` and `make test` do everything, `make docs` builds the documentation, `make dist` the sdist and the wheel. Each
+# sets up .venv if it is not there.
 
 PYTHON ?= python3
 BIN := .venv/bin
 MINUTES ?= 10
 SEED ?= 0
 
-.PHONY: demo test lint types unit docs bench soak clean
+.PHONY: demo test lint types unit docs bench soak dist clean
 
 demo: .venv/ready
 	@$(BIN)/betavae demo
+	@echo "Next: $(BIN)/betavae explore runs/demo    opens the report in the browser"
+	@echo "      $(BIN)/betavae zoo                  lists models that are trained already"
+	@echo "      $(BIN)/betavae train --help         trains with settings of your own"
 
 test: lint types unit
 
@@ -36,6 +40,11 @@ bench: .venv/ready
 soak: .venv/ready
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --seed $(SEED)
 
+dist: .venv/dist
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "betavae needs Python 3.11 or later; name one with: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
@@ -45,13 +54,17 @@ soak: .venv/ready
 	@{ $(BIN)/pip install --quiet --constraint constraints.txt torch \
 	  && $(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'; } \
 	  || { echo "Installing failed, for the reason above. Usual ones: no package index can be reached (see 'pip config list'),"; \
-	       echo "or the disk is full: PyTorch wants up to 6 GB, here are $$(df -h . | awk 'NR == 2 {print $$4}') free."; exit 1; }
+	       echo "or the disk is full: PyTorch wants up to 6 GB (its CPU build 1 GB: see README.md), here are $$(df -h . | awk 'NR == 2 {print $$4}') free."; exit 1; }
 	@$(BIN)/python benchmarks/compile.py
 	@touch $@
 
 .venv/docs: .venv/ready
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]' \
 	  || { echo "Installing what builds the documentation failed, for the reason above; is a package index reachable?"; exit 1; }
+	@touch $@
+
+.venv/dist: .venv/ready
+	@$(BIN)/pip install --quiet build twine
 	@touch $@
 
 clean:

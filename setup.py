@@ -1,11 +1,14 @@
 """Builds wheels: those for Linux on x86-64 carry the compiled kernels. All else is in pyproject.toml.
 
-BETAVAE_KERNELS=off builds a wheel without them, `require` fails where they cannot be compiled.
+BETAVAE_KERNELS=off builds a wheel without them, `require` fails where they cannot be compiled. BETAVAE_URL is the
+address of the repository, to which the links of the README point on an index page; without it, they become plain text.
 """
 
 import os
 import platform
+import re
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from subprocess import SubprocessError
@@ -18,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent / "src/betavae/kernels"))  # the pa
 import compiler
 
 MODE = os.environ.get("BETAVAE_KERNELS") or "auto"
+URL = os.environ.get("BETAVAE_URL", "").rstrip("/")
+TAG = "v" + tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
 @cache
@@ -33,6 +38,26 @@ def _has_kernels() -> bool:
         print(f"betavae: the wheel has no compiled kernels: {error}", file=sys.stderr)
         return False
     return True
+
+
+def _project_urls() -> dict[str, str]:
+    """Addresses for the index page."""
+    if not URL:
+        return {}
+    pages = {"Documentation": "tree/{}/docs", "Changelog": "blob/{}/CHANGELOG.md", "Issues": "issues"}
+    return {"Source": URL} | {name: f"{URL}/{page.format(TAG)}" for name, page in pages.items()}
+
+
+def _description() -> str:
+    """The README with links that work on an index page."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    for picture, kind in ((r"!", "raw"), ("", "blob")):
+        link = rf"{picture}\[([^\]]*)\]\((?!https?:|#)([^)]+)\)"
+        if URL:
+            text = re.sub(link, rf"{picture}[\1]({URL}/{kind}/{TAG}/\2)", text)
+        else:
+            text = re.sub(link, "" if picture else r"\1", text)
+    return text
 
 
 class WithKernels(Distribution):
@@ -63,4 +88,10 @@ class WheelForPlatform(bdist_wheel):
         return "py3", "none", system
 
 
-setup(distclass=WithKernels, cmdclass={"build_py": BuildWithKernels, "bdist_wheel": WheelForPlatform})
+setup(
+    distclass=WithKernels,
+    cmdclass={"build_py": BuildWithKernels, "bdist_wheel": WheelForPlatform},
+    project_urls=_project_urls(),
+    long_description=_description(),
+    long_description_content_type="text/markdown",
+)

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from betavae import config
+from betavae import config_files
 from betavae.cli import recipes
 from betavae.config import Config
 from betavae.data.factor_data import FactorData
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    settings = replace(config.load(recipes.find_recipe(given.recipe)), seed=given.seed)
+    settings = replace(config_files.load(recipes.find_recipe(given.recipe)), seed=given.seed)
     data, console = load_data(settings.data), Console()
     constant = replace(settings, schedule="constant", schedule_warmup_steps=None)
     for way in (settings, constant):

@@ -24,7 +24,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from betavae.config import Config, to_dict
+from betavae.config import Config
+from betavae.config_files import to_dict
 from betavae.studies.results import collect
 from betavae.studies.study import Executor, Study, create_study, run_study
 from betavae.studies.workers import ReportProgress
@@ -59,7 +60,7 @@ def drive(folder: Path, recipe: dict[str, object], execute: Executor) -> tuple[S
 
 BARE = """
 import sys
-from betavae.config import load
+from betavae.config_files import load
 from betavae.data.loading import load_data
 from betavae.experiment import experiment
 data = load_data("dsprites")

@@ -11,11 +11,9 @@ import tempfile
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 from betavae import Beta, Config, FactorData, load_latents
 from betavae.experiment import experiment
-from betavae.runs.checkpoints import load_model
 
 # %%
 # The images
@@ -62,28 +60,13 @@ for number, kl in enumerate(latents.kl):
 # %%
 # Traverse
 # --------
-# Encode one image. Replace one latent by values from −2 to 2 and decode. A row is a latent, sorted by its KL.
-# Usually three latents are active: two move the disc, and one changes its radius. An inactive latent does not change
-# the image.
+# ``VAE.traverse`` encodes one image, replaces one latent by other values, and decodes. A row is a latent; the rows are
+# sorted by KL. Usually three latents are active: two move the disc, and one changes its radius. An inactive latent does
+# not change the image.
 
-model = load_model(run).eval()
-order = np.argsort(-latents.kl)
-values = np.linspace(-2, 2, 9)
-start = latents.mean[np.flatnonzero((factors == [8, 8, 1]).all(1))[0]]
-figure, axes = plt.subplots(len(order), len(values), figsize=(7, 5))
-for line, latent in zip(axes, order, strict=True):
-    changed = np.tile(start, (len(values), 1))
-    changed[:, latent] = values
-    with torch.no_grad():
-        decoded = model.decode(torch.from_numpy(changed)).numpy()
-    for axis, image in zip(line, decoded[:, 0], strict=True):
-        axis.imshow(image, "gray", vmin=0, vmax=1)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    line[0].set_ylabel(f"z{latent}", rotation=0, ha="right", va="center")
-for axis, value in zip(axes[0], values, strict=True):
-    axis.set_title(f"{value:+.1f}", fontsize=9)
-figure.tight_layout(pad=0.3)
+start = images[(factors == [8, 8, 1]).all(1)][0]
+grid = run.model.traverse(start, latents=np.argsort(-latents.kl), low=-2, high=2)
+plt.figure(grid.plot())  # pyplot of matplotlib 3.11 shows figures that it did not make
 
 # %%
 # ``betavae figures RUN`` draws the same grid for a run, with the factor that each latent captures in its label.

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from betavae.config import to_dict
+from betavae.config_files import to_dict
 from betavae.networks.registry import ARCHITECTURES
 
 

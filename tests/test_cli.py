@@ -258,6 +258,7 @@ def test_flags_change_a_recipe(monkeypatch):
     started = []
     monkeypatch.setattr(train, "start", lambda config, *rest: started.append(config))
     monkeypatch.setattr(train, "show", lambda *rest, **options: None)
+    monkeypatch.setattr(train, "result_of", lambda run: {})
     recipe = Path(__file__).parents[1] / "recipes" / "demo.toml"
     main(["train", "--from", str(recipe), "--steps", "7"])
     main(["train", f"--from={recipe}", "tc", "--beta", "9", "--seed", "3"])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from betavae.cli.recipes import find_recipe
-from betavae.config import read
+from betavae.config_files import read
 from betavae.data.exporting import export_npz
 from betavae.experiment import experiment
 from betavae.studies import on_ray

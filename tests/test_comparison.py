@@ -22,7 +22,7 @@ def member(seed=0, beta=4.0, mig=0.3, factors=("posX",), name=None) -> Member:
         {"seed": seed, "objective": {"name": "beta", "beta": beta}},
         {"mig": mig, "kl_nats": 12.5},
         [{"step": step, "split": "train", "loss": 9 - step, "reconstruction": 8, "rate": 1} for step in range(3)],
-        {factor: Traversal(seed, 0.876, images) for factor in factors},
+        {factor: Traversal(f"z{seed}", 0.876, images) for factor in factors},
     )
 
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from betavae.config import Config, changed, from_dict, load, read, run_id, to_dict
+from betavae.config import Config
+from betavae.config_files import changed, from_dict, load, read, run_id, to_dict
 from betavae.objectives.registry import OBJECTIVES, objective_name, register
 from betavae.objectives.settings import TC, Annealed, Beta, Factor, Info, Semi, Vae
 

@@ -18,7 +18,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from betavae import experiment
+from betavae import experiment, scoring
 from betavae.cli import main
 from betavae.cli.pages import FiguresCommand, ReportCommand
 from betavae.cli.score import ScoreCommand
@@ -92,7 +92,7 @@ def silent():
 def quick(whole, monkeypatch):
     """Scores are computed and pictures drawn from what was read, and take longer than all the rest."""
     scores = json.loads((whole / "run" / "scores.json").read_text())
-    monkeypatch.setattr(experiment, "score_tables", lambda *given, **options: json.loads(json.dumps(scores)))
+    monkeypatch.setattr(scoring, "score_tables", lambda *given, **options: json.loads(json.dumps(scores)))
     monkeypatch.setattr(run_figures, "draw_all", lambda *given, **arrays: [])
     monkeypatch.setattr(provenance, "_commit", dict)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from betavae import VAE, experiment
+from betavae import VAE, experiment, scoring
 from betavae.runs.folder import open_run, read_curve
 
 EXAMPLES_FOLDER = Path(__file__).parents[1] / "examples"
@@ -28,7 +28,7 @@ def test_example(path, grid, tmp_path, monkeypatch, capsys):
     load = experiment.load_for
     monkeypatch.setattr(experiment, "load_for", lambda config: grid if config.data == "dsprites" else load(config))
     monkeypatch.setattr(experiment, "draw_run", lambda run, data: [])
-    monkeypatch.setattr(experiment, "score_tables", partial(once, experiment.score_tables))
+    monkeypatch.setattr(scoring, "score_tables", partial(once, scoring.score_tables))
     monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path / "run"), "20"])
     runpy.run_path(str(path), run_name="__main__")
     run = open_run(tmp_path / "run")

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from betavae import experiment as story
+from betavae import scoring
 from betavae.config import Config
 from betavae.data.exporting import export_npz
-from betavae.experiment import encode_run, experiment, resume, score_run
+from betavae.experiment import experiment, resume
 from betavae.model import VAE
 from betavae.objectives.settings import TC, AdaGvae, Semi
 from betavae.report import run_figures
@@ -28,6 +29,7 @@ from betavae.runs import contents, provenance
 from betavae.runs.contents import data_of
 from betavae.runs.folder import open_run, read_curve, read_json
 from betavae.runs.latents import load_latents
+from betavae.scoring import encode_run, score_run
 from betavae.training import interrupts, seeding, steps
 
 CONFIG = Config(
@@ -62,7 +64,7 @@ def test_the_folder_is_complete(finished):
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
         *("DONE", "checkpoint.safetensors", "latents.npz", "config.json", "curve.jsonl", "figures"),
-        *("model.safetensors", "provenance.json", "report.html", "scores.json"),
+        *("model.safetensors", "provenance.json", "report.html", "run.log", "scores.json"),
     }
     assert len(list(finished.path("figures").glob("traversals/*.gif"))) == 2 * 2 * 4
     page = finished.path("report.html").read_text()
@@ -174,14 +176,14 @@ def test_without_factors_and_without_held_out_images(small, tmp_path, few_pictur
 
 def test_a_constant_latent_and_a_constant_factor_are_said_so(small, tmp_path, monkeypatch, few_pictures):
     """The run still ends, with all scores, figures and report. One image has the attribute, and it is not scored."""
-    encode = story.encode
+    encode = scoring.encode
 
     def inactive(*arguments):
         mean, log_var = encode(*arguments)
         mean[:, 2], log_var[:, 2] = 0, 0
         return mean, log_var
 
-    monkeypatch.setattr(story, "encode", inactive)
+    monkeypatch.setattr(scoring, "encode", inactive)
     scored = np.random.default_rng(0).choice(len(small), 600, replace=False)
     rare = np.zeros((len(small), 1), np.int32)
     rare[np.setdiff1d(np.arange(len(small)), scored)[0]] = 1

@@ -18,7 +18,10 @@ from betavae.model import VAE
 from betavae.report.explorer.gallery import Gallery
 from betavae.report.explorer.latents import Explorer, describe_latents
 from betavae.report.explorer.networks import pack_decoder, pack_network
+from betavae.report.pages.comparison import render_comparison
 from betavae.report.pages.report import PAGE_BYTES, RunReport, render_report
+from betavae.report.published import DSPRITES
+from tests.test_comparison import member
 
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
@@ -464,6 +467,18 @@ def test_nothing_overlaps_or_scrolls_sideways(show, name):
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(OVERLAPS) == []
+
+
+def test_a_comparison_fits_on_a_phone(browser):
+    """The page does not scroll sideways, and the values of the charts are in sight."""
+    members = [member(seed, beta, mig=0.3 + seed / 10) for beta in (1.0, 4.0) for seed in (0, 1)]
+    page = browser.new_page()
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.set_content(render_comparison(members, "dsprites", ["posX"], DSPRITES))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    ends = page.evaluate("[...document.querySelectorAll('.dots .number')].map(e => e.getBoundingClientRect().right)")
+    assert 0 < max(ends) <= 360
+    page.close()
 
 
 def test_inactive_latents_are_folded_away(show):

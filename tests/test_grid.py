@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from betavae.config import Config, run_id
+from betavae.config import Config
+from betavae.config_files import run_id
 from betavae.objectives.registry import register
 from betavae.objectives.settings import TC, Annealed, Beta
 from betavae.studies import sweep

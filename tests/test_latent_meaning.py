@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from betavae.report.explorer import gallery
 from betavae.report.explorer.gallery import Gallery, choose_rows, pack_gallery
-from betavae.report.latent_meaning import motion, predict_factors, signs
+from betavae.report.latent_meaning import motion, predict_factors, prediction_ceilings, signs
 from betavae.report.pages.line_chart import Line, line_chart
 
 
@@ -43,6 +44,17 @@ def test_a_latent_that_falls_while_its_number_grows_has_a_minus():
     assert signs(latents, factors[:, 1:], ["class", "angle"]).tolist() == [1, 1, 1]
 
 
+def test_no_latent_tells_equal_images_apart():
+    turns = np.arange(9)  # the last value is the first one
+    factors = np.stack([np.arange(9), turns, np.arange(9) % 2], 1)
+    kinds = ["number", "angle", "class"]
+    assert prediction_ceilings(factors, np.arange(9), kinds).tolist() == [1, 1, 1]
+    halves = np.append(np.arange(4), [0, 1, 2, 3, 0])  # looks the same after a half turn
+    number, angle, accuracy = prediction_ceilings(factors, halves, kinds)
+    assert (number < 0.6, angle, accuracy) == (True, 1, 1)
+    assert prediction_ceilings(factors, np.zeros(9, int), kinds) == pytest.approx([0, 0, 5 / 9], abs=1e-9)
+
+
 def test_tables_of_other_sizes_are_refused():
     with pytest.raises(ValueError, match=r"latents \(3, 2\), factors \(4, 1\) and 1 kinds do not fit"):
         predict_factors(np.zeros((3, 2)), np.zeros((4, 1), int), ["number"])
@@ -55,7 +67,7 @@ def test_motion_up_is_towards_the_first_row():
     assert (found.across.tolist(), found.up.tolist()) == ([0], [-1])
 
 
-def test_a_gallery_has_every_combination_or_is_a_sample(small):
+def test_a_gallery_has_every_combination_or_is_a_sample(small, monkeypatch):
     rows, levels = choose_rows(small, 40)
     assert len(rows) <= 40
     assert not levels or len(rows) == np.prod([len(level) for level in levels])
@@ -66,7 +78,10 @@ def test_a_gallery_has_every_combination_or_is_a_sample(small):
         assert (sheet.mode, sheet.size, sheet.getpixel((13, 0))) == ("1", (20, 4), 255)
     assert np.frombuffer(base64.b64decode(packed["latents"]), "<i2").tolist() == [1500] * 10
     noise = np.random.default_rng(0).integers(0, 256, (60, 3, 64, 64)).astype(np.uint8)
-    assert pack_gallery(Gallery(noise, np.zeros((60, 1), np.float32), np.zeros((60, 0), np.int32))) is None
+    noisy = Gallery(noise, np.zeros((60, 1), np.float32), np.zeros((60, 0), np.int32))
+    assert pack_gallery(noisy)["sheet"].startswith("data:image/webp")
+    monkeypatch.setattr(gallery, "_SHEET_BYTES", 10_000)
+    assert pack_gallery(noisy) is None
 
 
 def test_line_charts_keep_their_ends_and_leave_out_nothing_else():

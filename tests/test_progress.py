@@ -25,11 +25,13 @@ def told(monkeypatch):
     return lines
 
 
-def test_speed_and_time_left_count_from_the_start(told):
-    lines = told((0, 0.0, "validation", {}), (100, 10.0, "train", {}), (40_000, 4_000.0, "train", {}))
+def test_speed_and_time_left_are_those_of_the_last_minute(told):
+    slow, fast = (0, 0.0, "validation", {}), (40_000, 4_130.0, "train", {})
+    lines = told(slow, (100, 10.0, "train", {}), (1_000, 4_000.0, "train", {}), (4_000, 4_060.0, "train", {}), fast)
     terms = "reconstruction 2.0 nats · rate 1.0 nats"
     assert lines[0] == f"step 100/40,000 · 640 images/s · {terms} · 66 min left"
-    assert lines[1] == f"step 40,000/40,000 · 640 images/s · {terms} · 0 s left"
+    assert lines[2] == f"step 4,000/40,000 · 3,200 images/s · {terms} · 12 min left"
+    assert lines[3].endswith(f"{terms} · 0 s left")
 
 
 def test_a_resumed_run_has_no_speed_at_first_and_then_its_own(told):

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.config import Config
 from betavae.data.generated import dsprites
 from betavae.data.loading import load_data
 from betavae.data.readers import grid_folder, mpi3d
-from betavae.experiment import experiment, score_run
+from betavae.experiment import experiment
 from betavae.runs.contents import data_of
 from betavae.runs.folder import read_curve, read_json
+from betavae.scoring import score_run
 from tests import layouts
 
 
@@ -198,7 +199,7 @@ def test_a_run_trains_and_scores_on_each_kind(written, tmp_path, kind):
     assert (tmp_path / "run" / "report.html").exists()
     assert data_of(run).image_shape[1:] == (8, 8)
     if kind == "image_folder":
-        again = experiment(configuration.load(run.path("config.json")), tmp_path / "again")
+        again = experiment(config_files.load(run.path("config.json")), tmp_path / "again")
         assert [point["loss"] for point in read_curve(again)] == [point["loss"] for point in read_curve(run)]
         assert score_run(run, data_of(run), ["mig"])["scores"]["mig"] == scores["mig"]
         with pytest.raises(ValueError, match="holds other images than those"):

@@ -15,6 +15,7 @@ from betavae.model import VAE
 from betavae.report.latent_meaning import Predictions
 from betavae.report.pages.report import PAGE_BYTES, RunReport, render_report, write_report
 from betavae.report.pages.templates import policy_hash
+from betavae.report.pages.wording import verdict
 from betavae.report.published import DSPRITES, Published
 from betavae.report.run_comparison import compare_runs
 from betavae.report.run_page import report_run
@@ -153,7 +154,7 @@ def test_what_would_make_the_file_too_large_is_counted(full):
     large = next(path for path in full.figures if path.name == "traversal_grid_1.png")
     large.write_bytes(bytes(PAGE_BYTES * 3 // 4))
     text = render_report(full)
-    assert "1 more images are in the folder figures of the run" in text
+    assert "One more image is in the folder figures of the run" in text
     assert len(text) < 1_000_000
 
 
@@ -196,13 +197,28 @@ def test_headline_scores_stand_beside_published_values(full):
 
 
 def test_the_table_of_latents_says_how_well_each_predicts_each_factor(full):
-    predictions = Predictions(np.array([[0.1, 0.5], [0.97, 0.4], [0.0, 0.0]]), np.array([0, 0.25]), ("number", "class"))
+    predictions = Predictions(
+        np.array([[0.1, 0.5], [0.97, 0.4], [0.0, 0.0]]), np.array([0, 0.25]), ("number", "class"), np.array([1.0, 0.8])
+    )
     page = Page(render_report(replace(full, predictions=predictions)))
     heat = [cell["class"] for cell in page.all("td") if (cell.get("class") or "").startswith("heat")]
     assert heat[:4] == ["heat10", "heat2", "heat1", "heat3"]  # z1 has the largest KL; z2 is inactive
     assert "0.97" in page.text
     assert "50 %" in page.text
+    assert "accuracy, at most 80 %" in page.text
+    assert "R², at most" not in page.text
     assert "1 more latent is inactive" in page.text
+
+
+def test_the_verdict_names_weak_latents_and_bad_reconstructions():
+    captures = [{"factor": name, "kind": "captured"} for name in ("posX", "scale")]
+    assert verdict(captures, ["scale"], 0.93) == [
+        "1 of 2 factors are captured by one latent each: posX.",
+        "Captured weakly: scale.",
+        "The reconstructions explain 93 % of the variation of the pixels.",
+    ]
+    assert "explain only 2 %" in verdict([], explained=0.02)[0]
+    assert verdict([], explained=float("nan")) == []
 
 
 def test_details_are_folded(full):

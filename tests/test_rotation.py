@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from betavae.config import Config, from_dict
+from betavae.config import Config
+from betavae.config_files import from_dict
 from betavae.data.splits import split_rows
 from betavae.model import VAE, Posterior
 from betavae.networks.registry import ARCHITECTURES, Architecture

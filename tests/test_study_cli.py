@@ -6,7 +6,7 @@ import pytest
 
 from betavae.cli.main import main
 from betavae.cli.recipes import find_recipe
-from betavae.config import read
+from betavae.config_files import read
 from betavae.data.exporting import export_npz
 from betavae.studies.study import states
 from betavae.studies.sweep import expand

@@ -38,7 +38,7 @@ def test_what_was_run(page):
 def test_scores_comparisons_and_variance(page):
     # mig is latents/100 and at most 0.01 more: the wide setting always wins, and all the variance is the setting's
     assert re.search(r'mig</code></th>\s*<td class="number">0.0[45]\d+ <small>n = 6', page)
-    row = re.search(r"<caption>mig:.*?<tbody>\s*<tr><th scope=\"row\">latent_dim 60</th>(.*?)</tr>", page, re.S)
+    row = re.search(r"<caption><span>mig:.*?<tbody>\s*<tr><th scope=\"row\">latent_dim 60</th>(.*?)</tr>", page, re.S)
     assert re.findall(r'class="(\w*)">([^<]+)<', row[1]) == [("", "—"), ("more", "1.00")]
     assert re.search(
         r"mig</code></th><td class=\"number\">0 %</td><td class=\"number\">100 %</td><td class=\"number\">0 %", page

@@ -9,17 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from betavae import experiment as story
-from betavae.config import Config, from_dict, to_dict
+from betavae.config import Config
+from betavae.config_files import from_dict, to_dict
 from betavae.data.factor_data import FactorData
 from betavae.data.generated import dsprites, rooms
 from betavae.data.generated.grids import factor_table
 from betavae.data.subsets import correlation_weights, held_out_mask, seen_rows
-from betavae.experiment import experiment, score_run
+from betavae.experiment import experiment
 from betavae.files.conditions import Combined, Comparison, parse_condition, parse_correlation
 from betavae.objectives.settings import AdaGvae, Semi
 from betavae.report.run_page import report_run
 from betavae.runs.contents import split_of
 from betavae.runs.folder import open_run, read_json
+from betavae.scoring import score_run
 from betavae.studies.results import measurements
 from betavae.training.batches import StepRows
 

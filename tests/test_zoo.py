@@ -1,13 +1,16 @@
 """The models that come with the package are what their cards say, and one is made from any finished run."""
 
+import io
 import json
 import shutil
 import webbrowser
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import betavae
 from betavae import Config, FactorData, experiment, metrics, zoo
@@ -17,7 +20,7 @@ from betavae.zoo import making
 
 NAMES = zoo.names()
 LARGEST = 8_000_000
-"""Largest size of all entries, which every wheel carries."""
+"""Largest size of all entries, compressed, which every wheel carries."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,7 +36,9 @@ def test_an_entry_is_what_its_card_says(name):
     with torch.inference_mode():
         loss = model.bernoulli_error(torch.from_numpy(stored.mean[some]), pixels).mean()
     assert float(loss) == pytest.approx(details["held_out"]["reconstruction"], rel=0.15)
-    found = metrics.evaluate(stored.mean, stored.factors, metrics=["mig"], num_train=4_000, num_test=1_000)
+    found = metrics.evaluate(
+        stored.mean, stored.factors, metrics=["mig"], kl=stored.kl, num_train=2_000, num_test=1_000
+    )
     assert found.scores["mig"] == pytest.approx(run.scores["mig"], abs=0.05)
     card = run.path("README.md").read_text(encoding="utf-8")
     for score, value in run.scores.items():
@@ -49,7 +54,7 @@ def test_the_page_lists_the_entries():
 def test_all_entries_are_small():
     assert NAMES
     files = (path for name in NAMES for path in zoo.open_entry(name).folder.rglob("*"))
-    assert sum(path.stat().st_size for path in files) < LARGEST
+    assert sum(len(zlib.compress(path.read_bytes(), 1)) for path in files if path.is_file()) < LARGEST
 
 
 def test_weights_that_changed_are_refused(tmp_path):
@@ -145,6 +150,14 @@ def test_unknown_names_list_the_known_ones(capsys, monkeypatch, tmp_path):
         assert f"did you mean '{NAMES[0]}'?" in error
     with pytest.raises(FileNotFoundError, match=f"no such folder; did you mean '{NAMES[0]}'"):
         betavae.load(f"{NAMES[0]}x", device="cpu")
+
+
+def test_a_large_animation_loses_frames(monkeypatch):
+    content = zoo.open_entry("dsprites").path(making.ANIMATION).read_bytes()
+    assert making._small_animation(content) == content
+    monkeypatch.setattr(making, "ANIMATION_BYTES", 1_000)
+    with Image.open(io.BytesIO(content)) as whole, Image.open(io.BytesIO(making._small_animation(content))) as fewer:
+        assert fewer.n_frames == -(-whole.n_frames // 3)
 
 
 def test_the_command_of_a_card_has_no_folder():

@@ -1,26 +1,10 @@
-"""Settings of a run: one frozen dataclass, read from TOML or JSON, written as JSON. Imports no torch.
-
-Settings are flat, except the table `[objective]`. Its `name` selects the objective that its other keys belong to:
-
-    seed = 3
-    steps = 300_000
-    [objective]
-    name = "annealed"
-    capacity_nats = 25.0
-"""
+"""Settings of a run: one frozen dataclass. `config_files` reads and writes it. Imports no torch."""
 
 import dataclasses
-import hashlib
-import json
 import os
-import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from betavae.files import schemas
 from betavae.files.conditions import parse_condition, parse_correlation
 from betavae.files.validation import (
     check_above,
@@ -28,11 +12,9 @@ from betavae.files.validation import (
     check_evaluations,
     check_image_share,
     check_name,
-    check_plain,
     check_size,
     members_of,
     typed,
-    unknown,
 )
 from betavae.networks.registry import ARCHITECTURES
 from betavae.objectives import registry
@@ -177,175 +159,6 @@ class Config:
 registry.RESERVED |= {setting.name for setting in dataclasses.fields(Config)}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading and writing
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """Return a configuration as JSON values. `from_dict` is the inverse.
-
-    Example:
-        >>> to_dict(Config())["objective"]
-        {'name': 'beta', 'beta': 4.0, 'warmup_steps': 0}
-    """
-    values = dataclasses.asdict(config)
-    given = {own.name: values["objective"][own.name] for own in dataclasses.fields(config.objective) if own.init}
-    values["objective"] = {"name": objective_name(config.objective), **given}
-    return values
-
-
-def from_dict(values: Mapping[str, Any], where: str = "configuration") -> Config:
-    """Build a configuration from a mapping. Missing keys keep their defaults.
-
-    Args:
-        values: keys of `Config`; `objective` is a table with a `name` and the keys of that objective.
-        where: name of the mapping in error messages, such as its file.
-
-    Raises:
-        ValueError: unknown key, unknown name, wrong type, or value out of range.
-
-    Example:
-        >>> from_dict({"steps": 10, "objective": {"name": "beta", "beta": 8}}).objective
-        Beta(beta=8.0, warmup_steps=0)
-    """
-    values = dict(values)
-    if "objective" in values:
-        table = values["objective"]
-        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-            raise ValueError(f"{where}: objective must be a table with a name, one of {', '.join(OBJECTIVES)}")
-        settings = dict(table)
-        name = settings.pop("name")
-        if name not in OBJECTIVES:
-            raise ValueError(f"{where}: {unknown('objective', name, OBJECTIVES)}")
-        values["objective"] = _build(OBJECTIVES[name].settings, settings, f"{where}: objective {name}")
-    config: Config = _build(Config, values, where)
-    return config
-
-
-def load(path: str | Path) -> Config:
-    """Read a configuration from a `.toml` recipe or a run's `config.json`; raises as `read` and `from_dict` do."""
-    return from_dict(read(path), str(path))
-
-
-def read(path: str | Path) -> dict[str, Any]:
-    """Read the settings in a `.toml` recipe of a run or a study, or in the `config.json` of a run.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is empty, or not a table in TOML or JSON.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe; give a .toml file, the name of one shipped, or a config.json")
-    cure = "bring it back, or give another recipe"
-    text = schemas.read_bytes(path, cure)
-    if path.suffix == ".json":
-        return dict(schemas.parse(text, path, dict[str, Any], cure))
-    try:
-        values = tomllib.loads(text.decode())
-        check_plain(values)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise ValueError(f"{path}: not valid TOML: {reason}") from None
-    if not values:
-        raise ValueError(f"{path} is empty; bring it back, or leave it out to take the defaults")
-    return values
-
-
-def prior_note(models: Iterable[str]) -> str:
-    """Return a sentence for each architecture with built-in prior knowledge, or "" if there is none.
-
-    Example:
-        >>> prior_note(["affine", "burgess"])
-        'The affine decoder has planar motion built in: do not compare its scores with those of plain networks.'
-    """
-    return " ".join(
-        f"The {name} decoder has {ARCHITECTURES[name].prior_knowledge} built in: do not compare its scores with those "
-        "of plain networks."
-        for name in dict.fromkeys(models)
-        if name in ARCHITECTURES and ARCHITECTURES[name].prior_knowledge
-    )
-
-
-def equivalent_betas(beta: float, latents: int, pixels: int) -> dict[str, float]:
-    """Return the equivalent β of code that averages the reconstruction loss or the KL instead of summing them.
-
-    betavae weighs the KL summed over latents against the loss summed over pixels. Scaling the whole loss changes
-    nothing. So averaging over P pixels divides β by P, and averaging the KL over D latents multiplies it by D.
-
-    Args:
-        beta: β for sums.
-        latents: D.
-        pixels: P, channels counted.
-
-    Example:
-        >>> {name: round(beta, 5) for name, beta in equivalent_betas(4.0, 10, 4096).items()}
-        {'pixels averaged': 0.00098, 'pixels and latents averaged': 0.00977, 'latents averaged': 40.0}
-    """
-    return {
-        "pixels averaged": beta / pixels,
-        "pixels and latents averaged": beta * latents / pixels,
-        "latents averaged": beta * latents,
-    }
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """The settings of a run as one table with dotted names.
-
-    Example:
-        >>> flat(Config())["objective.beta"]
-        4.0
-    """
-    values = to_dict(config)
-    table = values.pop("objective")
-    values = {"objective": table.pop("name")} | {f"objective.{key}": value for key, value in table.items()} | values
-    return {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def defaults(settings: type) -> dict[str, Any]:
-    """Return the defaults of `Config` or of an objective's settings. Fields without a plain default are left out.
-
-    Example:
-        >>> defaults(Beta)
-        {'beta': 4.0, 'warmup_steps': 0}
-    """
-    fields = dataclasses.fields(settings)
-    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-
-
-def changed(config: Config) -> dict[str, Any]:
-    """Return the settings of `to_dict` that differ from the defaults, and the name of the objective.
-
-    Example:
-        >>> changed(Config(Beta(8.0), steps=10))
-        {'objective': {'name': 'beta', 'beta': 8.0}, 'steps': 10}
-    """
-
-    def non_default(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: value
-            for key, value in values.items()
-            if key not in usual or json.dumps(value) != json.dumps(usual[key])  # 1 is one image, 1.0 all of them
-        }
-
-    values = non_default(to_dict(config), defaults(Config))
-    return {**values, "objective": non_default(values["objective"], defaults(type(config.objective)))}
-
-
-def run_id(config: Config) -> str:
-    """Return the name of a run folder: objective, architecture, seed, and a hash of the non-default settings.
-
-    A later version with more settings therefore gives the same name.
-
-    Example:
-        >>> run_id(Config(seed=3))
-        'beta-burgess-seed3-...'
-    """
-    digest = hashlib.sha256(json.dumps(changed(config), sort_keys=True).encode()).hexdigest()[:12]
-    return f"{objective_name(config.objective)}-{config.model}-seed{config.seed}-{digest}"
-
-
 def unreached(config: Config) -> list[str]:
     """Return settings that refer to steps which training does not reach.
 
@@ -360,18 +173,6 @@ def unreached(config: Config) -> list[str]:
     late += [f"rotate_at {step}" for step in config.rotate_at if step >= config.steps]
     rise = config.schedule_warmup_steps or 0
     return [*late, f"schedule_warmup_steps {rise}"] if rise > config.steps else late
-
-
-def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    """Build a dataclass from a mapping. Every key must be known, and every value must have the declared type."""
-    hints = get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            raise ValueError(f"{where}: {unknown('key', str(key), hints)}")
-    try:
-        return cls(**{key: typed(key, value, hints[key]) for key, value in values.items()})
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
 
 
 def _plain_values(settings: Any) -> dict[str, Any]:
@@ -399,7 +200,6 @@ def _plain_values(settings: Any) -> dict[str, Any]:
     return values
 
 
-@lru_cache
 def _kinds(cls: type) -> list[tuple[str, Any, set[Any]]]:
     """Return the name and declared type of each field, and the types of values that need no conversion."""
     return [

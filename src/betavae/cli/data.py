@@ -20,7 +20,7 @@ from betavae.cli.console import progress_bar, say, writable_file
 class ListCommand:
     """List the known data sets, their licences, and which of them are here."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
         from rich.table import Table
 
         from betavae.data.catalogue import CATALOGUE
@@ -29,19 +29,20 @@ class ListCommand:
         from betavae.data.loading import DATASETS
         from betavae.data.prepared.places import cache_folder
 
-        table = Table("name", "images", "licence", "how to get it")
-        for name in DATASETS:
-            if name not in CATALOGUE:
-                table.add_row(name, "", "", "generated")
+        rows = [(name, "", "", "generated") for name in DATASETS if name not in CATALOGUE]
         for name, known in CATALOGUE.items():
             by_hand = not known.files or any(not file.url for file in known.files)
             how = "by hand" if by_hand else f"betavae data fetch {name}"
             how = "fetched" if is_complete(name) else "generated" if name in DATASETS else how
-            table.add_row(name, known.images, known.licence, how)
+            rows.append((name, known.images, known.licence, how))
+        table = Table("name", "images", "licence", "how to get it")
+        for row in rows:
+            table.add_row(*row)
         console.print(table)
         say(console, "your own: --data FOLDER of images, or FILE (.npz, .npy, HDF5, parquet); see docs/data.md")
         if cache_folder().exists():
             say(console, f"cache: {cache_folder()}, {source_size(cache_folder()) / 1e6:,.1f} MB; delete it at any time")
+        return {"data": [dict(zip(("name", "images", "licence", "source"), row, strict=True)) for row in rows]}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Prepared:
 class InfoCommand(Prepared):
     """Describe a data set: factors and values, the grid, equal images and what they limit, memory, checksums."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
         from rich.table import Table
         from rich.text import Text
 
@@ -83,12 +84,21 @@ class InfoCommand(Prepared):
         from betavae.data.description import checksum_rows, describe
 
         data = self.load(console)
-        table = Table("", data.name, show_header=True)
-        for key, text in [*describe(data), *checksum_rows(self.data)]:
-            table.add_row(Text(key), Text(text))
+        rows = [*describe(data), *checksum_rows(self.data)]
         if known := CATALOGUE.get(data.name):
-            table.add_row("licence", Text(f"{known.licence}; {known.page}"))
+            rows.append(("licence", f"{known.licence}; {known.page}"))
+        table = Table("", data.name, show_header=True)
+        for key, text in rows:
+            table.add_row(Text(key), Text(text))
         console.print(table)
+        return {
+            "name": data.name,
+            "images": len(data),
+            "image_shape": data.image_shape,
+            "factors": dict(zip(data.factor_names, data.factor_sizes, strict=True)),
+            "sha256": data.digest,
+            "description": dict(rows),
+        }
 
 
 @dataclass(frozen=True)
@@ -203,5 +213,5 @@ class DataCommand:
 
     action: _Action
 
-    def __call__(self, console: "Console") -> None:
-        self.action(console)
+    def __call__(self, console: "Console") -> Any:
+        return self.action(console)

@@ -17,8 +17,7 @@ import tyro
 from tyro.conf import CascadeSubcommandArgs, DisallowNone, OmitArgPrefixes, OmitSubcommandPrefixes
 from tyro.conf import subcommand as command
 
-from betavae import config as configuration
-from betavae import plugins
+from betavae import config_files, plugins
 from betavae.cli import flags
 from betavae.cli.console import complain, print_notes
 from betavae.cli.data import ACTIONS, DataCommand
@@ -101,7 +100,7 @@ COMMANDS: Final = {
     "data": DataCommand,
     "list": ListCommand,
 }
-WITH_JSON: Final = {"demo", "train", "score", "results", "data list", "data info", "list"}
+WITH_JSON: Final = {"demo", "train", "score", "results", "data list", "data info", "list", "zoo"}
 """Commands whose result --json prints."""
 
 
@@ -117,7 +116,7 @@ def _parse(words: list[str]) -> Any:
     if first == "train" and "--resume" in flag_names and len(_without_list(words, "--log")) > 2 + ("--resume" in words):
         raise ValueError("--resume continues a run with the run's own settings; leave out all other flags but --log")
     recipe = next(iter(take_flag(words, "--from")[0]), "")  # it sets the defaults of the other flags
-    config = configuration.load(find_recipe(recipe)) if recipe else Config()
+    config = config_files.load(find_recipe(recipe)) if recipe else Config()
     kinds: dict[str, Any] = dict(COMMANDS)
     defaults: dict[str, Any] = {}
     if first not in ("--", "-h", "--help"):  # the list of commands needs no flags, and is faster without

@@ -45,7 +45,7 @@ def _header(recipe: Path) -> str:
 def _objectives() -> dict[str, str]:
     from betavae.objectives.registry import OBJECTIVES
 
-    return {name: _first_line(objective.settings) for name, objective in OBJECTIVES.items()}
+    return {name: _sentence(objective.settings) for name, objective in OBJECTIVES.items()}
 
 
 def _metrics() -> dict[str, str]:
@@ -59,7 +59,7 @@ def _models() -> dict[str, str]:
     from betavae.registry import load_entry
 
     return {
-        name: _first_line(load_entry(model.build) if isinstance(model.build, str) else model.build)
+        name: _sentence(load_entry(model.build) if isinstance(model.build, str) else model.build)
         for name, model in ARCHITECTURES.items()
     }
 
@@ -68,16 +68,23 @@ def _data() -> dict[str, str]:
     from betavae.data.catalogue import CATALOGUE
     from betavae.data.loading import DATASETS
 
-    generated = {name: _first_line(load) for name, load in DATASETS.items()}
+    generated = {name: _sentence(load).removeprefix("Return ") for name, load in DATASETS.items()}
     return generated | {
         name: f"{known.title}: {known.images}" for name, known in CATALOGUE.items() if name not in DATASETS
     }
 
 
-def _first_line(described: Any) -> str:
-    """The first line of a docstring."""
+def _sentence(described: Any) -> str:
+    """The first paragraph of a docstring, without its address and what follows.
+
+    Example:
+        >>> from betavae.objectives.settings import Beta
+        >>> _sentence(Beta)
+        'β-VAE: reconstruction + β · KL term (rate) (Higgins et al. 2017).'
+    """
     function = described.func if isinstance(described, partial) else described
-    return (inspect.getdoc(function) or "").partition("\n")[0]
+    paragraph = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+    return paragraph.partition(" https://")[0].partition(" Main setting:")[0]
 
 
 _KINDS: Final[dict[str, Callable[[], dict[str, str]]]] = {

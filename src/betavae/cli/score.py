@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 from tyro.conf import arg as argument
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 from betavae.cli.console import print_scores, progress_bar, say, writable_file
-from betavae.cli.train import show
+from betavae.cli.train import result_of, show
 from betavae.cli.zoo import find_run
 
 
@@ -61,17 +61,14 @@ class ScoreCommand:
     out: Path | None = None
     """JSON file for the scores of two tables."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
         if (self.run is None) == (self.latents is None) or (self.latents is None) != (self.factors is None):
             if folder := next((name for name in self.metrics if Path(name).is_dir()), ""):
                 raise ValueError(f"--metrics reads {folder} as the name of a metric; put the run folder before it")
             raise ValueError("give either a run folder, or --latents FILE together with --factors FILE")
-        if self.run is None:
-            self._score_tables(console)
-        else:
-            self._score_run(self.run, console)
+        return self._score_tables(console) if self.run is None else self._score_run(self.run, console)
 
-    def _score_tables(self, console: "Console") -> None:
+    def _score_tables(self, console: "Console") -> dict[str, Any]:
         import json
 
         from betavae.files.atomic import write_atomically
@@ -109,10 +106,11 @@ class ScoreCommand:
         if out is not None:
             write_atomically(out, json.dumps(values, indent=2).encode())
         print_scores(values, f"{self.latents}: {len(latents):,} samples, {self.preset} preset", console)
+        return values
 
-    def _score_run(self, folder: Path, console: "Console") -> None:
-        from betavae.experiment import encode_run, score_run
+    def _score_run(self, folder: Path, console: "Console") -> dict[str, Any]:
         from betavae.runs.contents import are_encoded
+        from betavae.scoring import encode_run, score_run
 
         if self.sampled_latents is not None:
             raise ValueError("--sampled-latents is for tables; for a run, betavae samples its posteriors itself")
@@ -140,3 +138,4 @@ class ScoreCommand:
         if run.path("report.html").exists():
             commands = "betavae figures {0}, then betavae report {0}".format(shlex.quote(str(run.folder)))
             say(console, f"the figures and the report still show the old scores; to update them: {commands}")
+        return result_of(run)

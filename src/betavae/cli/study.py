@@ -1,6 +1,5 @@
 """The commands `study` and `results`."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional
 from tyro.conf import arg as argument
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.cli import flags
 from betavae.cli.console import say, terminate_as_interrupt
 from betavae.cli.recipes import find_recipe
@@ -52,7 +51,12 @@ class StudyCommand:
     overwrite: bool = False
     """Delete the study that is in the folder if it has another recipe."""
     plan: bool = False
-    """Print the runs of the study and exit."""
+    """Print the runs of the study and exit; with --index or --of, those of each index."""
+    index: int | None = None
+    """Execute one share of the study, the one with this number from 0, for array jobs of a scheduler such as Slurm:
+    --index $SLURM_ARRAY_TASK_ID. Tasks may share the folder. The results are collected later, by `betavae results`."""
+    of: int | None = None
+    """Number of shares. If unset, the number of runs: each index is one run."""
     ray: Annotated[str | None, argument(metavar="ADDRESS")] = None
     """Run on the Ray cluster at this address. auto is the cluster that this machine belongs to."""
     url: str = ""
@@ -65,39 +69,78 @@ class StudyCommand:
     def __call__(self, console: "Console") -> None:
         from betavae.cli.progress import StudyBar
         from betavae.studies.results import require
+        from betavae.studies.shares import share_of
         from betavae.studies.study import create_study, failures, run_study, states
+        from betavae.studies.sweep import expand
 
         require("pyarrow")
+        self._check_share()
         recipe, name = self._recipe()
-        executor = self._executor()
+        executor, runs = self._executor(), expand(recipe, name)
+        share = None if self.index is None else share_of([*runs], self.index, self.of)
         if self.plan:
-            from betavae.studies.sweep import expand, label, varied
+            self._print_plan(runs, console)
+            return
+        folder = self.out or Path("studies") / Path(name).stem
 
-            runs = expand(recipe, name)
+        def check(unfinished: Mapping[str, Config]) -> None:
+            self._check({run: config for run, config in unfinished.items() if share is None or run in share})
+
+        study = create_study(
+            folder,
+            recipe,
+            extend=self.extend,
+            overwrite=self.overwrite,
+            where=name,
+            check=check,
+            wait=share is not None,
+        )
+        state_of = states(study)
+        chosen = [*study.runs] if share is None else share
+        num_done = sum(state_of[run] == "done" for run in chosen)
+        part = "" if share is None else f"; index {self.index} has {len(share):,}"
+        say(console, f"{folder}: {len(study.runs):,} runs{part}, {num_done:,} of them done")
+        try:
+            with terminate_as_interrupt(), StudyBar(console) as bar:
+                tally = run_study(study, executor, retry=self.retry, watch=bar, share=share)
+        except KeyboardInterrupt:
+            say(console, "interrupted; resume with the same command")
+            raise
+        if share is None:
+            from betavae.studies.page import finish_study
+
+            say(console, f"report: {finish_study(study)}")
+        else:
+            say(console, f"when all indices are done: betavae results {folder}, betavae report {folder}")
+        if tally.failed:
+            for run, error in failures(study).items():
+                if run in chosen:
+                    say(console, f"{run}: {error}")
+            raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; resume them with --retry")
+
+    def _check_share(self) -> None:
+        """Refuse flags that do not work with --index and --of."""
+        if self.index is None and self.of is not None and not self.plan:
+            raise ValueError(f"--of {self.of} is the number of shares; give the number of one with --index, from 0")
+        if self.index is not None and (self.ray is not None or self.overwrite):
+            flag = "--overwrite" if self.overwrite else "--ray"
+            raise ValueError(
+                f"{flag} is for a study that one process runs; leave it out, or leave --index out and run all runs"
+            )
+
+    def _print_plan(self, runs: Mapping[str, Config], console: "Console") -> None:
+        """Print the runs and what varies between them, or with --index or --of each index and its runs."""
+        from betavae.studies.shares import share_of
+        from betavae.studies.sweep import label, varied
+
+        if self.index is None and self.of is None:
             keys, width = varied([*runs.values()]), max(map(len, runs))
             for run, config in runs.items():
                 say(console, f"{run:{width}}  {label(config, keys)}")
             say(console, f"{len(runs):,} runs")
             return
-        folder = self.out or Path("studies") / Path(name).stem
-        study = create_study(
-            folder, recipe, extend=self.extend, overwrite=self.overwrite, where=name, check=self._check
-        )
-        num_done = list(states(study).values()).count("done")
-        say(console, f"{folder}: {len(study.runs):,} runs, {num_done:,} of them done")
-        try:
-            with terminate_as_interrupt(), StudyBar(console) as bar:
-                tally = run_study(study, executor, retry=self.retry, watch=bar)
-        except KeyboardInterrupt:
-            say(console, "interrupted; resume with the same command")
-            raise
-        from betavae.studies.page import finish_study
-
-        say(console, f"report: {finish_study(study)}")
-        if tally.failed:
-            for run, error in failures(study).items():
-                say(console, f"{run}: {error}")
-            raise RuntimeError(f"{tally.failed} of {tally.total} runs failed, see above; resume them with --retry")
+        for index in range(self.of or len(runs)) if self.index is None else [self.index]:
+            say(console, f"index {index}: {' '.join(share_of([*runs], index, self.of)) or 'no runs'}")
 
     def _check(self, runs: Mapping[str, Config]) -> None:
         """Validate the runs against their data. With Ray, only dSprites: a file may exist on the cluster alone."""
@@ -144,10 +187,10 @@ class StudyCommand:
                     "no recipe is given; give one such as `smoke`, or flags: --objective beta --beta 1 4 --seeds 5"
                 )
             recipe = {**shared, "grid": [flags.grid(given)]}
-            digest = configuration.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
+            digest = config_files.run_id(next(iter(expand(recipe, "flags").values())))[-12:]
             return recipe, "-".join(map(str, [*given.get("objective", ["beta"]), digest]))
         path = find_recipe(self.recipe, "studies")
-        recipe = configuration.read(path)
+        recipe = config_files.read(path)
         grids = recipe.get("grid", {})
         in_grid = {key for table in (grids if isinstance(grids, list) else [grids]) for key in table}
         for key, values in given.items():
@@ -168,7 +211,7 @@ class ResultsCommand:
     query: str | None = None
     """SQL query. The table is `results`, with one row per run and metric; docs/studies.md lists its columns."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
         import csv
 
         from rich.table import Table
@@ -181,16 +224,19 @@ class ResultsCommand:
         path = self.study / "results.parquet"
         refresh({run: (config, study.path(run)) for run, config in study.runs.items()}, path)
         names, rows = query(path, self.query or _MEDIANS)
-        if not sys.stdout.isatty():  # another program reads it
-            csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
-            sys.stdout.flush()
-            return
+        result = {"rows": [dict(zip(names, row, strict=True)) for row in rows]}
+        if console.stderr:  # with --json
+            return result
+        if not console.is_terminal:  # another program reads it
+            csv.writer(console.file, lineterminator="\n").writerows([names, *rows])
+            return result
         table = Table()
         for name in names:
             table.add_column(Text(name), overflow="fold")
         for row in rows:
             table.add_row(*(Text("" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
         console.print(table)
+        return result
 
 
 _MEDIANS = """SELECT metric, setting, count(value) AS n, median(value) AS median, quantile_cont(value, 0.25) AS quarter,

@@ -3,19 +3,20 @@
 import dataclasses
 import errno
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg as argument
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.cli.console import print_scores, progress_bar, say
 from betavae.cli.recipes import find_recipe
-from betavae.config import Config
+from betavae.config import Config, unreached
+from betavae.networks.registry import prior_note
 from betavae.objectives.registry import objective_name
 from betavae.objectives.settings import TC, Vae
 
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
     from betavae.data.factor_data import FactorData
     from betavae.runs.folder import Run
     from betavae.training.progress import TrainingBar
+
+
+Loggers = tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...]
+"""Those of `betavae.integrations.loggers.LOGGERS`, which would import torch."""
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """See `betavae.integrations.loggers.check_loggers`, which is imported only for loggers."""
+    if names:
+        from betavae.integrations.loggers import check_loggers
+
+        check_loggers(names)
 
 
 @dataclass(frozen=True)
@@ -44,8 +57,12 @@ class DemoCommand:
     """Replace the run that is in the folder."""
     open: bool = False
     """Open a page in the browser that shows the training while it runs, and at the end the report."""
+    log: Loggers = ()
+    """Tools to log curves, images, settings and scores to; see docs/how-to/loggers.md. They are in extras: pip install
+    'betavae[tensorboard]'."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
+        check_loggers(self.log)
         if (self.data, self.model) == ("rooms", "affine"):
             raise ValueError("model affine moves white sprites, which rooms does not have: give model burgess")
         variant = "rooms" if self.data == "rooms" else "affine" if self.model == "affine" else ""
@@ -61,11 +78,12 @@ class DemoCommand:
                     "folder with --out, or replace it with --overwrite"
                 )
             flags = f"--data {self.data} --model {self.model} --seed {self.seed} --out {out}"
-            run = resume(out, console, f"betavae demo {flags} --overwrite", self.open)
+            run = resume(out, console, f"betavae demo {flags} --overwrite", self.open, self.log)
         else:
-            config = dataclasses.replace(configuration.load(find_recipe(recipe)), seed=self.seed)
-            run = start(config, out, self.overwrite, console, self.open)
+            config = dataclasses.replace(config_files.load(find_recipe(recipe)), seed=self.seed)
+            run = start(config, out, self.overwrite, console, self.open, self.log)
         show(run, console, brief=True)
+        return result_of(run)
 
 
 @dataclass(frozen=True)
@@ -87,34 +105,41 @@ class TrainCommand:
     """Replace the run that is in the folder."""
     open: bool = False
     """Open a page in the browser that shows the training while it runs, and at the end the report."""
+    log: Loggers = ()
+    """Tools to log curves, images, settings and scores to; see docs/how-to/loggers.md. They are in extras: pip install
+    'betavae[tensorboard]'. A resumed run continues its logs without this flag."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
+        check_loggers(self.log)
         if self.resume:
             repeat = f"betavae train --from {self.resume}/config.json --out FOLDER"
-            run = resume(self.resume, console, repeat, self.open)
+            run = resume(self.resume, console, repeat, self.open, self.log)
         else:
-            run = start(self.config, self.out, self.overwrite, console, self.open)
+            run = start(self.config, self.out, self.overwrite, console, self.open, self.log)
         show(run, console, brief=True)
+        return result_of(run)
 
 
-def start(config: Config, out: Path | None, overwrite: bool, console: "Console", live: bool = False) -> "Run":
-    """Train, score and draw a new run; shows its progress, with `live` also in the browser."""
+def start(
+    config: Config, out: Path | None, overwrite: bool, console: "Console", live: bool = False, log: Sequence[str] = ()
+) -> "Run":
+    """Train, score and draw a new run; shows its progress, with `live` also in the browser, and logs it."""
     from betavae.data.loading import load_for
     from betavae.experiment import experiment
 
-    folder = out or Path("runs") / configuration.run_id(config)
+    folder = out or Path("runs") / config_files.run_id(config)
     name = objective_name(config.objective)
     say(console, f"{folder}: {name}, {config.model}, {config.steps:,} steps")
-    if unreached := configuration.unreached(config):
-        say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(unreached)}")
+    if late := unreached(config):
+        say(console, f"note: training ends after {config.steps:,} steps, before {', '.join(late)}")
     with progress_bar(console, "preparing images") as progress:
         data = load_for(config, partial(progress, "preparing images"))
     with _training(config, folder, console) as bar, _shown_live(live, folder, data, console):
-        return experiment(config, folder, overwrite=overwrite, data=data, quiet=True, callbacks=[bar])
+        return experiment(config, folder, overwrite=overwrite, data=data, quiet=True, callbacks=[bar], log=log)
 
 
-def resume(folder: Path, console: "Console", repeat: str, live: bool = False) -> "Run":
-    """Resume a run. If it is finished, print `repeat`, the command that trains it again."""
+def resume(folder: Path, console: "Console", repeat: str, live: bool = False, log: Sequence[str] = ()) -> "Run":
+    """Resume a run and its logs. If it is finished, print `repeat`, the command that trains it again."""
     from betavae.experiment import resume
     from betavae.runs.contents import data_of
     from betavae.runs.folder import open_run
@@ -125,7 +150,7 @@ def resume(folder: Path, console: "Console", repeat: str, live: bool = False) ->
         return run
     data = data_of(run) if live else None
     with _training(run.config, folder, console) as bar, _shown_live(live, folder, data, console):
-        return resume(folder, data=data, quiet=True, callbacks=[bar])
+        return resume(folder, data=data, quiet=True, callbacks=[bar], log=log or None)
 
 
 @contextmanager
@@ -163,6 +188,14 @@ def _training(config: Config, folder: Path, console: "Console") -> Iterator["Tra
         raise
 
 
+def result_of(run: "Run") -> dict[str, Any]:
+    """What --json prints of a run: its folder, its report and the content of scores.json."""
+    from betavae.runs.folder import read_json
+
+    report = run.path("report.html")
+    return {"run": run.folder, "report": report if report.exists() else None, **read_json(run, "scores.json")}
+
+
 def show(run: "Run", console: "Console", brief: bool = False) -> None:
     """Print a run's scores, the latents that capture each factor, and the path of the report.
 
@@ -181,11 +214,13 @@ def show(run: "Run", console: "Console", brief: bool = False) -> None:
         requested = run.config.scores
         scores = [name for name in scores if score_info(name).prominence > 1 or name.split(".")[0] in requested]
     print_scores(values, str(run.folder), console, scores)
-    if note := configuration.prior_note([run.config.model]):
+    if note := prior_note([run.config.model]):
         say(console, note)
     beta, pixels = _kl_weight(run.config), provenance.get("data", {}).get("pixels")
     if brief and beta is not None and pixels:
-        equivalent = configuration.equivalent_betas(beta, run.config.latent_dim, pixels)
+        from betavae.objectives.terms import equivalent_betas
+
+        equivalent = equivalent_betas(beta, run.config.latent_dim, pixels)
         others = ", ".join(f"{value:.3g} with {name}" for name, value in equivalent.items())
         say(console, f"KL weight: {beta:g} with sums over pixels and latents, which equals {others}")
     if run.path("report.html").exists():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
@@ -26,15 +26,18 @@ class ZooCommand:
     name: Positional[str | None] = None
     """Name of a model. If unset, all are listed."""
 
-    def __call__(self, console: "Console") -> None:
+    def __call__(self, console: "Console") -> dict[str, Any]:
         from rich.table import Table
 
+        from betavae.cli.train import result_of
         from betavae.objectives.registry import objective_name
         from betavae.zoo import names, open_entry
 
         if self.name is not None:
-            say(console, open_entry(self.name).path("README.md").read_text(encoding="utf-8").rstrip())
-            return
+            run = open_entry(self.name)
+            say(console, run.path("README.md").read_text(encoding="utf-8").rstrip())
+            return {"name": self.name, **result_of(run)}
+        models = []
         table = Table("name", "data", "objective", "network", "steps")
         for title in (*_SCORES.values(), "nats"):
             table.add_column(title, justify="right")
@@ -45,9 +48,11 @@ class ZooCommand:
             loss = scores.details["held_out"].get("reconstruction")
             shown = [*(format_number(scores.get(score)) for score in _SCORES), "" if loss is None else f"{loss:.1f}"]
             table.add_row(name, *facts, *shown)
+            models.append({"name": name, "data": config.data, "model": config.model, "scores": dict(scores)})
         console.print(table)
         say(console, "DCI disentanglement, MIG, held-out reconstruction in nats; all scores of one: betavae zoo NAME")
         say(console, "in Python: betavae.load(NAME); in the browser: betavae explore NAME")
+        return {"models": models}
 
 
 def find_run(name: Path, console: "Console") -> "Run":

@@ -260,6 +260,7 @@ def _table_of(data: FactorData) -> FactorTable:
 
 
 def _generate_dsprites() -> FactorData:
+    """Return dSprites: 737,280 images of white sprites on black."""
     return FactorData(
         name="dsprites",
         packed=dsprites.draw_all(),

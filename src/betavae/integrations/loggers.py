@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from betavae.config import flat
+from betavae.config_files import flat
 from betavae.data.factor_data import FactorData
 from betavae.files import schemas
 from betavae.files.validation import check_name

@@ -1,6 +1,6 @@
 """Architectures by name. Imports no torch until one is built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,3 +55,18 @@ register("higgins", f"{_FILE}:higgins")
 register("residual", f"{_FILE}:residual")
 register("wide", f"{_FILE}:wide")
 ARCHITECTURES.seal()
+
+
+def prior_note(models: Iterable[str]) -> str:
+    """Return a sentence for each architecture with built-in prior knowledge, or "" if there is none.
+
+    Example:
+        >>> prior_note(["affine", "burgess"])
+        'The affine decoder has planar motion built in: do not compare its scores with those of plain networks.'
+    """
+    return " ".join(
+        f"The {name} decoder has {ARCHITECTURES[name].prior_knowledge} built in: do not compare its scores with those "
+        "of plain networks."
+        for name in dict.fromkeys(models)
+        if name in ARCHITECTURES and ARCHITECTURES[name].prior_knowledge
+    )

@@ -100,3 +100,25 @@ def gaussian_log_density(
         tensor([-0.9189])
     """
     return -0.5 * ((latents - mean) ** 2 * torch.exp(-log_var) + log_var + math.log(2 * math.pi))
+
+
+def equivalent_betas(beta: float, latents: int, pixels: int) -> dict[str, float]:
+    """Return the equivalent β of code that averages the reconstruction loss or the KL instead of summing them.
+
+    betavae weighs the KL summed over latents against the loss summed over pixels. Scaling the whole loss changes
+    nothing. So averaging over P pixels divides β by P, and averaging the KL over D latents multiplies it by D.
+
+    Args:
+        beta: β for sums.
+        latents: D.
+        pixels: P, channels counted.
+
+    Example:
+        >>> {name: round(beta, 5) for name, beta in equivalent_betas(4.0, 10, 4096).items()}
+        {'pixels averaged': 0.00098, 'pixels and latents averaged': 0.00977, 'latents averaged': 40.0}
+    """
+    return {
+        "pixels averaged": beta / pixels,
+        "pixels and latents averaged": beta * latents / pixels,
+        "latents averaged": beta * latents,
+    }

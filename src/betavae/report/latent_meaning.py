@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from betavae.metrics.ceilings import accuracy_ceiling
+
 Kind = Literal["number", "class", "angle"]
 
 _ANGLES = ("orientation", "rotation", "angle", "azimuth")
@@ -15,6 +17,8 @@ _SYMMETRIES = (1, 2, 4)
 """A shape with this symmetry looks the same after a full, half or quarter turn."""
 _BINS = 60
 _ROWS_PER_BIN = 25
+WEAK = 0.5
+"""A latent whose gain is below this is weak: it goes less than half of the way from chance to a perfect prediction."""
 _CLEAR = 0.3
 """Smallest correlation that decides the direction of a latent."""
 _MOVES = 0.6
@@ -41,18 +45,35 @@ class Predictions:
         values: (D, K), 0 to 1. The share of explained variance (R²) of a number or an angle; the accuracy for a class.
         chance: (K,) what a guess without the latent achieves: 0 for R², the share of the most frequent class.
         kinds: K kinds.
+        ceilings: (K,) what the best possible latent achieves: below 1 if equal images have different labels.
     """
 
     values: NDArray[np.float64]
     chance: NDArray[np.float64]
     kinds: tuple[Kind, ...]
+    ceilings: NDArray[np.float64]
 
     def gain(self) -> NDArray[np.float64]:
         """The part of the way from chance to a perfect prediction (D, K), 0 to 1, which compares R² and accuracy."""
         return np.clip((self.values - self.chance) / np.maximum(1 - self.chance, 1e-9), 0, 1)
 
 
-def predict_factors(latents: NDArray[np.floating], factors: NDArray[np.integer], kinds: Sequence[Kind]) -> Predictions:
+def latent_name(index: int, sign: int | np.integer = 1) -> str:
+    """The name of a latent with the sign that pages and figures show.
+
+    Example:
+        >>> latent_name(3), latent_name(3, -1)
+        ('z3', '−z3')
+    """
+    return f"−z{index}" if sign < 0 else f"z{index}"
+
+
+def predict_factors(
+    latents: NDArray[np.floating],
+    factors: NDArray[np.integer],
+    kinds: Sequence[Kind],
+    ceilings: NDArray[np.float64] | None = None,
+) -> Predictions:
     """Predict each factor from each latent alone.
 
     The range of a latent is cut into bins of equal numbers of images. In each bin, the prediction is the mean, or the
@@ -63,6 +84,7 @@ def predict_factors(latents: NDArray[np.floating], factors: NDArray[np.integer],
         latents: posterior means (N, D).
         factors: factor indices (N, K).
         kinds: kind of each factor.
+        ceilings: best possible value for each factor, see `prediction_ceilings`; 1 if None.
 
     Returns:
         The predictions; 0 for factors that do not vary.
@@ -90,7 +112,36 @@ def predict_factors(latents: NDArray[np.floating], factors: NDArray[np.integer],
         for k, kind in enumerate(kinds):
             values[d, k] = _score(cells, factors[:, k], kind, train, test)
     chance = [_majority(factors[:, k]) if kind == "class" else 0.0 for k, kind in enumerate(kinds)]
-    return Predictions(values, np.array(chance), tuple(kinds))
+    best = np.ones(len(kinds)) if ceilings is None else ceilings
+    return Predictions(values, np.array(chance), tuple(kinds), best)
+
+
+def prediction_ceilings(
+    factors: NDArray[np.integer], images: NDArray[np.integer], kinds: Sequence[Kind]
+) -> NDArray[np.float64]:
+    """The best value of `predict_factors` for each factor (K,), if equal images have different labels.
+
+    No latent can tell equal images apart. The best prediction is their mean, or their most frequent class.
+
+    Args:
+        factors: factor indices of all rows (N, K).
+        images: image number of each row (N,); equal images have equal numbers.
+        kinds: kind of each factor.
+
+    Example:
+        >>> factors = np.array([[0, 0], [1, 0], [2, 1], [3, 1]])
+        >>> prediction_ceilings(factors, np.array([0, 0, 1, 1]), ["number", "class"])
+        array([0.8, 1. ])
+    """
+    _, numbers = np.unique(images, return_inverse=True)
+    if not len(numbers) or numbers.max() + 1 == len(numbers):
+        return np.ones(len(kinds))
+    rows = np.arange(len(numbers))
+    best = [
+        accuracy_ceiling(column[:, None], numbers)[0] if kind == "class" else _score(numbers, column, kind, rows, rows)
+        for column, kind in zip(factors.T, kinds, strict=True)
+    ]
+    return np.array(best)
 
 
 def _score(

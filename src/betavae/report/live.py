@@ -16,8 +16,9 @@ from typing import Any
 from betavae.data.factor_data import FactorData
 from betavae.objectives.registry import objective_title
 from betavae.report.explorer.networks import pack_decoder, pack_encoder
+from betavae.report.pages.image_uri import png_uri
 from betavae.report.pages.line_chart import chart_names, loss_charts
-from betavae.report.pages.templates import join_scripts, png_uri, policy_hash, render_page
+from betavae.report.pages.templates import join_scripts, policy_hash, render_page
 from betavae.report.pages.wording import about_data, about_method
 from betavae.report.run_page import as_bytes
 from betavae.runs.checkpoints import load_snapshot

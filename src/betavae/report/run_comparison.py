@@ -4,29 +4,25 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from betavae.config import to_dict
+from betavae.config_files import to_dict
 from betavae.data.factor_data import FactorData
 from betavae.data.prepared.preparation import preparation_of
 from betavae.files.atomic import write_atomically
 from betavae.report.explorer.latents import describe_latents
 from betavae.report.pages import comparison
+from betavae.report.pages.image_strips import traversal
 from betavae.report.published import DSPRITES
-from betavae.report.run_figures import seed_rows
+from betavae.report.run_figures import seed_rows, shown_signs
 from betavae.runs.checkpoints import load_model
 from betavae.runs.contents import latents_of, same_data, scores_of
 from betavae.runs.folder import Run, read_curve
 from betavae.runs.scores import information_shares, strengths
 from betavae.training.encoding import encode
-
-COMPARED_IMAGES = 11
-"""Number of images of a traversal in a comparison of runs."""
 
 
 def compare_runs(runs: Sequence[Run], data: FactorData, path: Path) -> Path:
@@ -84,31 +80,17 @@ def _member(run: Run, data: FactorData, row: NDArray[np.int64], name: str) -> co
     """Scores of a run, and for each factor the traversal of the latent with the most information about it."""
     scores, model, latents = scores_of(run, data), load_model(run), latents_of(run, data)
     start = encode(run.config, data, row, model)[0][0]
-    ranges = {
-        latent.index: np.linspace(latent.low, latent.high, COMPARED_IMAGES)
-        for latent in describe_latents(
-            latents.mean, latents.log_var, latents.kl, strengths(scores, run.config.latent_dim)
-        )
-    }
+    summaries = describe_latents(
+        latents.mean,
+        latents.log_var,
+        latents.kl,
+        strengths(scores, run.config.latent_dim),
+        shown_signs(latents.mean, data, latents.rows),
+    )
     shares = information_shares(scores, latents.kl.tolist())
     traversals = {}
     for k, factor in enumerate(data.factor_names if shares else ()):
-        latent = max(ranges, key=lambda latent: shares[f"z{latent}"][k])
-        moved = np.tile(start, (COMPARED_IMAGES, 1))
-        moved[:, latent] = rising(ranges[latent], latents.mean[:, latent], data.factors[latents.rows, k])
-        with torch.inference_mode():
-            images = model.decode(torch.from_numpy(moved)).mul(255).round().byte().numpy()
-        traversals[factor] = comparison.Traversal(latent, shares[f"z{latent}"][k], images)
+        best = max(summaries, key=lambda latent: shares[f"z{latent.index}"][k])
+        share = shares[f"z{best.index}"][k]
+        traversals[factor] = comparison.Traversal(best.name, share, traversal(model, start, best))
     return comparison.Member(name, to_dict(run.config), scores.get("scores", {}), read_curve(run), traversals)
-
-
-def rising(
-    values: NDArray[np.float64], latents: NDArray[np.float32], factor: NDArray[np.integer[Any]]
-) -> NDArray[np.float64]:
-    """Order the values of a latent so that the factor increases along them, which makes runs comparable.
-
-    Example:
-        >>> rising(np.array([-1.0, 0.0, 1.0]), np.array([0.9, 0.1, -0.7], np.float32), np.array([0, 1, 2]))
-        array([ 1.,  0., -1.])
-    """
-    return values if np.cov(latents, factor)[0, 1] >= 0 else values[::-1]

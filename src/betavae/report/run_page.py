@@ -1,23 +1,27 @@
 """Writes the report of a run from the files in its folder."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import IN_MEMORY, Config, prior_note, to_dict
+from betavae.config import IN_MEMORY, Config
+from betavae.config_files import to_dict
 from betavae.data.factor_data import FactorData
 from betavae.model import VAE
+from betavae.networks.registry import prior_note
 from betavae.objectives.registry import objective_name, objective_title
 from betavae.report.explorer.gallery import Gallery, choose_rows
 from betavae.report.explorer.latents import Explorer, describe_latents
-from betavae.report.latent_meaning import Predictions, motion, predict_factors
+from betavae.report.latent_meaning import WEAK, Predictions, motion, predict_factors, prediction_ceilings
 from betavae.report.pages import report as page
+from betavae.report.pages.image_strips import decode
 from betavae.report.pages.wording import about_data, about_method, about_page, verdict
 from betavae.report.published import CAVEAT, DSPRITES
+from betavae.report.reconstruction import explained_pixels
 from betavae.report.run_figures import kinds_of, label_texts, seed_rows, shown_signs
 from betavae.runs.contents import model_and_latents, read_if_present, same_data, scores_of, split_of
 from betavae.runs.folder import Run, read_curve
@@ -27,6 +31,8 @@ from betavae.training.encoding import encode
 
 EXPLORED_IMAGES = 16
 """Number of images from which the explorer can start."""
+_RECONSTRUCTED = 256
+"""Number of images that are reconstructed to judge the reconstructions."""
 
 
 def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> Path:
@@ -52,7 +58,11 @@ def report_run(run: Run, data: FactorData, max_bytes: int = page.PAGE_BYTES) -> 
             title=run.folder.resolve().name,
             about=[about_method(method), about_data(data), about_page(explorer is not None)],
             method=method,
-            verdict=verdict(scores.get("captures", [])),
+            verdict=verdict(
+                scores.get("captures", []),
+                _weak_factors(scores.get("captures", []), predictions, data.factor_names),
+                _explained(explorer) if explorer else None,
+            ),
             references=DSPRITES if data.is_dsprites else (),
             caveat=CAVEAT,
             prior_note=prior_note([run.config.model]),
@@ -135,7 +145,33 @@ def _predictions(data: FactorData, latents: Latents) -> Predictions | None:
     """How well each latent predicts each factor of the data; None if there are no factors."""
     if not data.factors.shape[1]:
         return None
-    return predict_factors(latents.mean, data.factors[latents.rows], kinds_of(data))
+    kinds = kinds_of(data)
+    ceilings = prediction_ceilings(data.factors, data.image_numbers(), kinds)
+    return predict_factors(latents.mean, data.factors[latents.rows], kinds, ceilings)
+
+
+def _weak_factors(
+    captures: Sequence[Mapping[str, Any]], predictions: Predictions | None, names: Sequence[str]
+) -> list[str]:
+    """The factors that no latent which captures them predicts well."""
+    if predictions is None:
+        return []
+    gain = predictions.gain()
+    known = [capture for capture in captures if capture["latents"] and capture["factor"] in names]
+    return [
+        capture["factor"]
+        for capture in known
+        if gain[list(capture["latents"]), names.index(capture["factor"])].max() < WEAK
+    ]
+
+
+def _explained(explorer: Explorer) -> float | None:
+    """The share of the variation of the gallery's pixels that the reconstructions explain."""
+    if explorer.gallery is None:
+        return None
+    rows = np.linspace(0, len(explorer.gallery.images) - 1, _RECONSTRUCTED).astype(int)
+    latents = explorer.gallery.latents[rows].astype(np.float32)
+    return explained_pixels(explorer.gallery.images[rows], decode(explorer.model, latents))
 
 
 def _summary(config: Config, data: FactorData, provenance: dict[str, Any]) -> str:

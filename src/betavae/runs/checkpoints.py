@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.config import Config
 from betavae.files import schemas
 from betavae.files.atomic import write_atomically
@@ -143,7 +143,7 @@ def _digest(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> str:
 
 def _settings_digest(config: Config) -> str:
     """SHA-256 of the settings that differ from their defaults, except the device, which may change."""
-    settings = {key: value for key, value in configuration.changed(config).items() if key != "device"}
+    settings = {key: value for key, value in config_files.changed(config).items() if key != "device"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -37,7 +37,7 @@ def data_of(run: Run) -> FactorData:
         raise ValueError(
             f"{run.folder} was trained on images given in Python ({recorded.get('name', 'unnamed')}, "
             f"{recorded.get('images', 0):,} images), which betavae cannot load: in Python, call "
-            "betavae.experiment.score_run, draw_run or report_run with the run and the images"
+            "betavae.scoring.score_run, draw_run or report_run with the run and the images"
         )
     file = recorded.get("file", "")
     found = file and source not in DATASETS and resolved_source(file)

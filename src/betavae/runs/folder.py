@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.config import Config
 from betavae.files import schemas
 from betavae.files.atomic import write_atomically
@@ -187,7 +187,7 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
     """
     folder = Path(folder)
     try:
-        configuration.from_dict(json.loads(json.dumps(configuration.to_dict(config))), "these settings")
+        config_files.from_dict(json.loads(json.dumps(config_files.to_dict(config))), "these settings")
     except TypeError as error:
         raise ValueError(f"these settings cannot be stored as JSON ({error}); use numbers, text and lists") from None
     try:
@@ -222,7 +222,7 @@ def create_run(folder: str | Path, config: Config, *, overwrite: bool = False) -
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, config)
-    write_json(run, "config.json", configuration.to_dict(config))
+    write_json(run, "config.json", config_files.to_dict(config))
     return run
 
 
@@ -321,7 +321,7 @@ def open_run(folder: str | Path) -> Run:
     path, remedy = folder / "config.json", "restore it, or repeat the run"
     values = schemas.read_json(path, dict[str, Any], remedy)
     try:
-        return Run(folder, configuration.from_dict(values, str(path)))
+        return Run(folder, config_files.from_dict(values, str(path)))
     except ValueError as error:
         raise ValueError(f"{error}; {remedy}") from None
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from betavae.config import IN_MEMORY, prior_note
+from betavae.config import IN_MEMORY
 from betavae.files.atomic import write_atomically
 from betavae.metrics import score_info
+from betavae.networks.registry import prior_note
 from betavae.objectives.registry import objective_name
 from betavae.runs.contents import read_if_present
 from betavae.runs.folder import Run

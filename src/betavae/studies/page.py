@@ -13,10 +13,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import Config, flat, prior_note
+from betavae.config import Config
+from betavae.config_files import flat
 from betavae.files.atomic import write_atomically
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import Summary, probability_better, rank_correlation, summarise, variance_explained
+from betavae.networks.registry import prior_note
 from betavae.report.pages.dot_chart import Dot, dot_chart
 from betavae.report.pages.templates import render_page
 from betavae.report.published import CAVEAT, DSPRITES, Published

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from betavae.config import Config, flat, run_id
+from betavae.config import Config
+from betavae.config_files import flat, run_id
 from betavae.files import schemas
 from betavae.files.atomic import replacing
 from betavae.metrics.inputs import INACTIVE_NATS

@@ -18,15 +18,15 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from betavae import config as configuration
+from betavae import config_files
 from betavae.config import Config
 from betavae.files import schemas
 from betavae.files.atomic import write_atomically
@@ -128,6 +128,7 @@ def create_study(
     overwrite: bool = False,
     where: str = "study",
     check: Callable[[Mapping[str, Config]], None] | None = None,
+    wait: bool = False,
 ) -> Study:
     """Create the study of a recipe in a folder, or open it if it exists.
 
@@ -140,6 +141,7 @@ def create_study(
         where: name of the recipe in error messages.
         check: called with the runs that are neither done nor failed, before anything is written or deleted. It may
             raise an error.
+        wait: wait while another process creates the study, instead of raising an error.
 
     Raises:
         ValueError: the recipe is invalid, or it differs from the recipe of the existing study.
@@ -179,9 +181,9 @@ def create_study(
             for name in ("runs", "failed", "results.parquet", "report.html", "study.json"):
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if _write_study(study, replace=exists):
+    if _write_study(study, replace=exists, wait=wait):
         return study
-    return create_study(folder, recipe, extend=extend, where=where, check=check)
+    return create_study(folder, recipe, extend=extend, where=where, check=check, wait=wait)
 
 
 def _check_change(old: Study, new: Study, extend: bool) -> None:
@@ -200,12 +202,13 @@ def _check_change(old: Study, new: Study, extend: bool) -> None:
         )
 
 
-def _write_study(study: Study, *, replace: bool) -> bool:
+def _write_study(study: Study, *, replace: bool, wait: bool) -> bool:
     """Write study.json.
 
     Args:
         study: what to write.
         replace: whether to replace an existing file.
+        wait: as for `create_study`.
 
     Returns:
         False if another process has created the study in the meantime; then nothing is written.
@@ -220,7 +223,7 @@ def _write_study(study: Study, *, replace: bool) -> bool:
         "recipe": study.recipe,
     }
     path = study.folder / "study.json"
-    with driver_lock(study.folder):
+    with driver_lock(study.folder, wait):
         if path.is_file():
             if not replace:
                 return False
@@ -283,14 +286,14 @@ def _digest(study: Study) -> str:
 def _defaults(study: Study) -> dict[str, dict[str, Any]]:
     """The defaults of runs and of each objective in the study, as JSON values."""
     kinds: dict[str, type] = {objective_name(run.objective): type(run.objective) for run in study.runs.values()}
-    defaults = {name: configuration.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
+    defaults = {name: config_files.defaults(kind) for name, kind in {"run": Config, **kinds}.items()}
     tables: dict[str, dict[str, Any]] = json.loads(json.dumps(defaults))
     return tables
 
 
 def _is_used(study: Study, kind: str, name: str, default: Any) -> bool:
     """Whether any run has a setting at its default. Other values are part of the run id."""
-    runs = map(configuration.to_dict, study.runs.values())
+    runs = map(config_files.to_dict, study.runs.values())
     tables = [run if kind == "run" else run["objective"] for run in runs if kind in ("run", run["objective"]["name"])]
     return any(json.dumps(table[name]) == json.dumps(default) for table in tables)
 
@@ -309,9 +312,7 @@ def check_runs(runs: Mapping[str, Config], load: Callable[[Config], "FactorData"
     from betavae.data.prepared.preparation import preparation_of
     from betavae.experiment import check
 
-    settings = {
-        configuration.run_id(dataclasses.replace(config, seed=0)): (config, run) for run, config in runs.items()
-    }
+    settings = {config_files.run_id(dataclasses.replace(config, seed=0)): (config, run) for run, config in runs.items()}
     for setting, run in sorted(settings.values(), key=lambda item: f"{item[0].data} {preparation_of(item[0])}"):
         try:
             check(setting, load(setting))
@@ -345,7 +346,12 @@ def failures(study: Study) -> dict[str, str]:
 
 
 def run_study(
-    study: Study, execute: Executor, *, retry: bool = False, watch: Callable[[Tally], None] | None = None
+    study: Study,
+    execute: Executor,
+    *,
+    retry: bool = False,
+    watch: Callable[[Tally], None] | None = None,
+    share: Sequence[str] | None = None,
 ) -> Tally:
     """Execute the unfinished runs of a study. Interrupted runs are resumed first.
 
@@ -354,16 +360,18 @@ def run_study(
         execute: executes the runs, on this machine or elsewhere.
         retry: resume the failed runs, too, from their last checkpoints.
         watch: called after each event.
+        share: ids of the runs to execute; all if None. Several processes may execute shares of a study at once: the
+            study is not locked, and each run is locked while it is executed.
 
     Returns:
-        The final counts.
+        The final counts, of the share if there is one.
 
     Raises:
         RuntimeError: another driver works in the folder.
         KeyboardInterrupt: interrupted. The same call resumes the study.
     """
-    with driver_lock(study.folder):
-        state_of = states(study)
+    with driver_lock(study.folder) if share is None else nullcontext():
+        state_of = {run: _state(study, run) for run in (study.runs if share is None else share)}
         unfinished = ("begun", "waiting", "failed") if retry else ("begun", "waiting")
         runs = [run for run in state_of if state_of[run] in unfinished]
         runs.sort(key=lambda run: state_of[run] != "begun")
@@ -387,12 +395,12 @@ def run_study(
 
 
 @contextmanager
-def driver_lock(folder: Path) -> Iterator[None]:
-    """Lock a study folder during a block, so that no second driver works in it."""
+def driver_lock(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Lock a study folder during a block, so that no second driver works in it; optionally wait for the lock."""
     holder = folder / "holder"  # a file of its own, because Windows lets nobody read a locked file
     driver = holder.read_text(encoding="utf-8", errors="replace")[:200] if holder.is_file() else ""
     message = f"{folder} is in use by {driver or 'another process'}; wait until it ends, or stop it and try again"
-    with file_lock(folder / "lock", message):
+    with file_lock(folder / "lock", "" if wait else message):
         write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 

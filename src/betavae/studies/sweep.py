@@ -17,8 +17,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from betavae import config as configuration
-from betavae.config import Config, flat
+from betavae import config_files
+from betavae.config import Config
+from betavae.config_files import flat
 from betavae.files.validation import short
 from betavae.objectives.registry import OBJECTIVES, objective_name
 
@@ -65,7 +66,7 @@ def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]
     for table_name, table in ((where, shared), *((f"{where}: grid {n}", grid) for n, grid in enumerate(grids, 1))):
         if "seed" in table:
             raise ValueError(f"{table_name}: a study has no seed; write seeds = 10 or seeds = [3, 7] instead")
-    configuration.from_dict(shared, where)
+    config_files.from_dict(shared, where)
     if (count := len(seeds) * sum(map(_count, grids))) > MAX_RUNS:
         amount = f"{count:,}" if count < 10**12 else "10¹² or more"
         raise ValueError(f"{where}: that is {amount} runs, and {MAX_RUNS:,} are allowed; give fewer seeds or values")
@@ -74,15 +75,15 @@ def expand(recipe: Mapping[str, Any], where: str = "study") -> dict[str, Config]
         grid_name = f"{where}: grid {number}" if len(grids) > 1 else f"{where}: grid"
         for choice in _choices(grid, grid_name):
             entry = f"{grid_name}, {_describe(choice)}" if choice else grid_name
-            config = configuration.from_dict(_merged(shared, choice), entry)
-            run = configuration.run_id(config)
+            config = config_files.from_dict(_merged(shared, choice), entry)
+            run = config_files.run_id(config)
             if run in settings:
                 raise ValueError(f"{entry}: the same run as {settings[run][1]}; leave one of the two out")
             settings[run] = config, entry
     if not settings:
         raise ValueError(f"{where}: the recipe has no runs; leave [grid] out for a single setting, or give it a table")
     configs = [dataclasses.replace(config, seed=seed) for seed in seeds for config, _ in settings.values()]
-    runs = {configuration.run_id(config): config for config in configs}
+    runs = {config_files.run_id(config): config for config in configs}
     if len(runs) < len(configs):
         raise ValueError(f"{where}: two runs have the same id; change a setting slightly, or leave one of the runs out")
     return runs

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from betavae import config as configuration
-from betavae import plugins
+from betavae import config_files, plugins
 from betavae.config import Config
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def check_same_settings(config: Config, folder: Path) -> None:
         ValueError: the settings differ.
     """
     path = folder / "config.json"
-    if path.exists() and configuration.run_id(existing := configuration.load(path)) != configuration.run_id(config):
+    if path.exists() and config_files.run_id(existing := config_files.load(path)) != config_files.run_id(config):
         differing = [key for key, value in vars(config).items() if repr(value) != repr(getattr(existing, key))]
         raise ValueError(
             f"{folder} holds a run with other settings ({', '.join(differing)}); name another folder or --url, or "

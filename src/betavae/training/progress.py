@@ -1,6 +1,7 @@
 """Progress of a training: a live bar on a terminal, one line that changes in a notebook, lines elsewhere."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -13,6 +14,8 @@ from betavae.training.loop import Record
 
 LINE_SECONDS = 15.0
 """Seconds between two lines when the output is not a terminal."""
+RECENT_SECONDS = 60.0
+"""Seconds of training from which speed and remaining time are computed."""
 
 
 class Bar:
@@ -62,14 +65,16 @@ class TrainingBar(Bar):
             terms="",
         )
         self._config = config
-        self._first: tuple[int, float] | None = None
+        self._recent: deque[tuple[int, float]] = deque()
 
     def __call__(self, record: Record) -> None:
         """Show a record."""
-        self._first = self._first or (record.step, record.wall_seconds)
+        self._recent.append((record.step, record.wall_seconds))
         if record.split != "train":
             return
-        steps, seconds = record.step - self._first[0], record.wall_seconds - self._first[1]
+        while len(self._recent) > 2 and record.wall_seconds - self._recent[1][1] >= RECENT_SECONDS:
+            self._recent.popleft()
+        steps, seconds = record.step - self._recent[0][0], record.wall_seconds - self._recent[0][1]
         speed = steps * self._config.batch_size / seconds if seconds > 0 else None  # unknown for the first record
         terms = "" if speed is None else f"{speed:,.0f} images/s · "
         terms += f"reconstruction {record.terms['reconstruction']:.1f} nats · rate {record.terms['rate']:.1f} nats"

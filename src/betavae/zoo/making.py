@@ -1,6 +1,7 @@
 """Makes an entry of the zoo from a finished run."""
 
 import copy
+import io
 import os
 import shutil
 import tempfile
@@ -8,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageSequence
 
-from betavae import config as configuration
-from betavae.experiment import encode_run, score_run
+from betavae import config_files
 from betavae.files.atomic import write_atomically
 from betavae.runs.checkpoints import save_model
 from betavae.runs.folder import Run, read_json, write_json
 from betavae.runs.latents import Latents, save_latents
 from betavae.runs.model_card import model_card
+from betavae.scoring import encode_run, score_run
 
 EVALUATIONS = 5
 """Number of evaluations for the intervals: the default of `betavae score`, which then repeats the scores."""
-STORED_ROWS = 5_000
+STORED_ROWS = 3_000
 """Largest number of images whose latents are stored, for the sliders of the explorer."""
 ANIMATION = "figures/traversals.gif"
+ANIMATION_BYTES = 300_000
+"""Size of an animation above which only every third frame is kept."""
 
 
 def make_entry(run: Run, folder: str | Path) -> Path:
@@ -65,13 +69,25 @@ def make_entry(run: Run, folder: str | Path) -> Path:
 
 def _copy_origin(run: Run, entry: Run) -> None:
     """Copy what tells where a run comes from. The command loses its --out, which decides no number."""
-    write_json(entry, "config.json", configuration.to_dict(run.config))
+    write_json(entry, "config.json", config_files.to_dict(run.config))
     origin = read_json(run, "provenance.json")
     write_json(entry, "provenance.json", origin | {"command": _without_out(origin.get("command", []))})
     shutil.copyfile(run.path("curve.jsonl"), entry.path("curve.jsonl"))
     if run.path(ANIMATION).exists():
         entry.path("figures").mkdir()
-        shutil.copyfile(run.path(ANIMATION), entry.path(ANIMATION))
+        write_atomically(entry.path(ANIMATION), _small_animation(run.path(ANIMATION).read_bytes()))
+
+
+def _small_animation(content: bytes) -> bytes:
+    """A GIF, with fewer frames if it is large."""
+    if len(content) <= ANIMATION_BYTES:
+        return content
+    smaller = io.BytesIO()
+    with Image.open(io.BytesIO(content)) as picture:
+        first, *others = [frame.copy() for frame in ImageSequence.Iterator(picture)][::3]
+        duration = 3 * picture.info.get("duration", 60)
+    first.save(smaller, "gif", save_all=True, append_images=others, duration=duration, loop=0)
+    return smaller.getvalue()
 
 
 def _without_out(command: list[str]) -> list[str]:

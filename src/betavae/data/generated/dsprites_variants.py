@@ -148,7 +148,7 @@ def _smooth(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float6
 
 
 def load(variant: Variant, seed: int = 0) -> FactorData:
-    """Return a variant of dSprites.
+    """Return dSprites in colour: coloured sprites on black, or white ones on noise or on pictures.
 
     Args:
         variant: ``"color"``, ``"noise"`` or ``"scene"``.

@@ -109,7 +109,9 @@ def _draw(rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
 
 
 def load() -> FactorData:
-    """Return the data set. The views are drawn with the first image, in one or two seconds.
+    """Return 480,000 colour images of an object in a room.
+
+    The views are drawn with the first image, in one or two seconds.
 
     Example:
         >>> data = load()

@@ -55,7 +55,7 @@ def draw(factors: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def load() -> FactorData:
-    """Return the data set.
+    """Return 75,000 images of one coloured square on black.
 
     Example:
         >>> len(load())

@@ -38,7 +38,7 @@ def draw(factors: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def load() -> FactorData:
-    """Return the data set.
+    """Return 262,144 images of a red, a green and a blue square on black.
 
     Example:
         >>> len(load())

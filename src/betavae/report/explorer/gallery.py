@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from betavae.data.factor_data import FactorData
+from betavae.report.pages.image_uri import data_uri, webp
 
 MOST_IMAGES = 3_000
+MOST_SHADED = 1_000
+"""Most images of a gallery that are not black and white, which take more bytes."""
 _SHEET_BYTES = 500_000
-"""Largest size of the images of a gallery in a page, as PNG."""
+"""Largest size of the images of a gallery in a page."""
 _SHEET_WIDTH = 4_096  # pixels; browsers on phones limit the sides of an image
 _LATENT_STEPS = 1_000  # stored latents are multiples of 1/1000
 _LARGEST_LATENT = 32.0
@@ -45,8 +48,12 @@ class Gallery:
     classes: tuple[bool, ...] = ()
 
 
-def choose_rows(data: FactorData, most: int = MOST_IMAGES) -> tuple[NDArray[np.int64], list[list[int]]]:
+def choose_rows(data: FactorData, most: int | None = None) -> tuple[NDArray[np.int64], list[list[int]]]:
     """Choose the images of a gallery: all combinations of evenly spaced levels of the factors, or a random sample.
+
+    Args:
+        data: the data.
+        most: largest number of images; if None, `MOST_IMAGES`, or `MOST_SHADED` unless they are black and white.
 
     Returns:
         Rows of the data, and the levels of each factor; no levels for a random sample, which is taken if the data have
@@ -58,6 +65,8 @@ def choose_rows(data: FactorData, most: int = MOST_IMAGES) -> tuple[NDArray[np.i
         >>> len(rows), [len(level) for level in levels], levels[1]
         (2700, [3, 6, 6, 5, 5], [0, 1, 2, 3, 4, 5])
     """
+    if most is None:
+        most = MOST_IMAGES if data.max_value == 1 else MOST_SHADED
     counts = _level_counts(data.factor_sizes, most)
     levels = [_spaced(size, count) for size, count in zip(data.factor_sizes, counts, strict=True)]
     if levels and math.prod(counts) > 1:
@@ -97,12 +106,12 @@ def pack_gallery(gallery: Gallery) -> dict[str, object] | None:
         (4, 'AAAAAAAAAAAAAAAAAAAAAA==')
     """
     columns = max(1, min(len(gallery.images), _SHEET_WIDTH // gallery.images.shape[-1]))
-    sheet = _sheet(gallery.images, columns)
+    kind, sheet = _sheet(gallery.images, columns)
     if len(sheet) > _SHEET_BYTES:
         return None
     latents = np.clip(gallery.latents, -_LARGEST_LATENT, _LARGEST_LATENT) * _LATENT_STEPS
     return {
-        "sheet": f"data:image/png;base64,{base64.b64encode(sheet).decode()}",
+        "sheet": data_uri(sheet, kind),
         "columns": columns,
         "count": len(gallery.images),
         "latents": base64.b64encode(latents.round().astype("<i2").tobytes()).decode(),
@@ -115,17 +124,19 @@ def pack_gallery(gallery: Gallery) -> dict[str, object] | None:
     }
 
 
-def _sheet(images: NDArray[np.uint8], columns: int) -> bytes:
-    """All images in rows, as PNG; images of black and white take one bit a pixel."""
+def _sheet(images: NDArray[np.uint8], columns: int) -> tuple[str, bytes]:
+    """All images in rows: black and white as PNG with one bit a pixel, grey as PNG, colour as WebP."""
     count, channels, height, width = images.shape
     rows = -(-count // columns)
     cells = np.zeros((rows * columns, channels, height, width), np.uint8)
     cells[:count] = images
     sheet = cells.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     sheet = sheet.reshape(rows * height, columns * width, channels)
-    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
-    if channels == 1 and set(np.unique(images)) <= {0, 255}:
+    if channels > 1:
+        return "webp", webp(sheet)
+    picture = Image.fromarray(sheet[..., 0])
+    if set(np.unique(images)) <= {0, 255}:
         picture = picture.convert("1", dither=Image.Dither.NONE)
     stream = io.BytesIO()
     picture.save(stream, "png", optimize=True)
-    return stream.getvalue()
+    return "png", stream.getvalue()

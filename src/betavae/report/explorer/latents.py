@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from betavae.model import VAE
 from betavae.report.explorer.gallery import Gallery
-from betavae.report.latent_meaning import Motion, Predictions
+from betavae.report.latent_meaning import WEAK, Motion, Predictions, latent_name
 
 BINS = 32
 """Number of bars in the histogram behind a slider."""
 _SAMPLES = 20_000
-_CLEAR_GAIN = 0.3  # below it, a latent has only a part of the factor
+_NOTHING = 0.05  # a latent that gains less predicts nothing
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class LatentSummary:
         high: upper end of the slider.
         counts: histogram of the aggregate posterior between `low` and `high`, scaled to a maximum of 1.
         captures: factors that the latent captures, each with the fraction of its entropy that the latent explains.
-        quality: for some of these factors, how well the latent alone predicts them, such as "R² 0.97".
+        quality: for each of these factors, how well the latent alone predicts it, such as "R² 0.97"; empty if unknown.
+        note: what a latent that captures no factor is: "mixed", "no factor", or "" if unknown.
         sign: -1 if the page shows the negative of the latent, so that its factor grows to the right; otherwise 1.
         across: 1 if the object moves right as the latent grows, -1 if left, 0 if neither.
         up: 1 if the object moves up as the latent grows, -1 if down, 0 if neither.
@@ -40,6 +41,7 @@ class LatentSummary:
     counts: tuple[float, ...]
     captures: tuple[tuple[str, float], ...]
     quality: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
     sign: int = 1
     across: int = 0
     up: int = 0
@@ -47,7 +49,7 @@ class LatentSummary:
     @property
     def name(self) -> str:
         """The name with the sign that the page shows: z3, or −z3."""
-        return f"−z{self.index}" if self.sign < 0 else f"z{self.index}"
+        return latent_name(self.index, self.sign)
 
     @property
     def title(self) -> str:
@@ -141,6 +143,7 @@ def describe_latents(
                 tuple((counts / counts.max()).tolist()),
                 tuple(captures[d]),
                 _quality(int(d), captures[d], predictions, factor_names),
+                "" if captures[d] or predictions is None else _note(predictions.gain()[d]),
                 1 if signs is None else int(signs[d]),
                 0 if moves is None else int(moves.across[d]),
                 0 if moves is None else int(moves.up[d]),
@@ -160,6 +163,11 @@ def _quality(
         k = names.index(factor)
         value, is_class = predictions.values[latent, k], predictions.kinds[k] == "class"
         texts[factor] = f"{100 * value:.0f} % correct" if is_class else f"R² {value:.2f}"
-        if predictions.gain()[latent, k] < _CLEAR_GAIN:
-            texts[factor] = "in part"
+        if predictions.gain()[latent, k] < WEAK:
+            texts[factor] += " (weak)"
     return texts
+
+
+def _note(gain: NDArray[np.float64]) -> str:
+    """What to call a latent with these gains (K,) that captures no factor."""
+    return "mixed" if gain.max(initial=0) >= _NOTHING else "no factor"

@@ -26,6 +26,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 
 from betavae.files.atomic import write_atomically
 from betavae.metrics.inputs import INACTIVE_NATS
+from betavae.report.latent_meaning import latent_name
 from betavae.report.pages.line_chart import moving_average, series
 
 BLUE, VERMILLION, _PURPLE = "#0072B2", "#D55E00", "#CC79A7"
@@ -336,7 +337,7 @@ def labels_of(latent_dim: int, captures: Sequence[str], signs: np.ndarray | None
         raise ValueError(
             f"captures names {len(captures)} latents where there are {latent_dim}: pass one text a latent, or none"
         )
-    names = [f"−z{latent}" if signs is not None and signs[latent] < 0 else f"z{latent}" for latent in range(latent_dim)]
+    names = [latent_name(latent, 1 if signs is None else signs[latent]) for latent in range(latent_dim)]
     return [
         f"{name} · {captured}" if captured else name
         for name, captured in zip(names, captures or [""] * latent_dim, strict=True)

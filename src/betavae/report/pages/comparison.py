@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from betavae.config import prior_note
 from betavae.metrics.registry import score_info
 from betavae.metrics.statistics import summarise
+from betavae.networks.registry import prior_note
 from betavae.report.pages.dot_chart import Dot, dot_chart
 from betavae.report.pages.image_strips import join
 from betavae.report.pages.line_chart import COLOURS, compared_charts
@@ -28,12 +28,12 @@ class Traversal:
     """The traversal of one latent of a run.
 
     Attributes:
-        latent: index of the latent.
+        latent: name of the latent with its sign: z3, or −z3.
         share: fraction of the factor's entropy that the latent explains.
         images: decoded images (n, C, H, W) uint8.
     """
 
-    latent: int
+    latent: str
     share: float
     images: NDArray[np.uint8]
 
@@ -112,6 +112,7 @@ def render_comparison(
             for name in names
         ],
         charts=charts,
+        legend=[(label, number % COLOURS) for number, label in enumerate(groups)],
         script=script,
         script_hash=policy_hash(script),
         factors=[

@@ -15,7 +15,8 @@ from PIL import Image
 from betavae.data.description import describe, shown_values
 from betavae.data.factor_data import FactorData
 from betavae.files.atomic import write_atomically
-from betavae.report.pages.templates import data_uri, policy_hash, read_asset, render_page
+from betavae.report.pages.image_uri import data_uri
+from betavae.report.pages.templates import policy_hash, read_asset, render_page
 
 MOST_IMAGES = 1_024
 """Largest number of images in a page."""

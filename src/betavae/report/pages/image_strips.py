@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from betavae.metrics.inputs import INACTIVE_NATS
 from betavae.model import VAE
 from betavae.report.explorer.latents import Explorer, LatentSummary
-from betavae.report.pages.templates import png_uri
+from betavae.report.pages.image_uri import picture_uri
 
 STEPS = 11
 """Number of images in a strip."""
@@ -39,20 +39,27 @@ def decode(model: VAE, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
 def reconstruction_pairs(explorer: Explorer) -> list[tuple[str, str]]:
     """The start images and their reconstructions as data URIs."""
     rebuilt = decode(explorer.model, explorer.seed_latents.astype(np.float32))
-    return [(png_uri(image), png_uri(other)) for image, other in zip(explorer.seed_images, rebuilt, strict=True)]
+    return [
+        (picture_uri(image), picture_uri(other)) for image, other in zip(explorer.seed_images, rebuilt, strict=True)
+    ]
 
 
 def traversal_strips(explorer: Explorer) -> list[TraversalStrip]:
     """Traversals of the first start image along the active latents, the largest KL first, over the slider's range."""
     strips = []
     for latent in [latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS][:_MOST_STRIPS]:
-        moved = np.tile(explorer.seed_latents[:1].astype(np.float32), (STEPS, 1))
-        moved[:, latent.index] = latent.sign * np.linspace(*latent.shown_range, STEPS)
-        strips.append(TraversalStrip(latent, join(decode(explorer.model, moved))))
+        strips.append(TraversalStrip(latent, join(traversal(explorer.model, explorer.seed_latents[0], latent))))
     return strips
+
+
+def traversal(model: VAE, start: NDArray[np.floating], latent: LatentSummary) -> NDArray[np.uint8]:
+    """Decode the latents of one image (D,) while one latent moves through its range, with its shown sign."""
+    moved = np.tile(start.astype(np.float32), (STEPS, 1))
+    moved[:, latent.index] = latent.sign * np.linspace(*latent.shown_range, STEPS)
+    return decode(model, moved)
 
 
 def join(images: NDArray[np.uint8]) -> str:
     """Images (N, C, H, W) side by side, with a grey line of one pixel between them, as a data URI."""
     padded = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=128)
-    return png_uri(np.concatenate(list(padded), axis=-1)[..., :-1])
+    return picture_uri(np.concatenate(list(padded), axis=-1)[..., :-1])

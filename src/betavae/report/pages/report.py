@@ -23,18 +23,10 @@ from betavae.report.explorer.latents import Explorer, LatentSummary
 from betavae.report.explorer.networks import pack_decoder, pack_encoder
 from betavae.report.latent_meaning import Predictions
 from betavae.report.pages.image_strips import TraversalStrip, reconstruction_pairs, traversal_strips
+from betavae.report.pages.image_uri import data_uri, png_uri
 from betavae.report.pages.line_chart import chart_names, loss_charts
 from betavae.report.pages.scores import headlines, key_numbers, last_records, protocol_text, score_row
-from betavae.report.pages.templates import (
-    data_uri,
-    flatten,
-    format_number,
-    join_scripts,
-    natural_order,
-    png_uri,
-    policy_hash,
-    render_page,
-)
+from betavae.report.pages.templates import flatten, format_number, join_scripts, natural_order, policy_hash, render_page
 from betavae.report.published import Published
 
 PAGE_BYTES = 5_000_000
@@ -42,8 +34,9 @@ PAGE_BYTES = 5_000_000
 
 _MARKUP_BYTES = 300_000  # reserved for tables and text
 
-_SMALL_IMAGE_BYTES = 300_000
+_SMALL_IMAGE_BYTES = 250_000
 """Largest size of traversals and reconstructions in the page."""
+_PERFECT = 0.995  # a ceiling above it is shown as 1
 _FIGURES = ("reconstructions", "importance", "factor_strips", "kl_per_latent")
 """Figures that are part of every report, if they exist."""
 _EXPLORER_SCRIPTS = (
@@ -175,7 +168,7 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
         no_explorer=reason,
         encoder=encoder is not None,
         gallery=gallery and explorer and explorer.gallery,
-        has_quality=bool(explorer and any(latent.quality for latent in explorer.latents)),
+        has_quality=bool(explorer and any(latent.quality or latent.note for latent in explorer.latents)),
         seed_uris=seeds,
         inactive_nats=INACTIVE_NATS,
         active=[latent for latent in explorer.latents if latent.kl >= INACTIVE_NATS] if explorer else [],
@@ -212,11 +205,14 @@ def _latent_table(report: RunReport) -> dict[str, Any] | None:
             "note": note,
         }
 
+    def unit(k: int) -> str:
+        is_class, best = found.kinds[k] == "class", found.ceilings[k]
+        limit = f", at most {100 * best:.0f} %" if is_class else f", at most {best:.2f}"
+        return units[found.kinds[k]] + (limit if best < _PERFECT else "")
+
     units = {"class": "accuracy", "number": "R²", "angle": "R², angle"}
     return {
-        "columns": [
-            {"name": name, "unit": units[kind]} for name, kind in zip(report.factor_names, found.kinds, strict=True)
-        ],
+        "columns": [{"name": name, "unit": unit(k)} for k, name in enumerate(report.factor_names)],
         "rows": [
             {
                 "name": titles[d].name if d in titles else f"z{d}",

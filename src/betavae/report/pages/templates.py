@@ -1,8 +1,7 @@
-"""Renders HTML templates, and formats numbers, settings and images for them."""
+"""Renders HTML templates, and formats numbers and settings for them."""
 
 import base64
 import hashlib
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -11,9 +10,6 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -70,19 +66,6 @@ def join_scripts(*names: str) -> str:
     return "".join(map(read_asset, names))
 
 
-def png_uri(image: NDArray[np.uint8]) -> str:
-    """Encode an image (C, H, W) with 1 or 3 channels as a data URI.
-
-    Example:
-        >>> png_uri(np.zeros((1, 2, 2), np.uint8))[:22]
-        'data:image/png;base64,'
-    """
-    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "png", optimize=True)
-    return data_uri(stream.getvalue())
-
-
 def is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
@@ -103,7 +86,3 @@ def format_number(value: float | None, digits: int = 3) -> str:
 def natural_order(name: str) -> tuple[int, str]:
     """Sort key of names that end in a number."""
     return int(re.sub(r"\D", "", name) or 0), name
-
-
-def data_uri(content: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
