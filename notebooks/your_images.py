@@ -27,7 +27,7 @@ folder = Path("images")
 folder.mkdir(exist_ok=True)
 for number, (x, y, size, light) in enumerate(np.random.default_rng(0).uniform(size=(2_000, 4))):
     picture = Image.new("L", (72, 96), 20)
-    left, top, side = 10 + 30 * x, 15 + 40 * y, 10 + 14 * size
+    left, top, side = 4 + 32 * x, 16 + 32 * y, 16 + 20 * size
     ImageDraw.Draw(picture).ellipse((left, top, left + side, top + side), fill=int(100 + 155 * light))
     picture.save(folder / f"{number:04}.png")
 
@@ -44,14 +44,14 @@ print(len(data), data.image_shape)
 # ## Train
 #
 # Without labels there are no scores, but the held-out loss, the KL of each latent and the figures are there. β grows
-# with the number of pixels and channels: start with 1 to 4.
+# with the number of pixels and channels: start with 1 for small images.
 
 # %%
 config = betavae.Config(
     data=str(folder),
     crop=72,
     image_size=32,
-    objective=betavae.Beta(beta=2.0, warmup_steps=STEPS // 5),
+    objective=betavae.Beta(beta=1.0, warmup_steps=STEPS // 5),
     latent_dim=6,
     steps=STEPS,
     learning_rate=1e-3,

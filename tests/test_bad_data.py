@@ -47,6 +47,13 @@ def test_web_pages_are_recognised(tmp_path, name):
         load_data(tmp_path / name)
 
 
+def test_web_pages_in_a_folder_are_recognised(tmp_path):
+    source = layouts.celeba(tmp_path)
+    (tmp_path / "img_align_celeba.zip").write_text("<!DOCTYPE html><html><title>Quota exceeded</title>")
+    with pytest.raises(ValueError, match=r"img_align_celeba\.zip is a web page, not data"):
+        load_data(source)
+
+
 def test_formats_that_are_not_known_are_named(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"something else entirely")
     with pytest.raises(ValueError, match=r"x\.bin has no format that betavae reads: npz and npy arrays, HDF5"):
@@ -84,12 +91,12 @@ def test_cars_without_their_list_are_refused(tmp_path):
 
 def test_labels_of_another_length_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", images=layouts.pixels(6), labels=np.arange(5))
-    with pytest.raises(ValueError, match=r"a\.npz: labels has 5 labels for 6 images; it must have one for each image"):
+    with pytest.raises(ValueError, match=r"a\.npz: labels has 5 rows for 6 images; it must have one for each image"):
         load_data(tmp_path / "a.npz")
     source = layouts.mnist(tmp_path)
     labels = np.array([2049, 3], ">u4").tobytes() + bytes(3)
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
-    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte\.gz: it has 3 labels for 40 images"):
+    with pytest.raises(ValueError, match=r"train-labels-idx1-ubyte\.gz: it has 3 rows for 40 images"):
         load_data(source)
 
 

@@ -159,7 +159,7 @@ def test_unknown_names_list_the_known_ones(capsys, monkeypatch, tmp_path):
 
 
 def test_a_large_animation_loses_frames(monkeypatch):
-    content = zoo.open_entry("dsprites").path(making.ANIMATION).read_bytes()
+    content = zoo.open_entry("dsprites-tc").path(making.ANIMATION).read_bytes()
     assert making._small_animation(content) == content
     monkeypatch.setattr(making, "ANIMATION_BYTES", 1_000)
     with Image.open(io.BytesIO(content)) as whole, Image.open(io.BytesIO(making._small_animation(content))) as fewer:

@@ -87,7 +87,10 @@ def _listed(path: Path) -> list[str]:
         with tarfile.open(path, "r|*") as archive:
             text = next((_content(archive, member) for member in archive if _is_member(member, "list.txt")), None)
     if text is None:
-        raise ValueError("list.txt is missing, which has the order of the cars; copy it from the original archive")
+        cure = (
+            "copy it from the original archive" if path.is_dir() else "if the archive is cut, copy or download it again"
+        )
+        raise ValueError(f"list.txt is missing, which has the order of the cars; {cure}")
     cars = [name.removesuffix(".mat") for name in text.decode("utf-8", "replace").split()]
     if not cars or len(set(cars)) < len(cars):
         raise ValueError("list.txt is empty or names a car twice; copy it from the original archive")

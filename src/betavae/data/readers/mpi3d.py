@@ -83,7 +83,10 @@ def read(path: Path, name: str = "") -> Source:
 
 def _factors(name: str, count: int) -> FactorTable:
     if name and num_images(name) != count:
-        raise ValueError(f"it has {count:,} images, and {name} has {num_images(name):,}; give the name of this file")
+        raise ValueError(
+            f"it has {count:,} images, and {name} has {num_images(name):,}; give the set that this file holds, or "
+            "download it again"
+        )
     fitting = [name] if name else [known for known in GRIDS if num_images(known) == count]
     if not fitting:
         sizes = " or ".join(f"{size:,}" for size in sorted({num_images(known) for known in GRIDS}))

@@ -21,7 +21,7 @@ from betavae.data.readers import (
     parquet,
     small_norb,
 )
-from betavae.data.readers.source import Source, reading
+from betavae.data.readers.source import Source, is_web_page, reading, web_page
 from betavae.files.arrays import names_in, open_member
 
 FORMATS = (
@@ -52,7 +52,7 @@ def open_source(path: Path, name: str = "") -> Source | npz.Contents:
         raise ValueError(f"{path} is not a regular file; give a file or a folder of images")
     with path.open("rb") as file:
         start = file.read(_START)
-    if start.startswith(b"PK") or (path.suffix.lower() == ".npz" and not _is_web_page(start)):
+    if start.startswith(b"PK") or (path.suffix.lower() == ".npz" and not is_web_page(start)):
         return _open_zip(path, name)
     if start.startswith(b"\x1f\x8b"):
         return _open_unpacked(path, _unpacked_start(path), name)
@@ -121,11 +121,8 @@ def _open_unpacked(path: Path, start: bytes, name: str) -> Source:
         return idx.read(path, name)
     if small_norb.is_file(start):
         raise ValueError(f"{path} is one of the six files of SmallNORB; give the folder that has all of them")
-    if _is_web_page(start):
-        raise ValueError(
-            f"{path} is a web page, not data: the host may have answered that its quota is exceeded, or that the file "
-            "has moved; download it again, in a browser if need be"
-        )
+    if is_web_page(start):
+        raise ValueError(web_page(path))
     if not start:
         raise ValueError(f"{path} is empty; copy or download it again")
     if path.suffix.lower() in (*image_folder.SUFFIXES, ".mat"):
@@ -140,8 +137,3 @@ def _unpacked_start(path: Path) -> bytes:
                 return stream.read(_START)
         except (EOFError, zlib.error) as error:
             raise EOFError("it ends too early") from error
-
-
-def _is_web_page(start: bytes) -> bool:
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml"))

@@ -79,14 +79,38 @@ def reading(path: Path, kind: str) -> Iterator[None]:
             if str(path) in str(error):
                 raise
             raise ValueError(f"{path}: {error}") from error
+        if is_web_page(_start(path)):
+            raise ValueError(web_page(path)) from error
         reason = " ".join(str(error).split()) or "it ends too early"
         raise ValueError(f"{path} is damaged, or not {kind} ({reason}); copy or download it again") from error
+
+
+def is_web_page(start: bytes) -> bool:
+    """Whether the first bytes are those of a web page."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml"))
+
+
+def web_page(path: Path) -> str:
+    """What to do with a web page that was saved as data."""
+    return (
+        f"{path} is a web page, not data: the host may have answered that its quota is exceeded, or that the file has "
+        "moved; download it again, in a browser if need be"
+    )
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file; none of a folder."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as stream:
+        return stream.read(512)
 
 
 def check_count(what: str, count: int, num_images: int) -> None:
     """Refuse labels of another length than the images."""
     if count != num_images:
-        raise ValueError(f"{what} has {count:,} labels for {num_images:,} images; it must have one for each image")
+        raise ValueError(f"{what} has {count:,} rows for {num_images:,} images; it must have one for each image")
 
 
 def pack_bits(source: Source, progress: Progress | None = None) -> npt.NDArray[np.uint8] | None:
