@@ -90,3 +90,9 @@ def test_mistakes_end_in_one_sentence(capsys, words, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_pages_of_forty_attributes_have_one_slider(tmp_path):
+    attributes = np.random.default_rng(0).integers(0, 2, (60, 40))
+    data = FactorData.from_arrays(layouts.pixels(60), attributes)
+    assert '"sizes": [20]' in write_data_page(data, tmp_path / "faces.html", 20).read_text()
