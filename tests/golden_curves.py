@@ -79,10 +79,10 @@ GRID = {
 """Of 900 images with all combinations of their factors."""
 
 
-def trained(config: Config, data: FactorData) -> tuple[State, list[Record]]:
+def trained(config: Config, data: FactorData, held_out: int = 100) -> tuple[State, list[Record]]:
     split = split_rows(len(data), 700, 100, seed=0)
     state = new_state(config, data)
-    return state, list(train(config, data, split.train, split.validation, state))
+    return state, list(train(config, data, split.train, split.validation[:held_out], state))
 
 
 def curve_of(records):

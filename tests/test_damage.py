@@ -35,7 +35,7 @@ from betavae.studies.study import create_study, failures, open_study, run_study
 from betavae.training.loop import Record
 from tests import stubs
 
-CASES = int(os.environ.get("DAMAGE_CASES", "5"))
+CASES = int(os.environ.get("DAMAGE_CASES", "3"))
 RAW = {"huge": "1e400", "digits": "9" * 400, "deep": "[" * 2000 + "]" * 2000, "nan": "NaN", "surrogate": '"\\ud800"'}
 VALUES = [None, "x", "[/x]", -1, 0, 10**12, 0.5, [], {}, [[]], [None], {"x": "x"}, True, *(f"@{name}@" for name in RAW)]
 GONE = object()

@@ -481,6 +481,33 @@ def test_a_comparison_fits_on_a_phone(browser):
     page.close()
 
 
+def test_charts_tell_values_and_zoom_by_mouse_and_keyboard(browser):
+    page = browser.new_page()
+    page.set_content(render_comparison([member(0), member(1)], "dsprites", []))
+    chart, readout = page.locator(".chart svg").first, page.locator("[data-readout]").first
+    chart.scroll_into_view_if_needed()
+    ticks, box = page.locator(".chart").first.locator(".ticks text"), chart.bounding_box()
+    whole = ticks.all_inner_texts()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 50)
+    assert readout.inner_text().startswith("step 0: b4.0-s0 9")
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 50)
+    page.mouse.up()
+    assert readout.inner_text().startswith("Zoomed.")
+    assert ticks.all_inner_texts() != whole
+    chart.dblclick()
+    assert ticks.all_inner_texts() == whole
+    chart.press("ArrowLeft")
+    assert readout.inner_text().startswith("step 1:")
+    chart.press("+")
+    assert ticks.all_inner_texts() != whole
+    chart.press("ArrowRight")  # stays in what is shown
+    assert readout.inner_text().startswith("step 1:")
+    chart.press("Escape")
+    assert ticks.all_inner_texts() == whole
+    page.close()
+
+
 def test_inactive_latents_are_folded_away(show):
     page = show("some inactive")
     assert page.locator("#z1").is_visible()

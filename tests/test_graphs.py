@@ -96,10 +96,10 @@ MORE = {
 @pytest.mark.parametrize("name", [*GRID, *MORE])
 def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
     config = replace((GRID | MORE)[name], steps=33)
-    state, records = trained(config, grid)
+    state, records = trained(config, grid, held_out=0)
     assert len(recorded) >= 3  # times 5 steps; 3 where Muon begins within five, elsewhere 4 or 5
     steps.CAPTURED.clear()
-    plain_state, plain = trained(config, grid)
+    plain_state, plain = trained(config, grid, held_out=0)
     for one, other in zip(records, plain, strict=True):
         assert (one.step, one.split) == (other.step, other.split)
         assert one.terms == pytest.approx(other.terms, rel=1e-5, abs=1e-5)
@@ -109,7 +109,7 @@ def test_replayed_steps_are_those_one_by_one(name, grid, recorded):
 
 def test_networks_with_running_means_are_replayed(small, recorded):
     config = tiny_config(Beta(), model="residual", steps=15, batch_size=4)
-    state, _ = trained(config, small)
+    state, _ = trained(config, small, held_out=0)
     assert len(recorded) == 2
     counts = [value for name, value in state.model.state_dict().items() if name.endswith("num_batches_tracked")]
     assert counts
@@ -139,7 +139,7 @@ def test_what_cannot_be_recorded_runs_one_by_one_and_says_so(grid, recorded, mon
     monkeypatch.setattr(cuda_graphs, "cuda_graph", fails)
     reason = "steps cannot be recorded and run one by one, slower: out of memory"
     with pytest.warns(RuntimeWarning, match=reason) as warned:
-        state, _ = trained(tiny_config(Beta(), steps=30), grid)
+        state, _ = trained(tiny_config(Beta(), steps=30), grid, held_out=0)
     assert len(warned) == 1
     assert state.step == 30
     assert not recorded
@@ -152,7 +152,7 @@ def test_an_objective_that_reads_values_runs_one_by_one(grid, recorded, monkeypa
 
     monkeypatch.setitem(OBJECTIVES._entries, "beta", Objective("beta", Beta, reading))
     with pytest.warns(RuntimeWarning, match=r"slower: they read values of tensors \(_local_scalar_dense\)"):
-        state, _ = trained(tiny_config(Beta(), steps=20), grid)
+        state, _ = trained(tiny_config(Beta(), steps=20), grid, held_out=0)
     assert state.step == 20
     assert not recorded
 

@@ -37,7 +37,6 @@ def offline():
     patch = pytest.MonkeyPatch()
     for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_", "TRACKIO_"))]:
         patch.delenv(name)
-    patch.setenv("WANDB_ERROR_REPORTING", "false")
     connect = socket.socket.connect
 
     def refuse(self, address):
@@ -138,6 +137,16 @@ def test_trackio_has_every_point_once(logged):
     store.close()
     points = [(step, values["train/kl"]) for step, text in rows if "train/kl" in (values := json.loads(text))]
     assert points == list(zip(*(logged.curve.split("train")[name].tolist() for name in ("step", "rate")), strict=True))
+
+
+def test_a_run_with_foreign_files_among_its_logs_is_not_replaced(settings, tmp_path):
+    run = create_run(tmp_path / "run", settings)
+    run.path("logs/wandb").mkdir(parents=True)
+    create_run(run.folder, settings, overwrite=True)
+    run.path("logs").mkdir()
+    run.path("logs/thesis.txt").touch()
+    with pytest.raises(FileExistsError, match=r"not part of a run \(logs/thesis\.txt\)"):
+        create_run(run.folder, settings, overwrite=True)
 
 
 class Broken:

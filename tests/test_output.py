@@ -98,7 +98,7 @@ def test_verbose_shows_log_messages_and_tracebacks(words, run, capsys):
     assert error.value.code == 2
     shown = capsys.readouterr().err
     assert "Traceback" in shown
-    assert shown.splitlines()[-1] == "betavae: nowhere: no such run folder"
+    assert shown.splitlines()[-1].startswith("betavae: nowhere: no such run folder")
 
 
 def test_quiet_and_verbose_exclude_each_other(capsys):

@@ -108,6 +108,12 @@ def test_an_entry_is_made_from_a_run(finished, tmp_path, monkeypatch):
         making.make_entry(finished, folder)
 
 
+def test_the_command_writes_nothing_else_with_an_entry(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["export", NAMES[0], "--zoo", str(tmp_path / "x"), "--onnx"])
+    assert "--zoo writes a small copy of the run and nothing else; leave out" in capsys.readouterr().err
+
+
 def test_only_a_finished_run_becomes_an_entry(finished, tmp_path):
     folder = shutil.copytree(finished.folder, tmp_path / "x")
     (folder / "DONE").unlink()
@@ -153,7 +159,7 @@ def test_unknown_names_list_the_known_ones(capsys, monkeypatch, tmp_path):
 
 
 def test_a_large_animation_loses_frames(monkeypatch):
-    content = zoo.open_entry("dsprites").path(making.ANIMATION).read_bytes()
+    content = zoo.open_entry("dsprites-tc").path(making.ANIMATION).read_bytes()
     assert making._small_animation(content) == content
     monkeypatch.setattr(making, "ANIMATION_BYTES", 1_000)
     with Image.open(io.BytesIO(content)) as whole, Image.open(io.BytesIO(making._small_animation(content))) as fewer:

@@ -38,6 +38,8 @@ class ExportCommand:
     def __call__(self, console: "Console") -> None:
         from betavae.runs.model_card import save_with_card
 
+        if self.zoo and (self.out or self.onnx or self.torch_export or self.hub):
+            raise ValueError("--zoo writes a small copy of the run and nothing else; leave out the other flags")
         run = find_run(self.run, console)
         if self.zoo:
             from betavae.zoo.making import make_entry

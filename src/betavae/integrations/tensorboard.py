@@ -31,7 +31,7 @@ class TensorBoard:
         self.id = start.name
         self._writer: Any = SummaryWriter(str(start.folder), flush_secs=FLUSH_SECONDS)
         if start.id is None:
-            settings = {name: "" if value is None else value for name, value in start.settings.items()}
+            settings = {name: value for name, value in start.settings.items() if value not in (None, "")}
             for summary in hparams(settings, dict.fromkeys(_COMPARED, 0.0)):  # type: ignore[no-untyped-call]
                 self._writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]  # None once it is closed
 

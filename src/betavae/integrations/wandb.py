@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def open_wandb(start: LogStart) -> "WeightsAndBiases":
     """Open a run of W&B: offline in the run folder, unless WANDB_MODE and WANDB_DIR say otherwise."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network; a value of yours is kept
     return WeightsAndBiases(start)
 
 

@@ -230,7 +230,12 @@ FACTOR_VAE = Metric(
     factor_vae,
     {
         "accuracy": ScoreInfo(
-            0, 1, True, "does the latent that varies least identify the fixed factor?", 3, title="FactorVAE score"
+            0,
+            1,
+            True,
+            "with one factor fixed, does the latent that varies least tell which?",
+            3,
+            title="FactorVAE score",
         ),
         "accuracy_train": ScoreInfo(0, 1, True, "the FactorVAE score on the training points", 0),
         "num_active": ScoreInfo(0, math.inf, None, "number of latents that take part in the vote", 0, True),

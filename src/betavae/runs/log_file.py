@@ -14,6 +14,7 @@ from betavae.runs.folder import Run
 LARGEST_BYTES = 1_000_000
 """Size at which run.log becomes run.log.1 and a new file begins. There are never more than these two files."""
 _log = logging.getLogger(__name__)
+logging.getLogger("betavae").addHandler(logging.NullHandler())  # else Python prints warnings to standard error
 
 
 @contextmanager

@@ -40,6 +40,8 @@ function makeChart(figure) {
       path.setAttribute("d", points.map(([x, y], i) => `${i ? "L" : "M"}${placeX(x).toFixed(1)} ${placeY(y).toFixed(1)}`).join(""));
     });
     label();
+    readout.textContent = "Zoomed. Double-click or press Escape to zoom out.";
+    cursor.setAttribute("d", "");
   }
 
   // The ends of both axes are enough in a zoomed chart.
@@ -74,17 +76,19 @@ function makeChart(figure) {
   });
   window.addEventListener("pointerup", (event) => {
     if (from === null) return;
-    const ends = [from, locate(event)].sort((a, b) => a - b);
+    const [start, end] = [from, locate(event)].sort((a, b) => a - b);
     from = null;
     selection.setAttribute("d", "");
-    if (ends[1] - ends[0] > 0.02 * (high - low)) zoom(...ends);
+    if (end - start > 0.02 * (high - low)) zoom(start, end);
   });
   svg.addEventListener("dblclick", reset);
   svg.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], { x } = shown[0];
+    const first = x.findIndex((value) => value >= low), last = x.findLastIndex((value) => value <= high);
     if (event.key === "Escape") reset();
-    else if (step) {
-      at = Math.min(Math.max(at + step * Math.ceil(x.length / 50), 0), x.length - 1);
+    else if (event.key === "+") zoom(Math.max(low, x[at] - (high - low) / 4), Math.min(high, x[at] + (high - low) / 4));
+    else if (step && first <= last) {
+      at = Math.min(Math.max(at + step * Math.ceil((last - first + 1) / 50), first), last);
       tell(x[at]);
       event.preventDefault();
     }

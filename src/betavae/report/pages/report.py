@@ -24,6 +24,7 @@ from betavae.report.explorer.networks import pack_decoder, pack_encoder
 from betavae.report.latent_meaning import Predictions
 from betavae.report.pages.image_strips import TraversalStrip, reconstruction_pairs, traversal_strips
 from betavae.report.pages.image_uri import data_uri, png_uri
+from betavae.report.pages.latent_table import latent_table
 from betavae.report.pages.line_chart import chart_names, loss_charts
 from betavae.report.pages.scores import headlines, key_numbers, last_records, protocol_text, score_row
 from betavae.report.pages.templates import flatten, format_number, join_scripts, natural_order, policy_hash, render_page
@@ -36,7 +37,6 @@ _MARKUP_BYTES = 300_000  # reserved for tables and text
 
 _SMALL_IMAGE_BYTES = 250_000
 """Largest size of traversals and reconstructions in the page."""
-_PERFECT = 0.995  # a ceiling above it is shown as 1
 _FIGURES = ("reconstructions", "importance", "factor_strips", "kl_per_latent")
 """Figures that are part of every report, if they exist."""
 _EXPLORER_SCRIPTS = (
@@ -147,7 +147,12 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
         script_hash=policy_hash(script),
         headlines=headlines(report.scores, report.method, report.references, report.chance, report.ceilings),
         tiles=key_numbers(report.records, report.kl, report.provenance),
-        table=_latent_table(report),
+        table=latent_table(
+            report.predictions,
+            report.kl,
+            report.factor_names,
+            report.explorer.latents if report.explorer else (),
+        ),
         scores=[_score_row(name, report) for name in report.scores if score_info(name).prominence],
         details=[_score_row(name, report) for name in report.scores if not score_info(name).prominence],
         combinations=[(name, format_number(seen), format_number(new)) for name, seen, new in report.combinations],
@@ -181,49 +186,6 @@ def render_report(report: RunReport, max_bytes: int = PAGE_BYTES) -> str:
 def _score_row(name: str, report: RunReport) -> dict[str, Any]:
     chance, ceiling = report.chance.get(name), report.ceilings.get(name)
     return score_row(name, report.scores[name], report.intervals.get(name), chance, ceiling)
-
-
-def _latent_table(report: RunReport) -> dict[str, Any] | None:
-    """How well each active latent predicts each factor, as texts; None if it is unknown."""
-    found = report.predictions
-    if found is None or not len(report.kl):
-        return None
-    gain, titles = (
-        found.gain(),
-        {latent.index: latent for latent in (report.explorer.latents if report.explorer else ())},
-    )
-    order = [int(d) for d in np.argsort(-np.asarray(report.kl), kind="stable")]
-    active = [d for d in order if report.kl[d] >= INACTIVE_NATS]
-
-    def cell(d: int, k: int) -> dict[str, Any]:
-        value = found.values[d, k]
-        is_class = found.kinds[k] == "class"
-        note = f"chance: {100 * found.chance[k]:.0f} %" if is_class else ""
-        return {
-            "text": f"{100 * value:.0f} %" if is_class else f"{value:.2f}",
-            "heat": round(10 * gain[d, k]),
-            "note": note,
-        }
-
-    def unit(k: int) -> str:
-        is_class, best = found.kinds[k] == "class", found.ceilings[k]
-        limit = f", at most {100 * best:.0f} %" if is_class else f", at most {best:.2f}"
-        return units[found.kinds[k]] + (limit if best < _PERFECT else "")
-
-    units = {"class": "accuracy", "number": "R²", "angle": "R², angle"}
-    return {
-        "columns": [{"name": name, "unit": unit(k)} for k, name in enumerate(report.factor_names)],
-        "rows": [
-            {
-                "name": titles[d].name if d in titles else f"z{d}",
-                "title": ", ".join(factor for factor, _ in titles[d].captures) if d in titles else "",
-                "cells": [cell(d, k) for k in range(len(found.kinds))],
-                "kl": format_number(report.kl[d], 2),
-            }
-            for d in active
-        ],
-        "inactive": len(order) - len(active),
-    }
 
 
 def _initial_axes(latents: Sequence[LatentSummary]) -> list[int]:
