@@ -8,6 +8,7 @@ import pytest
 from betavae.cli.main import main
 from betavae.data.factor_data import FactorData
 from betavae.data.loading import load_data
+from betavae.report.explorer.gallery import choose_rows
 from betavae.report.pages.data import write_data_page
 from tests import layouts
 
@@ -90,3 +91,11 @@ def test_mistakes_end_in_one_sentence(capsys, words, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_forty_attributes_as_in_celeba_are_shown(tmp_path):
+    """NumPy's grids have fewer axes."""
+    attributes = np.random.default_rng(0).integers(0, 2, (60, 40))
+    data = FactorData.from_arrays(layouts.pixels(60), attributes)
+    assert len(choose_rows(data, 20)[0]) == 20
+    assert '"sizes": [20]' in write_data_page(data, tmp_path / "faces.html", 20).read_text()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def choose_rows(data: FactorData, most: int | None = None) -> tuple[NDArray[np.i
     counts = _level_counts(data.factor_sizes, most)
     levels = [_spaced(size, count) for size, count in zip(data.factor_sizes, counts, strict=True)]
     if levels and math.prod(counts) > 1:
-        rows = data.find(np.stack(np.meshgrid(*levels, indexing="ij"), -1).reshape(-1, len(levels)))
+        rows = data.find(np.array(list(itertools.product(*levels)), np.int64))
         if rows.min() >= 0:
             return rows, levels
     return np.sort(np.random.default_rng(0).choice(len(data), min(len(data), most), replace=False)), []

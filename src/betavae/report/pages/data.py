@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +22,16 @@ from betavae.report.pages.templates import policy_hash, read_asset, render_page
 MOST_IMAGES = 1_024
 """Largest number of images in a page."""
 _LARGEST_SIDE = 96
+_FEWEST_FOUND = 0.25
+"""Smallest share of combinations of the sliders' values that have an image."""
 
 
 def write_data_page(data: FactorData, path: Path, num_images: int = MOST_IMAGES) -> Path:
     """Write a self-contained page with a slider for each factor.
 
     The page has at most ``num_images`` images. If the data have more, each slider has some of the values, evenly
-    spaced. Data without factors, or with continuous ones, have one slider for the images.
+    spaced. Data without factors, with continuous ones, or of which few combinations exist, have one slider for the
+    images.
 
     Args:
         data: images and factors.
@@ -54,8 +58,7 @@ def write_data_page(data: FactorData, path: Path, num_images: int = MOST_IMAGES)
 def _chosen(data: FactorData, num_images: int) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
     """The sliders, and the row of the image of each combination of their values; -1 if there is no such image."""
     if not data.factor_names or any(data.continuous):
-        rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), num_images)).astype(np.int64))
-        return [{"name": "image", "values": [f"{row:,}" for row in rows], "total": len(data)}], rows
+        return _one_slider(data, num_images)
     kept = _numbers_of_values(data.factor_sizes, num_images)
     indices = [
         np.unique(np.linspace(0, size - 1, count).round().astype(np.int64))
@@ -65,8 +68,14 @@ def _chosen(data: FactorData, num_images: int) -> tuple[list[dict[str, Any]], ND
     for k, (name, index) in enumerate(zip(data.factor_names, indices, strict=True)):
         values = shown_values(data, k)
         sliders.append({"name": name, "values": [values[i] for i in index], "total": len(values)})
-    combinations = np.stack(np.meshgrid(*indices, indexing="ij"), -1).reshape(-1, len(indices))
-    return sliders, data.find(combinations)
+    rows = data.find(np.array(list(itertools.product(*indices)), np.int64))
+    return (sliders, rows) if np.mean(rows >= 0) >= _FEWEST_FOUND else _one_slider(data, num_images)
+
+
+def _one_slider(data: FactorData, num_images: int) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
+    """A slider for the images, and their rows."""
+    rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), num_images)).astype(np.int64))
+    return [{"name": "image", "values": [f"{row:,}" for row in rows], "total": len(data)}], rows
 
 
 def _numbers_of_values(sizes: Sequence[int], most: int) -> list[int]:
