@@ -51,7 +51,7 @@ FAULTS = ("tracebacks", "hangs", "exits", "differences", "lost", "memory")
 NOBODY = 65534
 RUN = (
     r"provenance\.json|curve\.jsonl|checkpoint\.safetensors|model\.safetensors|latents\.npz|scores\.json|report\.html|"
-    r"DONE|\.lock|\.holder\.json|figures(/.*)?"
+    r"DONE|\.lock|\.holder\.json|run\.log(\.1)?|logs/.*|figures(/.*)?"
 )
 OWNED = {
     "train": RUN,
@@ -67,13 +67,13 @@ BRIEF = "train vae --data {file} --model small --steps 50 --validation-images 9 
 READERS = (  # folder; files that are damaged, one in a case; commands that read them
     (
         "done",
-        "config.json provenance.json scores.json curve.jsonl model.safetensors latents.npz DONE .lock .holder.json",
+        "config.json provenance.json scores.json curve.jsonl model.safetensors latents.npz DONE .lock .holder.json run.log",
         ("report done", f"score done {SCORE}", "figures done", "train --resume done", "report done {stock}/done"),
     ),
     ("done", "config.json", ("train --from done/config.json --out run",)),
     (
         "half",
-        "config.json provenance.json curve.jsonl checkpoint.safetensors checkpoint.safetensors .lock .holder.json",
+        "config.json provenance.json curve.jsonl checkpoint.safetensors checkpoint.safetensors .lock .holder.json run.log",
         ("train --resume half",),
     ),
     (

@@ -155,6 +155,6 @@ def test_one_image_is_not_all_of_them():
 
 def test_runs_of_one_name_are_refused(monkeypatch):
     names = iter("abb")
-    monkeypatch.setattr(sweep.configuration, "run_id", lambda config: next(names))
+    monkeypatch.setattr(sweep.config_files, "run_id", lambda config: next(names))
     with pytest.raises(ValueError, match="two runs have the same id"):
         expand({"seeds": 2, "steps": 9})

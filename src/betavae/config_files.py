@@ -111,6 +111,7 @@ def defaults(settings: type) -> dict[str, Any]:
     """Return the defaults of `Config` or of an objective's settings. Fields without a plain default are left out.
 
     Example:
+        >>> from betavae import Beta
         >>> defaults(Beta)
         {'beta': 4.0, 'warmup_steps': 0}
     """
@@ -122,6 +123,7 @@ def changed(config: Config) -> dict[str, Any]:
     """Return the settings of `to_dict` that differ from the defaults, and the name of the objective.
 
     Example:
+        >>> from betavae import Beta
         >>> changed(Config(Beta(8.0), steps=10))
         {'objective': {'name': 'beta', 'beta': 8.0}, 'steps': 10}
     """

@@ -83,6 +83,7 @@ def print_json(values: Mapping[str, Any]) -> None:
     """Print one JSON object. Undefined and infinite numbers become null, paths and dates become text.
 
     Example:
+        >>> from pathlib import Path
         >>> print_json({"mig": float("nan"), "run": Path("runs/x")})
         {"mig": null, "run": "runs/x"}
     """

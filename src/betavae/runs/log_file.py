@@ -33,12 +33,7 @@ def log_file(run: Run) -> Iterator[None]:
         >>> [line.split(maxsplit=2)[2] for line in run.path("run.log").read_text().splitlines()][1:]
         ['INFO encoding 7 images', 'INFO finished']
     """
-    package = logging.getLogger("betavae")
-    try:
-        handler = RotatingFileHandler(run.path("run.log"), maxBytes=LARGEST_BYTES, backupCount=1, encoding="utf-8")
-    except OSError:  # the disk is full, or the folder is read-only; the training says so
-        yield
-        return
+    package, handler = logging.getLogger("betavae"), _handler(run)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not end the run here
     level = package.level
@@ -51,6 +46,16 @@ def log_file(run: Run) -> Iterator[None]:
         package.removeHandler(handler)
         package.setLevel(level)
         handler.close()
+
+
+def _handler(run: Run) -> logging.Handler:
+    path = run.path("run.log")
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # a pipe would block
+        return logging.NullHandler()
+    try:
+        return RotatingFileHandler(path, maxBytes=LARGEST_BYTES, backupCount=1, encoding="utf-8")
+    except OSError:  # the disk is full, or the folder is read-only; the training says so
+        return logging.NullHandler()
 
 
 @contextmanager
