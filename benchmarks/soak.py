@@ -73,7 +73,8 @@ READERS = (  # folder; files that are damaged, one in a case; commands that read
     ("done", "config.json", ("train --from done/config.json --out run",)),
     (
         "half",
-        "config.json provenance.json curve.jsonl checkpoint.safetensors checkpoint.safetensors .lock .holder.json run.log",
+        "config.json provenance.json curve.jsonl checkpoint.safetensors checkpoint.safetensors .lock .holder.json "
+        "run.log",
         ("train --resume half",),
     ),
     (
