@@ -67,7 +67,8 @@ BRIEF = "train vae --data {file} --model small --steps 50 --validation-images 9 
 READERS = (  # folder; files that are damaged, one in a case; commands that read them
     (
         "done",
-        "config.json provenance.json scores.json curve.jsonl model.safetensors latents.npz DONE .lock .holder.json run.log",
+        "config.json provenance.json scores.json curve.jsonl model.safetensors latents.npz DONE .lock "
+        ".holder.json run.log",
         ("report done", f"score done {SCORE}", "figures done", "train --resume done", "report done {stock}/done"),
     ),
     ("done", "config.json", ("train --from done/config.json --out run",)),
