@@ -108,12 +108,14 @@ def squares() -> dict[str, np.ndarray]:
 def walk() -> None:
     """Train the run of a study in this process, stop it, resume it to its report; then score it anew."""
     from betavae.cli import main
+    from betavae.report import run_figures
     from betavae.runs import provenance
     from betavae.studies import workers
     from betavae.studies.study import create_study, open_study, run_study, states
     from betavae.training import steps
 
     steps.RECORD_STEPS = 10
+    run_figures.draw_all = partial(run_figures.draw_all, num_traversed=1, steps=3)
     np.savez("squares.npz", **squares())
     recipe = {"data": "squares.npz", "train_images": 100, "validation_images": 16, "steps": 20, "batch_size": 8}
     recipe |= {"latent_dim": 2, "scores": ["mig"], "evaluations": 1, "seeds": 1}

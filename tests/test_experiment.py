@@ -276,7 +276,7 @@ def test_a_trained_run_is_looked_at_from_elsewhere(small, tmp_path, monkeypatch)
 
 def test_pictures_do_not_depend_on_one_another(small, tmp_path, monkeypatch):
     """`residual` has statistics of batches in training: a latent decoded alone gives what it gives among others."""
-    config = replace(CONFIG, model="residual", steps=10, scores=("mig",), evaluations=1, figures=False)
+    config = replace(CONFIG, model="residual", steps=2, scores=("mig",), evaluations=1, figures=False)
     run, decoders = experiment(config, tmp_path / "run", data=small), []
     monkeypatch.setattr(run_figures, "draw_all", lambda *args, decode, **arrays: decoders.append(decode))
     draw_run(run, small)

@@ -17,7 +17,7 @@ SHORTER = {
 
 @pytest.mark.filterwarnings("ignore:.* latents .* are left out")
 @pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
-def test_its_code_runs(page, grid, tmp_path, monkeypatch):
+def test_its_code_runs(page, grid, tmp_path, monkeypatch, few_pictures):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiment, "load_for", lambda config: grid)
     text = (ROOT / page).read_text(encoding="utf-8")
