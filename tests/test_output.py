@@ -1,6 +1,7 @@
 """What commands print and where: --quiet, --verbose, --json, exit codes, lists, completion, the log file of a run."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -165,6 +166,14 @@ def test_a_run_has_a_log_file(run):
     lines = [line.split(maxsplit=2)[2] for line in run.path("run.log").read_text(encoding="utf-8").splitlines()]
     assert "INFO training from step 0 of 20 on cpu" in lines
     assert lines[-1] == "INFO finished"
+
+
+def test_what_the_log_file_takes_is_not_shown_to_programs_that_ask_for_less(run, caplog):
+    with caplog.at_level(logging.WARNING), log_file.log_file(run):
+        logging.getLogger("betavae.some").info("quiet")
+        logging.getLogger("betavae.some").warning("loud")
+    assert [record.message for record in caplog.records] == ["loud"]
+    assert "quiet" in run.path("run.log").read_text(encoding="utf-8")
 
 
 def test_the_log_file_is_bounded_and_may_be_unwritable(run, monkeypatch):

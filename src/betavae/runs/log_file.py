@@ -36,16 +36,32 @@ def log_file(run: Run) -> Iterator[None]:
     package, handler = logging.getLogger("betavae"), _handler(run)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not end the run here
-    level = package.level
+    level, propagate, onward = package.level, package.propagate, _Onward(package)
     package.setLevel(min(level or logging.INFO, logging.INFO))
+    package.propagate = False
     package.addHandler(handler)
+    package.addHandler(onward)
     try:
         with _outcome_logged():
             yield
     finally:
+        package.removeHandler(onward)
         package.removeHandler(handler)
+        package.propagate = propagate
         package.setLevel(level)
         handler.close()
+
+
+class _Onward(logging.Handler):
+    """Passes messages on to the handlers of the program, from the level that it has set: the file takes more."""
+
+    def __init__(self, package: logging.Logger) -> None:
+        super().__init__(package.getEffectiveLevel())
+        self._program = package.parent if package.propagate else None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._program:
+            self._program.handle(record)
 
 
 def _handler(run: Run) -> logging.Handler:
