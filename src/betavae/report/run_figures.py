@@ -95,9 +95,9 @@ def seed_rows(config: Config, data: FactorData, model: VAE) -> NDArray[np.int64]
     """Choose the images to reconstruct and traverse; returns their rows.
 
     The images are validation images if there are any. The first image is typical and reconstructed well: among the
-    fifth of the images whose object is closest to the median size, it has the smallest reconstruction error. The size
-    of an object is the distance of its image to the mean image. The other images alternate between the values of the
-    first factor, the last value first.
+    fifth of the images whose object is closest to the median size, it has the smallest reconstruction error for its
+    contrast. The size of an object is the distance of its image to the mean image. The other images alternate between
+    the values of the first factor, the last value first.
     """
     split = split_of(config, data)
     pool = split.validation if len(split.validation) else split.train
@@ -117,9 +117,14 @@ def seed_rows(config: Config, data: FactorData, model: VAE) -> NDArray[np.int64]
 def _reconstruction_errors(
     config: Config, data: FactorData, rows: NDArray[np.int64], model: VAE
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """For each image, the sum of absolute differences to its reconstruction, and to the mean of the given images."""
+    """For each image, its distances to its reconstruction, in units of its contrast, and to the mean image.
+
+    A distance is a sum of absolute differences. The contrast is the standard deviation over the pixels, the mean of the
+    channels: without it, an image of one colour is reconstructed best.
+    """
     images = data.images(rows) / np.float32(data.max_value)
     latents, _ = encode(config, data, rows, model)
     with torch.inference_mode():
         rebuilt = model.decode(torch.from_numpy(latents)).numpy()
-    return abs(images - rebuilt).sum((1, 2, 3)), abs(images - images.mean(0)).sum((1, 2, 3))
+    contrasts = np.maximum(images.std((2, 3)).mean(1), 1e-3)
+    return abs(images - rebuilt).sum((1, 2, 3)) / contrasts, abs(images - images.mean(0)).sum((1, 2, 3))
