@@ -27,7 +27,7 @@ class ZooCommand:
     """Name of a model. If unset, all are listed."""
 
     def __call__(self, console: "Console") -> dict[str, Any]:
-        from rich.table import Table
+        from rich.table import Column, Table
 
         from betavae.cli.train import result_of
         from betavae.objectives.registry import objective_name
@@ -38,7 +38,7 @@ class ZooCommand:
             say(console, run.path("README.md").read_text(encoding="utf-8").rstrip())
             return {"name": self.name, **result_of(run)}
         models = []
-        table = Table("name", "data", "objective", "network", "steps")
+        table = Table(Column("name", min_width=max(map(len, names()))), "data", "objective", "network", "steps")
         for title in (*_SCORES.values(), "nats"):
             table.add_column(title, justify="right")
         for name in names():
