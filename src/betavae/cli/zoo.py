@@ -38,7 +38,8 @@ class ZooCommand:
             say(console, run.path("README.md").read_text(encoding="utf-8").rstrip())
             return {"name": self.name, **result_of(run)}
         models = []
-        table = Table(Column("name", min_width=max(map(len, names()))), "data", "objective", "network", "steps")
+        first = Column("name", min_width=max(map(len, names())))
+        table = Table(first, "data", "objective", "network", "steps", show_edge=False)
         for title in (*_SCORES.values(), "nats"):
             table.add_column(title, justify="right")
         for name in names():
