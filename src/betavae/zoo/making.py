@@ -68,10 +68,13 @@ def make_entry(run: Run, folder: str | Path) -> Path:
 
 
 def _copy_origin(run: Run, entry: Run) -> None:
-    """Copy what tells where a run comes from. The command loses its --out, which decides no number."""
+    """Copy what tells where a run comes from, without folders: the command's --out, and commands that resumed it."""
     write_json(entry, "config.json", config_files.to_dict(run.config))
     origin = read_json(run, "provenance.json")
-    write_json(entry, "provenance.json", origin | {"command": _without_out(origin.get("command", []))})
+    origin["command"] = _without_out(origin.get("command", []))
+    for part in origin.get("continued", []):
+        part.pop("command", None)
+    write_json(entry, "provenance.json", origin)
     shutil.copyfile(run.path("curve.jsonl"), entry.path("curve.jsonl"))
     if run.path(ANIMATION).exists():
         entry.path("figures").mkdir()
