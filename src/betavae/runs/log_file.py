@@ -53,7 +53,7 @@ def log_file(run: Run) -> Iterator[None]:
 
 
 class _Onward(logging.Handler):
-    """Passes messages on to the handlers of the program, from the level that it has set: the file takes more."""
+    """Passes messages to the program's own handlers, but only from the level that the program has set."""
 
     def __init__(self, package: logging.Logger) -> None:
         super().__init__(package.getEffectiveLevel())

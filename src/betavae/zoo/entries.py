@@ -1,5 +1,6 @@
 """Finds the models of the zoo."""
 
+import filecmp
 import shutil
 from pathlib import Path
 
@@ -46,16 +47,12 @@ def working_copy(name: str, parent: str | Path = "runs") -> Run:
     """
     entry, folder = open_entry(name), Path(parent) / name
     if folder.exists():
-        if not _same_weights(entry.folder, folder):
+        weights = folder / "model.safetensors"
+        if not weights.is_file() or not filecmp.cmp(entry.path(weights.name), weights, shallow=False):
             raise FileExistsError(f"{folder} is not a copy of the zoo's {name}; rename it, or give its path")
         return open_run(folder)
     shutil.copytree(entry.folder, folder, copy_function=shutil.copyfile)
     return open_run(folder)
-
-
-def _same_weights(entry: Path, folder: Path) -> bool:
-    one, other = (path / "model.safetensors" for path in (entry, folder))
-    return other.is_file() and other.stat().st_size == one.stat().st_size and other.read_bytes() == one.read_bytes()
 
 
 def overview() -> str:
